@@ -1,0 +1,70 @@
+# Everything a fresh machine with Python 3.11 and make needs: `make demo`, `make test`.
+# To use a virtual environment of your own, with your own detectron2 in it: make demo VENV=path
+
+PYTHON ?= python3
+VENV ?= .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check
+STAMPS := $(VENV)/.d2serve
+SOURCES := $(foreach room,handlers export client cli,$(wildcard $(room)/*.py)) pyproject.toml
+
+# Copies of the rooms under their import names, so that mypy reads the sources, not an installation.
+TYPED := .typed
+MYPY := MYPYPATH=$(TYPED) $(VENV)/bin/mypy
+
+.PHONY: demo test bench lint clean
+
+demo: $(STAMPS)/demo $(STAMPS)/package
+	$(PY) -W ignore -m examples.demo
+
+test: lint
+	$(PY) -m pytest
+
+bench: $(STAMPS)/test $(STAMPS)/package
+	$(PY) -W ignore -m benchmarks.run
+
+lint: $(STAMPS)/test $(STAMPS)/package
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	@mkdir -p $(TYPED)/d2serve
+	@for room in handlers export client cli; do ln -sfn ../../$$room $(TYPED)/d2serve/$$room; done
+	$(MYPY) -p d2serve.handlers -p d2serve.export -p d2serve.client -p d2serve.cli
+	$(MYPY) examples benchmarks tests
+	PYTHONPATH=$(TYPED) $(VENV)/bin/lint-imports
+
+clean:
+	rm -rf $(TYPED) build .mypy_cache .ruff_cache .pytest_cache .hypothesis demo.png
+	rm -rf examples/shapes/data
+	@[ "$(VENV)" = .venv ] && rm -rf .venv || echo "left alone: $(VENV)"
+
+$(STAMPS)/venv:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 10) else \
+	  "Python 3.11 is needed, this is %d.%d: make PYTHON=python3.11" % v)'
+	@[ -x $(PY) ] || $(PYTHON) -m venv $(VENV)
+	@mkdir -p $(STAMPS) && touch $@
+
+# The extras of pyproject.toml, at the versions that our own runs are made with. torch is large.
+$(STAMPS)/demo: $(STAMPS)/venv pyproject.toml constraints.txt requirements-detectron2.txt
+	@echo "Installing from the package registry; torch takes a few minutes ..."
+	$(PIP) install --quiet -c constraints.txt ".[export,server,detectron2-runtime]"
+	$(MAKE) --no-print-directory $(STAMPS)/detectron2
+	@rm -rf build *.egg-info && touch $@
+
+$(STAMPS)/test: $(STAMPS)/demo pyproject.toml constraints.txt
+	$(PIP) install --quiet -c constraints.txt ".[bench]"
+	@rm -rf build *.egg-info && touch $@
+
+# The rooms as the package d2serve: installed, as users have it, not linked.
+$(STAMPS)/package: $(STAMPS)/demo $(SOURCES)
+	@rm -rf build
+	$(PIP) install --quiet --no-deps --no-build-isolation --force-reinstall .
+	@rm -rf build *.egg-info && touch $@
+
+# A detectron2 that is there stays as it is. pip refuses the redistribution's wheel for its Python
+# tag; without its compiled part it works on 3.11, so it is unpacked as if for 3.10.
+.PHONY: $(STAMPS)/detectron2
+$(STAMPS)/detectron2:
+	@$(PY) -W ignore -c 'import detectron2' 2>/dev/null || \
+	  $(PIP) install --quiet --no-deps --require-hashes --only-binary=:all: --python-version 3.10 \
+	    --target "$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+	    -r requirements-detectron2.txt
