@@ -1,0 +1,111 @@
+"""Why: the whole way from pixels to detections as a plain library, for any server or script."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Union
+
+import numpy as np
+import numpy.typing as npt
+
+from d2serve.handlers.batching import BatchPlanner
+from d2serve.handlers.detections import Detections, RawOutputs
+from d2serve.handlers.errors import ModelFailed, RequestError
+from d2serve.handlers.model_spec import ModelSpec, read_spec
+from d2serve.handlers.postprocessing import postprocess
+from d2serve.handlers.preprocessing import PreparedImage, preprocess, resized_shape
+from d2serve.handlers.runtime import Runtime, load_runtime
+
+# Aspect ratios (height, width) that cameras produce: what the resize will meet most.
+_COMMON_SHAPES = ((480, 640), (640, 480), (640, 640))
+
+Answer = Union[Detections, RequestError]
+
+
+class Detector:
+    """A loaded model: images in, detections out, equal to DefaultPredictor's."""
+
+    def __init__(self, spec: ModelSpec, runtime: Runtime, planner: BatchPlanner) -> None:
+        self.spec = spec
+        self._runtime = runtime
+        self._planner = planner
+
+    @staticmethod
+    def load(model_dir: Path, device: str = "cpu", batching: str = "auto") -> Detector:
+        """Load an extracted archive.
+
+        Args:
+            model_dir: the folder that holds model_spec.json.
+            device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+            batching: ``"auto"`` batches where the program permits it and runs on a GPU,
+                ``"always"`` wherever the program permits it, ``"never"`` not at all.
+
+        Raises:
+            LoadError: the archive cannot be served here; the message says why.
+        """
+        spec = read_spec(model_dir)
+        runtime = load_runtime(model_dir, spec, device)
+        return Detector(spec, runtime, BatchPlanner(batching, spec.dynamic_batch, runtime.on_gpu))
+
+    def __call__(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Detections]:
+        """Detect on images, each (H, W, 3) uint8 in RGB order.
+
+        Raises:
+            ModelFailed: the program failed on one of them.
+        """
+        answers = self.answer([preprocess(image, self.spec) for image in images])
+        for answer in answers:
+            if isinstance(answer, RequestError):
+                raise answer
+        return [answer for answer in answers if isinstance(answer, Detections)]
+
+    def answer(self, images: Sequence[PreparedImage]) -> list[Answer]:
+        """As calling it, but an image that fails gives its error in its place."""
+        answers: list[Answer] = [ModelFailed("not answered")] * len(images)
+        for group in self._planner.plan(len(images)):
+            for index, answer in zip(group, self._answer_group([images[i] for i in group])):
+                answers[index] = answer
+        return answers
+
+    def set_threads(self, threads: int) -> None:
+        """Use this many CPU threads from now on."""
+        self._runtime.set_threads(threads)
+
+    def warm_up(self) -> None:
+        """Run the program on the shapes that the resize produces most, so that clients need not.
+
+        First calls allocate memory and choose kernels.
+        """
+        pattern = np.random.default_rng(0)
+        for height, width in _COMMON_SHAPES:
+            shape = resized_shape(height, width, self.spec.min_size_test, self.spec.max_size_test)
+            tensor = pattern.integers(0, 256, (3, *shape)).astype(np.float32)
+            self._runtime.run([tensor])
+
+    def _answer_group(self, images: Sequence[PreparedImage]) -> list[Answer]:
+        try:
+            outputs = self._runtime.run([image.tensor for image in images])
+        # A runtime raises its own exceptions, out of memory among them.
+        except Exception as error:
+            if len(images) > 1:  # find the one that fails; the others still get their answers
+                return [answer for image in images for answer in self._answer_group([image])]
+            return [_failed(error)]
+        return [self._finish(raw, image) for raw, image in zip(outputs, images)]
+
+    def _finish(self, raw: RawOutputs, image: PreparedImage) -> Answer:
+        try:
+            return postprocess(raw, image, self.spec.mask_threshold)
+        except RequestError as error:
+            return error
+        # Outputs of other shapes than the spec says, or no memory for the masks.
+        except Exception as error:
+            return _failed(error)
+
+
+def _failed(error: Exception) -> ModelFailed:
+    reason = " ".join(str(error).split())[-300:] or type(error).__name__
+    return ModelFailed(
+        f"The model failed on this image ({reason}). If other images are answered, the image is "
+        "probably too large for the memory of the server: scale it down."
+    )

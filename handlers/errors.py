@@ -1,0 +1,81 @@
+"""Why: a client's mistake must become that client's own 4xx, never an exception for the batch.
+
+::
+
+    ServingError
+    ├── RequestError            carries an HTTP status and a code, ends one request only
+    │   ├── EmptyRequest            400 empty_request
+    │   ├── InvalidImage            400 invalid_image
+    │   ├── UnsupportedImageFormat  415 unsupported_image_format
+    │   ├── ImageTooLarge           413 image_too_large
+    │   ├── ReplyTooLarge           413 reply_too_large
+    │   └── ModelFailed             500 model_failed
+    └── LoadError               the archive cannot be served; ends the load
+        └── SpecError               model_spec.json is missing, damaged or too new
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ServingError(Exception):
+    """Everything this library raises on purpose."""
+
+
+class RequestError(ServingError):
+    """One request cannot be answered; its neighbours in the batch can.
+
+    The message says what was got, what was expected and what to do; it goes to the client.
+    """
+
+    status: ClassVar[int] = 400
+    code: ClassVar[str] = "invalid_request"
+
+
+class EmptyRequest(RequestError):
+    """No image bytes arrived."""
+
+    code = "empty_request"
+
+
+class InvalidImage(RequestError):
+    """The bytes claim to be an image and cannot be decoded."""
+
+    code = "invalid_image"
+
+
+class UnsupportedImageFormat(RequestError):
+    """The bytes are of no image format that is served."""
+
+    status = 415
+    code = "unsupported_image_format"
+
+
+class ImageTooLarge(RequestError):
+    """The header announces more pixels than are served."""
+
+    status = 413
+    code = "image_too_large"
+
+
+class ReplyTooLarge(RequestError):
+    """The answer is larger than the server can send."""
+
+    status = 413
+    code = "reply_too_large"
+
+
+class ModelFailed(RequestError):
+    """The program failed on this image, which is not the client's fault."""
+
+    status = 500
+    code = "model_failed"
+
+
+class LoadError(ServingError):
+    """The model cannot be loaded from this archive on this machine."""
+
+
+class SpecError(LoadError):
+    """model_spec.json is missing, is not what its schema says, or is of a newer schema."""

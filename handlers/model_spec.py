@@ -1,0 +1,176 @@
+"""Why: the exporter and the server must agree on every number that shapes an answer.
+
+``model_spec.json`` is that agreement. It is written by ``d2serve.export``, travels in the .mar and
+is the only source of settings at serve time: no value is guessed twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from d2serve.handlers.errors import SpecError
+
+SCHEMA_VERSION = 1
+SPEC_FILE = "model_spec.json"
+
+BOXES, SCORES, CLASSES = "pred_boxes", "scores", "pred_classes"
+MASKS, KEYPOINTS = "pred_masks", "pred_keypoints"
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+# JSON types by field: a wrong one would else fail at the first request, or change answers.
+_EXPECTED: Mapping[str, tuple[Callable[[object], bool], tuple[str, ...]]] = {
+    "a string": (
+        lambda value: isinstance(value, str),
+        ("name", "family", "method", "runtime", "program", "program_sha256", "image_format"),
+    ),
+    "a whole number": (
+        lambda value: type(value) is int,
+        ("min_size_test", "max_size_test", "size_divisibility", "detections_per_image"),
+    ),
+    "a number": (
+        lambda value: type(value) in (int, float),
+        ("score_thresh", "nms_thresh", "mask_threshold"),
+    ),
+    "true or false": (lambda value: isinstance(value, bool), ("dynamic_batch",)),
+    "an object": (lambda value: isinstance(value, dict), ("versions", "verification")),
+    "a list of strings": (_is_texts, ("outputs",)),
+    "a list of strings or null": (lambda v: v is None or _is_texts(v), ("class_names",)),
+}
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Everything the server has to know of a program, in detectron2's terms.
+
+    Sizes are in pixels; ``outputs`` are the names of the program's outputs, in its order.
+    """
+
+    name: str
+    family: str
+    """What detectron2 builds, for people to read, e.g. ``"Mask R-CNN FPN"``."""
+    method: str
+    """``"tracing"`` or ``"scripting"``."""
+    runtime: str
+    """``"torchscript"``."""
+    program: str
+    """File name of the program, beside this spec."""
+    program_sha256: str
+    image_format: str
+    """Channel order that the program takes: ``"BGR"`` or ``"RGB"`` (cfg.INPUT.FORMAT)."""
+    min_size_test: int
+    """ResizeShortestEdge's short edge; 0 leaves the image as it is (cfg.INPUT.MIN_SIZE_TEST)."""
+    max_size_test: int
+    """ResizeShortestEdge's bound of the long edge (cfg.INPUT.MAX_SIZE_TEST)."""
+    size_divisibility: int
+    """Padding unit of the backbone. The program pads by itself; this is for information."""
+    outputs: tuple[str, ...]
+    class_names: tuple[str, ...] | None
+    score_thresh: float
+    nms_thresh: float
+    detections_per_image: int
+    mask_threshold: float
+    """A pixel belongs to a mask when its probability is at least this."""
+    dynamic_batch: bool
+    """Whether one call may take several images; true for scripted programs only."""
+    versions: Mapping[str, str]
+    """Versions of the tools that made the program."""
+    verification: Mapping[str, Any]
+    """What was compared with eager detectron2, and how far apart the two were."""
+    schema_version: int = SCHEMA_VERSION
+
+    def to_json(self) -> str:
+        """The text of ``model_spec.json``."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+    @staticmethod
+    def from_json(text: str) -> ModelSpec:
+        """Parse the text of a ``model_spec.json``.
+
+        Raises:
+            SpecError: not JSON, another schema, or fields missing, unknown or of a wrong type.
+        """
+        try:
+            raw = json.loads(text)
+        except ValueError as error:
+            raise SpecError(f"{SPEC_FILE} is not JSON ({error}). Export the model again.") from None
+        if not isinstance(raw, dict):
+            raise SpecError(f"{SPEC_FILE} holds a {type(raw).__name__}, expected an object.")
+        version = raw.get("schema_version")
+        if version != SCHEMA_VERSION:
+            raise SpecError(
+                f"{SPEC_FILE} has schema_version {version!r}; this library reads {SCHEMA_VERSION}. "
+                "The archive was made by another version of d2serve: export the model again."
+            )
+        known = {field.name for field in fields(ModelSpec)}
+        missing, unknown = sorted(known - raw.keys()), sorted(raw.keys() - known)
+        if missing or unknown:
+            raise SpecError(
+                f"{SPEC_FILE} does not follow schema {SCHEMA_VERSION}: missing {missing}, "
+                f"unknown {unknown}. It was edited or damaged: export the model again."
+            )
+        wrong = [
+            f"{name} is {raw[name]!r}, expected {expected}"
+            for expected, (holds, names) in _EXPECTED.items()
+            for name in names
+            if not holds(raw[name])
+        ]
+        if wrong:
+            raise SpecError(f"{SPEC_FILE} is wrong: {'; '.join(wrong)}. Export the model again.")
+        raw["outputs"] = tuple(raw["outputs"])
+        if raw["class_names"] is not None:
+            raw["class_names"] = tuple(raw["class_names"])
+        spec = ModelSpec(**raw)
+        spec._check()
+        return spec
+
+    def _check(self) -> None:
+        problems = [
+            f"{name} is {value!r}, expected one of {allowed}"
+            for name, value, allowed in (
+                ("method", self.method, ("tracing", "scripting")),
+                ("runtime", self.runtime, ("torchscript",)),
+                ("image_format", self.image_format, ("BGR", "RGB")),
+            )
+            if value not in allowed
+        ]
+        if not {BOXES, SCORES, CLASSES} <= set(self.outputs):
+            problems.append(f"outputs are {self.outputs}, expected boxes, scores and classes")
+        if Path(self.program).name != self.program:
+            problems.append(f"program is {self.program!r}, expected a plain file name")
+        if problems:
+            raise SpecError(f"{SPEC_FILE} is wrong: {'; '.join(problems)}. Export the model again.")
+
+
+def read_spec(model_dir: Path) -> ModelSpec:
+    """Read ``model_spec.json`` of an extracted archive.
+
+    Raises:
+        SpecError: there is none, or it cannot be used.
+    """
+    path = model_dir / SPEC_FILE
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise SpecError(
+            f"No readable {SPEC_FILE} in {model_dir} ({error.strerror}). "
+            "Is this an archive made by `d2serve export`?"
+        ) from None
+    return ModelSpec.from_json(text)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,66 @@
+"""Why: the one seam behind which a program runs: named arrays in, named arrays out.
+
+Adding a runtime is one module with a ``load`` function, named here. It is imported only by the
+worker that serves a model of it, so that no worker pays for a runtime it does not use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from d2serve.handlers.detections import Float32, RawOutputs
+from d2serve.handlers.errors import LoadError
+from d2serve.handlers.model_spec import ModelSpec, sha256_of
+
+_MODULE_FOR = {"torchscript": "d2serve.handlers.torchscript_runtime"}
+
+
+class Runtime(Protocol):
+    """A loaded program."""
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the program runs on a GPU."""
+
+    def run(self, images: Sequence[Float32]) -> list[RawOutputs]:
+        """Answer images, each (3, H, W) float32, sizes may differ; one call of the program.
+
+        Several images at once only where the spec says ``dynamic_batch``.
+        """
+
+    def set_threads(self, threads: int) -> None:
+        """Use this many CPU threads from now on."""
+
+
+def load_runtime(model_dir: Path, spec: ModelSpec, device: str) -> Runtime:
+    """Check the program against its hash and load it.
+
+    Args:
+        model_dir: the extracted archive.
+        spec: its spec.
+        device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+
+    Raises:
+        LoadError: program missing or changed, runtime not installed, device not there.
+    """
+    program = model_dir / spec.program
+    if not program.is_file():
+        raise LoadError(f"{spec.program} is missing from the archive: export the model again.")
+    found = sha256_of(program)
+    if found != spec.program_sha256:
+        raise LoadError(
+            f"{spec.program} has sha256 {found[:12]}..., the spec says "
+            f"{spec.program_sha256[:12]}...: the archive was changed or damaged. Export it again."
+        )
+    try:
+        module = importlib.import_module(_MODULE_FOR[spec.runtime])
+    except ImportError as error:
+        raise LoadError(
+            f"The model needs the runtime {spec.runtime}, which cannot be imported ({error}). "
+            "Install it in the server's Python: pip install 'd2serve[serve]'."
+        ) from error
+    runtime: Runtime = module.load(program, spec, device)
+    return runtime

@@ -1,0 +1,61 @@
+"""Why: TorchServe sets no thread counts, and workers that each take every core slow each other.
+
+Each worker takes its share: the cores that this process may use, divided by the workers that share
+them. Workers that are added or removed later change the share, so it is asked for again.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_WORKER_SCRIPT = b"model_service_worker.py"
+_PROC = Path("/proc")
+_CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
+
+def available_cores() -> int:
+    """Cores this process may use: its affinity, bounded by a container's CPU quota."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else (os.cpu_count() or 1)
+    try:
+        quota, period = _CPU_QUOTA.read_text().split()
+        cores = min(cores, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):  # no cgroup v2 here, or "max": no quota
+        pass
+    return max(1, cores)
+
+
+def sibling_workers() -> int | None:
+    """TorchServe workers of this server, this one included; None where that cannot be seen."""
+    parent = os.getppid()
+    children = _PROC / str(parent) / "task"
+    try:
+        pids = {
+            pid for task in children.iterdir() for pid in (task / "children").read_text().split()
+        }
+    except OSError:
+        return None
+    return sum(_is_worker(pid) for pid in pids) or None
+
+
+def _is_worker(pid: str) -> bool:
+    try:
+        return _WORKER_SCRIPT in (_PROC / pid / "cmdline").read_bytes()
+    except OSError:  # it has just ended
+        return False
+
+
+def thread_share(max_workers: int) -> int:
+    """Threads that this worker should use.
+
+    OMP_NUM_THREADS, where an operator has set it, is the answer. Else the cores are divided by the
+    workers of the server, or by ``max_workers`` while fewer of them have started.
+
+    Args:
+        max_workers: ``maxWorkers`` of the model's YAML.
+    """
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    if wanted.isdecimal() and int(wanted) > 0:
+        return int(wanted)
+    return max(1, available_cores() // max(1, max_workers, sibling_workers() or 1))

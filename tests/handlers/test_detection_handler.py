@@ -1,0 +1,224 @@
+"""TorchServe's contract: a reply for each request, whatever the request is, and no exception."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from ts.context import Context, RequestProcessor
+from ts.utils.util import list_classes_from_module
+
+from d2serve.handlers import detection_handler, encoding
+from d2serve.handlers.detection_handler import DetectionHandler
+from d2serve.handlers.errors import LoadError
+from tests.handlers.programs import UNLUCKY, write_archive
+from tests.handlers.samples import picture, saved
+
+
+def grey_png(value: int, width: int = 30, height: int = 20) -> bytes:
+    return saved(Image.new("RGB", (width, height), (value, value, value)), "PNG")
+
+
+class Worker:
+    """A handler as a TorchServe worker uses it: with TorchServe's own context."""
+
+    def __init__(self, archive: Path, gpu: int | None = None, **settings: Any) -> None:
+        manifest = {"model": {"modelName": "archived", "modelVersion": "1.0"}}
+        self.context = Context(
+            "shapes", str(archive), manifest, 8, gpu, "0.12", model_yaml_config=settings
+        )
+        self.handler = DetectionHandler()
+        self.handler.initialize(self.context)
+
+    def answer(self, requests: Sequence[Any]) -> list[tuple[int, dict[str, Any]]]:
+        """Status and parsed reply for each request."""
+        self.context.request_processor = [RequestProcessor({}) for _ in requests]
+        replies = self.handler.handle(requests, self.context)
+        assert isinstance(replies, list)
+        assert len(replies) == len(requests)
+        return [(self._status(i), json.loads(reply)) for i, reply in enumerate(replies)]
+
+    def _status(self, index: int) -> int:
+        assert self.context.get_response_content_type(index) == "application/json"
+        status, phrase = self.context.get_response_status(index)
+        if status != 200:  # anything else ends a TorchServe worker
+            assert isinstance(phrase, str)
+            assert phrase.isascii()
+            assert phrase.isprintable()
+        return int(status)
+
+
+@pytest.fixture(params=["auto", "always"])
+def worker(scripted_archive: Path, request: pytest.FixtureRequest) -> Worker:
+    return Worker(scripted_archive, batching=request.param, maxWorkers=1)
+
+
+def test_torchserve_finds_one_class_and_no_function() -> None:
+    assert list_classes_from_module(detection_handler) == [DetectionHandler]
+    assert not hasattr(detection_handler, "handle")
+    assert callable(DetectionHandler.initialize)
+    assert callable(DetectionHandler.handle)
+
+
+def test_one_image(worker: Worker) -> None:
+    ((status, reply),) = worker.answer([{"body": grey_png(51)}])
+    assert status == 200
+    assert reply["model"] == "shapes"
+    assert reply["version"] == "1.0"
+    assert reply["image"] == {"height": 20, "width": 30}
+    (instance,) = reply["instances"]
+    assert instance["bbox"] == [0, 0, 15, 10]
+    assert instance["score"] == pytest.approx(0.2)
+
+
+def test_an_empty_batch(worker: Worker) -> None:
+    assert worker.answer([]) == []
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+@pytest.mark.parametrize("name", ["data", "body"])
+def test_fields_and_types_that_bring_an_image(worker: Worker, name: str, kind: Any) -> None:
+    ((status, reply),) = worker.answer([{name: kind(grey_png(102)), "other": b"x"}])
+    assert status == 200
+    assert reply["instances"][0]["score"] == pytest.approx(0.4)
+
+
+BAD_REQUESTS = [
+    ({"body": b""}, 400, "empty_request"),
+    ({}, 400, "empty_request"),
+    ({"picture": grey_png(1)}, 400, "empty_request"),
+    ({"bïld\n": b"x"}, 400, "empty_request"),
+    ({"body": {"instances": [1, 2]}}, 400, "empty_request"),
+    ({"body": [1]}, 400, "empty_request"),
+    ({"body": "naïve\ntext"}, 400, "empty_request"),
+    ({"body": None, "data": None}, 400, "empty_request"),
+    ({"body": "naïve\r\nbytes".encode()}, 415, "unsupported_image_format"),
+    ({"body": saved(picture(40, 30), "JPEG")[:300]}, 400, "invalid_image"),
+    ({"body": grey_png(UNLUCKY)}, 500, "model_failed"),
+    ({1: b"", "x": b""}, None, None),
+    (None, None, None),
+]
+
+
+@pytest.mark.parametrize(("request_", "status", "code"), BAD_REQUESTS)
+def test_a_bad_request_gets_its_own_status_and_harms_no_neighbour(
+    worker: Worker, request_: Any, status: int | None, code: str | None
+) -> None:
+    good = [51, 102, 255]
+    batch: list[Any] = [{"body": grey_png(value)} for value in good]
+    batch[1:1] = [request_]
+    answers = worker.answer(batch)
+    got, reply = answers.pop(1)
+    assert got == status if status else got in (400, 500)
+    assert list(reply) == ["error"]
+    assert reply["error"]["code"] == code if code else reply["error"]["code"]
+    assert len(reply["error"]["message"]) > 20
+    assert [each for each, _ in answers] == [200, 200, 200]
+    scores = [each["instances"][0]["score"] for _, each in answers]
+    assert scores == pytest.approx([value / 255 for value in good])
+
+
+def test_nothing_but_bad_requests(worker: Worker) -> None:
+    answers = worker.answer([request for request, _, _ in BAD_REQUESTS])
+    assert all(status >= 400 for status, _ in answers)
+
+
+def test_images_of_different_sizes_are_answered_in_order(worker: Worker) -> None:
+    sizes = [(30, 20), (8, 50), (64, 64), (1, 1)]
+    batch = [{"body": grey_png(i, *size)} for i, size in enumerate(sizes)]
+    got = [(reply["image"]["width"], reply["image"]["height"]) for _, reply in worker.answer(batch)]
+    assert got == sizes
+
+
+def test_a_status_does_not_stay_for_the_next_batch(worker: Worker) -> None:
+    assert worker.answer([{"body": b"bad"}])[0][0] == 415
+    assert worker.answer([{"body": grey_png(9)}])[0][0] == 200
+
+
+def test_a_reply_that_is_too_large(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoding, "MAX_REPLY_BYTES", 99)
+    ((status, reply),) = worker.answer([{"body": grey_png(9)}])
+    assert (status, reply["error"]["code"]) == (413, "reply_too_large")
+
+
+def test_a_class_without_a_name(tmp_path: Path) -> None:
+    """The program answers class 1, the spec names class 0 only: an image's error, no worker's."""
+    worker = Worker(write_archive(tmp_path, class_names=("circle",)))
+    ((status, reply),) = worker.answer([{"body": grey_png(9)}])
+    assert (status, reply["error"]["code"]) == (500, "model_failed")
+
+
+@pytest.mark.parametrize(
+    "step", ["decode", "preprocess", "encode"], ids=lambda step: f"bug in {step}"
+)
+def test_a_bug_of_ours_is_an_error_500(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(detection_handler, step, broken)
+    ((status, reply),) = worker.answer([{"body": grey_png(9)}])
+    assert (status, reply["error"]["code"]) == (500, "model_failed")
+    assert "a bug" not in reply["error"]["message"]
+
+
+def test_a_program_whose_answer_makes_no_sense_fails_its_image_only(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    masks_of_another_rank = {
+        "pred_boxes": np.array([[0, 0, 5, 5]], np.float32),
+        "scores": np.ones(1, np.float32),
+        "pred_classes": np.zeros(1, np.int64),
+        "pred_masks": np.ones((1, 28), np.float32),
+    }
+    loaded = worker.handler._detector._runtime
+    monkeypatch.setattr(loaded, "run", lambda images: [masks_of_another_rank] * len(images))
+    answers = worker.answer([{"body": grey_png(9)}, {"body": b"bad"}])
+    assert [status for status, _ in answers] == [500, 415]
+
+
+def test_the_share_of_cores_is_asked_for_again_now_and_then(
+    scripted_archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, asked = [100.0], list[int]()
+
+    def thread_share(max_workers: int) -> int:
+        asked.append(max_workers)
+        return 1
+
+    monkeypatch.setattr(detection_handler, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(detection_handler, "thread_share", thread_share)
+    worker = Worker(scripted_archive, maxWorkers=3)
+    assert set(asked) == {3}
+    asked.clear()
+    for seconds in (1, 1, 10, 1):
+        clock[0] += seconds
+        worker.answer([{"body": grey_png(9)}])
+    assert asked == [3]
+
+
+class TestLoading:
+    def test_without_a_yaml_file(self, scripted_archive: Path) -> None:
+        worker = Worker(scripted_archive)
+        assert worker.answer([{"body": grey_png(0)}])[0][0] == 200
+
+    def test_no_archive(self, tmp_path: Path) -> None:
+        with pytest.raises(LoadError, match="d2serve export"):
+            Worker(tmp_path)
+
+    def test_an_unknown_setting(self, scripted_archive: Path) -> None:
+        with pytest.raises(LoadError, match="batching is 'sometimes'"):
+            Worker(scripted_archive, batching="sometimes")
+
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+    def test_a_gpu_that_torch_does_not_see(self, scripted_archive: Path) -> None:
+        with pytest.raises(LoadError, match="run on cuda:0"):
+            Worker(scripted_archive, gpu=0)

@@ -1,0 +1,173 @@
+"""From pixels to detections with programs whose answers are known, of both calling conventions."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from d2serve.handlers.batching import BatchPlanner
+from d2serve.handlers.detections import Detections, Float32, RawOutputs
+from d2serve.handlers.detector import Detector
+from d2serve.handlers.errors import LoadError, ModelFailed, SpecError
+from d2serve.handlers.preprocessing import preprocess
+from tests.handlers.programs import UNLUCKY, write_archive
+from tests.handlers.samples import coco_rles, spec_with
+
+
+def grey(height: int, width: int, value: int) -> NDArray[np.uint8]:
+    return np.full((height, width, 3), value, np.uint8)
+
+
+IMAGES = [grey(40, 60, 51), grey(25, 90, 102), grey(7, 5, 0), grey(64, 64, 255)]
+
+
+def assert_right(answers: Sequence[object], images: Sequence[NDArray[np.uint8]], seen: int) -> None:
+    """``seen``: how many images the program got at once, which it tells as the class."""
+    assert len(answers) == len(images)
+    for answer, image in zip(answers, images):
+        assert isinstance(answer, Detections)
+        height, width = image.shape[:2]
+        assert (answer.height, answer.width) == (height, width)
+        np.testing.assert_allclose(answer.boxes, [[0, 0, width / 2, height / 2]], rtol=1e-6)
+        np.testing.assert_allclose(answer.scores, [image.mean() / 255], rtol=1e-6)
+        assert answer.classes.tolist() == [seen]
+        assert answer.masks is not None
+        assert len(answer.masks) == 1
+
+
+@pytest.mark.parametrize(("batching", "seen"), [("always", 4), ("never", 1), ("auto", 1)])
+def test_scripted(scripted_archive: Path, batching: str, seen: int) -> None:
+    detector = Detector.load(scripted_archive, batching=batching)
+    assert_right(detector(IMAGES), IMAGES, seen)
+
+
+@pytest.mark.parametrize("batching", ["never", "auto"])
+def test_traced(traced_archive: Path, batching: str) -> None:
+    assert_right(Detector.load(traced_archive, batching=batching)(IMAGES), IMAGES, 1)
+
+
+def test_no_images(scripted_archive: Path) -> None:
+    assert Detector.load(scripted_archive, batching="always")([]) == []
+
+
+@pytest.mark.parametrize("method", ["scripting", "tracing"])
+@pytest.mark.parametrize("image_format", ["BGR", "RGB"])
+def test_answers_are_in_the_coordinates_of_the_image_that_was_sent(
+    tmp_path: Path, method: str, image_format: str
+) -> None:
+    sizes = {"min_size_test": 32, "max_size_test": 50, "image_format": image_format}
+    detector = Detector.load(write_archive(tmp_path, method, **sizes))
+    assert_right(detector(IMAGES), IMAGES, 1)
+
+
+def test_masks_are_those_of_the_box(traced_archive: Path) -> None:
+    (answer,) = Detector.load(traced_archive)([grey(40, 60, 9)])
+    whole = np.zeros((1, 40, 60))
+    whole[0, :20, :30] = 1
+    assert list(answer.masks or ()) == coco_rles(whole)
+
+
+def test_always_is_refused_for_a_traced_program(traced_archive: Path) -> None:
+    with pytest.raises(LoadError, match="one image at a time"):
+        Detector.load(traced_archive, batching="always")
+
+
+def test_a_folder_that_is_no_archive(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"No readable model_spec.json"):
+        Detector.load(tmp_path)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there(scripted_archive: Path) -> None:
+    with pytest.raises(LoadError, match="sees no CUDA device"):
+        Detector.load(scripted_archive, device="cuda:0")
+
+
+@pytest.mark.parametrize("batching", ["always", "never"])
+@pytest.mark.parametrize("place", [0, 2, 4])
+def test_an_image_that_fails_harms_no_other(
+    scripted_archive: Path, batching: str, place: int
+) -> None:
+    detector = Detector.load(scripted_archive, batching=batching)
+    images = [*IMAGES[:place], grey(9, 9, UNLUCKY), *IMAGES[place:]]
+    answers = detector.answer([preprocess(image, detector.spec) for image in images])
+    failed = answers.pop(place)
+    assert isinstance(failed, ModelFailed)
+    assert "an unlucky image" in str(failed)
+    assert "\n" not in str(failed)
+    assert_right(answers, IMAGES, 1)
+
+
+def test_calling_it_raises_what_failed(scripted_archive: Path) -> None:
+    with pytest.raises(ModelFailed, match="an unlucky image"):
+        Detector.load(scripted_archive)([IMAGES[0], grey(9, 9, UNLUCKY)])
+
+
+@pytest.mark.parametrize("method", ["scripting", "tracing"])
+def test_it_needs_only_its_own_folder(tmp_path: Path, method: str) -> None:
+    (tmp_path / "made").mkdir()
+    moved = shutil.move(write_archive(tmp_path / "made", method), tmp_path / "moved")
+    detector = Detector.load(Path(moved))
+    detector.warm_up()
+    assert_right(detector(IMAGES[:1]), IMAGES[:1], 1)
+
+
+class FakeRuntime:
+    """Answers every image with the same outputs, and remembers the shapes that it was given."""
+
+    on_gpu = False
+
+    def __init__(self, outputs: RawOutputs | None = None) -> None:
+        self.outputs = outputs or {}
+        self.shapes: list[tuple[int, ...]] = []
+        self.threads = 0
+
+    def run(self, images: Sequence[Float32]) -> list[RawOutputs]:
+        self.shapes += [image.shape for image in images]
+        return [self.outputs for _ in images]
+
+    def set_threads(self, threads: int) -> None:
+        self.threads = threads
+
+
+def test_warming_up_runs_the_shapes_that_the_resize_gives() -> None:
+    fake = FakeRuntime()
+    spec = spec_with(min_size_test=800, max_size_test=1333)
+    Detector(spec, fake, BatchPlanner("never", True, False)).warm_up()
+    assert fake.shapes == [(3, 800, 1067), (3, 1067, 800), (3, 800, 800)]
+
+
+def test_threads_are_passed_on() -> None:
+    fake = FakeRuntime()
+    Detector(spec_with(), fake, BatchPlanner("never", True, False)).set_threads(3)
+    assert fake.threads == 3
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"pred_boxes": np.full((1, 4), np.nan, np.float32)}, id="boxes not a number"),
+        pytest.param({"pred_boxes": np.zeros(4, np.float32)}, id="boxes of another rank"),
+        pytest.param({"scores": np.zeros(0, np.float32)}, id="fewer scores than boxes"),
+        pytest.param({"pred_masks": np.ones((1, 28), np.float32)}, id="masks of another rank"),
+        pytest.param({"pred_masks": np.ones((0, 1, 28, 28), np.float32)}, id="no masks"),
+        pytest.param({"pred_keypoints": np.ones((1, 3), np.float32)}, id="keypoints of a rank"),
+    ],
+)
+def test_an_answer_that_makes_no_sense_is_the_models_failure(changes: RawOutputs) -> None:
+    """It must not be an exception: that would fail the other images of the batch as well."""
+    outputs: RawOutputs = {
+        "pred_boxes": np.array([[0, 0, 5, 5]], np.float32),
+        "scores": np.ones(1, np.float32),
+        "pred_classes": np.zeros(1, np.int64),
+    }
+    fake = FakeRuntime({**outputs, **changes})
+    detector = Detector(spec_with(), fake, BatchPlanner("never", True, False))
+    (answer,) = detector.answer([preprocess(IMAGES[0], detector.spec)])
+    assert isinstance(answer, ModelFailed)

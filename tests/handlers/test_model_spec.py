@@ -1,0 +1,170 @@
+"""The spec says the same after a round trip, and whatever else it says is refused with a reason."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from d2serve.handlers.errors import LoadError, SpecError
+from d2serve.handlers.model_spec import SCHEMA_VERSION, SPEC_FILE, ModelSpec, read_spec, sha256_of
+from tests.handlers.samples import cases, spec_with
+
+OUTPUTS = ("pred_boxes", "pred_classes", "scores")
+texts = st.text(max_size=20)
+numbers = st.floats(0, 1)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=6,
+)
+specs = st.builds(
+    ModelSpec,
+    name=texts,
+    family=texts,
+    method=st.sampled_from(["tracing", "scripting"]),
+    runtime=st.just("torchscript"),
+    program=st.sampled_from(["model.pt", "model.ts", "a b.pt"]),
+    program_sha256=st.text("0123456789abcdef", min_size=64, max_size=64),
+    image_format=st.sampled_from(["BGR", "RGB"]),
+    min_size_test=st.integers(0, 5000),
+    max_size_test=st.integers(1, 5000),
+    size_divisibility=st.integers(0, 64),
+    outputs=st.permutations([*OUTPUTS, "pred_masks"]).map(tuple),
+    class_names=st.none() | st.lists(texts, max_size=4).map(tuple),
+    score_thresh=numbers,
+    nms_thresh=numbers,
+    detections_per_image=st.integers(1, 1000),
+    mask_threshold=numbers,
+    dynamic_batch=st.booleans(),
+    versions=st.dictionaries(texts, texts, max_size=3),
+    verification=st.dictionaries(texts, json_values, max_size=3),
+)
+
+
+def altered(**changes: Any) -> str:
+    """The text of a valid spec, but for ``changes``; a field set to ``...`` is left out."""
+    raw = {**json.loads(spec_with().to_json()), **changes}
+    return json.dumps({name: value for name, value in raw.items() if value is not ...})
+
+
+@cases(150)
+@given(specs)
+def test_round_trip(spec: ModelSpec) -> None:
+    assert ModelSpec.from_json(spec.to_json()) == spec
+
+
+def test_it_is_immutable_and_its_lists_are_tuples() -> None:
+    spec = ModelSpec.from_json(spec_with(class_names=("a", "b")).to_json())
+    assert spec.outputs == ("pred_boxes", "scores", "pred_classes")
+    assert spec.class_names == ("a", "b")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        spec.min_size_test = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("version", [SCHEMA_VERSION + 1, 0, None, "1", 1.5, ...])
+def test_another_schema_is_refused_before_anything_else_is_looked_at(version: Any) -> None:
+    with pytest.raises(SpecError, match=r"schema_version .* reads 1.*export the model again"):
+        ModelSpec.from_json(altered(schema_version=version, brand_new=1, method=...))
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(ModelSpec)][:-1])
+def test_a_missing_field_is_named(name: str) -> None:
+    with pytest.raises(SpecError, match=rf"missing \['{name}'\]"):
+        ModelSpec.from_json(altered(**{name: ...}))
+
+
+def test_an_unknown_field_is_named() -> None:
+    with pytest.raises(SpecError, match=r"unknown \['brightness'\]"):
+        ModelSpec.from_json(altered(brightness=3))
+
+
+@pytest.mark.parametrize("text", ["", "{", "not json", "'a'", "\ufeff{}"])
+def test_text_that_is_no_json(text: str) -> None:
+    with pytest.raises(SpecError, match=r"is not JSON.*Export the model again"):
+        ModelSpec.from_json(text)
+
+
+@pytest.mark.parametrize(("text", "kind"), [("[]", "list"), ("3", "int"), ("null", "NoneType")])
+def test_json_that_is_no_object(text: str, kind: str) -> None:
+    with pytest.raises(SpecError, match=f"holds a {kind}, expected an object"):
+        ModelSpec.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "onnx"}, "method is 'onnx', expected one of .*'tracing', 'scripting'"),
+        ({"runtime": "caffe2"}, "runtime is 'caffe2', expected one of"),
+        ({"image_format": "bgr"}, "image_format is 'bgr', expected one of"),
+        ({"outputs": ["scores"]}, "expected boxes, scores and classes"),
+        ({"outputs": []}, "expected boxes, scores and classes"),
+        ({"program": "../model.pt"}, "program is '../model.pt', expected a plain file name"),
+        ({"program": "/etc/passwd"}, "expected a plain file name"),
+        ({"method": "x", "image_format": "y"}, "method is 'x'.*; image_format is 'y'"),
+    ],
+)
+def test_bad_values_are_all_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        ModelSpec.from_json(altered(**changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"outputs": 5},
+        {"outputs": None},
+        {"outputs": [["pred_boxes"], ["scores"], ["pred_classes"]]},
+        {"class_names": 5},
+        {"class_names": "circle"},
+        {"class_names": [1, 2]},
+        {"program": 5},
+        {"program": None},
+        {"program_sha256": None},
+        {"method": []},
+        {"min_size_test": "800"},
+        {"max_size_test": None},
+        {"mask_threshold": "0.5"},
+        {"dynamic_batch": "yes"},
+        {"versions": []},
+        {"name": None},
+    ],
+)
+def test_values_of_a_wrong_type_are_refused_by_name(changes: dict[str, Any]) -> None:
+    """As the docstring of from_json promises; else they fail at the first request."""
+    (name,) = changes
+    with pytest.raises(SpecError, match=name):
+        ModelSpec.from_json(altered(**changes))
+
+
+class TestReadingAFile:
+    def test_what_was_written(self, tmp_path: Path) -> None:
+        spec = spec_with(class_names=("Dreieck △",))
+        (tmp_path / SPEC_FILE).write_text(spec.to_json(), encoding="utf-8")
+        assert read_spec(tmp_path) == spec
+
+    def test_none_there(self, tmp_path: Path) -> None:
+        with pytest.raises(LoadError, match=r"No readable model_spec.json .*d2serve export"):
+            read_spec(tmp_path)
+
+    def test_a_folder_in_its_place(self, tmp_path: Path) -> None:
+        (tmp_path / SPEC_FILE).mkdir()
+        with pytest.raises(SpecError, match="directory"):
+            read_spec(tmp_path)
+
+    @pytest.mark.parametrize("content", [b"\xff\xfe\0", b"PK\x03\x04\x80\x81"])
+    def test_a_binary_file_in_its_place(self, tmp_path: Path, content: bytes) -> None:
+        (tmp_path / SPEC_FILE).write_bytes(content)
+        with pytest.raises(SpecError, match=SPEC_FILE):
+            read_spec(tmp_path)
+
+
+def test_sha256(tmp_path: Path) -> None:
+    file = tmp_path / "abc"
+    file.write_bytes(b"abc")  # the example of FIPS 180-2
+    assert sha256_of(file) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
