@@ -1,0 +1,84 @@
+"""What several rooms' tests share: held-out images, and archives exported once a session."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+# One thread on either side: eager detectron2's own answer depends on the number of threads, since
+# sums are split differently (by 6e-5 px on mask_rcnn_dc5, and now and then by a pixel of a mask).
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import pytest
+
+MODELS = (
+    "faster_rcnn_fpn",
+    "mask_rcnn_fpn",
+    "keypoint_rcnn_fpn",
+    "retinanet",
+    "faster_rcnn_c4",
+    "mask_rcnn_dc5",
+)
+METHODS = ("tracing", "scripting")
+ROOT = Path(__file__).resolve().parent.parent
+
+warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Generated images that no model was trained on, in COCO format."""
+
+    images: list[Path]
+    annotations: Path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _in_the_repository_root() -> None:
+    # The example configs name their weights from there.
+    os.chdir(ROOT)
+
+
+@pytest.fixture(scope="session")
+def held_out(tmp_path_factory: pytest.TempPathFactory) -> HeldOut:
+    """200 held-out images of the shapes data set."""
+    from examples.shapes.generate import generate_split
+
+    folder = tmp_path_factory.mktemp("heldout")
+    annotations = generate_split(folder, "heldout", 200)
+    return HeldOut(sorted((folder / "images").glob("*.jpg")), annotations)
+
+
+def config_of(model: str) -> Path:
+    """The example model's config."""
+    return ROOT / "examples" / "shapes" / "models" / f"{model}.yaml"
+
+
+Exporter = Callable[[str, str], Path]
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exporter:
+    """Exports an example model, once a session: ``exported(model, method)`` is its .mar."""
+    from d2serve.export.pipeline import ExportRequest, Progress, export
+
+    store = tmp_path_factory.mktemp("store")
+    made: dict[tuple[str, str], Path] = {}
+
+    def make(model: str, method: str) -> Path:
+        if (model, method) not in made:
+            request = ExportRequest(
+                config_file=str(config_of(model)),
+                method=method,
+                name=f"{model}_{method}",
+                imports=("examples.shapes.dataset",),
+                output=store,
+            )
+            quiet = Progress(lambda _step, _parts: None, lambda: None)
+            made[model, method] = export(request, quiet).archive
+        return made[model, method]
+
+    return make
