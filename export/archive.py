@@ -1,0 +1,174 @@
+"""Why: a .mar is complete or it is not there, and any TorchServe must find in it what it expects.
+
+torch-model-archiver itself lays out the archive. It is built beside nothing of the user's, and only
+a finished, reopened archive is renamed to its name.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import yaml
+from model_archiver.model_archiver_config import ModelArchiverConfig
+from model_archiver.model_packaging import generate_model_archive
+
+from d2serve import handlers
+from d2serve.export.errors import ArchiveError, one_line
+from d2serve.handlers.model_spec import SPEC_FILE, ModelSpec
+
+PROGRAM_FILE = "model.pt"
+CONFIG_FILE = "model-config.yaml"
+
+_HANDLERS = Path(handlers.__path__[0])
+_HANDLER_FILE = "detection_handler.py"
+
+
+class Staging:
+    """Parts of an archive in a private folder, which goes when the context ends."""
+
+    def __init__(self, folder: Path, name: str, version: str) -> None:
+        self._folder = folder
+        self._name = name
+        self._version = version
+        self._parts = folder / "parts"
+        self._extra = folder / "extra"
+        library = self._extra / "d2serve" / "handlers"
+        shutil.copytree(_HANDLERS, library, ignore=shutil.ignore_patterns("__pycache__"))
+        self._parts.mkdir()
+        shutil.copy(_HANDLERS / _HANDLER_FILE, self._parts)
+
+    @property
+    def program(self) -> Path:
+        """Where the program belongs."""
+        return self._parts / PROGRAM_FILE
+
+    def describe(self, spec: ModelSpec, settings: Mapping[str, object]) -> None:
+        """Write the spec and TorchServe's settings of the model."""
+        (self._extra / SPEC_FILE).write_text(spec.to_json(), encoding="utf-8")
+        lines = [
+            "# TorchServe's settings of this model; registering it over the management API with",
+            "# other values overrides them. 'batching' is d2serve's: auto, always or never.",
+            yaml.safe_dump(dict(settings), sort_keys=False),
+        ]
+        (self._parts / CONFIG_FILE).write_text("\n".join(lines), encoding="utf-8")
+
+    def lay_out(self) -> Path:
+        """The archive's contents in a folder, as TorchServe extracts them."""
+        self._run_archiver("no-archive", self._folder / "laid_out")
+        return self._folder / "laid_out" / self._name
+
+    def pack(self) -> Path:
+        """The archive as a file in the private folder."""
+        self._run_archiver("default", self._folder / "packed")
+        return self._folder / "packed" / f"{self._name}.mar"
+
+    def _run_archiver(self, archive_format: str, target: Path) -> None:
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir()
+        # The archiver empties TMPDIR/NAME, so it must not be a folder that others use.
+        with _temporary_directory(self._folder / "archiver"):
+            generate_model_archive(
+                ModelArchiverConfig(
+                    model_name=self._name,
+                    handler=str(self._parts / _HANDLER_FILE),
+                    version=self._version,
+                    serialized_file=str(self.program),
+                    extra_files=str(self._extra),
+                    export_path=str(target),
+                    archive_format=archive_format,
+                    config_file=str(self._parts / CONFIG_FILE),
+                )
+            )
+
+
+@contextmanager
+def staging(name: str, version: str) -> Iterator[Staging]:
+    """A private folder in which an archive of a model and version is put together."""
+    with tempfile.TemporaryDirectory(prefix="d2serve-export-") as folder:
+        yield Staging(Path(folder), name, version)
+
+
+def settings_for(dynamic_batch: bool, device: str) -> dict[str, object]:
+    """TorchServe's settings of a model, by what its program and device gain from.
+
+    The number of workers is not among them: it would silently win over the ``initial_workers`` of
+    a registration. See docs/decisions/0002-workers.md.
+
+    Args:
+        dynamic_batch: whether the program takes several images at once.
+        device: on which it was exported, and will be served most likely.
+    """
+    batch = dynamic_batch and torch.device(device).type == "cuda"
+    batching: dict[str, object] = (
+        {"batchSize": 8, "maxBatchDelay": 20} if batch else {"batchSize": 1}  # milliseconds
+    )
+    # After this many seconds without an answer TorchServe restarts a worker.
+    return {**batching, "responseTimeout": 120, "batching": "auto"}
+
+
+@contextmanager
+def opened(archive: Path) -> Iterator[Path]:
+    """The contents of a .mar in a private folder.
+
+    Raises:
+        ArchiveError: it is missing, damaged, or has entries outside itself.
+    """
+    with tempfile.TemporaryDirectory(prefix="d2serve-mar-") as folder:
+        try:
+            with zipfile.ZipFile(archive) as file:
+                outside = [n for n in file.namelist() if n.startswith("/") or ".." in Path(n).parts]
+                if outside:
+                    raise ArchiveError(f"{archive} has entries outside itself: {outside[:3]}.")
+                file.extractall(folder)
+        except (OSError, zipfile.BadZipFile) as error:
+            raise ArchiveError(
+                f"{archive} cannot be opened ({one_line(error)}). Expected a .mar made by "
+                "`d2serve export`; if it was copied, it may be incomplete."
+            ) from error
+        yield Path(folder)
+
+
+def install(archive: Path, store: Path, name: str) -> Path:
+    """Put a finished archive into the model store, in one step that cannot be half done.
+
+    Raises:
+        ArchiveError: the store cannot be written.
+    """
+    target = store / f"{name}.mar"
+    partial = None
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+        # In the store itself: only within one file system is a rename a single step.
+        handle, partial = tempfile.mkstemp(prefix=f".{name}.", suffix=".partial", dir=store)
+        with os.fdopen(handle, "wb") as out, archive.open("rb") as source:
+            shutil.copyfileobj(source, out, 1 << 20)
+            out.flush()
+            os.fsync(out.fileno())
+        Path(partial).chmod(0o644)
+        Path(partial).replace(target)
+    except OSError as error:
+        if partial is not None:
+            Path(partial).unlink(missing_ok=True)
+        raise ArchiveError(
+            f"{target} cannot be written ({error.strerror}). Expected a folder with room for "
+            f"{archive.stat().st_size >> 20} MB that you may write; an older archive is untouched."
+        ) from error
+    return target
+
+
+@contextmanager
+def _temporary_directory(folder: Path) -> Iterator[None]:
+    folder.mkdir(exist_ok=True)
+    before = tempfile.tempdir
+    tempfile.tempdir = str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before

@@ -1,0 +1,137 @@
+"""Why: an archive that was proven on a sample can be proven again on the user's own images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from detectron2.config import CfgNode
+
+from d2serve.export.archive import opened
+from d2serve.export.comparison import TORCHSCRIPT_BOUNDS
+from d2serve.export.config import config_device, load_config
+from d2serve.export.errors import ArchiveError, SampleError, one_line
+from d2serve.export.evaluation import Scores, evaluate, first_test_dataset, register
+from d2serve.export.families import family_of
+from d2serve.export.loading import load_model
+from d2serve.export.oracle import Oracle
+from d2serve.export.pipeline import Progress, gpu_id
+from d2serve.export.samples import builtin_sample
+from d2serve.export.verification import Case, Verification, plan_cases, verify
+from d2serve.handlers.decoding import decode
+from d2serve.handlers.errors import LoadError, RequestError
+from d2serve.handlers.model_spec import ModelSpec, read_spec
+
+_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"}
+
+
+def inspect_archive(archive: Path) -> ModelSpec:
+    """The spec of a .mar.
+
+    Raises:
+        ArchiveError: it cannot be opened, or is not one of ours.
+    """
+    with opened(archive) as model_dir:
+        return _spec(archive, model_dir)
+
+
+def verify_archive(
+    archive: Path,
+    config_file: str,
+    overrides: Sequence[str],
+    imports: Sequence[str],
+    images: Path | None,
+    progress: Progress,
+) -> Verification:
+    """Compare a .mar with eager detectron2 again, on the user's images or on the built-in sample.
+
+    Args:
+        archive: the .mar.
+        config_file, overrides, imports: as for the export.
+        images: a folder of image files; None takes what the export took.
+        progress: where to tell how far it is.
+
+    Raises:
+        ExportError: as for an export.
+    """
+    progress.begin("Loading the weights", 0)
+    cfg, oracle = _oracle(config_file, overrides, imports)
+    with opened(archive) as model_dir:
+        spec = _spec(archive, model_dir)
+        not_reached: tuple[str, ...] = ()
+        if images is None:
+            progress.begin("Choosing images", 0)
+            cases, not_reached = plan_cases(builtin_sample(), oracle, spec.dynamic_batch)
+        else:
+            cases = _cases_of_folder(images)
+        progress.begin("Comparing with detectron2", 2 * len(cases))
+        return verify(
+            model_dir,
+            oracle,
+            cases,
+            TORCHSCRIPT_BOUNDS,
+            not_reached=not_reached,
+            gpu_id=gpu_id(config_device(cfg)),
+            progress=progress.advance,
+        )
+
+
+def evaluate_archive(
+    archive: Path,
+    config_file: str,
+    overrides: Sequence[str],
+    imports: Sequence[str],
+    coco: tuple[Path, Path] | None,
+    progress: Progress,
+) -> tuple[Scores, Scores]:
+    """COCO AP of eager detectron2 and of a .mar.
+
+    Args:
+        archive: the .mar.
+        config_file, overrides, imports: as for the export.
+        coco: annotation file and image folder; None takes the config's DATASETS.TEST.
+        progress: where to tell how far it is.
+
+    Raises:
+        ExportError: as for an export; EvaluationError where the data set is not there.
+    """
+    begin: Callable[[str, int], None] = progress.begin
+    begin("Loading the weights", 0)
+    cfg, oracle = _oracle(config_file, overrides, imports)
+    dataset = first_test_dataset(cfg) if coco is None else register(*coco)
+    with opened(archive) as model_dir:
+        _spec(archive, model_dir)
+        gpu = gpu_id(config_device(cfg))
+        return evaluate(cfg, oracle, model_dir, dataset, gpu, begin, progress.advance)
+
+
+def _oracle(
+    config_file: str, overrides: Sequence[str], imports: Sequence[str]
+) -> tuple[CfgNode, Oracle]:
+    cfg = load_config(config_file, overrides, imports)
+    family_of(cfg)
+    load_model(cfg)  # refuses weights that do not fit, which DefaultPredictor would take
+    return cfg, Oracle(cfg)
+
+
+def _spec(archive: Path, model_dir: Path) -> ModelSpec:
+    try:
+        return read_spec(model_dir)
+    except LoadError as error:
+        raise ArchiveError(f"{archive}: {error}") from error
+
+
+def _cases_of_folder(folder: Path) -> list[Case]:
+    files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in _IMAGE_SUFFIXES)
+    if not files:
+        raise SampleError(
+            f"--images {folder} has no image files ({', '.join(sorted(_IMAGE_SUFFIXES))})."
+        )
+    cases = []
+    for file in files:
+        try:
+            pixels = decode(file.read_bytes())
+        except (OSError, RequestError) as error:
+            raise SampleError(f"{file} cannot be read: {one_line(error)}") from error
+        cases.append(Case({str(file.relative_to(folder)).replace("/", "_"): pixels}, False))
+    return cases

@@ -1,0 +1,29 @@
+"""Why: TorchScript's refusals are pages long; a user needs the module and the line."""
+
+from __future__ import annotations
+
+import re
+import traceback
+
+_SCRIPT_PLACE = re.compile(r'File "([^"]+)", line (\d+)')
+_COMPILED_FOR = re.compile(r"'([\w.]+)' is being compiled since")
+
+
+def where_in_script(error: BaseException) -> str:
+    """``"at FILE:LINE, compiled for MODULE: "`` of a scripting error, as far as it tells."""
+    text = str(error)
+    place = _SCRIPT_PLACE.search(text)
+    callers = _COMPILED_FOR.findall(text)
+    parts = [f"at {place.group(1)}:{place.group(2)}"] if place else []
+    if callers:
+        parts.append(f"in what {callers[0].replace('__torch__.', '')} calls")
+    return f"{', '.join(parts)}: " if parts else ""
+
+
+def where_in_user_code(error: BaseException) -> str:
+    """``"at FILE:LINE in FUNCTION: "`` of the innermost frame outside torch and this project."""
+    frames = traceback.extract_tb(error.__traceback__)
+    for frame in reversed(frames):
+        if "/torch/" not in frame.filename and "/d2serve/" not in frame.filename:
+            return f"at {frame.filename}:{frame.lineno} in {frame.name}: "
+    return ""

@@ -1,0 +1,90 @@
+"""A comparison that cannot fail proves nothing: each field is put out of bounds once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from d2serve.export.comparison import TORCHSCRIPT_BOUNDS, compare
+from d2serve.export.errors import VerificationError
+from d2serve.export.verification import Verification, _judge
+from d2serve.handlers.detections import Detections
+
+ANSWER = Detections(
+    height=40,
+    width=60,
+    boxes=np.array([[1, 2, 30, 35], [5, 5, 20, 20]], np.float32),
+    scores=np.array([0.9, 0.4], np.float32),
+    classes=np.array([1, 0]),
+    masks=({"size": [40, 60], "counts": "abc"}, {"size": [40, 60], "counts": "def"}),
+    keypoints=np.ones((2, 5, 3), np.float32),
+)
+
+
+def test_equal_answers_agree() -> None:
+    difference = compare("image", ANSWER, ANSWER, TORCHSCRIPT_BOUNDS)
+    assert difference.misses == ()
+    assert (difference.detections, difference.box_px, difference.score) == (2, 0, 0)
+
+
+def test_the_order_of_equal_instances_does_not_matter() -> None:
+    assert ANSWER.masks is not None
+    assert ANSWER.keypoints is not None
+    turned = Detections(
+        40,
+        60,
+        ANSWER.boxes[::-1],
+        ANSWER.scores[::-1],
+        ANSWER.classes[::-1],
+        ANSWER.masks[::-1],
+        ANSWER.keypoints[::-1],
+    )
+    assert compare("image", ANSWER, turned, TORCHSCRIPT_BOUNDS).misses == ()
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        (replace(ANSWER, boxes=ANSWER.boxes + np.float32(0.02)), "pred_boxes by 0.02"),
+        (replace(ANSWER, scores=ANSWER.scores - np.float32(2e-4)), "scores by 0.0002"),
+        (replace(ANSWER, classes=np.array([1, 1])), "pred_classes differ"),
+        (replace(ANSWER, masks=(ANSWER.masks or ())[:1] * 2), "pred_masks: 1 of 2"),
+        (replace(ANSWER, masks=None), "pred_masks are missing"),
+        (replace(ANSWER, keypoints=np.full((2, 5, 3), 1.02, np.float32)), "pred_keypoints by"),
+        (replace(ANSWER, keypoints=None), "pred_keypoints are missing"),
+        (replace(ANSWER, width=61), "image size 40x61, expected 40x60"),
+        (
+            replace(ANSWER, boxes=ANSWER.boxes[:1], scores=ANSWER.scores[:1]),
+            "1 instances, expected 2",
+        ),
+    ],
+)
+def test_each_difference_is_named(other: Detections, named: str) -> None:
+    misses = compare("image", ANSWER, other, TORCHSCRIPT_BOUNDS).misses
+    assert any(named in miss for miss in misses), misses
+
+
+def test_a_record_with_a_miss_is_refused_with_image_field_and_amount() -> None:
+    moved = replace(ANSWER, boxes=ANSWER.boxes + np.float32(1))
+    difference = compare("half", ANSWER, moved, TORCHSCRIPT_BOUNDS)
+    record = Verification("eager", TORCHSCRIPT_BOUNDS, (difference,), ())
+    with pytest.raises(VerificationError, match=r"half \(40x60\): pred_boxes by 1 px"):
+        _judge(record, ())
+
+
+def test_a_comparison_over_zero_detections_fails() -> None:
+    nothing = Detections(
+        40,
+        60,
+        np.zeros((0, 4), np.float32),
+        np.zeros(0, np.float32),
+        np.zeros(0, np.int64),
+        None,
+        None,
+    )
+    difference = compare("grey", nothing, nothing, TORCHSCRIPT_BOUNDS)
+    assert difference.misses == ()
+    with pytest.raises(VerificationError, match="finds nothing on any"):
+        _judge(Verification("eager", TORCHSCRIPT_BOUNDS, (difference,), ()), ())
