@@ -1,0 +1,198 @@
+"""Predict over HTTP, blocking or asynchronous, with the same arguments and the same answers.
+
+with D2ServeClient(key_file="key_file.json") as client:
+    for instance in client.predict("shapes", "image.jpg").instances:
+        ...
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import httpx
+
+from d2serve.client.credentials import Credentials
+from d2serve.client.errors import ServerUnavailable
+from d2serve.client.image_input import ImageInput, encode_image
+from d2serve.client.replies import envelope_error, health_status, http_error
+from d2serve.client.responses import Prediction, parse_prediction
+
+DEFAULT_INFERENCE_ADDRESS = "http://127.0.0.1:8080"
+DEFAULT_TIMEOUT_SECONDS = 120.0
+"""TorchServe's own default_response_timeout."""
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an address like ``http://127.0.0.1:8080`` never leaves this machine."""
+    host = urlsplit(address).hostname or ""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def with_scheme(address: str) -> str:
+    """``host:port`` as a URL; what is one already stays as it is, but for a slash at the end."""
+    return (address if "://" in address else f"http://{address}").rstrip("/")
+
+
+def connection_options(address: str, timeout: float) -> dict[str, Any]:
+    """Options shared by every httpx client of this package.
+
+    A proxy named in the environment must not get requests that stay on this machine.
+    """
+    return {"base_url": address, "timeout": timeout, "trust_env": not is_loopback(address)}
+
+
+def unavailable(address: str, error: Exception) -> ServerUnavailable:
+    """The error for a request that got no answer at all."""
+    if isinstance(error, httpx.TimeoutException):
+        return ServerUnavailable(
+            f"{address} did not answer in time ({type(error).__name__}). The model may still be "
+            "loading or need longer than the client's timeout: raise `timeout`."
+        )
+    return ServerUnavailable(
+        f"No answer from {address}: {error or type(error).__name__}. Is TorchServe running there? "
+        "Start it with `d2serve serve`, or give the address it printed."
+    )
+
+
+def _predict_path(model: str, version: str | None) -> str:
+    path = f"/predictions/{quote(model, safe='')}"
+    return path if version is None else f"{path}/{quote(version, safe='')}"
+
+
+def _image_headers(credentials: Credentials) -> dict[str, str]:
+    # Without a content type of its own, TorchServe may take the bytes for a form and answer 500.
+    return {**credentials.headers(), "content-type": "application/octet-stream"}
+
+
+def _accepted(response: httpx.Response, credentials: Credentials) -> bytes:
+    if response.status_code >= 400:
+        raise http_error(response.status_code, response.content, credentials)
+    rejected = envelope_error(response.content, response.status_code)
+    if rejected is not None:
+        raise rejected
+    return response.content
+
+
+def _health(response: httpx.Response, credentials: Credentials) -> str:
+    # An unhealthy server answers 500 with a status, which is an answer and no failure.
+    if response.status_code != 500:
+        _accepted(response, credentials)
+    return health_status(response.content)
+
+
+class D2ServeClient:
+    """Sends images to TorchServe's inference address and returns typed answers.
+
+    Give ``token`` or ``key_file`` (TorchServe's key_file.json), or neither where the server runs
+    with token authorization disabled. May be used from several threads.
+    """
+
+    def __init__(
+        self,
+        address: str = DEFAULT_INFERENCE_ADDRESS,
+        *,
+        token: str | None = None,
+        key_file: str | os.PathLike[str] | None = None,
+        timeout: float = DEFAULT_TIMEOUT_SECONDS,
+    ) -> None:
+        self.address = with_scheme(address)
+        self._credentials = Credentials.of("inference", token, key_file)
+        self._http = httpx.Client(**connection_options(self.address, timeout))
+
+    def predict(
+        self,
+        model: str,
+        image: ImageInput,
+        *,
+        version: str | None = None,
+        array_format: str = "BGR",
+    ) -> Prediction:
+        """Detect objects in one image: a path, encoded bytes, a PIL image or a uint8 array
+        (height, width, 3) in ``array_format``. ``version`` None means the default version."""
+        content = encode_image(image, array_format=array_format)
+        headers = _image_headers(self._credentials)
+        response = self._request("POST", _predict_path(model, version), headers, content)
+        return parse_prediction(_accepted(response, self._credentials))
+
+    def ping(self) -> str:
+        """TorchServe's word about itself, e.g. "Healthy". It says so while workers crash, too:
+        for readiness use ManagementClient.wait_ready."""
+        response = self._request("GET", "/ping", self._credentials.headers())
+        return _health(response, self._credentials)
+
+    def close(self) -> None:
+        self._http.close()
+
+    def _request(
+        self, method: str, path: str, headers: dict[str, str], content: bytes | None = None
+    ) -> httpx.Response:
+        try:
+            return self._http.request(method, path, headers=headers, content=content)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise unavailable(self.address, error) from error
+
+    def __enter__(self) -> D2ServeClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class AsyncD2ServeClient:
+    """D2ServeClient for asyncio: the same arguments, answers and errors."""
+
+    def __init__(
+        self,
+        address: str = DEFAULT_INFERENCE_ADDRESS,
+        *,
+        token: str | None = None,
+        key_file: str | os.PathLike[str] | None = None,
+        timeout: float = DEFAULT_TIMEOUT_SECONDS,
+    ) -> None:
+        self.address = with_scheme(address)
+        self._credentials = Credentials.of("inference", token, key_file)
+        self._http = httpx.AsyncClient(**connection_options(self.address, timeout))
+
+    async def predict(
+        self,
+        model: str,
+        image: ImageInput,
+        *,
+        version: str | None = None,
+        array_format: str = "BGR",
+    ) -> Prediction:
+        """See D2ServeClient.predict."""
+        content = encode_image(image, array_format=array_format)
+        headers = _image_headers(self._credentials)
+        response = await self._request("POST", _predict_path(model, version), headers, content)
+        return parse_prediction(_accepted(response, self._credentials))
+
+    async def ping(self) -> str:
+        """See D2ServeClient.ping."""
+        response = await self._request("GET", "/ping", self._credentials.headers())
+        return _health(response, self._credentials)
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    async def _request(
+        self, method: str, path: str, headers: dict[str, str], content: bytes | None = None
+    ) -> httpx.Response:
+        try:
+            return await self._http.request(method, path, headers=headers, content=content)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise unavailable(self.address, error) from error
+
+    async def __aenter__(self) -> AsyncD2ServeClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()

@@ -1,0 +1,82 @@
+"""What a caller may hand in as an image, and the bytes that are sent for it.
+
+A file travels as it is, so that the server decodes exactly what a detectron2 user would have read.
+Pixels (PIL, numpy) are sent as PNG, which loses nothing.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any, Union
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from d2serve.client.errors import InvalidInput
+
+ImageInput = Union[str, "os.PathLike[str]", bytes, Image.Image, NDArray[Any]]
+"""A path; the bytes of an encoded image file; a PIL image; or an array of uint8 of shape
+(height, width, 3) or (height, width)."""
+
+_PNG_MODES = {"1", "L", "LA", "I;16", "P", "RGB", "RGBA"}
+_FASTEST_COMPRESSION = 1
+
+
+def encode_image(image: ImageInput, *, array_format: str = "BGR") -> bytes:
+    """The bytes of an image file for ``image``.
+
+    ``array_format`` is the channel order of a numpy array, "BGR" or "RGB": BGR is what
+    ``cv2.imread`` gives and detectron2's DefaultPredictor takes. It means nothing for other inputs.
+    """
+    if isinstance(image, bytes):
+        return _not_empty(image, "The image given as bytes")
+    if isinstance(image, (bytearray, memoryview)):
+        return _not_empty(bytes(image), "The image given as bytes")
+    if isinstance(image, (str, os.PathLike)):
+        return _read(Path(image))
+    if isinstance(image, np.ndarray):
+        return _png(_from_array(image, array_format))
+    if isinstance(image, Image.Image):
+        upright = ImageOps.exif_transpose(image)
+        return _png(upright if upright.mode in _PNG_MODES else upright.convert("RGB"))
+    raise InvalidInput(
+        f"An image cannot be a {type(image).__name__}: expected a path, the bytes of an image "
+        "file, a PIL image or a numpy array."
+    )
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return _not_empty(path.read_bytes(), str(path))
+    except OSError as error:
+        raise InvalidInput(f"The image {path} cannot be read: {error.strerror}.") from error
+
+
+def _not_empty(content: bytes, what: str) -> bytes:
+    if not content:
+        raise InvalidInput(f"{what} is empty (0 bytes): expected an encoded image.")
+    return content
+
+
+def _from_array(array: NDArray[Any], array_format: str) -> Image.Image:
+    if array_format not in ("BGR", "RGB"):
+        raise InvalidInput(f"array_format is {array_format!r}: expected 'BGR' or 'RGB'.")
+    is_grey = array.ndim == 2
+    is_colour = array.ndim == 3 and array.shape[2] == 3
+    if array.dtype != np.uint8 or not (is_grey or is_colour) or array.size == 0:
+        raise InvalidInput(
+            f"The array has shape {array.shape} and type {array.dtype}: expected uint8 (0 to 255) "
+            "of shape (height, width, 3) or (height, width)."
+        )
+    if is_colour and array_format == "BGR":
+        array = array[:, :, ::-1]
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+def _png(image: Image.Image) -> bytes:
+    encoded = io.BytesIO()
+    image.save(encoded, format="PNG", compress_level=_FASTEST_COMPRESSION)
+    return encoded.getvalue()

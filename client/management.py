@@ -1,0 +1,253 @@
+"""Talk to TorchServe's management API: register, describe, scale, unregister; and wait until a
+model can really answer, which /ping does not tell (it says Healthy while workers crash).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from d2serve.client.credentials import Credentials
+from d2serve.client.errors import MalformedReply, ModelNotFound, ServerUnavailable
+from d2serve.client.http_client import (
+    DEFAULT_TIMEOUT_SECONDS,
+    connection_options,
+    unavailable,
+    with_scheme,
+)
+from d2serve.client.readiness import ReadinessWatch
+from d2serve.client.replies import http_error
+
+DEFAULT_MANAGEMENT_ADDRESS = "http://127.0.0.1:8081"
+ALL_VERSIONS = "all"
+_POLL_SECONDS = 0.3
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One worker process of a model."""
+
+    id: str
+    status: str
+    """READY, or UNLOADING: TorchServe's word for loading, stopping and crashed alike."""
+    pid: int
+    uses_gpu: bool
+    memory_bytes: int
+
+    @property
+    def is_ready(self) -> bool:
+        return self.status == "READY"
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """One version of a registered model."""
+
+    name: str
+    version: str
+    url: str
+    min_workers: int
+    max_workers: int
+    batch_size: int
+    max_batch_delay: int
+    workers: tuple[Worker, ...]
+    raw: dict[str, Any] = field(repr=False, compare=False)
+
+    @property
+    def is_ready(self) -> bool:
+        """Every worker is READY, and there are as many as asked for."""
+        ready = sum(worker.is_ready for worker in self.workers)
+        return ready == len(self.workers) and ready >= max(1, self.min_workers)
+
+
+class ManagementClient:
+    """Client of the management address. ``token`` is the management token of key_file.json."""
+
+    def __init__(
+        self,
+        address: str = DEFAULT_MANAGEMENT_ADDRESS,
+        *,
+        token: str | None = None,
+        key_file: str | os.PathLike[str] | None = None,
+        timeout: float = DEFAULT_TIMEOUT_SECONDS,
+    ) -> None:
+        self.address = with_scheme(address)
+        self._credentials = Credentials.of("management", token, key_file)
+        self._http = httpx.Client(**connection_options(self.address, timeout))
+
+    def register(
+        self,
+        url: str,
+        *,
+        model_name: str | None = None,
+        initial_workers: int = 1,
+        batch_size: int | None = None,
+        max_batch_delay: int | None = None,
+        response_timeout: int | None = None,
+        synchronous: bool = True,
+    ) -> str:
+        """Register ``url``, the name of a .mar in the model store; return TorchServe's message.
+
+        ``max_batch_delay`` is in milliseconds, ``response_timeout`` in seconds; None leaves what
+        the archive's model-config.yaml says. A minWorkers in that file wins over
+        ``initial_workers``. ``synchronous`` waits until the workers are up.
+        """
+        options = {
+            "url": url,
+            "model_name": model_name,
+            "initial_workers": initial_workers,
+            "batch_size": batch_size,
+            "max_batch_delay": max_batch_delay,
+            "response_timeout": response_timeout,
+            "synchronous": str(synchronous).lower(),
+        }
+        return self._status("POST", "/models", options)
+
+    def describe(self, name: str, version: str | None = None) -> list[ModelDescription]:
+        """The default version of a model, the given one, or with ``"all"`` every version."""
+        answer = self._request("GET", _model_path(name, version))
+        if not isinstance(answer, list):
+            raise MalformedReply(f"Expected a list of model versions, got {answer!r}")
+        return [_description(item) for item in answer]
+
+    def scale(
+        self,
+        name: str,
+        *,
+        min_worker: int,
+        max_worker: int | None = None,
+        version: str | None = None,
+        synchronous: bool = True,
+    ) -> str:
+        """Set the number of workers of a model; returns TorchServe's message."""
+        options = {
+            "min_worker": min_worker,
+            "max_worker": min_worker if max_worker is None else max_worker,
+            "synchronous": str(synchronous).lower(),
+        }
+        return self._status("PUT", _model_path(name, version), options)
+
+    def set_default(self, name: str, version: str) -> str:
+        """Make a version the one that answers when a request names none."""
+        return self._status("PUT", f"{_model_path(name, version)}/set-default")
+
+    def unregister(self, name: str, version: str | None = None) -> str:
+        """Unregister a version (None: the default one, refused while there are others)."""
+        return self._status("DELETE", _model_path(name, version))
+
+    def list_models(self) -> dict[str, str]:
+        """Every registered model's name with the .mar of its default version."""
+        models: dict[str, str] = {}
+        page: str | None = None
+        while True:
+            answer = self._object("GET", "/models", {"limit": 100, "next_page_token": page})
+            models.update((m["modelName"], m["modelUrl"]) for m in answer["models"])
+            page = answer.get("nextPageToken")
+            if page is None:
+                return models
+
+    def renew_token(self, kind: str) -> None:
+        """Have TorchServe write a fresh ``"inference"`` or ``"management"`` token into its
+        key_file.json; needs a client made with ``key_file``."""
+        if self._credentials.key_file is None:
+            raise ValueError("renewing needs the API key: make this client with key_file=")
+        headers = {"authorization": f"Bearer {self._credentials.key_file.api}"}
+        self._send("GET", "/token", {"type": kind}, headers)
+
+    def wait_ready(
+        self, name: str, timeout: float = 300.0, *, version: str | None = None
+    ) -> list[ModelDescription]:
+        """Wait until every worker of a model is READY (``version`` "all": of every version).
+
+        Raises WorkersNotReady after ``timeout`` seconds, or as soon as workers keep dying.
+        """
+        watch = ReadinessWatch(name)
+        deadline = time.monotonic() + timeout
+        while True:
+            described: list[ModelDescription] = []
+            try:
+                described = self.describe(name, version)
+            except (ModelNotFound, ServerUnavailable):
+                if time.monotonic() >= deadline:
+                    raise
+            if described and all(model.is_ready for model in described):
+                return described
+            watch.see(
+                {f"{m.version}/{w.id}": (w.pid, w.is_ready) for m in described for w in m.workers}
+            )
+            if time.monotonic() >= deadline:
+                raise watch.timed_out(timeout)
+            time.sleep(_POLL_SECONDS)
+
+    def close(self) -> None:
+        self._http.close()
+
+    def _status(self, method: str, path: str, options: Mapping[str, Any] | None = None) -> str:
+        return str(self._object(method, path, options).get("status", ""))
+
+    def _object(
+        self, method: str, path: str, options: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        answer = self._request(method, path, options)
+        if not isinstance(answer, dict):
+            raise MalformedReply(f"Expected an object from {method} {path}, got {answer!r}")
+        return answer
+
+    def _request(self, method: str, path: str, options: Mapping[str, Any] | None = None) -> Any:
+        response = self._send(method, path, options, self._credentials.headers())
+        try:
+            return response.json()
+        except ValueError as error:
+            raise MalformedReply(
+                f"{self.address} is no TorchServe management API: {method} {path} gave "
+                f"{response.text[:200]!r}"
+            ) from error
+
+    def _send(
+        self, method: str, path: str, options: Mapping[str, Any] | None, headers: dict[str, str]
+    ) -> httpx.Response:
+        query = {key: value for key, value in (options or {}).items() if value is not None}
+        try:
+            response = self._http.request(method, path, params=query, headers=headers)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise unavailable(self.address, error) from error
+        if response.status_code >= 400:
+            raise http_error(response.status_code, response.content, self._credentials)
+        return response
+
+    def __enter__(self) -> ManagementClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _model_path(name: str, version: str | None) -> str:
+    path = f"/models/{quote(name, safe='')}"
+    return path if version is None else f"{path}/{quote(version, safe='')}"
+
+
+def _description(item: Mapping[str, Any]) -> ModelDescription:
+    try:
+        return ModelDescription(
+            name=item["modelName"],
+            version=item["modelVersion"],
+            url=item["modelUrl"],
+            min_workers=item["minWorkers"],
+            max_workers=item["maxWorkers"],
+            batch_size=item["batchSize"],
+            max_batch_delay=item["maxBatchDelay"],
+            workers=tuple(
+                Worker(w["id"], w["status"], w["pid"], w["gpu"], w["memoryUsage"])
+                for w in item["workers"]
+            ),
+            raw=dict(item),
+        )
+    except (KeyError, TypeError) as error:
+        raise MalformedReply(f"Not a TorchServe model description ({error}): {item!r}") from error

@@ -1,0 +1,55 @@
+"""Tell a model that is still loading from one whose workers die and restart for ever, because
+TorchServe shows both as UNLOADING. Process ids make the difference: each restart brings a new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from d2serve.client.errors import WorkersNotReady
+
+MAX_STARTS = 3
+"""A worker seen under this many process ids without ever being READY is taken for broken."""
+
+
+class ReadinessWatch:
+    """Follows the workers of one model from poll to poll."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._pids: dict[str, set[int]] = {}
+        self._ready = 0
+        self._total = 0
+
+    def see(self, workers: Mapping[str, tuple[int, bool]]) -> None:
+        """Take in one poll: process id and readiness by worker. Raises WorkersNotReady when a
+        worker has been restarted too often."""
+        self._total = len(workers)
+        self._ready = sum(ready for _, ready in workers.values())
+        for worker, (pid, ready) in workers.items():
+            pids = self._pids.setdefault(worker, set())
+            if ready:
+                pids.clear()
+            elif pid > 0:
+                pids.add(pid)
+            if len(pids) >= MAX_STARTS:
+                raise WorkersNotReady(
+                    f"The workers of {self._model} keep dying: worker {worker} was started "
+                    f"{len(pids)} times and was never READY. {_WHERE_TO_LOOK}"
+                )
+
+    def timed_out(self, seconds: float) -> WorkersNotReady:
+        """The error for a model that was not READY in time."""
+        if not self._total:
+            state = "it has no workers; register it with initial_workers=1 or scale it up"
+        else:
+            state = f"{self._ready} of {self._total} workers are READY"
+        return WorkersNotReady(
+            f"{self._model} was not READY after {seconds:g} s: {state}. {_WHERE_TO_LOOK}"
+        )
+
+
+_WHERE_TO_LOOK = (
+    "The reason is in logs/model_log.log of the directory TorchServe was started in "
+    "(often a package that the handler imports and the server's Python lacks)."
+)

@@ -1,0 +1,121 @@
+"""One reading of TorchServe's answers for every client: HTTP, asynchronous HTTP, gRPC, management.
+
+TorchServe's own errors are ``{"code": 404, "type": "ModelNotFoundException", "message": "…"}``; the
+handler in our archives answers ``{"error": {"code": "invalid_image", "message": "…"}}``. On gRPC
+the second kind arrives as status OK, so it has to be recognised by its body alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from d2serve.client.credentials import Credentials
+from d2serve.client.errors import (
+    ClientError,
+    ModelNotFound,
+    RequestRejected,
+    ServerFailed,
+    ServerOverloaded,
+)
+
+_TOKEN_REFUSED = "InvalidKeyException"
+_NO_SUCH_MODEL = ("ModelNotFoundException", "ModelVersionNotFoundException")
+_OVERLOADED = "ServiceUnavailableException"
+"""503 alone would not do: a handler that raised is a 503 too, as InternalServerException."""
+_API_IS_OFF = "MethodNotAllowedException"
+
+
+def envelope_error(body: bytes, status: int | None) -> RequestRejected | None:
+    """The error in a body written by our handler, or None if there is none in it."""
+    if not body.lstrip().startswith(b'{"error"'):
+        return None
+    error = _json_object(body).get("error")
+    if not isinstance(error, dict):
+        return None
+    return RequestRejected(
+        str(error.get("message", "")), code=str(error.get("code", "unknown")), status=status
+    )
+
+
+def http_error(status: int, body: bytes, credentials: Credentials) -> ClientError:
+    """The error that an HTTP answer with a status of 400 or more stands for."""
+    told = _json_object(body)
+    kind = str(told.get("type", ""))
+    message = str(told.get("message") or body.decode("utf-8", "replace")[:500] or "(no message)")
+    if kind == _TOKEN_REFUSED:
+        return credentials.refused()
+    if kind in _NO_SUCH_MODEL:
+        return model_not_found(message)
+    if kind == _API_IS_OFF:
+        return RequestRejected(
+            f"{message} If this registers or unregisters a model: start TorchServe with "
+            "--enable-model-api, or set enable_model_api=true in its config.properties.",
+            code=kind,
+            status=status,
+        )
+    if kind == _OVERLOADED:
+        return overloaded(message)
+    if status >= 500:
+        return ServerFailed(
+            f"The server failed (HTTP {status}): {message}. Its logs/model_log.log says why."
+        )
+    if status == 413 and not body:
+        return too_large(status)
+    return envelope_error(body, status) or RequestRejected(
+        message, code=kind or "unknown", status=status
+    )
+
+
+def health_status(body: bytes | str) -> str:
+    """TorchServe's word in the answer to a ping: ``{"status": "Healthy"}``."""
+    told = _json_object(body).get("status")
+    return str(told) if told is not None else "Unknown"
+
+
+def model_not_found(message: str) -> ClientError:
+    """For an unknown model or version, and for a .mar that cannot be registered."""
+    if "allowed URL" in message:
+        return RequestRejected(
+            f"{message}. TorchServe loads models from its model store only: copy the .mar there "
+            "and register its bare file name, or widen allowed_urls in config.properties.",
+            code="url_not_allowed",
+            status=404,
+        )
+    if message.startswith("Model not found at"):
+        return ModelNotFound(
+            f"{message}. Expected the bare file name of a .mar in the server's model store."
+        )
+    return ModelNotFound(
+        f"{message}. What is served is listed by the management API, GET /models on port 8081."
+    )
+
+
+def too_large(status: int | None) -> RequestRejected:
+    """TorchServe cuts such a request off without a word (gRPC: resets the stream)."""
+    return RequestRejected(
+        "the server cut the request off, most likely as larger than its max_request_size (64 MB in "
+        "d2serve's config.properties, 6.5 MB in TorchServe's own). Send the image as JPEG, or "
+        "raise max_request_size.",
+        code="too_large",
+        status=status,
+    )
+
+
+def overloaded(message: str) -> ServerOverloaded:
+    """TorchServe says the same whether the queue is full or there is no worker at all."""
+    reason = message.split(" Please use ")[0]
+    return ServerOverloaded(
+        f"The server cannot take this request now: {reason} Its queue is full, or its workers are "
+        "scaled to none or have died. Try again; if it stays so, scale the workers up, raise "
+        "job_queue_size in config.properties, or look in logs/model_log.log."
+    )
+
+
+def _json_object(body: bytes | str) -> dict[str, Any]:
+    try:
+        loaded = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    return loaded if isinstance(loaded, dict) else {}

@@ -1,0 +1,261 @@
+"""Start a real TorchServe as a child process, wait until its models can answer, and stop it
+without leaving anything behind: what `d2serve serve`, the demo and the end-to-end tests stand on.
+
+    with TorchServeProcess({"shapes": "model_store/shapes.mar"}) as server:
+        print(server.http.predict("shapes", "image.jpg"))
+
+Each server has a temporary directory and ports of its own and listens on the loopback address only,
+so that any number of them run side by side. It never outlives this process.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Callable
+
+from d2serve.client import launch
+from d2serve.client.credentials import KEY_FILE_NAME, KeyFile
+from d2serve.client.errors import ServerStartError
+from d2serve.client.grpc_client import D2ServeGrpcClient
+from d2serve.client.http_client import D2ServeClient
+from d2serve.client.java import find_java
+from d2serve.client.management import ManagementClient
+from d2serve.client.model_archives import (
+    ModelArguments,
+    PathLike,
+    ServedModel,
+    prepare_store,
+    resolve_models,
+)
+from d2serve.client.ports import LOOPBACK, Ports
+from d2serve.client.properties import SAFE_DEFAULTS, format_properties, read_properties
+from d2serve.client.server_log import ServerLog
+from d2serve.client.startup import Startup
+
+_POLL_SECONDS = 0.25
+
+
+def _ignore(_: str) -> None:
+    pass
+
+
+class TorchServeProcess:
+    """A TorchServe of one's own; use it as a context manager, or call start() and stop()."""
+
+    def __init__(
+        self,
+        models: ModelArguments = (),
+        *,
+        model_store: PathLike | None = None,
+        config: PathLike | None = None,
+        overrides: Mapping[str, str] | None = None,
+        ports: Ports | None = None,
+        token_auth: bool | None = None,
+        enable_model_api: bool | None = None,
+        environment: Mapping[str, str] | None = None,
+        timeout: float = 300.0,
+        on_progress: Callable[[str], None] | None = None,
+        on_log: Callable[[str], None] | None = None,
+    ) -> None:
+        """
+        Args:
+            models: ``{"name": "file.mar"}``, or a list of ``"file.mar"`` and ``"name=file.mar"``;
+                two versions of a model are two files under one name.
+            model_store: the folder models are loaded from, also through the management API;
+                None makes a private one that links to ``models``.
+            config: a config.properties to start from; None means this package's safe defaults.
+            overrides: settings that replace those of ``config``.
+            ports: None takes free ones.
+            token_auth: False starts without token authorization; None leaves it to ``config``,
+                where it is on by default.
+            enable_model_api: whether models can be registered and unregistered while it runs;
+                None leaves it to ``config``.
+            environment: variables for the server and its workers beside this process's own.
+                PYTHONPATH reaches the workers only from here.
+            timeout: seconds from the start until every worker is READY.
+            on_progress: is told, in a few words, what is being waited for.
+            on_log: is given every line TorchServe writes, from another thread.
+        """
+        self.ports = ports or Ports.free()
+        self.inference_address = self.ports.address("inference")
+        self.management_address = self.ports.address("management")
+        self.metrics_address = self.ports.address("metrics")
+        self.grpc_address = f"{LOOPBACK}:{self.ports.grpc_inference}"
+        self.models: list[ServedModel] = []
+        self._model_arguments = models
+        self._model_store = None if model_store is None else Path(model_store)
+        self._settings = {**(SAFE_DEFAULTS if config is None else read_properties(Path(config)))}
+        self._settings.update(overrides or {})
+        self._settings.update(self.ports.settings())
+        if token_auth is not None:
+            self._settings["disable_token_authorization"] = str(not token_auth).lower()
+        if enable_model_api is not None:
+            self._settings["enable_model_api"] = str(enable_model_api).lower()
+        self._settings.pop("model_snapshot", None)  # would win over the models asked for
+        self._environment = dict(environment or {})
+        self._timeout = timeout
+        self._on_progress = on_progress or _ignore
+        self._on_log = on_log or _ignore
+        self._log = ServerLog()
+        self._directory: Path | None = None
+        self._process: subprocess.Popen[str] | None = None
+        self._reader: threading.Thread | None = None
+        self._http: D2ServeClient | None = None
+        self._grpc: D2ServeGrpcClient | None = None
+        self._management: ManagementClient | None = None
+
+    # --- what a caller needs to know -------------------------------------------------------
+
+    @property
+    def directory(self) -> Path:
+        """The server's working directory; it is deleted when the server stops."""
+        if self._directory is None:
+            raise ServerStartError("The server is not running: call start(), or use `with`.")
+        return self._directory
+
+    @property
+    def log_directory(self) -> Path:
+        """Where TorchServe writes model_log.log, ts_log.log and others."""
+        return self.directory / "logs"
+
+    @property
+    def pid(self) -> int:
+        """Process id of the launcher, which is also the id of the server's process group."""
+        if self._process is None:
+            raise ServerStartError("The server is not running: call start(), or use `with`.")
+        return self._process.pid
+
+    @property
+    def key_file(self) -> Path | None:
+        """TorchServe's key_file.json; None where token authorization is disabled."""
+        disabled = self._settings.get("disable_token_authorization", "false").lower() == "true"
+        return None if disabled else self.directory / KEY_FILE_NAME
+
+    @property
+    def inference_token(self) -> str | None:
+        return None if self.key_file is None else KeyFile(self.key_file).inference
+
+    @property
+    def management_token(self) -> str | None:
+        return None if self.key_file is None else KeyFile(self.key_file).management
+
+    @property
+    def http(self) -> D2ServeClient:
+        """A client of this server, closed when it stops."""
+        if self._http is None:
+            self._http = D2ServeClient(self.inference_address, key_file=self.key_file)
+        return self._http
+
+    @property
+    def grpc(self) -> D2ServeGrpcClient:
+        """A gRPC client of this server, closed when it stops."""
+        if self._grpc is None:
+            self._grpc = D2ServeGrpcClient(self.grpc_address, key_file=self.key_file)
+        return self._grpc
+
+    @property
+    def management(self) -> ManagementClient:
+        """A management client of this server, closed when it stops."""
+        if self._management is None:
+            self._management = ManagementClient(self.management_address, key_file=self.key_file)
+        return self._management
+
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def log_tail(self, lines: int = 40) -> str:
+        """The last lines TorchServe wrote; they stay after a stop."""
+        return self._log.tail(lines)
+
+    # --- life --------------------------------------------------------------------------------
+
+    def start(self) -> TorchServeProcess:
+        """Start, and return when every worker of every model is READY.
+
+        Raises ServerStartError, with nothing left running and no files left behind.
+        """
+        launch.require_server_packages()
+        java = find_java({**os.environ, **self._environment})
+        self.models = resolve_models(self._model_arguments, self._model_store)
+        self.ports.require_free()
+        self._directory = launch.make_directory()
+        atexit.register(self.stop)
+        try:
+            environment = launch.server_environment(
+                os.environ, self._environment, java, self._directory
+            )
+            self._process = launch.spawn(self._directory, environment, self._arguments())
+            self._reader = threading.Thread(target=self._read_log, daemon=True)
+            self._reader.start()
+            self._wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Stop TorchServe and delete its directory; does nothing if it is stopped already."""
+        for client in (self._http, self._grpc, self._management):
+            if client is not None:
+                client.close()
+        self._http = self._grpc = self._management = None
+        if self._process is not None and self._directory is not None:
+            launch.end(self._process, self._directory)
+            self._reader_at_end()
+        if self._directory is not None:
+            launch.remove(self._directory)
+        self._process = self._directory = None
+        atexit.unregister(self.stop)
+
+    def wait(self) -> int:
+        """Block until TorchServe ends by itself; return its launcher's exit status."""
+        if self._process is None:
+            raise ServerStartError("The server is not running: call start(), or use `with`.")
+        return self._process.wait()
+
+    def __enter__(self) -> TorchServeProcess:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _arguments(self) -> list[str]:
+        private = self.directory / "config.properties"
+        private.write_text(format_properties(self._settings), encoding="ascii")
+        store = prepare_store(self.models, self._model_store, self.directory / "models")
+        arguments = ["--ts-config", str(private), "--model-store", str(store)]
+        if self.models:
+            arguments += ["--models", *(model.argument for model in self.models)]
+        return arguments
+
+    def _read_log(self) -> None:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        with self._process.stdout as lines:
+            for line in lines:
+                self._log.feed(line.rstrip("\n"))
+                try:
+                    self._on_log(line.rstrip("\n"))
+                except Exception:  # must go on reading: a full pipe would block TorchServe
+                    self._on_log = _ignore
+
+    def _reader_at_end(self) -> None:
+        if self._reader is not None:
+            self._reader.join(timeout=5)
+
+    def _wait_until_ready(self) -> None:
+        startup = Startup(self.models, self.management, self._log, self._on_progress)
+        deadline = time.monotonic() + self._timeout
+        while not startup.is_done():
+            if not self.is_running():
+                self._reader_at_end()
+                raise startup.ended()
+            if time.monotonic() >= deadline:
+                raise startup.timed_out(self._timeout)
+            time.sleep(_POLL_SECONDS)

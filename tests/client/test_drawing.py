@@ -1,0 +1,119 @@
+"""Pictures: something is drawn where it belongs, in colours that tell categories apart."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from d2serve.client.drawing import draw
+from d2serve.client.errors import DrawingError
+from d2serve.client.responses import Prediction, parse_prediction
+
+HEIGHT, WIDTH = 120, 200
+
+
+def instance(category: int, x: int, **fields: Any) -> dict[str, Any]:
+    """A 40 x 60 box whose upper left corner is at (x, 40)."""
+    return {
+        "bbox": [x, 40, x + 40, 100],
+        "bbox_mode": "XYXY_ABS",
+        "score": 0.9,
+        "category_id": category,
+        **fields,
+    }
+
+
+def prediction(*instances: dict[str, Any]) -> Prediction:
+    return parse_prediction(
+        {
+            "model": "m",
+            "version": "1",
+            "image": {"height": HEIGHT, "width": WIDTH},
+            "instances": list(instances),
+        }
+    )
+
+
+def mask_of(x: int) -> dict[str, Any]:
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8, order="F")
+    mask[40:100, x : x + 40] = 1
+    return {"size": [HEIGHT, WIDTH], "counts": coco_mask.encode(mask)["counts"].decode()}
+
+
+GREY = Image.new("RGB", (WIDTH, HEIGHT), (128, 128, 128))
+
+
+def changed(picture: Image.Image) -> NDArray[np.bool_]:
+    return np.asarray(np.any(np.asarray(picture) != np.asarray(GREY), axis=2))
+
+
+def test_a_box_is_drawn_at_its_place_and_the_input_is_left_alone() -> None:
+    before = np.asarray(GREY).copy()
+    picture = draw(GREY, prediction(instance(0, 20)))
+    touched = changed(picture)
+    assert touched[70, 18:23].any(), "left edge"
+    assert not touched[75, 30:50].any(), "the inside stays visible"
+    assert not touched[:, 120:].any(), "far from the box"
+    np.testing.assert_array_equal(np.asarray(GREY), before)
+
+
+def test_masks_are_tinted_and_categories_differ_in_colour() -> None:
+    both = prediction(
+        instance(0, 20, segmentation=mask_of(20)), instance(1, 120, segmentation=mask_of(120))
+    )
+    picture = draw(GREY, both)
+    first, second = picture.getpixel((40, 90)), picture.getpixel((140, 90))
+    assert first != second
+    assert (128, 128, 128) not in (first, second)
+    assert picture.getpixel((90, 90)) == (128, 128, 128)
+
+
+def test_keypoints_are_white_dots() -> None:
+    picture = draw(GREY, prediction(instance(0, 20, keypoints=[[40, 75, 0.9]])))
+    assert picture.getpixel((40, 75)) == (255, 255, 255)
+
+
+def test_low_scores_can_be_left_out_and_nothing_is_nothing() -> None:
+    low = prediction(instance(0, 20, score=0.1))
+    assert changed(draw(GREY, low)).any()
+    assert not changed(draw(GREY, low, min_score=0.5)).any()
+    assert not changed(draw(GREY, prediction())).any()
+
+
+def test_an_image_is_read_upright_from_its_file(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # "rotate by 90 degrees"
+    Image.new("RGB", (HEIGHT, WIDTH)).save(tmp_path / "sideways.jpg", exif=exif)
+    assert draw(tmp_path / "sideways.jpg", prediction()).size == (WIDTH, HEIGHT)
+
+
+def test_another_image_than_the_one_sent_is_refused() -> None:
+    with pytest.raises(DrawingError, match="10 x 10"):
+        draw(Image.new("RGB", (10, 10)), prediction())
+
+
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "supervision", None)
+    with pytest.raises(DrawingError, match="pip install supervision"):
+        draw(GREY, prediction(instance(0, 20)))
+
+
+def test_predicting_over_http_loads_no_torch_no_grpc_and_no_drawing() -> None:
+    heavy = {"torch", "grpc", "grpc_tools", "supervision", "cv2", "detectron2", "ts"}
+    script = (
+        "import sys, d2serve.client\n"
+        "d2serve.client.D2ServeClient\n"
+        f"print(sorted({heavy!r} & set(sys.modules)))"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+    )
+    assert told.stdout.strip() == "[]"

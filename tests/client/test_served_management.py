@@ -1,0 +1,142 @@
+"""Registering, describing, scaling and unregistering, against a real TorchServe."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from d2serve.client.errors import (
+    AuthorizationError,
+    ModelNotFound,
+    RequestRejected,
+    ServerFailed,
+    ServerOverloaded,
+    WorkersNotReady,
+)
+from d2serve.client.management import ManagementClient
+from d2serve.client.server import TorchServeProcess
+
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture
+def second(server: TorchServeProcess) -> Iterator[str]:
+    """A second model, registered through the management API."""
+    server.management.register("canned2.mar", model_name="second", batch_size=3, max_batch_delay=7)
+    yield "second"
+    server.management.unregister("second")
+
+
+def test_a_registered_model_answers_and_is_described(
+    server: TorchServeProcess, second: str
+) -> None:
+    (described,) = server.management.describe(second)
+    assert (described.name, described.version) == ("second", "2.0")
+    assert (described.batch_size, described.max_batch_delay) == (3, 7)
+    assert described.is_ready
+    assert [worker.status for worker in described.workers] == ["READY"]
+    assert server.http.predict(second, b"1").model == "second"
+    assert server.management.list_models() == {"canned": "canned.mar", "second": "canned2.mar"}
+
+
+def test_scaling_changes_the_number_of_ready_workers(
+    server: TorchServeProcess, second: str
+) -> None:
+    server.management.scale(second, min_worker=2)
+    (described,) = server.management.wait_ready(second, timeout=120)
+    assert len(described.workers) == 2
+    server.management.scale(second, min_worker=0)
+    for client in (server.http, server.grpc):
+        with pytest.raises(ServerOverloaded, match="no worker"):
+            client.predict(second, b"1")
+    with pytest.raises(WorkersNotReady, match="has no workers"):
+        server.management.wait_ready(second, timeout=0)
+
+
+def test_two_versions_side_by_side(server: TorchServeProcess) -> None:
+    management = server.management
+    management.register("canned2.mar", model_name="canned")
+    try:
+        assert {model.version for model in management.describe("canned", "all")} == {"1.0", "2.0"}
+        assert server.http.predict("canned", b"1").version == "1.0"
+        for client in (server.http, server.grpc):
+            assert client.predict("canned", b"1", version="2.0").version == "2.0"
+        management.set_default("canned", "2.0")
+        assert server.http.predict("canned", b"1").version == "2.0"
+        with pytest.raises(RequestRejected, match="Cannot remove default version"):
+            management.unregister("canned", "2.0")
+    finally:
+        management.set_default("canned", "1.0")
+        management.unregister("canned", "2.0")
+    with pytest.raises(ModelNotFound):
+        server.http.predict("canned", b"1", version="2.0")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:1/x.mar",
+        "https://127.0.0.1:1/x.mar",
+        "HTTP://127.0.0.1:1/x.mar",
+        "file:///tmp/x.mar",
+    ],
+)
+def test_urls_are_refused_by_the_safe_settings(server: TorchServeProcess, url: str) -> None:
+    with pytest.raises(RequestRejected, match="model store") as caught:
+        server.management.register(url)
+    assert caught.value.code == "url_not_allowed"
+
+
+def test_archives_outside_the_store_are_not_loaded(
+    server: TorchServeProcess, archives: Path, tmp_path: Path
+) -> None:
+    outside = tmp_path / "outside.mar"
+    outside.write_bytes((archives / "canned2.mar").read_bytes())
+    for url in (str(outside), f"file:{outside}", f"../{outside.name}", "no_such.mar"):
+        with pytest.raises(ModelNotFound):
+            server.management.register(url, model_name="outside")
+
+
+def test_the_gap_that_config_properties_admits_is_still_there(
+    server: TorchServeProcess, archives: Path, tmp_path: Path
+) -> None:
+    """If this fails, TorchServe was mended: take the warning out of config.properties."""
+    with zipfile.ZipFile(archives / "canned2.mar") as archive:
+        archive.extractall(tmp_path / "unpacked")
+    server.management.register(str(tmp_path / "unpacked"), model_name="gap", initial_workers=0)
+    server.management.unregister("gap")
+
+
+def test_registering_twice_is_a_conflict(server: TorchServeProcess) -> None:
+    with pytest.raises(RequestRejected, match="already registered") as caught:
+        server.management.register("canned.mar", model_name="canned")
+    assert caught.value.status == 409
+
+
+def test_workers_that_die_are_told_from_workers_that_load(server: TorchServeProcess) -> None:
+    with pytest.raises(ServerFailed, match="Failed to start workers"):
+        server.management.register("dying.mar", model_name="dying", synchronous=True)
+    server.management.register("dying.mar", model_name="dying", synchronous=False)
+    try:
+        with pytest.raises(WorkersNotReady, match="keep dying"):
+            server.management.wait_ready("dying", timeout=120)
+    finally:
+        server.management.unregister("dying")
+
+
+def test_management_asks_for_its_own_token(server: TorchServeProcess) -> None:
+    for token in (None, server.inference_token):
+        with (
+            ManagementClient(server.management_address, token=token) as client,
+            pytest.raises(AuthorizationError, match="management token"),
+        ):
+            client.list_models()
+
+
+def test_only_the_metrics_address_is_open(server: TorchServeProcess) -> None:
+    assert httpx.get(f"{server.metrics_address}/metrics").status_code == 200
+    assert httpx.get(f"{server.inference_address}/ping").status_code == 400
