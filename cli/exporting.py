@@ -1,0 +1,235 @@
+"""``d2serve export``, ``inspect``, ``verify`` and ``evaluate``.
+
+The modules of the export room are imported inside the commands: they bring torch and detectron2,
+which ``d2serve serve`` and ``predict`` do without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from d2serve.cli.progress import console, error_console, shown_progress
+
+if TYPE_CHECKING:
+    from d2serve.handlers.model_spec import ModelSpec
+
+ConfigFile = Annotated[
+    str, typer.Option("--config-file", help="A detectron2 YAML config, or a model-zoo name.")
+]
+Imports = Annotated[
+    Optional[list[str]],
+    typer.Option("--import", help="Module that registers your backbones, heads or data sets."),
+]
+Overrides = Annotated[
+    Optional[list[str]],
+    typer.Argument(
+        help="Config overrides, such as MODEL.WEIGHTS model_final.pth", metavar="KEY VALUE"
+    ),
+]
+Archive = Annotated[Path, typer.Argument(help="A .mar made by d2serve export.", metavar="X.mar")]
+
+
+def export(
+    config_file: ConfigFile,
+    export_method: Annotated[
+        str, typer.Option("--export-method", help="tracing or scripting (dynamic batch).")
+    ],
+    overrides: Overrides = None,
+    name: Annotated[
+        Optional[str], typer.Option(help="Name of the model; default: the config file's.")
+    ] = None,
+    version: Annotated[
+        str, typer.Option(help="Version under which TorchServe serves it beside others.")
+    ] = "1.0",
+    sample_image: Annotated[
+        Optional[Path], typer.Option(help="An image with objects the model knows.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="The model store to write to.")] = Path(
+        "model_store"
+    ),
+    class_names: Annotated[
+        Optional[str],
+        typer.Option(help="Names separated by commas; default: the data set's metadata."),
+    ] = None,
+    run_eval: Annotated[
+        bool, typer.Option("--run-eval", help="COCO AP on DATASETS.TEST, of eager and of the .mar.")
+    ] = False,
+    imports: Imports = None,
+) -> None:
+    """Turn a detectron2 model into a verified archive for TorchServe."""
+    with _needs_detectron2():
+        from d2serve.export import checking, pipeline
+
+    request = pipeline.ExportRequest(
+        config_file=config_file,
+        method=export_method,
+        name=name or Path(config_file).stem,
+        version=version,
+        overrides=overrides or (),
+        imports=imports or (),
+        sample_image=sample_image,
+        class_names=class_names.split(",") if class_names else None,
+        output=output,
+    )
+    result = _run(lambda progress: pipeline.export(request, progress))
+    _print_verification(result.spec.verification)
+    console.print(f"[green]Wrote[/] {escape(str(result.archive))}")
+    if request.class_names is None and result.spec.class_names is None:
+        console.print("No class names are known: give --class-names to have them in the answers.")
+    if run_eval:
+        scores = _run(
+            lambda progress: checking.evaluate_archive(
+                result.archive, config_file, overrides or (), imports or (), None, progress
+            )
+        )
+        _print_scores(*scores)
+
+
+def inspect(archive: Archive) -> None:
+    """Print what a .mar holds and how it was verified."""
+    from d2serve.handlers.errors import LoadError
+
+    with _needs_detectron2():
+        from d2serve.export.archive import opened
+        from d2serve.export.errors import ExportError
+    from d2serve.handlers.model_spec import read_spec
+
+    try:
+        with opened(archive) as model_dir:
+            spec = read_spec(model_dir)
+    except (ExportError, LoadError) as error:
+        _fail(error)
+    _print_spec(spec)
+    _print_verification(spec.verification)
+
+
+def verify(
+    archive: Archive,
+    config_file: ConfigFile,
+    overrides: Overrides = None,
+    images: Annotated[
+        Optional[Path], typer.Option(help="Folder of your own images; default: the built-in ones.")
+    ] = None,
+    imports: Imports = None,
+) -> None:
+    """Compare a .mar with eager detectron2 again, on your own images."""
+    with _needs_detectron2():
+        from d2serve.export import checking
+
+    record = _run(
+        lambda progress: checking.verify_archive(
+            archive, config_file, overrides or (), imports or (), images, progress
+        )
+    )
+    _print_verification(record.to_json())
+
+
+def evaluate(
+    archive: Archive,
+    config_file: ConfigFile,
+    coco_json: Annotated[Path, typer.Option(help="COCO annotation file.")],
+    image_root: Annotated[Path, typer.Option(help="Folder of its images.")],
+    overrides: Overrides = None,
+    imports: Imports = None,
+) -> None:
+    """COCO AP by detectron2's own evaluator, of eager detectron2 and of a .mar."""
+    with _needs_detectron2():
+        from d2serve.export import checking
+
+    scores = _run(
+        lambda progress: checking.evaluate_archive(
+            archive,
+            config_file,
+            overrides or (),
+            imports or (),
+            (coco_json, image_root),
+            progress,
+        )
+    )
+    _print_scores(*scores)
+
+
+@contextmanager
+def _needs_detectron2() -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        _fail(
+            f"This command needs the export extra and your own detectron2 ({error}). "
+            "Install them: pip install 'd2serve[export]', and detectron2 as its INSTALL.md says."
+        )
+
+
+def _run(work: Callable[[Any], Any]) -> Any:
+    from d2serve.export.errors import ExportError
+    from d2serve.export.pipeline import Progress
+
+    try:
+        with shown_progress() as (begin, advance):
+            return work(Progress(begin, advance))
+    except ExportError as error:
+        _fail(error)
+
+
+def _fail(error: object) -> NoReturn:
+    error_console.print(f"[red]Error:[/] {escape(str(error))}", soft_wrap=True)
+    raise typer.Exit(1)
+
+
+def _print_spec(spec: ModelSpec) -> None:
+    table = Table(title=f"{spec.name}: {spec.family}", show_header=False, title_justify="left")
+    resize = f"short edge {spec.min_size_test}, long edge at most {spec.max_size_test}"
+    rows = {
+        "method": f"{spec.method}, {'any batch' if spec.dynamic_batch else 'one image'} a call",
+        "runtime": spec.runtime,
+        "program": f"{spec.program}, sha256 {spec.program_sha256}",
+        "image": f"{spec.image_format}, {resize}, padded to a multiple of {spec.size_divisibility}",
+        "outputs": ", ".join(spec.outputs),
+        "classes": "not named" if spec.class_names is None else ", ".join(spec.class_names),
+        "thresholds": f"score {spec.score_thresh}, NMS {spec.nms_thresh}, "
+        f"mask {spec.mask_threshold}, at most {spec.detections_per_image} instances",
+        "made with": ", ".join(f"{tool} {number}" for tool, number in spec.versions.items()),
+        "schema": str(spec.schema_version),
+    }
+    for key, value in rows.items():
+        table.add_row(key, escape(value))
+    console.print(table)
+
+
+def _print_verification(record: Any) -> None:
+    table = Table(title=f"Verified against {record['reference']}", title_justify="left")
+    longest = max(len(row["image"]) for row in record["differences"])
+    table.add_column("image", min_width=min(longest, 40), overflow="fold")
+    for column in ("size", "instances", "boxes px", "scores", "masks differing", "keypoints px"):
+        table.add_column(column, justify="right")
+    for row in record["differences"]:
+        table.add_row(
+            escape(row["image"]),
+            f"{row['height']}x{row['width']}",
+            str(row["detections"]),
+            f"{row['box_px']:.2g}",
+            f"{row['score']:.2g}",
+            str(row["masks_differing"]),
+            f"{row['keypoint_px']:.2g}",
+        )
+    console.print(table)
+    for count in record["not_reached"]:
+        console.print(f"No image was found on which this model has exactly {count} instances.")
+
+
+def _print_scores(eager: dict[str, dict[str, float]], served: dict[str, dict[str, float]]) -> None:
+    table = Table(title="COCO AP by detectron2's COCOEvaluator", title_justify="left")
+    for column in ("task", "metric", "eager detectron2", "the .mar", "difference"):
+        table.add_column(column, justify="left" if column in ("task", "metric") else "right")
+    for task, metrics in eager.items():
+        for metric, value in metrics.items():
+            got = served[task][metric]
+            table.add_row(task, metric, f"{value:.3f}", f"{got:.3f}", f"{got - value:+.3f}")
+    console.print(table)

@@ -1,0 +1,175 @@
+"""``d2serve predict``: ask a running server about images and show what it sees."""
+
+from __future__ import annotations
+
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Optional, Union
+
+import orjson
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from d2serve.cli.progress import console, error_console
+from d2serve.client.credentials import KEY_FILE_NAME
+from d2serve.client.errors import (
+    AuthorizationError,
+    ClientError,
+    ModelNotFound,
+    RequestRejected,
+    ServerUnavailable,
+    StubsUnavailable,
+)
+from d2serve.client.grpc_client import DEFAULT_GRPC_ADDRESS, D2ServeGrpcClient
+from d2serve.client.http_client import DEFAULT_INFERENCE_ADDRESS, D2ServeClient
+from d2serve.client.responses import Instance, Prediction
+
+_CONCERNS_EVERY_IMAGE = (AuthorizationError, ModelNotFound, ServerUnavailable, StubsUnavailable)
+Client = Union[D2ServeClient, D2ServeGrpcClient]
+
+
+class Protocol(str, Enum):
+    """How to reach the server."""
+
+    HTTP = "http"
+    GRPC = "grpc"
+
+
+def predict(
+    name: Annotated[str, typer.Argument(help="Name of the served model.", metavar="NAME")],
+    images: Annotated[list[Path], typer.Argument(help="Image files.", metavar="IMAGE")],
+    protocol: Annotated[Protocol, typer.Option(help="How to reach the server.")] = Protocol.HTTP,
+    address: Annotated[
+        Optional[str],
+        typer.Option(
+            help=f"Default: {DEFAULT_INFERENCE_ADDRESS}, for gRPC {DEFAULT_GRPC_ADDRESS}."
+        ),
+    ] = None,
+    version: Annotated[
+        Optional[str], typer.Option(help="Version of the model; default: the server's default.")
+    ] = None,
+    draw: Annotated[
+        Optional[Path], typer.Option(help="Write annotated pictures into this folder.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the server's JSON, one line per image.")
+    ] = False,
+    token: Annotated[
+        Optional[str], typer.Option(help="Inference token.", envvar="D2SERVE_TOKEN")
+    ] = None,
+    key_file: Annotated[
+        Optional[Path],
+        typer.Option(help=f"TorchServe's key file; default: ./{KEY_FILE_NAME} if it exists."),
+    ] = None,
+) -> None:
+    """Detect objects in images with a running server."""
+    failed = False
+    pictures = _PictureNames(draw)
+    try:
+        with _client(protocol, address, token, key_file) as client:
+            for image in images:
+                try:
+                    prediction = client.predict(name, image, version=version)
+                    _print(image, prediction, as_json)
+                    if draw is not None:
+                        _write_picture(image, prediction, pictures.next(image))
+                except _CONCERNS_EVERY_IMAGE:
+                    raise
+                except ClientError as error:
+                    failed = True
+                    _print_failure(image, error, as_json)
+    except ClientError as error:
+        error_console.print(f"[red]Failed.[/] {escape(str(error))}", soft_wrap=True)
+        failed = True
+    if failed:
+        raise typer.Exit(1)
+
+
+def _client(
+    protocol: Protocol, address: str | None, token: str | None, key_file: Path | None
+) -> Client:
+    if token is None and key_file is None and Path(KEY_FILE_NAME).exists():
+        key_file = Path(KEY_FILE_NAME)
+    if token is not None and key_file is not None:
+        raise typer.BadParameter("give either --token or --key-file, not both")
+    if protocol is Protocol.GRPC:
+        return D2ServeGrpcClient(address or DEFAULT_GRPC_ADDRESS, token=token, key_file=key_file)
+    return D2ServeClient(address or DEFAULT_INFERENCE_ADDRESS, token=token, key_file=key_file)
+
+
+def _print(image: Path, prediction: Prediction, as_json: bool) -> None:
+    if as_json:
+        _print_json(prediction.raw)
+    else:
+        console.print(_table(image, prediction))
+
+
+def _print_failure(image: Path, error: ClientError, as_json: bool) -> None:
+    error_console.print(f"[red]{escape(str(image))}:[/] {escape(str(error))}", soft_wrap=True)
+    if as_json:  # a line for every image, so that lines and images can be matched
+        code = error.code if isinstance(error, RequestRejected) else type(error).__name__
+        message = error.message if isinstance(error, RequestRejected) else str(error)
+        _print_json({"error": {"code": code, "message": message}})
+
+
+def _print_json(value: dict[str, object]) -> None:
+    sys.stdout.buffer.write(orjson.dumps(value) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def _table(image: Path, prediction: Prediction) -> Table:
+    instances = prediction.instances
+    table = Table(
+        title=f"{escape(str(image))}  {prediction.width} x {prediction.height}  "
+        f"{escape(prediction.model)} {escape(prediction.version)}",
+        caption=f"{len(instances)} instance{'' if len(instances) == 1 else 's'}",
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("category")
+    table.add_column("score", justify="right")
+    table.add_column("box (x0, y0, x1, y1)", justify="right")
+    has_masks = any(instance.segmentation is not None for instance in instances)
+    has_keypoints = any(instance.keypoints is not None for instance in instances)
+    if has_masks:
+        table.add_column("mask (pixels)", justify="right")
+    if has_keypoints:
+        table.add_column("keypoints", justify="right")
+    for instance in instances:
+        table.add_row(*_cells(instance, has_masks, has_keypoints))
+    return table
+
+
+def _cells(instance: Instance, has_masks: bool, has_keypoints: bool) -> list[str]:
+    box = ", ".join(f"{coordinate:.1f}" for coordinate in instance.bbox)
+    cells = [escape(instance.label()), f"{instance.score:.3f}", box]
+    if has_masks:
+        cells.append("" if instance.segmentation is None else str(instance.segmentation.area()))
+    if has_keypoints:
+        cells.append("" if instance.keypoints is None else str(len(instance.keypoints)))
+    return cells
+
+
+class _PictureNames:
+    """File names for pictures: a/1.jpg and b/1.jpg of one run must not overwrite each other."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._used: dict[str, int] = {}
+
+    def next(self, image: Path) -> Path:
+        self._used[image.stem] = self._used.get(image.stem, 0) + 1
+        number = self._used[image.stem]
+        name = image.stem if number == 1 else f"{image.stem}_{number}"
+        return (self._folder or Path()) / f"{name}.png"
+
+
+def _write_picture(image: Path, prediction: Prediction, picture: Path) -> None:
+    from d2serve.client.drawing import draw
+
+    drawn = draw(image, prediction)
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    drawn.save(picture)
+    error_console.print(f"[dim]wrote {escape(str(picture))}[/]", highlight=False, soft_wrap=True)

@@ -1,0 +1,51 @@
+"""Why: an export takes minutes; people want to see what it does and how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+console = Console()
+error_console = Console(stderr=True)
+
+Begin = Callable[[str, int], None]
+Advance = Callable[[], None]
+
+
+@contextmanager
+def shown_progress() -> Iterator[tuple[Begin, Advance]]:
+    """A line for each step, with a bar where the number of parts is known.
+
+    Yields:
+        ``begin(step, parts)``, which ends the step before, and ``advance()``.
+    """
+    columns = (
+        SpinnerColumn(finished_text="[green]✓"),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=error_console) as progress:
+
+        def end_last() -> None:
+            if progress.tasks:
+                last = progress.tasks[-1]
+                progress.update(last.id, total=last.total or 1, completed=last.total or 1)
+
+        def begin(step: str, parts: int) -> None:
+            end_last()
+            progress.add_task(step, total=parts or None)
+
+        yield begin, lambda: progress.advance(progress.tasks[-1].id)
+        end_last()

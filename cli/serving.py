@@ -1,0 +1,232 @@
+"""``d2serve serve``: a real TorchServe with safe settings, for people in a hurry.
+
+It does what `torchserve --start` does with the repository's config.properties, and what one has to
+know besides: finds Java, waits until the model can answer, says how to ask it, and leaves nothing
+behind. The server is for this machine only; to serve others, use `torchserve` itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Optional
+
+import typer
+from rich.markup import escape
+
+from d2serve.cli.progress import console, error_console, shown_progress
+from d2serve.client.credentials import KEY_FILE_NAME
+from d2serve.client.errors import ServerStartError
+from d2serve.client.ports import Ports
+from d2serve.client.properties import SAFE_DEFAULTS, read_properties
+from d2serve.client.server import TorchServeProcess
+
+DEFAULT_STORE = Path("model_store")
+DEFAULT_CONFIG = Path("config.properties")
+Port = Optional[int]
+
+
+def serve(
+    models: Annotated[
+        Optional[list[str]],
+        typer.Argument(
+            help="Archives, each a path or a file of the model store. None: all of the store.",
+            metavar="[NAME=]FILE.mar",
+        ),
+    ] = None,
+    model_store: Annotated[
+        Optional[Path],
+        typer.Option(help=f"Folder of .mar files; default: ./{DEFAULT_STORE} if there is one."),
+    ] = None,
+    config: Annotated[
+        Optional[Path],
+        typer.Option(
+            help=f"TorchServe settings; default: ./{DEFAULT_CONFIG} if there is one, "
+            "else the same safe settings."
+        ),
+    ] = None,
+    inference_port: Annotated[Port, typer.Option(help="Default: 8080.")] = None,
+    management_port: Annotated[Port, typer.Option(help="Default: 8081.")] = None,
+    metrics_port: Annotated[Port, typer.Option(help="Default: 8082.")] = None,
+    grpc_port: Annotated[Port, typer.Option(help="Default: 7070.")] = None,
+    grpc_management_port: Annotated[Port, typer.Option(help="Default: 7071.")] = None,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds until every worker must be READY.")
+    ] = 300.0,
+) -> None:
+    """Serve archives with TorchServe on this machine, until Ctrl-C."""
+    given = {
+        "inference": inference_port,
+        "management": management_port,
+        "metrics": metrics_port,
+        "grpc_inference": grpc_port,
+        "grpc_management": grpc_management_port,
+    }
+    try:
+        with _stopped_by_signals():
+            config = config or (DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None)
+            store = _store(models, model_store)
+            log = _LogStream()
+            with shown_progress() as (begin, _):
+                begin("looking for Java and TorchServe", 0)
+                server = TorchServeProcess(
+                    models or _all_archives(store),
+                    model_store=store,
+                    config=config,
+                    ports=_ports(config, given),
+                    timeout=timeout,
+                    on_progress=lambda stage: begin(stage, 0),
+                    on_log=log,
+                ).start()
+            _run(server, log)
+    except ServerStartError as error:
+        if error.log_tail:
+            error_console.print(
+                escape(error.log_tail), style="dim", highlight=False, soft_wrap=True
+            )
+        error_console.print(f"[red]Not served.[/] {escape(str(error))}", soft_wrap=True)
+        raise typer.Exit(1) from None
+    except _StopRequested:
+        error_console.print("Stopped.")
+
+
+def _run(server: TorchServeProcess, log: _LogStream) -> None:
+    with contextlib.ExitStack() as cleanup:
+        cleanup.callback(server.stop)
+        key_file = cleanup.enter_context(_published_key_file(server))
+        _print_addresses(server, key_file)
+        log.is_open = True
+        status = server.wait()
+        raise ServerStartError(
+            f"TorchServe ended by itself (status {status}); its last words are above. If it was "
+            "killed, the machine may be out of memory (`dmesg` tells).",
+            log_tail=server.log_tail(15),
+        )
+
+
+def _store(models: list[str] | None, given: Path | None) -> Path | None:
+    """The model store; None makes a private one, for archives that lie elsewhere."""
+    if given is not None:
+        if not given.is_dir():
+            raise ServerStartError(f"There is no model store {given}: expected a folder of .mar.")
+        return given
+    if not DEFAULT_STORE.is_dir():
+        return None
+    files = [Path(model.split("=", 1)[-1]) for model in models or []]
+    inside = (
+        (not file.is_absolute() and (DEFAULT_STORE / file).is_file())
+        or file.parent.resolve() == DEFAULT_STORE.resolve()
+        for file in files
+    )
+    return DEFAULT_STORE if all(inside) else None
+
+
+def _all_archives(store: Path | None) -> list[str]:
+    archives = [] if store is None else sorted(path.name for path in store.glob("*.mar"))
+    if not archives:
+        raise ServerStartError(
+            f"Nothing to serve: no .mar in {store or DEFAULT_STORE}. Make one with "
+            "`d2serve export`, or give one: `d2serve serve FILE.mar`."
+        )
+    return archives
+
+
+def _ports(config: Path | None, given: dict[str, int | None]) -> Ports:
+    settings = SAFE_DEFAULTS if config is None else read_properties(config)
+    configured = Ports.from_settings(settings)
+    return Ports(**{name: port or getattr(configured, name) for name, port in given.items()})
+
+
+class _LogStream:
+    """Passes TorchServe's lines on once it is ready; before, they would bury what matters."""
+
+    def __init__(self) -> None:
+        self.is_open = False
+
+    def __call__(self, line: str) -> None:
+        if self.is_open:
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _published_key_file(server: TorchServeProcess) -> Iterator[Path | None]:
+    """Link the key file into the current directory, where TorchServe itself would put it and
+    `d2serve predict` looks; another server's key file there is left alone."""
+    if server.key_file is None:
+        yield None
+        return
+    link = Path.cwd() / KEY_FILE_NAME
+    if link.is_symlink() and not link.exists():
+        link.unlink()
+    try:
+        link.symlink_to(server.key_file)
+    except OSError:
+        yield server.key_file
+        return
+    try:
+        yield link
+    finally:
+        if link.is_symlink() and link.readlink() == server.key_file:
+            link.unlink()
+
+
+def _print_addresses(server: TorchServeProcess, key_file: Path | None) -> None:
+    names = list(dict.fromkeys(model.name for model in server.models))
+    token, option = "", ""
+    lines = [
+        f"inference   {server.inference_address}",
+        f"management  {server.management_address}",
+        f"metrics     {server.metrics_address}",
+        f"gRPC        {server.grpc_address}",
+    ]
+    if key_file is not None:
+        lines.append(f"tokens      {key_file}")
+        token = (
+            "-H \"Authorization: Bearer $(python3 -c 'import json; "
+            f'print(json.load(open("{key_file}"))["inference"]["key"])\')" '
+        )
+        if key_file.parent != Path.cwd():
+            option = f" --key-file {key_file}"
+    address = f" --address {server.inference_address}" if server.ports.inference != 8080 else ""
+    console.print(f"[green]Serving[/] {escape(', '.join(names))}", highlight=False)
+    for line in lines:
+        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+    console.print("Ask it:", highlight=False)
+    for command in (
+        f"curl {token}-T image.jpg {server.inference_address}/predictions/{names[0]}",
+        f"d2serve predict {names[0]} image.jpg{address}{option}",
+    ):
+        console.print(f"  {command}", highlight=False, markup=False, soft_wrap=True)
+    console.print("Stop it with Ctrl-C.", highlight=False)
+
+
+class _StopRequested(BaseException):
+    """Ctrl-C or SIGTERM: not an error, and nothing on the way may take it for one."""
+
+
+@contextlib.contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        _ignore_signals()
+        raise _StopRequested
+
+    before = {number: signal.signal(number, stop) for number in _STOPPING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _ignore_signals() -> None:
+    """While the server is being stopped, an impatient second Ctrl-C must not leave it running."""
+    for number in _STOPPING:
+        signal.signal(number, signal.SIG_IGN)
+
+
+_STOPPING = (signal.SIGINT, signal.SIGTERM)

@@ -1,0 +1,108 @@
+"""The commands around an export, as a user runs them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from d2serve.cli.app import app
+from examples.shapes.dataset import register_generated
+from examples.shapes.generate import generate_split
+from tests.conftest import Exporter, HeldOut, config_of
+
+CONFIG = str(config_of("mask_rcnn_fpn"))
+WIDE = {"COLUMNS": "200"}
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(app, words, env=WIDE)
+
+
+@pytest.fixture(scope="module")
+def archive(exported: Exporter) -> Path:
+    return exported("mask_rcnn_fpn", "tracing")
+
+
+def test_help_lists_every_command() -> None:
+    shown = run("--help").output
+    for command in ("export", "inspect", "verify", "evaluate", "serve", "predict"):
+        assert command in shown
+
+
+def test_inspect_prints_the_spec_and_the_record(archive: Path) -> None:
+    result = run("inspect", str(archive))
+    assert result.exit_code == 0, result.output
+    for text in ("Mask R-CNN FPN", "tracing", "BGR", "circle", "sha256", "480x640", "zero", "one"):
+        assert text in result.output
+
+
+def test_verify_compares_on_the_users_own_images(
+    archive: Path, tmp_path: Path, held_out: HeldOut
+) -> None:
+    for file in held_out.images[:4]:
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    result = run("verify", str(archive), "--config-file", CONFIG, "--images", str(tmp_path))
+    assert result.exit_code == 0, result.output
+    for file in held_out.images[:4]:
+        assert file.name in result.output
+
+
+def test_verify_refuses_an_archive_of_other_weights(exported: Exporter) -> None:
+    other = exported("faster_rcnn_fpn", "tracing")
+    result = run("verify", str(other), "--config-file", CONFIG)
+    assert result.exit_code == 1
+    assert "is not detectron2's" in result.output
+
+
+def test_run_eval_prints_both_sides(tmp_path: Path) -> None:
+    register_generated("heldout", generate_split(tmp_path, "heldout", 6).parent)
+    result = run(
+        *("export", "--config-file", CONFIG, "--export-method", "tracing", "--run-eval"),
+        *("--import", "examples.shapes.dataset", "--output", str(tmp_path)),
+    )
+    assert result.exit_code == 0, result.output
+    rows = [line for line in result.output.splitlines() if "AP50" in line]
+    assert {row.split()[1] for row in rows} == {"bbox", "segm"}
+    assert all(row.split()[-2] == "+0.000" for row in rows)
+
+
+def test_run_eval_names_what_it_needs(tmp_path: Path) -> None:
+    words = ["--config-file", CONFIG, "--export-method", "tracing", "--output", str(tmp_path)]
+    result = run("export", *words, "--run-eval", "DATASETS.TEST", "()")
+    assert result.exit_code == 1
+    assert "DATASETS.TEST, which is empty" in result.output
+    assert (tmp_path / "mask_rcnn_fpn.mar").is_file()  # the export itself was fine
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("not json", "cannot be read as COCO annotations"),
+        (json.dumps({"images": [], "annotations": []}), "cannot be read as COCO annotations"),
+        (
+            json.dumps({"images": [{"file_name": "x"}], "annotations": [], "categories": []}),
+            "1 of the 1 images",
+        ),
+    ],
+)
+def test_evaluate_names_a_wrong_data_set(
+    content: str, message: str, archive: Path, tmp_path: Path
+) -> None:
+    annotations = tmp_path / "annotations.json"
+    annotations.write_text(content)
+    result = run(
+        *("evaluate", str(archive), "--config-file", CONFIG),
+        *("--coco-json", str(annotations), "--image-root", str(tmp_path)),
+    )
+    assert result.exit_code == 1
+    assert message in " ".join(result.output.split())
+
+
+def test_a_mistake_is_one_sentence_and_no_traceback(tmp_path: Path) -> None:
+    result = run("inspect", str(tmp_path / "none.mar"))
+    assert result.exit_code == 1
+    assert "none.mar cannot be opened" in " ".join(result.output.split())
+    assert "Traceback" not in result.output
