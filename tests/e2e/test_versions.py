@@ -1,0 +1,47 @@
+"""A second version of a model is served beside the first, and answers under its own address."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from d2serve.client.server import TorchServeProcess
+from d2serve.export.pipeline import ExportRequest, Progress, export
+from tests.conftest import Exporter, HeldOut, config_of
+
+QUIET = Progress(lambda _step, _parts: None, lambda: None)
+
+
+@pytest.mark.server
+def test_two_versions_with_different_thresholds(
+    exported: Exporter, held_out: HeldOut, tmp_path: Path
+) -> None:
+    first = exported("faster_rcnn_fpn", "tracing")
+    second = export(
+        ExportRequest(
+            config_file=str(config_of("faster_rcnn_fpn")),
+            method="tracing",
+            name="strict",
+            version="2.0",
+            overrides=("MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.9"),
+            output=tmp_path,
+        ),
+        QUIET,
+    ).archive
+    (tmp_path / first.name).write_bytes(first.read_bytes())
+    image = held_out.images[0]
+    with TorchServeProcess(model_store=tmp_path) as server:
+        server.management.register(first.name, model_name="shapes")
+        server.management.register(second.name, model_name="shapes")
+        loose = server.http.predict("shapes", image)
+        strict = server.http.predict("shapes", image, version="2.0")
+        assert (loose.version, strict.version) == ("1.0", "2.0")
+        assert strict.instances
+        assert min(instance.score for instance in strict.instances) > 0.9
+        assert len(strict.instances) < len(loose.instances)
+        assert server.grpc.predict("shapes", image, version="2.0").raw == strict.raw
+        server.management.set_default("shapes", "2.0")
+        assert server.http.predict("shapes", image).version == "2.0"
+        server.management.unregister("shapes", "1.0")
+        assert [d.version for d in server.management.describe("shapes", "all")] == ["2.0"]

@@ -1,0 +1,35 @@
+"""One TorchServe with all twelve example archives, and eager detectron2 beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from d2serve.client.server import TorchServeProcess
+from d2serve.export.config import load_config
+from d2serve.export.oracle import Oracle
+from tests.conftest import METHODS, MODELS, Exporter, config_of
+
+
+@pytest.fixture(scope="session")
+def server(exported: Exporter) -> Iterator[TorchServeProcess]:
+    """A real TorchServe that serves every example model by both methods."""
+    archives = {
+        f"{model}_{method}": exported(model, method) for model in MODELS for method in METHODS
+    }
+    with TorchServeProcess(archives) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def oracle_of() -> Callable[[str], Oracle]:
+    """Eager detectron2 for an example model."""
+    made: dict[str, Oracle] = {}
+
+    def make(model: str) -> Oracle:
+        if model not in made:
+            made[model] = Oracle(load_config(str(config_of(model)), (), ()))
+        return made[model]
+
+    return make

@@ -1,0 +1,106 @@
+"""The promise: what TorchServe answers for a file is what DefaultPredictor answers for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from detectron2.data.detection_utils import read_image
+from PIL import Image
+
+from d2serve.client.server import TorchServeProcess
+from d2serve.export.comparison import TORCHSCRIPT_BOUNDS, compare
+from d2serve.export.oracle import Oracle, as_detections
+from d2serve.export.replies import detections_of
+from d2serve.handlers.detections import Detections
+from tests.conftest import METHODS, MODELS, HeldOut
+
+IMAGES = 52
+
+
+@pytest.fixture(scope="module")
+def references(
+    held_out: HeldOut, oracle_of: Callable[[str], Oracle]
+) -> Callable[[str], list[Detections]]:
+    """DefaultPredictor's answers to the images, as read by detectron2's own read_image."""
+    made: dict[str, list[Detections]] = {}
+
+    def make(model: str) -> list[Detections]:
+        if model not in made:
+            oracle = oracle_of(model)
+            arrays = [read_image(str(file), "BGR") for file in held_out.images[:IMAGES]]
+            made[model] = [as_detections(oracle.predict(bgr[:, :, ::-1])) for bgr in arrays]
+        return made[model]
+
+    return make
+
+
+def test_the_images_are_of_at_least_eight_sizes(held_out: HeldOut) -> None:
+    sizes = {Image.open(file).size for file in held_out.images[:IMAGES]}
+    assert len(sizes) >= 8
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("model", MODELS)
+def test_http_and_grpc_answer_as_default_predictor(
+    model: str,
+    method: str,
+    server: TorchServeProcess,
+    held_out: HeldOut,
+    references: Callable[[str], list[Detections]],
+) -> None:
+    instances = 0
+    for index, (file, expected) in enumerate(zip(held_out.images[:IMAGES], references(model))):
+        over_http = server.http.predict(f"{model}_{method}", file)
+        difference = compare(file.name, expected, detections_of(over_http.raw), TORCHSCRIPT_BOUNDS)
+        assert difference.misses == ()
+        assert difference.masks_differing == 0
+        instances += difference.detections
+        if index % 4 == 0:
+            assert server.grpc.predict(f"{model}_{method}", file).raw == over_http.raw
+    assert instances >= 2 * IMAGES  # many detections: agreement on nothing would prove nothing
+    assert over_http.raw["model"] == f"{model}_{method}"
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("suffix", ["png", "bmp", "webp", "tiff", "gif"])
+def test_every_image_format_is_answered_as_default_predictor(
+    suffix: str,
+    server: TorchServeProcess,
+    held_out: HeldOut,
+    oracle_of: Callable[[str], Oracle],
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / f"image.{suffix}"
+    Image.open(held_out.images[3]).save(file)
+    expected = as_detections(
+        oracle_of("mask_rcnn_fpn").predict(read_image(str(file), "BGR")[:, :, ::-1])
+    )
+    reply = server.http.predict("mask_rcnn_fpn_tracing", file)
+    difference = compare(file.name, expected, detections_of(reply.raw), TORCHSCRIPT_BOUNDS)
+    assert difference.misses == ()
+    assert difference.detections > 0
+
+
+@pytest.mark.server
+def test_exif_orientation_is_applied_as_read_image_does(
+    server: TorchServeProcess,
+    held_out: HeldOut,
+    oracle_of: Callable[[str], Oracle],
+    tmp_path: Path,
+) -> None:
+    image = Image.open(held_out.images[3])
+    exif = image.getexif()
+    exif[0x0112] = 6
+    file = tmp_path / "turned.jpg"
+    image.save(file, exif=exif, quality=95)
+    expected = as_detections(
+        oracle_of("mask_rcnn_fpn").predict(read_image(str(file), "BGR")[:, :, ::-1])
+    )
+    reply = server.http.predict("mask_rcnn_fpn_tracing", file)
+    assert (reply.raw["image"]["width"], reply.raw["image"]["height"]) == image.size[::-1]
+    difference = compare(file.name, expected, detections_of(reply.raw), TORCHSCRIPT_BOUNDS)
+    assert difference.misses == ()
+    assert difference.detections > 0
