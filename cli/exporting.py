@@ -39,9 +39,31 @@ Archive = Annotated[Path, typer.Argument(help="A .mar made by d2serve export.", 
 def export(
     config_file: ConfigFile,
     export_method: Annotated[
-        str, typer.Option("--export-method", help="tracing or scripting (dynamic batch).")
-    ],
+        str, typer.Option("--export-method", help="tracing, or scripting for a dynamic batch.")
+    ] = "tracing",
     overrides: Overrides = None,
+    format: Annotated[str, typer.Option(help="torchscript or onnx.")] = "torchscript",
+    runtime: Annotated[
+        Optional[str],
+        typer.Option(help="onnxruntime or openvino, for --format onnx; default: onnxruntime."),
+    ] = None,
+    precision: Annotated[
+        str, typer.Option(help="fp32, or bf16 or int8 for OpenVINO, at a measured price in AP.")
+    ] = "fp32",
+    calibration_images: Annotated[
+        Optional[Path],
+        typer.Option(help="Folder of 100 images or more for int8; default: DATASETS.TRAIN."),
+    ] = None,
+    coco_json: Annotated[
+        Optional[Path],
+        typer.Option(help="Annotations to compare bf16 or int8 on; default: DATASETS.TEST."),
+    ] = None,
+    image_root: Annotated[
+        Optional[Path], typer.Option(help="Folder of the images of --coco-json.")
+    ] = None,
+    max_ap_drop: Annotated[
+        float, typer.Option(help="AP points that bf16 or int8 may cost, box, mask or keypoint.")
+    ] = 0.5,
     name: Annotated[
         Optional[str], typer.Option(help="Name of the model; default: the config file's.")
     ] = None,
@@ -66,8 +88,11 @@ def export(
     """Turn a detectron2 model into a verified archive for TorchServe."""
     with _needs_detectron2():
         from d2serve.export import checking, pipeline
+        from d2serve.export.request import ExportRequest
 
-    request = pipeline.ExportRequest(
+    if (coco_json is None) != (image_root is None):
+        _fail("--coco-json and --image-root go together: give both or neither.")
+    request = ExportRequest(
         config_file=config_file,
         method=export_method,
         name=name or Path(config_file).stem,
@@ -77,9 +102,16 @@ def export(
         sample_image=sample_image,
         class_names=class_names.split(",") if class_names else None,
         output=output,
+        format=format,
+        runtime=runtime,
+        precision=precision,
+        calibration_images=calibration_images,
+        dataset=None if coco_json is None or image_root is None else (coco_json, image_root),
+        max_ap_drop=max_ap_drop,
     )
     result = _run(lambda progress: pipeline.export(request, progress))
     _print_verification(result.spec.verification)
+    _print_accuracy(result.spec)
     console.print(f"[green]Wrote[/] {escape(str(result.archive))}")
     if request.class_names is None and result.spec.class_names is None:
         console.print("No class names are known: give --class-names to have them in the answers.")
@@ -108,6 +140,7 @@ def inspect(archive: Archive) -> None:
         _fail(error)
     _print_spec(spec)
     _print_verification(spec.verification)
+    _print_accuracy(spec)
 
 
 def verify(
@@ -169,7 +202,7 @@ def _needs_detectron2() -> Iterator[None]:
 
 def _run(work: Callable[[Any], Any]) -> Any:
     from d2serve.export.errors import ExportError
-    from d2serve.export.pipeline import Progress
+    from d2serve.export.request import Progress
 
     try:
         with shown_progress() as (begin, advance):
@@ -188,8 +221,8 @@ def _print_spec(spec: ModelSpec) -> None:
     resize = f"short edge {spec.min_size_test}, long edge at most {spec.max_size_test}"
     rows = {
         "method": f"{spec.method}, {'any batch' if spec.dynamic_batch else 'one image'} a call",
-        "runtime": spec.runtime,
-        "program": f"{spec.program}, sha256 {spec.program_sha256}",
+        "runtime": f"{spec.runtime}, {spec.precision}",
+        "program": "\n".join(f"{file}, sha256 {value}" for file, value in spec.sha256.items()),
         "image": f"{spec.image_format}, {resize}, padded to a multiple of {spec.size_divisibility}",
         "outputs": ", ".join(spec.outputs),
         "classes": "not named" if spec.class_names is None else ", ".join(spec.class_names),
@@ -207,7 +240,15 @@ def _print_verification(record: Any) -> None:
     table = Table(title=f"Verified against {record['reference']}", title_justify="left")
     longest = max(len(row["image"]) for row in record["differences"])
     table.add_column("image", min_width=min(longest, 40), overflow="fold")
-    for column in ("size", "instances", "boxes px", "scores", "masks differing", "keypoints px"):
+    for column in (
+        "size",
+        "instances",
+        "boxes px",
+        "scores",
+        "masks differing",
+        "mask IoU",
+        "keypoints px",
+    ):
         table.add_column(column, justify="right")
     for row in record["differences"]:
         table.add_row(
@@ -217,6 +258,7 @@ def _print_verification(record: Any) -> None:
             f"{row['box_px']:.2g}",
             f"{row['score']:.2g}",
             str(row["masks_differing"]),
+            f"{row['mask_iou']:.4f}",
             f"{row['keypoint_px']:.2g}",
         )
     console.print(table)
@@ -224,12 +266,29 @@ def _print_verification(record: Any) -> None:
         console.print(f"No image was found on which this model has exactly {count} instances.")
 
 
-def _print_scores(eager: dict[str, dict[str, float]], served: dict[str, dict[str, float]]) -> None:
+def _print_accuracy(spec: ModelSpec) -> None:
+    if not spec.accuracy:
+        return
+    accuracy = spec.accuracy
+    console.print(
+        f"The record above is of the fp32 program. {spec.precision} ({accuracy['how']}) was judged "
+        f"by its AP on {accuracy['images']} images of {accuracy['dataset']}; "
+        f"{accuracy['max_ap_drop']:g} points were allowed:",
+        highlight=False,
+    )
+    _print_scores(accuracy["fp32"], accuracy[spec.precision], ("fp32", spec.precision))
+
+
+def _print_scores(
+    first: dict[str, dict[str, float]],
+    second: dict[str, dict[str, float]],
+    sides: tuple[str, str] = ("eager detectron2", "the .mar"),
+) -> None:
     table = Table(title="COCO AP by detectron2's COCOEvaluator", title_justify="left")
-    for column in ("task", "metric", "eager detectron2", "the .mar", "difference"):
+    for column in ("task", "metric", *sides, "difference"):
         table.add_column(column, justify="left" if column in ("task", "metric") else "right")
-    for task, metrics in eager.items():
+    for task, metrics in first.items():
         for metric, value in metrics.items():
-            got = served[task][metric]
+            got = second[task][metric]
             table.add_row(task, metric, f"{value:.3f}", f"{got:.3f}", f"{got - value:+.3f}")
     console.print(table)

@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,13 +21,13 @@ from model_archiver.model_packaging import generate_model_archive
 
 from d2serve import handlers
 from d2serve.export.errors import ArchiveError, one_line
-from d2serve.handlers.model_spec import SPEC_FILE, ModelSpec
+from d2serve.handlers.model_spec import SPEC_FILE, TORCHSCRIPT, ModelSpec
 
-PROGRAM_FILE = "model.pt"
 CONFIG_FILE = "model-config.yaml"
 
 _HANDLERS = Path(handlers.__path__[0])
 _HANDLER_FILE = "detection_handler.py"
+_STAND_IN_FOR_TORCH = "no_torch.py"
 
 
 class Staging:
@@ -43,14 +43,23 @@ class Staging:
         shutil.copytree(_HANDLERS, library, ignore=shutil.ignore_patterns("__pycache__"))
         self._parts.mkdir()
         shutil.copy(_HANDLERS / _HANDLER_FILE, self._parts)
+        self._program: list[Path] = []
 
-    @property
-    def program(self) -> Path:
-        """Where the program belongs."""
-        return self._parts / PROGRAM_FILE
+    def folder(self, name: str) -> Path:
+        """A new, empty folder for the files of a program."""
+        made = self._folder / name
+        made.mkdir()
+        return made
 
-    def describe(self, spec: ModelSpec, settings: Mapping[str, object]) -> None:
-        """Write the spec and TorchServe's settings of the model."""
+    def describe(
+        self, program: Sequence[Path], spec: ModelSpec, settings: Mapping[str, object]
+    ) -> None:
+        """Choose the program, by its files, and write its spec and TorchServe's settings."""
+        self._program = list(program)
+        stand_in = self._extra / "torch.py"
+        stand_in.unlink(missing_ok=True)
+        if spec.runtime != TORCHSCRIPT:
+            shutil.copy(_HANDLERS / _STAND_IN_FOR_TORCH, stand_in)
         (self._extra / SPEC_FILE).write_text(spec.to_json(), encoding="utf-8")
         lines = [
             "# TorchServe's settings of this model; registering it over the management API with",
@@ -79,8 +88,8 @@ class Staging:
                     model_name=self._name,
                     handler=str(self._parts / _HANDLER_FILE),
                     version=self._version,
-                    serialized_file=str(self.program),
-                    extra_files=str(self._extra),
+                    serialized_file=str(self._program[0]),
+                    extra_files=",".join(str(each) for each in (self._extra, *self._program[1:])),
                     export_path=str(target),
                     archive_format=archive_format,
                     config_file=str(self._parts / CONFIG_FILE),

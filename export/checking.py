@@ -8,19 +8,20 @@ from pathlib import Path
 from detectron2.config import CfgNode
 
 from d2serve.export.archive import opened
-from d2serve.export.comparison import TORCHSCRIPT_BOUNDS
+from d2serve.export.comparison import bounds_for
 from d2serve.export.config import config_device, load_config
-from d2serve.export.errors import ArchiveError, SampleError, one_line
+from d2serve.export.errors import ArchiveError, SampleError, VerificationError, one_line
 from d2serve.export.evaluation import Scores, evaluate, first_test_dataset, register
 from d2serve.export.families import family_of
 from d2serve.export.loading import load_model
 from d2serve.export.oracle import Oracle
-from d2serve.export.pipeline import Progress, gpu_id
+from d2serve.export.pipeline import gpu_id
+from d2serve.export.request import Progress
 from d2serve.export.samples import builtin_sample
 from d2serve.export.verification import Case, Verification, plan_cases, verify
 from d2serve.handlers.decoding import decode
 from d2serve.handlers.errors import LoadError, RequestError
-from d2serve.handlers.model_spec import ModelSpec, read_spec
+from d2serve.handlers.model_spec import FP32, ModelSpec, read_spec
 
 _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"}
 
@@ -58,6 +59,11 @@ def verify_archive(
     cfg, oracle = _oracle(config_file, overrides, imports)
     with opened(archive) as model_dir:
         spec = _spec(archive, model_dir)
+        if spec.precision != FP32:
+            raise VerificationError(
+                f"{archive} is in {spec.precision}, whose answers differ from detectron2's by "
+                "design, so they cannot be verified. Compare the AP: `d2serve evaluate`."
+            )
         not_reached: tuple[str, ...] = ()
         if images is None:
             progress.begin("Choosing images", 0)
@@ -69,7 +75,7 @@ def verify_archive(
             model_dir,
             oracle,
             cases,
-            TORCHSCRIPT_BOUNDS,
+            bounds_for(spec.runtime),
             not_reached=not_reached,
             gpu_id=gpu_id(config_device(cfg)),
             progress=progress.advance,

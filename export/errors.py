@@ -3,17 +3,21 @@
 ::
 
     ExportError
-    ├── ConfigError           the config cannot be read, or an override does not fit it
+    ├── ConfigError           the config or an option cannot be used, or a package is missing
     ├── UnsupportedFamily     what the config describes cannot be exported yet
     ├── WeightsError          the weights cannot be had, or do not fit the config
     ├── SampleError           the sample image proves nothing for this model
-    ├── ProgramError          TorchScript refused the model
+    ├── ProgramError          TorchScript or ONNX refused the model
     ├── VerificationError     the program does not give detectron2's answer; nothing is written
     ├── ArchiveError          the archive cannot be written or read
-    └── EvaluationError       the data set cannot be evaluated
+    ├── EvaluationError       the data set cannot be evaluated
+    └── PrecisionError        a lower precision costs more AP than is allowed
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class ExportError(Exception):
@@ -21,7 +25,7 @@ class ExportError(Exception):
 
 
 class ConfigError(ExportError):
-    """The config file cannot be read, or an override does not fit it."""
+    """The config or an option cannot be used, or a package that it needs is missing."""
 
 
 class UnsupportedFamily(ExportError):
@@ -37,7 +41,7 @@ class SampleError(ExportError):
 
 
 class ProgramError(ExportError):
-    """TorchScript refused the model, or what it made cannot be moved to another device."""
+    """TorchScript or ONNX refused the model, or the program cannot move to another device."""
 
 
 class VerificationError(ExportError):
@@ -50,6 +54,26 @@ class ArchiveError(ExportError):
 
 class EvaluationError(ExportError):
     """The data set cannot be evaluated."""
+
+
+class PrecisionError(ExportError):
+    """A lower precision costs more AP than is allowed, or cannot be made."""
+
+
+@contextmanager
+def needing(package: str, extra: str) -> Iterator[None]:
+    """Say which extra of d2serve brings a package that cannot be imported.
+
+    Raises:
+        ConfigError: in place of the ImportError.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise ConfigError(
+            f"This export needs {package}, which cannot be imported ({error}). "
+            f"Install it: pip install 'd2serve[{extra}]'"
+        ) from error
 
 
 def one_line(error: BaseException, limit: int = 400) -> str:

@@ -80,14 +80,7 @@ def evaluate(
     Raises:
         EvaluationError: the data set is not there.
     """
-    try:
-        records = DatasetCatalog.get(dataset)
-    except (KeyError, OSError, AssertionError) as error:
-        raise EvaluationError(
-            f"The data set {dataset} cannot be loaded ({one_line(error)}). Name the module that "
-            "registers it (--import), set DETECTRON2_DATASETS, or use "
-            "`d2serve evaluate --coco-json F --image-root D`."
-        ) from error
+    records = records_of(dataset)
     files = [Path(record["file_name"]) for record in records]
     begin("Evaluating eager detectron2", len(records))
 
@@ -98,9 +91,34 @@ def evaluate(
 
     reference = _score(cfg, dataset, records, eager())
     begin("Evaluating the archive", len(records))
-    answers = replay(model_dir, [[file] for file in files], gpu_id=gpu_id, progress=advance)
-    served = _score(cfg, dataset, records, (as_instances(batch[0]) for batch in answers))
-    return reference, served
+    return reference, evaluate_one(cfg, model_dir, dataset, gpu_id, advance)
+
+
+def evaluate_one(
+    cfg: CfgNode, model_dir: Path, dataset: str, gpu_id: int | None, advance: Callable[[], None]
+) -> Scores:
+    """COCO AP of an extracted archive alone; arguments as for ``evaluate``."""
+    records = records_of(dataset)
+    files = [[Path(record["file_name"])] for record in records]
+    answers = replay(model_dir, files, gpu_id=gpu_id, progress=advance)
+    return _score(cfg, dataset, records, (as_instances(batch[0]) for batch in answers))
+
+
+def records_of(dataset: str) -> list[dict[str, Any]]:
+    """The records of a registered data set.
+
+    Raises:
+        EvaluationError: it is not there.
+    """
+    try:
+        records: list[dict[str, Any]] = DatasetCatalog.get(dataset)
+    except (KeyError, OSError, AssertionError) as error:
+        raise EvaluationError(
+            f"The data set {dataset} cannot be loaded ({one_line(error)}). Name the module that "
+            "registers it (--import), set DETECTRON2_DATASETS, or name files: --coco-json F "
+            "--image-root D."
+        ) from error
+    return records
 
 
 def as_instances(detections: Detections) -> Instances:

@@ -3,55 +3,43 @@
 from __future__ import annotations
 
 import platform
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 
-import detectron2
 import torch
-import torchvision
 from detectron2.config import CfgNode
+from PIL import Image
 from torch import nn
 
-from d2serve.export.archive import PROGRAM_FILE, install, opened, settings_for, staging
-from d2serve.export.comparison import TORCHSCRIPT_BOUNDS
+from d2serve.export.archive import install, opened, settings_for, staging
+from d2serve.export.comparison import bounds_for
 from d2serve.export.config import config_device, load_config
-from d2serve.export.device_scan import check_no_device
-from d2serve.export.errors import ArchiveError, ConfigError, SampleError
+from d2serve.export.errors import ArchiveError, SampleError, needing
 from d2serve.export.families import Family, family_of
 from d2serve.export.loading import class_names, load_model
 from d2serve.export.oracle import Oracle
+from d2serve.export.programs import Program, onnx_metadata, write_program
+from d2serve.export.replaying import replay
+from d2serve.export.request import ExportRequest, Progress
 from d2serve.export.samples import Pixels, load_sample
-from d2serve.export.scripting import script
-from d2serve.export.tracing import Program, trace
 from d2serve.export.verification import Case, Verification, plan_cases, verify
 from d2serve.handlers.errors import LoadError
-from d2serve.handlers.model_spec import ModelSpec, read_spec, sha256_of
+from d2serve.handlers.model_spec import (
+    FP32,
+    INT8,
+    ONNXRUNTIME,
+    OPENVINO,
+    SCRIPTING,
+    ModelSpec,
+    read_spec,
+)
 
-METHODS = ("tracing", "scripting")
-
-# As torch-model-archiver permits for names, and TorchServe's addresses for both.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_\-.]*")
-
-Report = Callable[[str, int], None]
-"""Told the name of each step as it begins, and of how many parts it consists (0: not known)."""
-
-
-@dataclass(frozen=True)
-class ExportRequest:
-    """What a user asks for; the fields are the command's options."""
-
-    config_file: str
-    method: str
-    name: str
-    version: str = "1.0"
-    overrides: Sequence[str] = ()
-    imports: Sequence[str] = ()
-    sample_image: Path | None = None
-    class_names: Sequence[str] | None = None
-    output: Path = Path("model_store")
+_PACKAGES = {
+    ONNXRUNTIME: ("onnx", "onnxruntime"),
+    OPENVINO: ("onnx", "openvino"),
+}
 
 
 @dataclass(frozen=True)
@@ -63,21 +51,14 @@ class ExportResult:
     verification: Verification
 
 
-@dataclass(frozen=True)
-class Progress:
-    """Where an export tells how far it is."""
-
-    begin: Report
-    advance: Callable[[], None]
-
-
 def export(request: ExportRequest, progress: Progress) -> ExportResult:
     """Export, verify and package a model. Nothing is written unless everything holds.
 
     Raises:
         ExportError: the message says what was wrong and what to do.
     """
-    _check_request(request)
+    request.check()
+    _check_installed(request)
     progress.begin("Reading the config", 0)
     cfg = load_config(request.config_file, request.overrides, request.imports)
     family = family_of(cfg)
@@ -94,49 +75,49 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
             "with objects that the model knows: --sample-image photo.jpg"
         )
 
-    progress.begin(f"{request.method.capitalize()} the model", 0)
-    program = _make_program(model, family, request.method, oracle, sample)
-    check_no_device(program.module)
-
     with staging(request.name, request.version) as stage:
-        torch.jit.save(program.module, stage.program)
-        spec = _spec(request, cfg, family, names, model, sha256_of(stage.program))
+        progress.begin(f"{request.method.capitalize()} the model", 0)
+        image = oracle.model_input(sample)["image"]
+        assert isinstance(image, torch.Tensor)  # the dict has the sizes as well
+        program = write_program(
+            request,
+            model,
+            family,
+            image,
+            stage.folder("program"),
+            onnx_metadata(cfg, family, names),
+        )
+        spec = _spec(request, cfg, family, names, model, program)
         device = config_device(cfg)
         settings = settings_for(spec.dynamic_batch, device)
-        stage.describe(spec, settings)
+        stage.describe(program.files, spec, settings)
         verification = _verify(
-            stage.lay_out(), oracle, sample, spec, program.doubts, device, progress
+            stage.lay_out(), oracle, sample, spec, program.doubts, gpu_id(device), progress
         )
         spec = replace(spec, verification=verification.to_json())
-        stage.describe(spec, settings)
+        if request.precision != FP32:
+            from d2serve.export.low_precision import lower  # brings OpenVINO
+
+            program, spec = lower(request, cfg, stage, program, spec, settings, progress)
+        stage.describe(program.files, spec, settings)
         progress.begin("Packaging", 0)
         packed = stage.pack()
-        _reopen(packed, oracle, sample, device)
+        _reopen(packed, oracle, sample, gpu_id(device))
         archive = install(packed, request.output, request.name)
     return ExportResult(archive, spec, verification)
 
 
-def _check_request(request: ExportRequest) -> None:
-    if request.method not in METHODS:
-        raise ConfigError(
-            f"--export-method is {request.method!r}, expected one of {', '.join(METHODS)}."
-        )
-    for option, value in (("--name", request.name), ("--version", request.version)):
-        if not _NAME.fullmatch(value):
-            raise ConfigError(
-                f"{option} is {value!r}, expected letters, digits, '_', '-' and '.' only: it "
-                "becomes part of the model's address."
-            )
-
-
-def _make_program(
-    model: nn.Module, family: Family, method: str, oracle: Oracle, sample: Pixels
-) -> Program:
-    if method == "scripting":
-        return script(model, family)
-    image = oracle.model_input(sample)["image"]
-    assert isinstance(image, torch.Tensor)  # the dict has the sizes as well
-    return trace(model, family, image)
+def _check_installed(request: ExportRequest) -> None:
+    # Before minutes of work, not after.
+    if request.chosen_runtime == ONNXRUNTIME:
+        with needing("onnxruntime", "export"):
+            import_module("onnxruntime")
+    if request.chosen_runtime == OPENVINO:
+        with needing("openvino", "export-openvino"):
+            import_module("openvino")
+    if request.precision == INT8:
+        with needing("nncf", "export-openvino"):
+            import_module("nncf")
 
 
 def _spec(
@@ -145,44 +126,42 @@ def _spec(
     family: Family,
     names: tuple[str, ...] | None,
     model: nn.Module,
-    program_sha256: str,
+    program: Program,
 ) -> ModelSpec:
     divisibility = getattr(getattr(model, "backbone", None), "size_divisibility", 0)
     return ModelSpec(
         name=request.name,
         family=family.name,
         method=request.method,
-        runtime="torchscript",
-        program=PROGRAM_FILE,
-        program_sha256=program_sha256,
+        runtime=request.chosen_runtime,
+        precision=FP32,
+        program=program.main.name,
+        sha256=program.hashes(),
         image_format=cfg.INPUT.FORMAT,
         min_size_test=cfg.INPUT.MIN_SIZE_TEST,
         max_size_test=cfg.INPUT.MAX_SIZE_TEST,
         size_divisibility=divisibility,
-        outputs=family.outputs,
+        outputs=program.outputs,
         class_names=names,
         score_thresh=family.score_thresh,
         nms_thresh=family.nms_thresh,
         detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE,
         mask_threshold=0.5,  # detector_postprocess's default, which DefaultPredictor uses
-        dynamic_batch=request.method == "scripting",
-        versions=_versions(),
+        dynamic_batch=request.method == SCRIPTING,
+        versions=_versions(request.chosen_runtime),
         verification={},
+        accuracy={},
     )
 
 
-def _versions() -> dict[str, str]:
+def _versions(runtime: str) -> Mapping[str, str]:
+    packages = ("detectron2", "torch", "torchvision", *_PACKAGES.get(runtime, ()))
+    found = {name: str(import_module(name).__version__) for name in packages}
     try:
-        d2serve = metadata.version("d2serve")
+        ours = metadata.version("d2serve")
     except metadata.PackageNotFoundError:  # run from a source tree that is not installed
-        d2serve = "unknown"
-    return {
-        "d2serve": d2serve,
-        "detectron2": str(detectron2.__version__),
-        "torch": torch.__version__,
-        "torchvision": str(torchvision.__version__),
-        "python": platform.python_version(),
-    }
+        ours = "unknown"
+    return {"d2serve": ours, **found, "python": platform.python_version()}
 
 
 def _verify(
@@ -191,7 +170,7 @@ def _verify(
     sample: Pixels,
     spec: ModelSpec,
     doubts: tuple[str, ...],
-    device: str,
+    gpu: int | None,
     progress: Progress,
 ) -> Verification:
     progress.begin("Choosing images", 0)
@@ -201,28 +180,28 @@ def _verify(
         model_dir,
         oracle,
         cases,
-        TORCHSCRIPT_BOUNDS,
+        bounds_for(spec.runtime),
         not_reached=not_reached,
         doubts=doubts,
-        gpu_id=gpu_id(device),
+        gpu_id=gpu,
         progress=progress.advance,
     )
 
 
-def _reopen(archive: Path, oracle: Oracle, sample: Pixels, device: str) -> None:
+def _reopen(archive: Path, oracle: Oracle, sample: Pixels, gpu: int | None) -> None:
     with opened(archive) as model_dir:
         try:
-            read_spec(model_dir)
+            spec = read_spec(model_dir)
         except LoadError as error:
             raise ArchiveError(f"The archive that was written cannot be read: {error}") from error
-        verify(
-            model_dir,
-            oracle,
-            [Case({"sample": sample}, False)],
-            TORCHSCRIPT_BOUNDS,
-            gpu_id=gpu_id(device),
-            progress=lambda: None,
-        )
+        if spec.precision == FP32:
+            case = Case({"sample": sample}, False)
+            bounds = bounds_for(spec.runtime)
+            verify(model_dir, oracle, [case], bounds, gpu_id=gpu, progress=lambda: None)
+        else:  # what it may differ by was judged by its AP; here it only has to answer
+            picture = archive.with_name("sample.png")
+            Image.fromarray(sample).save(picture)
+            replay(model_dir, [[picture]], gpu_id=gpu)
 
 
 def gpu_id(device: str) -> int | None:

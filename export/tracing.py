@@ -6,6 +6,8 @@ The wrapper fixes the order of outputs, which ``model_spec.json`` names.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -65,8 +67,7 @@ def trace(model: nn.Module, family: Family, image: torch.Tensor) -> Program:
     Raises:
         ProgramError: naming the line that cannot be traced.
     """
-    with warnings.catch_warnings(record=True) as caught, torch.no_grad():
-        warnings.simplefilter("always", TracerWarning)
+    with watching_for_doubts() as caught, torch.no_grad():
         try:
             module = torch.jit.trace(  # type: ignore[no-untyped-call]
                 TraceableDetector(model, family), (image,), check_trace=False
@@ -77,15 +78,26 @@ def trace(model: nn.Module, family: Family, image: torch.Tensor) -> Program:
                 f"{type(error).__name__}: {one_line(error)}. Compute with torch operators on "
                 "tensors there, or try --export-method scripting."
             ) from error
-    return Program(module, _doubts(caught))
+    return Program(module, doubts_of(caught))
 
 
 def _tensor(value: Boxes | torch.Tensor) -> torch.Tensor:
     return value.tensor if isinstance(value, Boxes) else value
 
 
-def _doubts(caught: list[warnings.WarningMessage]) -> tuple[str, ...]:
-    # detectron2's own warnings are known to be harmless; a user's are worth reading.
+@contextmanager
+def watching_for_doubts() -> Iterator[list[warnings.WarningMessage]]:
+    """Collect what the tracer warns of, for ``doubts_of``."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", TracerWarning)
+        yield caught
+
+
+def doubts_of(caught: list[warnings.WarningMessage]) -> tuple[str, ...]:
+    """Places in the user's code that a trace may have turned into constants.
+
+    detectron2's own warnings are known to be harmless; a user's are worth reading.
+    """
     places = (
         f"{warning.filename}:{warning.lineno}"
         for warning in caught

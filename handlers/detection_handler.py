@@ -52,8 +52,8 @@ class DetectionHandler:
             Path(properties["model_dir"]),
             device="cpu" if gpu is None else f"cuda:{gpu}",
             batching=str(settings.get("batching", "auto")),
+            threads=thread_share(self._max_workers),
         )
-        self._share_cores()
         self._detector.warm_up()
         self._share_cores()
         _log.info("d2serve: %s %s is ready, pid %d", self._model, self._version, os.getpid())

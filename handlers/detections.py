@@ -13,7 +13,7 @@ Float32 = npt.NDArray[np.float32]
 RawOutputs = dict[str, npt.NDArray[np.generic]]
 """What a program answers for one image, by output name, in coordinates of the resized image:
 pred_boxes (N, 4), scores (N,), pred_classes (N,), pred_masks (N, 1, M, M),
-pred_keypoints (N, K, 3)."""
+pred_keypoints (N, K, 3) or pred_keypoint_heatmaps (N, K, S, S)."""
 
 
 @dataclass(frozen=True)

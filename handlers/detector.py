@@ -16,9 +16,10 @@ from d2serve.handlers.model_spec import ModelSpec, read_spec
 from d2serve.handlers.postprocessing import postprocess
 from d2serve.handlers.preprocessing import PreparedImage, preprocess, resized_shape
 from d2serve.handlers.runtime import Runtime, load_runtime
+from d2serve.handlers.threads import available_cores
 
-# Aspect ratios (height, width) that cameras produce: what the resize will meet most.
-_COMMON_SHAPES = ((480, 640), (640, 480), (640, 640))
+# Aspect ratio (height, width) that cameras produce most.
+_COMMON_SHAPE = (480, 640)
 
 Answer = Union[Detections, RequestError]
 
@@ -32,12 +33,18 @@ class Detector:
         self._planner = planner
 
     @staticmethod
-    def load(model_dir: Path, device: str = "cpu", batching: str = "auto") -> Detector:
+    def load(
+        model_dir: Path,
+        device: str = "cpu",
+        batching: str = "auto",
+        threads: int | None = None,
+    ) -> Detector:
         """Load an extracted archive.
 
         Args:
             model_dir: the folder that holds model_spec.json.
             device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+            threads: CPU threads to use; None takes every core.
             batching: ``"auto"`` batches where the program permits it and runs on a GPU,
                 ``"always"`` wherever the program permits it, ``"never"`` not at all.
 
@@ -45,7 +52,7 @@ class Detector:
             LoadError: the archive cannot be served here; the message says why.
         """
         spec = read_spec(model_dir)
-        runtime = load_runtime(model_dir, spec, device)
+        runtime = load_runtime(model_dir, spec, device, threads or available_cores())
         return Detector(spec, runtime, BatchPlanner(batching, spec.dynamic_batch, runtime.on_gpu))
 
     def __call__(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Detections]:
@@ -73,15 +80,14 @@ class Detector:
         self._runtime.set_threads(threads)
 
     def warm_up(self) -> None:
-        """Run the program on the shapes that the resize produces most, so that clients need not.
+        """Run the program once on the shape that the resize produces most.
 
-        First calls allocate memory and choose kernels.
+        The first call allocates memory and chooses kernels, whatever its shape; what a further
+        shape costs then is too little to keep a worker waiting for: docs/runtimes.md has figures.
         """
-        pattern = np.random.default_rng(0)
-        for height, width in _COMMON_SHAPES:
-            shape = resized_shape(height, width, self.spec.min_size_test, self.spec.max_size_test)
-            tensor = pattern.integers(0, 256, (3, *shape)).astype(np.float32)
-            self._runtime.run([tensor])
+        shape = resized_shape(*_COMMON_SHAPE, self.spec.min_size_test, self.spec.max_size_test)
+        pattern = np.random.default_rng(0).integers(0, 256, (3, *shape))
+        self._runtime.run([pattern.astype(np.float32)])
 
     def _answer_group(self, images: Sequence[PreparedImage]) -> list[Answer]:
         try:
@@ -106,6 +112,6 @@ class Detector:
 def _failed(error: Exception) -> ModelFailed:
     reason = " ".join(str(error).split())[-300:] or type(error).__name__
     return ModelFailed(
-        f"The model failed on this image ({reason}). If other images are answered, the image is "
-        "probably too large for the memory of the server: scale it down."
+        f"The model failed on this image ({reason}). If every image fails, the archive is at "
+        "fault: prove it with `d2serve verify`. If large ones do, the server lacks memory."
     )

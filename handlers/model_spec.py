@@ -20,17 +20,31 @@ SPEC_FILE = "model_spec.json"
 
 BOXES, SCORES, CLASSES = "pred_boxes", "scores", "pred_classes"
 MASKS, KEYPOINTS = "pred_masks", "pred_keypoints"
+HEATMAPS = "pred_keypoint_heatmaps"
+
+IMAGE_INPUT = "image"
+"""Name of the one input of an ONNX or OpenVINO program."""
+
+TRACING, SCRIPTING = "tracing", "scripting"
+TORCHSCRIPT, ONNXRUNTIME, OPENVINO = "torchscript", "onnxruntime", "openvino"
+RUNTIMES = (TORCHSCRIPT, ONNXRUNTIME, OPENVINO)
+FP32, BF16, INT8 = "fp32", "bf16", "int8"
+PRECISIONS = (FP32, BF16, INT8)
 
 
 def _is_texts(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(each, str) for each in value)
 
 
+def _is_hashes(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(each, str) for each in value.values())
+
+
 # JSON types by field: a wrong one would else fail at the first request, or change answers.
 _EXPECTED: Mapping[str, tuple[Callable[[object], bool], tuple[str, ...]]] = {
     "a string": (
         lambda value: isinstance(value, str),
-        ("name", "family", "method", "runtime", "program", "program_sha256", "image_format"),
+        ("name", "family", "method", "runtime", "precision", "program", "image_format"),
     ),
     "a whole number": (
         lambda value: type(value) is int,
@@ -41,7 +55,8 @@ _EXPECTED: Mapping[str, tuple[Callable[[object], bool], tuple[str, ...]]] = {
         ("score_thresh", "nms_thresh", "mask_threshold"),
     ),
     "true or false": (lambda value: isinstance(value, bool), ("dynamic_batch",)),
-    "an object": (lambda value: isinstance(value, dict), ("versions", "verification")),
+    "an object": (lambda value: isinstance(value, dict), ("versions", "verification", "accuracy")),
+    "an object of hashes by file name": (_is_hashes, ("sha256",)),
     "a list of strings": (_is_texts, ("outputs",)),
     "a list of strings or null": (lambda v: v is None or _is_texts(v), ("class_names",)),
 }
@@ -60,10 +75,13 @@ class ModelSpec:
     method: str
     """``"tracing"`` or ``"scripting"``."""
     runtime: str
-    """``"torchscript"``."""
+    """``"torchscript"``, ``"onnxruntime"`` or ``"openvino"``."""
+    precision: str
+    """``"fp32"``, or, by name and at the price in ``accuracy``, ``"bf16"`` or ``"int8"``."""
     program: str
-    """File name of the program, beside this spec."""
-    program_sha256: str
+    """Name of the program's main file, beside this spec."""
+    sha256: Mapping[str, str]
+    """SHA-256, in hexadecimal, of every file of the program, by name."""
     image_format: str
     """Channel order that the program takes: ``"BGR"`` or ``"RGB"`` (cfg.INPUT.FORMAT)."""
     min_size_test: int
@@ -85,6 +103,8 @@ class ModelSpec:
     """Versions of the tools that made the program."""
     verification: Mapping[str, Any]
     """What was compared with eager detectron2, and how far apart the two were."""
+    accuracy: Mapping[str, Any]
+    """COCO AP in fp32 and in a lower precision, and the data set; empty where that is fp32."""
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> str:
@@ -136,16 +156,28 @@ class ModelSpec:
         problems = [
             f"{name} is {value!r}, expected one of {allowed}"
             for name, value, allowed in (
-                ("method", self.method, ("tracing", "scripting")),
-                ("runtime", self.runtime, ("torchscript",)),
+                ("method", self.method, (TRACING, SCRIPTING)),
+                ("runtime", self.runtime, RUNTIMES),
+                ("precision", self.precision, PRECISIONS),
                 ("image_format", self.image_format, ("BGR", "RGB")),
             )
             if value not in allowed
         ]
         if not {BOXES, SCORES, CLASSES} <= set(self.outputs):
             problems.append(f"outputs are {self.outputs}, expected boxes, scores and classes")
-        if Path(self.program).name != self.program:
-            problems.append(f"program is {self.program!r}, expected a plain file name")
+        names = (self.program, *self.sha256)
+        problems += [f"{n!r} is no plain file name" for n in names if Path(n).name != n]
+        if self.program not in self.sha256:
+            problems.append(f"sha256 has no hash of the program, {self.program}")
+        problems += [
+            f"{name} is {value!r}, expected {expected}"
+            for name, value, expected, holds in (
+                ("min_size_test", self.min_size_test, "0 or more", self.min_size_test >= 0),
+                ("max_size_test", self.max_size_test, "1 or more", self.max_size_test >= 1),
+                ("mask_threshold", self.mask_threshold, "0 to 1", 0 <= self.mask_threshold <= 1),
+            )
+            if not holds
+        ]
         if problems:
             raise SpecError(f"{SPEC_FILE} is wrong: {'; '.join(problems)}. Export the model again.")
 

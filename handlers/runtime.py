@@ -13,9 +13,19 @@ from typing import Protocol
 
 from d2serve.handlers.detections import Float32, RawOutputs
 from d2serve.handlers.errors import LoadError
-from d2serve.handlers.model_spec import ModelSpec, sha256_of
+from d2serve.handlers.model_spec import (
+    ONNXRUNTIME,
+    OPENVINO,
+    TORCHSCRIPT,
+    ModelSpec,
+    sha256_of,
+)
 
-_MODULE_FOR = {"torchscript": "d2serve.handlers.torchscript_runtime"}
+_MODULE_FOR = {
+    TORCHSCRIPT: "d2serve.handlers.torchscript_runtime",
+    ONNXRUNTIME: "d2serve.handlers.onnxruntime_runtime",
+    OPENVINO: "d2serve.handlers.openvino_runtime",
+}
 
 
 class Runtime(Protocol):
@@ -35,32 +45,37 @@ class Runtime(Protocol):
         """Use this many CPU threads from now on."""
 
 
-def load_runtime(model_dir: Path, spec: ModelSpec, device: str) -> Runtime:
-    """Check the program against its hash and load it.
+def load_runtime(model_dir: Path, spec: ModelSpec, device: str, threads: int = 1) -> Runtime:
+    """Check the program against its hashes and load it.
 
     Args:
         model_dir: the extracted archive.
         spec: its spec.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+        threads: CPU threads to use within a call.
 
     Raises:
         LoadError: program missing or changed, runtime not installed, device not there.
     """
-    program = model_dir / spec.program
-    if not program.is_file():
-        raise LoadError(f"{spec.program} is missing from the archive: export the model again.")
-    found = sha256_of(program)
-    if found != spec.program_sha256:
-        raise LoadError(
-            f"{spec.program} has sha256 {found[:12]}..., the spec says "
-            f"{spec.program_sha256[:12]}...: the archive was changed or damaged. Export it again."
-        )
+    for name, expected in spec.sha256.items():
+        _check_file(model_dir / name, expected)
     try:
         module = importlib.import_module(_MODULE_FOR[spec.runtime])
     except ImportError as error:
         raise LoadError(
             f"The model needs the runtime {spec.runtime}, which cannot be imported ({error}). "
-            "Install it in the server's Python: pip install 'd2serve[serve]'."
+            f"Install it in the server's Python: pip install 'd2serve[{spec.runtime}]'."
         ) from error
-    runtime: Runtime = module.load(program, spec, device)
+    runtime: Runtime = module.load(model_dir / spec.program, spec, device, threads)
     return runtime
+
+
+def _check_file(file: Path, expected: str) -> None:
+    if not file.is_file():
+        raise LoadError(f"{file.name} is missing from the archive: export the model again.")
+    found = sha256_of(file)
+    if found != expected:
+        raise LoadError(
+            f"{file.name} has sha256 {found[:12]}..., the spec says {expected[:12]}...: "
+            "the archive was changed or damaged. Export it again."
+        )

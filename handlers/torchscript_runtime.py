@@ -17,7 +17,7 @@ from torch.jit._fuser import optimized_execution
 
 from d2serve.handlers.detections import Float32, RawOutputs
 from d2serve.handlers.errors import LoadError
-from d2serve.handlers.model_spec import ModelSpec
+from d2serve.handlers.model_spec import SCRIPTING, ModelSpec
 
 
 class TorchScriptRuntime:
@@ -44,7 +44,7 @@ class TorchScriptRuntime:
         # TorchScript's optimiser specialises for input shapes, and images nearly always bring a new
         # one: seconds are spent on the first calls, and nothing is gained where convolutions rule.
         with torch.inference_mode(), optimized_execution(False):
-            if self._spec.method == "scripting":
+            if self._spec.method == SCRIPTING:
                 answers = self._program([{"image": tensor} for tensor in tensors])
                 named = [{name: each[name] for name in self._spec.outputs} for each in answers]
             else:
@@ -52,7 +52,7 @@ class TorchScriptRuntime:
         return [{name: t.cpu().numpy() for name, t in outputs.items()} for outputs in named]
 
 
-def load(program: Path, spec: ModelSpec, device: str) -> TorchScriptRuntime:
+def load(program: Path, spec: ModelSpec, device: str, threads: int) -> TorchScriptRuntime:
     """Load a TorchScript program.
 
     Raises:
@@ -72,4 +72,6 @@ def load(program: Path, spec: ModelSpec, device: str) -> TorchScriptRuntime:
             f"{exported_with} ({' '.join(str(error).split())[:300]}). "
             "Serve with that version, or export again with this one."
         ) from error
-    return TorchScriptRuntime(module, spec, device)
+    runtime = TorchScriptRuntime(module, spec, device)
+    runtime.set_threads(threads)
+    return runtime

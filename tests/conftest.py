@@ -23,6 +23,9 @@ MODELS = (
     "mask_rcnn_dc5",
 )
 METHODS = ("tracing", "scripting")
+RUNTIMES = ("onnxruntime", "openvino")
+KINDS = (*METHODS, *RUNTIMES)
+"""Of archives: TorchScript by either method, and ONNX on either runtime."""
 ROOT = Path(__file__).resolve().parent.parent
 
 warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
@@ -62,23 +65,26 @@ Exporter = Callable[[str, str], Path]
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exporter:
-    """Exports an example model, once a session: ``exported(model, method)`` is its .mar."""
-    from d2serve.export.pipeline import ExportRequest, Progress, export
+    """Exports an example model, once a session: ``exported(model, kind)`` is its .mar."""
+    from d2serve.export.pipeline import export
+    from d2serve.export.request import ExportRequest, Progress
 
     store = tmp_path_factory.mktemp("store")
     made: dict[tuple[str, str], Path] = {}
 
-    def make(model: str, method: str) -> Path:
-        if (model, method) not in made:
+    def make(model: str, kind: str) -> Path:
+        if (model, kind) not in made:
             request = ExportRequest(
                 config_file=str(config_of(model)),
-                method=method,
-                name=f"{model}_{method}",
+                method=kind if kind in METHODS else "tracing",
+                name=f"{model}_{kind}",
                 imports=("examples.shapes.dataset",),
                 output=store,
+                format="torchscript" if kind in METHODS else "onnx",
+                runtime=kind if kind in RUNTIMES else None,
             )
             quiet = Progress(lambda _step, _parts: None, lambda: None)
-            made[model, method] = export(request, quiet).archive
-        return made[model, method]
+            made[model, kind] = export(request, quiet).archive
+        return made[model, kind]
 
     return make

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from d2serve.client.server import TorchServeProcess
-from d2serve.export.pipeline import ExportRequest, Progress, export
+from d2serve.export.pipeline import export
+from d2serve.export.request import ExportRequest, Progress
 from tests.conftest import Exporter, HeldOut, config_of
 
 QUIET = Progress(lambda _step, _parts: None, lambda: None)

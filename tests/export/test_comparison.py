@@ -6,11 +6,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from pycocotools import mask as coco_mask
 
-from d2serve.export.comparison import TORCHSCRIPT_BOUNDS, compare
+from d2serve.export.comparison import ONNX_BOUNDS, TORCHSCRIPT_BOUNDS, compare
 from d2serve.export.errors import VerificationError
 from d2serve.export.verification import Verification, _judge
 from d2serve.handlers.detections import Detections
+from d2serve.handlers.masks import Rle
+
+
+def _mask(start: int, stop: int) -> Rle:
+    mask = np.zeros((40, 60), np.uint8, order="F")
+    mask[start:stop, start:stop] = 1
+    return {"size": [40, 60], "counts": coco_mask.encode(mask)["counts"].decode()}
+
 
 ANSWER = Detections(
     height=40,
@@ -18,7 +27,7 @@ ANSWER = Detections(
     boxes=np.array([[1, 2, 30, 35], [5, 5, 20, 20]], np.float32),
     scores=np.array([0.9, 0.4], np.float32),
     classes=np.array([1, 0]),
-    masks=({"size": [40, 60], "counts": "abc"}, {"size": [40, 60], "counts": "def"}),
+    masks=(_mask(4, 30), _mask(10, 20)),
     keypoints=np.ones((2, 5, 3), np.float32),
 )
 
@@ -64,6 +73,33 @@ def test_the_order_of_equal_instances_does_not_matter() -> None:
 def test_each_difference_is_named(other: Detections, named: str) -> None:
     misses = compare("image", ANSWER, other, TORCHSCRIPT_BOUNDS).misses
     assert any(named in miss for miss in misses), misses
+
+
+def test_masks_of_other_runtimes_may_differ_by_their_iou() -> None:
+    assert ANSWER.masks is not None
+    nearly = replace(ANSWER, masks=(_mask(4, 29), ANSWER.masks[1]))
+    (miss,) = compare("image", ANSWER, nearly, ONNX_BOUNDS).misses
+    assert miss == f"pred_masks: IoU {25**2 / 26**2:.5f}, at least 0.999 allowed"
+    allowed = replace(ONNX_BOUNDS, mask_iou=0.92)
+    difference = compare("image", ANSWER, nearly, allowed)
+    assert difference.misses == ()
+    assert (difference.masks_differing, difference.mask_iou) == (1, pytest.approx(25**2 / 26**2))
+
+
+def test_near_ties_are_compared_with_the_instance_they_stand_for() -> None:
+    twins = replace(ANSWER, scores=np.array([0.9, 0.89999], np.float32), classes=np.array([1, 1]))
+    assert twins.masks is not None
+    assert twins.keypoints is not None
+    swapped = Detections(
+        40,
+        60,
+        twins.boxes[::-1],
+        np.array([0.90001, 0.9], np.float32),
+        twins.classes,
+        twins.masks[::-1],
+        twins.keypoints[::-1],
+    )
+    assert compare("image", twins, swapped, TORCHSCRIPT_BOUNDS).misses == ()
 
 
 def test_a_record_with_a_miss_is_refused_with_image_field_and_amount() -> None:

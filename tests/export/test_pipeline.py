@@ -14,7 +14,8 @@ import torch
 from d2serve.export import pipeline
 from d2serve.export.archive import opened
 from d2serve.export.errors import ConfigError, ExportError, ProgramError, VerificationError
-from d2serve.export.pipeline import ExportRequest, ExportResult, Progress, export
+from d2serve.export.pipeline import ExportResult, export
+from d2serve.export.request import ExportRequest, Progress
 from d2serve.export.tracing import Program
 from d2serve.handlers.model_spec import read_spec, sha256_of
 from tests.export.conftest import write_tiny_config
@@ -59,7 +60,7 @@ def test_the_archive_holds_what_the_design_says(
         assert (contents / "d2serve" / "handlers" / "detector.py").is_file()
         assert not list(contents.rglob("__pycache__"))
         spec = read_spec(contents)
-        assert sha256_of(contents / "model.pt") == spec.program_sha256
+        assert spec.sha256 == {"model.pt": sha256_of(contents / "model.pt")}
     assert spec == result.spec
     assert spec.dynamic_batch == (method == "scripting")
     assert spec.class_names == ("a", "b", "c")

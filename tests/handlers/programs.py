@@ -68,7 +68,7 @@ def write_archive(folder: Path, method: str = "scripting", **changes: Any) -> Pa
         "method": method,
         "outputs": OUTPUTS,
         "dynamic_batch": method == "scripting",
-        "program_sha256": sha256_of(program),
+        "sha256": {program.name: sha256_of(program)},
         **changes,
     }
     (folder / SPEC_FILE).write_text(spec_with(**spec).to_json())

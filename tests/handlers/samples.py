@@ -26,8 +26,9 @@ _SPEC = ModelSpec(
     family="Mask R-CNN FPN",
     method="scripting",
     runtime="torchscript",
+    precision="fp32",
     program="model.pt",
-    program_sha256="0" * 64,
+    sha256={"model.pt": "0" * 64},
     image_format="BGR",
     min_size_test=0,
     max_size_test=1333,
@@ -41,6 +42,7 @@ _SPEC = ModelSpec(
     dynamic_batch=True,
     versions={"torch": "2.14.1"},
     verification={},
+    accuracy={},
 )
 
 

@@ -136,11 +136,11 @@ class FakeRuntime:
         self.threads = threads
 
 
-def test_warming_up_runs_the_shapes_that_the_resize_gives() -> None:
+def test_warming_up_runs_a_shape_that_the_resize_gives() -> None:
     fake = FakeRuntime()
     spec = spec_with(min_size_test=800, max_size_test=1333)
     Detector(spec, fake, BatchPlanner("never", True, False)).warm_up()
-    assert fake.shapes == [(3, 800, 1067), (3, 1067, 800), (3, 800, 800)]
+    assert fake.shapes == [(3, 800, 1067)]
 
 
 def test_threads_are_passed_on() -> None:

@@ -17,7 +17,13 @@ from d2serve import handlers
 MODULES = sorted(module.name for module in pkgutil.iter_modules(handlers.__path__))
 SOURCES = {name: Path(handlers.__path__[0], f"{name}.py") for name in [*MODULES, "__init__"]}
 
-# The serve extra without torch; cython_runtime is a name that compiled Cython modules leave behind.
+RUNTIMES = {
+    "torchscript_runtime": {"torch", "torchvision"},
+    "onnxruntime_runtime": {"onnxruntime"},
+    "openvino_runtime": {"openvino"},
+}
+
+# The serve extra; cython_runtime is a name that compiled Cython modules leave behind.
 ALLOWED = {"d2serve", "numpy", "PIL", "orjson", "pycocotools", "cython_runtime"}
 
 # Prints the top-level packages, other than Python's own, that importing a module brings in.
@@ -43,7 +49,7 @@ def packages_imported_by(module: str, folder: Path) -> set[str]:
     return set(json.loads(told.stdout))
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if name != "torchscript_runtime"])
+@pytest.mark.parametrize("module", [name for name in MODULES if not name.endswith("_runtime")])
 def test_imports_of_a_fresh_interpreter(module: str, tmp_path: Path) -> None:
     imported = packages_imported_by(module, tmp_path)
     assert "d2serve" in imported
@@ -51,10 +57,13 @@ def test_imports_of_a_fresh_interpreter(module: str, tmp_path: Path) -> None:
     assert not extra
 
 
-def test_the_torchscript_runtime_needs_torch_but_no_detectron2(tmp_path: Path) -> None:
-    imported = packages_imported_by("torchscript_runtime", tmp_path)
-    assert {"torch", "torchvision"} <= imported
+@pytest.mark.parametrize("module", RUNTIMES)
+def test_a_runtime_needs_its_own_package_and_no_detectron2(module: str, tmp_path: Path) -> None:
+    imported = packages_imported_by(module, tmp_path)
+    assert RUNTIMES[module] <= imported
     assert not imported & {"detectron2", "cv2", "pydantic", "ts", "fvcore", "yacs"}
+    if module != "torchscript_runtime":
+        assert "torch" not in imported
 
 
 def test_there_is_no_package_above_it() -> None:

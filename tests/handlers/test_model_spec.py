@@ -18,6 +18,7 @@ from tests.handlers.samples import cases, spec_with
 OUTPUTS = ("pred_boxes", "pred_classes", "scores")
 texts = st.text(max_size=20)
 numbers = st.floats(0, 1)
+hashes = st.text("0123456789abcdef", min_size=64, max_size=64)
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | texts,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
@@ -28,9 +29,12 @@ specs = st.builds(
     name=texts,
     family=texts,
     method=st.sampled_from(["tracing", "scripting"]),
-    runtime=st.just("torchscript"),
-    program=st.sampled_from(["model.pt", "model.ts", "a b.pt"]),
-    program_sha256=st.text("0123456789abcdef", min_size=64, max_size=64),
+    runtime=st.sampled_from(["torchscript", "onnxruntime", "openvino"]),
+    precision=st.sampled_from(["fp32", "bf16", "int8"]),
+    program=st.just("model.xml"),
+    sha256=st.dictionaries(st.sampled_from(["model.bin", "a b.bin"]), hashes).map(
+        lambda others: {"model.xml": "0" * 64, **others}
+    ),
     image_format=st.sampled_from(["BGR", "RGB"]),
     min_size_test=st.integers(0, 5000),
     max_size_test=st.integers(1, 5000),
@@ -44,6 +48,7 @@ specs = st.builds(
     dynamic_batch=st.booleans(),
     versions=st.dictionaries(texts, texts, max_size=3),
     verification=st.dictionaries(texts, json_values, max_size=3),
+    accuracy=st.dictionaries(texts, json_values, max_size=3),
 )
 
 
@@ -104,8 +109,14 @@ def test_json_that_is_no_object(text: str, kind: str) -> None:
         ({"image_format": "bgr"}, "image_format is 'bgr', expected one of"),
         ({"outputs": ["scores"]}, "expected boxes, scores and classes"),
         ({"outputs": []}, "expected boxes, scores and classes"),
-        ({"program": "../model.pt"}, "program is '../model.pt', expected a plain file name"),
-        ({"program": "/etc/passwd"}, "expected a plain file name"),
+        ({"precision": "fp16"}, "precision is 'fp16', expected one of"),
+        ({"program": "../model.pt"}, "'../model.pt' is no plain file name"),
+        ({"program": "/etc/passwd"}, "is no plain file name"),
+        ({"sha256": {"model.pt": "0", "../model.bin": "0"}}, "'../model.bin' is no plain file"),
+        ({"sha256": {}}, "sha256 has no hash of the program, model.pt"),
+        ({"min_size_test": -1}, "min_size_test is -1, expected 0 or more"),
+        ({"max_size_test": 0}, "max_size_test is 0, expected 1 or more"),
+        ({"mask_threshold": 1.5}, "mask_threshold is 1.5, expected 0 to 1"),
         ({"method": "x", "image_format": "y"}, "method is 'x'.*; image_format is 'y'"),
     ],
 )
@@ -125,7 +136,10 @@ def test_bad_values_are_all_named(changes: dict[str, Any], message: str) -> None
         {"class_names": [1, 2]},
         {"program": 5},
         {"program": None},
-        {"program_sha256": None},
+        {"sha256": None},
+        {"sha256": {"model.pt": 5}},
+        {"precision": None},
+        {"accuracy": None},
         {"method": []},
         {"min_size_test": "800"},
         {"max_size_test": None},

@@ -26,7 +26,7 @@ def archive(scripted_archive: Path, tmp_path: Path) -> Path:
 def spec_for(content: bytes, archive: Path) -> ModelSpec:
     program = archive / "model.pt"
     program.write_bytes(content)
-    return spec_with(program_sha256=sha256_of(program), versions={"torch": "1.2.3"})
+    return spec_with(sha256={"model.pt": sha256_of(program)}, versions={"torch": "1.2.3"})
 
 
 def test_it_loads_and_runs(archive: Path) -> None:
@@ -66,7 +66,7 @@ def test_a_program_that_was_changed(archive: Path) -> None:
     with (archive / "model.pt").open("ab") as file:
         file.write(b"\0")
     found = sha256_of(archive / "model.pt")
-    with pytest.raises(LoadError, match=f"sha256 {found[:12]}.*{spec.program_sha256[:12]}"):
+    with pytest.raises(LoadError, match=f"sha256 {found[:12]}.*{spec.sha256['model.pt'][:12]}"):
         load_runtime(archive, spec, "cpu")
 
 

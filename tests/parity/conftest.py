@@ -1,4 +1,4 @@
-"""One TorchServe with all twelve example archives, and eager detectron2 beside it."""
+"""One TorchServe with all every example archive, and eager detectron2 beside it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ import pytest
 from d2serve.client.server import TorchServeProcess
 from d2serve.export.config import load_config
 from d2serve.export.oracle import Oracle
-from tests.conftest import METHODS, MODELS, Exporter, config_of
+from tests.conftest import KINDS, MODELS, Exporter, config_of
 
 
 @pytest.fixture(scope="session")
 def server(exported: Exporter) -> Iterator[TorchServeProcess]:
-    """A real TorchServe that serves every example model by both methods."""
-    archives = {
-        f"{model}_{method}": exported(model, method) for model in MODELS for method in METHODS
-    }
+    """A real TorchServe that serves every example model in every kind."""
+    archives = {f"{model}_{kind}": exported(model, kind) for model in MODELS for kind in KINDS}
     with TorchServeProcess(archives) as running:
         yield running
 

@@ -10,11 +10,12 @@ from detectron2.data.detection_utils import read_image
 from PIL import Image
 
 from d2serve.client.server import TorchServeProcess
-from d2serve.export.comparison import TORCHSCRIPT_BOUNDS, compare
+from d2serve.export.comparison import TORCHSCRIPT_BOUNDS, bounds_for, compare
 from d2serve.export.oracle import Oracle, as_detections
 from d2serve.export.replies import detections_of
 from d2serve.handlers.detections import Detections
-from tests.conftest import METHODS, MODELS, HeldOut
+from d2serve.handlers.model_spec import TORCHSCRIPT
+from tests.conftest import KINDS, MODELS, RUNTIMES, HeldOut
 
 IMAGES = 52
 
@@ -42,26 +43,27 @@ def test_the_images_are_of_at_least_eight_sizes(held_out: HeldOut) -> None:
 
 
 @pytest.mark.server
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("model", MODELS)
 def test_http_and_grpc_answer_as_default_predictor(
     model: str,
-    method: str,
+    kind: str,
     server: TorchServeProcess,
     held_out: HeldOut,
     references: Callable[[str], list[Detections]],
 ) -> None:
     instances = 0
+    bounds = bounds_for(kind if kind in RUNTIMES else TORCHSCRIPT)
     for index, (file, expected) in enumerate(zip(held_out.images[:IMAGES], references(model))):
-        over_http = server.http.predict(f"{model}_{method}", file)
-        difference = compare(file.name, expected, detections_of(over_http.raw), TORCHSCRIPT_BOUNDS)
+        over_http = server.http.predict(f"{model}_{kind}", file)
+        difference = compare(file.name, expected, detections_of(over_http.raw), bounds)
         assert difference.misses == ()
-        assert difference.masks_differing == 0
+        assert kind in RUNTIMES or difference.masks_differing == 0
         instances += difference.detections
         if index % 4 == 0:
-            assert server.grpc.predict(f"{model}_{method}", file).raw == over_http.raw
+            assert server.grpc.predict(f"{model}_{kind}", file).raw == over_http.raw
     assert instances >= 2 * IMAGES  # many detections: agreement on nothing would prove nothing
-    assert over_http.raw["model"] == f"{model}_{method}"
+    assert over_http.raw["model"] == f"{model}_{kind}"
 
 
 @pytest.mark.server

@@ -1,0 +1,163 @@
+"""Why: a lower precision changes answers, so it is a named choice whose price in AP is measured.
+
+The price is written into the archive, and one that is too high writes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import openvino
+from detectron2.config import CfgNode
+
+from d2serve.export.archive import Staging
+from d2serve.export.errors import EvaluationError, PrecisionError, SampleError, one_line
+from d2serve.export.evaluation import (
+    Scores,
+    evaluate_one,
+    first_test_dataset,
+    records_of,
+    register,
+)
+from d2serve.export.openvino_program import save
+from d2serve.export.precision import to_bf16
+from d2serve.export.programs import Program
+from d2serve.export.quantization import LEFT_ALONE, to_int8
+from d2serve.export.request import ExportRequest, Progress
+from d2serve.handlers.decoding import decode
+from d2serve.handlers.errors import RequestError
+from d2serve.handlers.model_spec import BF16, ModelSpec
+from d2serve.handlers.preprocessing import preprocess
+
+LEAST_CALIBRATION_IMAGES = 100
+_MOST_CALIBRATION_IMAGES = 300
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+
+
+def lower(
+    request: ExportRequest,
+    cfg: CfgNode,
+    stage: Staging,
+    program: Program,
+    spec: ModelSpec,
+    settings: Mapping[str, object],
+    progress: Progress,
+) -> tuple[Program, ModelSpec]:
+    """Make a verified fp32 program cheaper, and measure what that costs.
+
+    Args:
+        request: with precision, data set and the AP that may be lost.
+        cfg: the model's config.
+        stage: where the archive is put together; holds the fp32 program.
+        program: the fp32 program.
+        spec: its spec.
+        settings: TorchServe's, of the model.
+        progress: where to tell how far it is.
+
+    Returns:
+        The program, and its spec with the AP of both.
+
+    Raises:
+        PrecisionError: more AP is lost than is allowed.
+        EvaluationError, SampleError: the images are not there.
+    """
+    dataset = first_test_dataset(cfg) if request.dataset is None else register(*request.dataset)
+    count = len(records_of(dataset))
+    if request.precision != BF16:
+        calibration_files(request, cfg)  # say what is missing before the long part
+    progress.begin("Evaluating fp32", count)
+    reference = evaluate_one(cfg, stage.lay_out(), dataset, None, progress.advance)
+    _check_scores(reference, dataset)
+    tried = []
+    for number, (how, model) in enumerate(_candidates(request, cfg, program, spec, progress)):
+        lowered = Program(
+            save(model, stage.folder(f"{request.precision}_{number}")),
+            program.outputs,
+            program.doubts,
+        )
+        candidate = replace(spec, precision=request.precision, sha256=lowered.hashes())
+        stage.describe(lowered.files, candidate, settings)
+        progress.begin(f"Evaluating {request.precision}, {how}", count)
+        scores = evaluate_one(cfg, stage.lay_out(), dataset, None, progress.advance)
+        drops = {task: reference[task]["AP"] - scores[task]["AP"] for task in reference}
+        if max(drops.values()) <= request.max_ap_drop:
+            accuracy: dict[str, Any] = {
+                "dataset": dataset if request.dataset is None else request.dataset[0].name,
+                "images": count,
+                "how": how,
+                "max_ap_drop": request.max_ap_drop,
+                "fp32": reference,
+                request.precision: scores,
+            }
+            return lowered, replace(candidate, accuracy=accuracy)
+        tried.append(f"{how}: " + ", ".join(f"{t} -{drop:.2f}" for t, drop in drops.items()))
+    raise PrecisionError(
+        f"{request.precision} costs more AP than the {request.max_ap_drop:g} points allowed "
+        f"({'; '.join(tried)}). Nothing was written. Use another precision, calibrate on images "
+        "nearer to those it will see (--calibration-images), or allow more: --max-ap-drop."
+    )
+
+
+def calibration_files(request: ExportRequest, cfg: CfgNode) -> list[Path]:
+    """The images for int8: those of the folder that is named, or of the first training data set.
+
+    Raises:
+        SampleError: fewer than are needed.
+    """
+    folder = request.calibration_images
+    if folder is not None:
+        files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in _SUFFIXES)
+        source = str(folder)
+    elif cfg.DATASETS.TRAIN:
+        files = [Path(record["file_name"]) for record in records_of(cfg.DATASETS.TRAIN[0])]
+        source = f"DATASETS.TRAIN, {cfg.DATASETS.TRAIN[0]}"
+    else:
+        files, source = [], "DATASETS.TRAIN, which is empty"
+    if len(files) < LEAST_CALIBRATION_IMAGES:
+        raise SampleError(
+            f"int8 is calibrated on images: got {len(files)} from {source}, expected "
+            f"{LEAST_CALIBRATION_IMAGES} or more like those that the model will see. Name a folder "
+            "of them: --calibration-images DIR"
+        )
+    # Evenly over the data set, which may be sorted by what it shows.
+    step = max(len(files) // _MOST_CALIBRATION_IMAGES, 1)
+    return files[::step][:_MOST_CALIBRATION_IMAGES]
+
+
+def _candidates(
+    request: ExportRequest, cfg: CfgNode, program: Program, spec: ModelSpec, progress: Progress
+) -> Iterator[tuple[str, openvino.Model]]:
+    core = openvino.Core()
+    if request.precision == BF16:
+        yield "convolutions and matrix products", to_bf16(core.read_model(str(program.main)))
+        return
+    files = calibration_files(request, cfg)
+    for left_alone in LEFT_ALONE:
+        progress.begin("Calibrating", len(files))
+        images = _prepared(files, spec, progress)
+        yield left_alone.name, to_int8(core.read_model(str(program.main)), images, left_alone)
+
+
+def _prepared(
+    files: list[Path], spec: ModelSpec, progress: Progress
+) -> Iterator[npt.NDArray[np.float32]]:
+    for file in files:
+        try:
+            yield preprocess(decode(file.read_bytes()), spec).tensor
+        except (OSError, RequestError) as error:
+            raise SampleError(f"{file} cannot be read: {one_line(error)}") from error
+        progress.advance()
+
+
+def _check_scores(scores: Scores, dataset: str) -> None:
+    if any(not math.isfinite(metrics["AP"]) for metrics in scores.values()):
+        raise EvaluationError(
+            f"The AP on {dataset} is not a number, so precisions cannot be compared: it has no "
+            "annotations of the model's classes. Name one that has: --coco-json F --image-root D"
+        )

@@ -1,0 +1,39 @@
+"""Workers of ONNX models never import torch, in TorchServe itself and though it is installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+import pytest
+
+from d2serve.client.server import TorchServeProcess
+from tests.conftest import Exporter, HeldOut
+
+MODEL = "mask_rcnn_fpn"
+
+
+def mapped_libraries(pid: int) -> set[str]:
+    return {Path(each.path).name for each in psutil.Process(pid).memory_maps() if each.path}
+
+
+def has_torch(pid: int) -> bool:
+    return any(name.startswith("libtorch") for name in mapped_libraries(pid))
+
+
+@pytest.mark.server
+def test_a_worker_maps_torch_only_where_the_program_needs_it(
+    exported: Exporter, held_out: HeldOut
+) -> None:
+    kinds = ("tracing", "onnxruntime", "openvino")
+    archives = {kind: exported(MODEL, kind) for kind in kinds}
+    with TorchServeProcess(archives) as server:
+        rss = {}
+        for kind in kinds:
+            server.http.predict(kind, held_out.images[0])
+            (description,) = server.management.describe(kind)
+            (worker,) = description.workers
+            assert has_torch(worker.pid) == (kind == "tracing")
+            rss[kind] = psutil.Process(worker.pid).memory_info().rss
+    assert rss["onnxruntime"] < rss["tracing"]
+    assert rss["openvino"] < rss["tracing"]

@@ -1,0 +1,57 @@
+"""Options that do not go together are refused before any work, each with what to give instead."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from d2serve.export.errors import ConfigError
+from d2serve.export.request import ExportRequest
+
+OPENVINO = {"format": "onnx", "runtime": "openvino"}
+
+
+def request(method: str = "tracing", name: str = "shapes", **options: Any) -> ExportRequest:
+    return ExportRequest("config.yaml", method, name, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "runtime"),
+    [
+        ({}, "torchscript"),
+        ({"method": "scripting"}, "torchscript"),
+        ({"format": "onnx"}, "onnxruntime"),
+        (OPENVINO, "openvino"),
+        ({**OPENVINO, "precision": "bf16"}, "openvino"),
+        ({**OPENVINO, "precision": "int8", "calibration_images": Path("images")}, "openvino"),
+    ],
+)
+def test_what_goes_together(options: dict[str, Any], runtime: str) -> None:
+    asked = request(**options)
+    asked.check()
+    assert asked.chosen_runtime == runtime
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "caffe2"}, "--export-method is 'caffe2', expected one of tracing, scripting"),
+        ({"format": "caffe2"}, "--format is 'caffe2', expected one of torchscript, onnx"),
+        ({"runtime": "openvino"}, "--runtime .*torchscript.* is 'openvino', expected one of torch"),
+        ({"format": "onnx", "runtime": "torchscript"}, "expected one of onnxruntime, openvino"),
+        ({"format": "onnx", "method": "scripting"}, "goes through tracing.*--format torchscript"),
+        ({**OPENVINO, "precision": "fp16"}, "--precision is 'fp16', expected one of fp32, bf16"),
+        ({"precision": "bf16"}, "OpenVINO only.*--format onnx --runtime openvino"),
+        ({"format": "onnx", "precision": "int8"}, "OpenVINO only, got the runtime onnxruntime"),
+        ({**OPENVINO, "calibration_images": Path("x")}, "is for --precision int8, got fp32"),
+        ({**OPENVINO, "max_ap_drop": -1.0}, "--max-ap-drop is -1"),
+        ({**OPENVINO, "max_ap_drop": float("nan")}, "--max-ap-drop is nan"),
+        ({"name": "a b"}, "--name is 'a b'"),
+        ({"version": "../1"}, "--version is '../1'"),
+    ],
+)
+def test_what_does_not(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        request(**options).check()
