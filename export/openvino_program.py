@@ -26,8 +26,8 @@ def from_onnx(program: Path) -> ov.Model:
     with tempfile.TemporaryDirectory(prefix="d2serve-openvino-") as folder:
         mended = Path(folder, "program.onnx")
         onnx.save(proto, mended)
-        # Weights are read, not mapped: the folder ends here.
-        return ov.Core().read_model(mended, config={"ENABLE_MMAP": False})
+        # Beside reading it, this simplifies the graph; weights are not mapped, as the folder ends.
+        return ov.convert_model(mended, share_weights=False)
 
 
 def mend_empty_constants(graph: onnx.GraphProto) -> int:

@@ -19,13 +19,15 @@ from pathlib import Path
 import openvino as ov
 
 _WEIGHTED = frozenset({"Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul"})
-# What a network has from one weighted layer to the next. Not listed is what has no business in a
-# lower precision, ROIAlign and TopK first: bf16 features would pass, but its boxes would be bf16.
+# What a network has from one weighted layer to the next.
 _BETWEEN = frozenset(
     {"Add", "AvgPool", "Clamp", "Concat", "Elu", "Gelu", "GroupNormalization", "HSigmoid", "HSwish"}
     | {"Interpolate", "MVN", "MaxPool", "Mish", "Multiply", "PRelu", "Pad", "ReduceMean", "Relu"}
     | {"Reshape", "Sigmoid", "Squeeze", "Subtract", "Swish", "Transpose", "Unsqueeze"}
 )
+# Of these, only the features are of the network: ROIAlign's boxes and its level's indices are not.
+# OpenVINO reads ROIAlign's boxes in fp32 whatever its features are, if what makes them is in fp32.
+_FEATURES_AT = {"ROIAlign": (0,), "ScatterNDUpdate": (0, 2)}
 _MARK = {"name": "DisablePrecisionConversion", "version": "0", "value": "dynamic:bf16,f16"}
 # Types of the IR that hold no number which could lose precision.
 _UNMARKED = frozenset({"Const", "Parameter", "Result"})
@@ -59,8 +61,12 @@ def layers_of(model: ov.Model) -> Layers:
         for node in varying
         if node.get_type_name() in _WEIGHTED and constant & set(_sources(node))
     }
-    passing = {_name(node) for node in varying if node.get_type_name() in _BETWEEN}
-    sources = {_name(node): _sources(node) for node in varying}
+    passing = {
+        _name(node)
+        for node in varying
+        if node.get_type_name() in _BETWEEN or node.get_type_name() in _FEATURES_AT
+    }
+    sources = {_name(node): _features(node) for node in varying}
     consumers: dict[str, list[str]] = {name: [] for name in sources}
     for name, feeding in sources.items():
         for source in feeding:
@@ -96,6 +102,11 @@ def _name(node: ov.Node) -> str:
 
 def _sources(node: ov.Node) -> list[str]:
     return [_name(value.get_node()) for value in node.input_values()]
+
+
+def _features(node: ov.Node) -> list[str]:
+    sources = _sources(node)
+    return [sources[port] for port in _FEATURES_AT.get(node.get_type_name(), range(len(sources)))]
 
 
 def _constants(nodes: Iterable[ov.Node]) -> set[str]:
