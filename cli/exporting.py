@@ -257,13 +257,17 @@ def _print_verification(record: Any) -> None:
             str(row["detections"]),
             f"{row['box_px']:.2g}",
             f"{row['score']:.2g}",
-            str(row["masks_differing"]),
-            f"{row['mask_iou']:.4f}",
+            _masks_differing(row),
             f"{row['keypoint_px']:.2g}",
         )
     console.print(table)
     for count in record["not_reached"]:
         console.print(f"No image was found on which this model has exactly {count} instances.")
+
+
+def _masks_differing(row: dict[str, Any]) -> str:
+    count = str(row["masks_differing"])
+    return count if row["mask_iou"] == 1 else f"{count}, IoU {row['mask_iou']:.5f}"
 
 
 def _print_accuracy(spec: ModelSpec) -> None:

@@ -1,33 +1,49 @@
-"""Why: OpenVINO's own format loads faster than ONNX, and is what a lower precision is made from."""
+"""Why: OpenVINO reads an ONNX file's empty list as the number 0, and then invents a detection.
+
+torchvision's NMS answers "no boxes" with an empty constant; from 0, an image without detections
+comes back with one, of garbage read beyond a tensor's end. The constant is written as an operation
+that OpenVINO does not misread.
+"""
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
-import openvino
+import onnx
+import openvino as ov
 
 from d2serve.export.errors import ProgramError, one_line
 
 MAIN_FILE = "model.xml"
 
 
-def convert(onnx_file: Path) -> openvino.Model:
-    """Read a checked ONNX program as an OpenVINO model.
+def from_onnx(program: Path) -> ov.Model:
+    """OpenVINO's model of an ONNX program, in fp32.
+
+    Args:
+        program: the ``.onnx`` file; it is left as it is.
 
     Raises:
         ProgramError: it has an operator that OpenVINO does not.
     """
-    try:
-        model = openvino.convert_model(str(onnx_file))
-    except Exception as error:  # OpenVINO raises its own, without a common base
-        raise ProgramError(
-            f"OpenVINO {openvino.__version__} cannot read the ONNX program ({one_line(error)}). "
-            "Use --runtime onnxruntime."
-        ) from error
-    return model
+    proto = onnx.load(program)
+    mend_empty_constants(proto.graph)
+    with tempfile.TemporaryDirectory(prefix="d2serve-openvino-") as folder:
+        mended = Path(folder, "program.onnx")
+        onnx.save(proto, mended)
+        # Beside reading it, this simplifies the graph; weights are not mapped, as the folder ends.
+        try:
+            return ov.convert_model(mended, share_weights=False)
+        except Exception as error:  # OpenVINO raises its own, without a common base
+            raise ProgramError(
+                f"OpenVINO {ov.get_version()} cannot read the ONNX program ({one_line(error)}). "
+                "Use --runtime onnxruntime."
+            ) from error
 
 
-def save(model: openvino.Model, folder: Path) -> Path:
+def save(model: ov.Model, folder: Path) -> Path:
     """Write a model as model.xml and model.bin.
 
     Returns:
@@ -35,5 +51,47 @@ def save(model: openvino.Model, folder: Path) -> Path:
     """
     main = folder / MAIN_FILE
     # Weights in half precision would change answers.
-    openvino.save_model(model, str(main), compress_to_fp16=False)
+    ov.save_model(model, main, compress_to_fp16=False)
     return main
+
+
+def mend_empty_constants(graph: onnx.GraphProto) -> int:
+    """Write constants without elements as ``ConstantOfShape``, in place; returns how many."""
+    mended = 0
+    for each in list(_graphs(graph)):
+        for index, node in reversed(list(enumerate(each.node))):
+            tensor = _empty_tensor(node)
+            if tensor is not None:
+                each.node.remove(node)
+                for position, made in enumerate(_as_operation(node.output[0], tensor)):
+                    each.node.insert(index + position, made)
+                mended += 1
+    return mended
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                yield from _graphs(attribute.g)
+
+
+def _empty_tensor(node: onnx.NodeProto) -> onnx.TensorProto | None:
+    if node.op_type != "Constant":
+        return None
+    for attribute in node.attribute:
+        if attribute.name == "value" and 0 in attribute.t.dims:
+            return attribute.t
+    return None
+
+
+def _as_operation(name: str, tensor: onnx.TensorProto) -> tuple[onnx.NodeProto, onnx.NodeProto]:
+    shape = onnx.helper.make_tensor(
+        f"{name}_dims", onnx.TensorProto.INT64, [len(tensor.dims)], list(tensor.dims)
+    )
+    zero = onnx.helper.make_tensor(f"{name}_zero", tensor.data_type, [1], [0])
+    return (
+        onnx.helper.make_node("Constant", [], [f"{name}_shape"], value=shape),
+        onnx.helper.make_node("ConstantOfShape", [f"{name}_shape"], [name], value=zero),
+    )

@@ -81,9 +81,9 @@ def write_program(
     doubts = write_onnx(model, family, image, main, metadata)
     if request.chosen_runtime == ONNXRUNTIME:
         return Program(main, family.outputs, doubts)
-    from d2serve.export.openvino_program import convert, save  # brings OpenVINO
+    from d2serve.export.openvino_program import from_onnx, save  # brings OpenVINO
 
-    converted = convert(main)
+    converted = from_onnx(main)
     main.unlink()
     return Program(save(converted, folder), family.outputs, doubts)
 
