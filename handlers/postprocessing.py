@@ -10,9 +10,10 @@ import numpy as np
 
 from d2serve.handlers.detections import Detections, Float32, RawOutputs
 from d2serve.handlers.errors import ModelFailed
-from d2serve.handlers.masks import Rle, encode_masks
+from d2serve.handlers.masks import encode_masks
 from d2serve.handlers.model_spec import BOXES, CLASSES, KEYPOINTS, MASKS, SCORES
 from d2serve.handlers.preprocessing import PreparedImage
+from d2serve.handlers.rle import Rle
 
 
 def postprocess(raw: RawOutputs, image: PreparedImage, mask_threshold: float) -> Detections:

@@ -22,7 +22,7 @@ from d2serve.handlers.errors import (
     RequestError,
     UnsupportedImageFormat,
 )
-from d2serve.handlers.masks import Rle
+from d2serve.handlers.rle import Rle
 from tests.handlers.samples import bits, cases, spec_with
 
 floats = st.floats(allow_nan=False, allow_infinity=False, width=32)
