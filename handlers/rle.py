@@ -81,16 +81,20 @@ def _without_pairs(toggles: Int64) -> Int64:
 def _write(numbers: Int64) -> tuple[str, Int64]:
     """Signed numbers as COCO's characters, and where those of each number start."""
     magnitudes = numbers ^ (numbers >> 63)
-    sizes = np.ones(len(numbers), np.int64)
+    sizes = np.ones(len(numbers), np.int8)
     bound = 16  # five bits, one of them the sign
     while (longer := magnitudes >= bound).any():
         sizes += longer
         bound <<= 5
-    groups = int(sizes.max(initial=1))
-    characters = np.empty((len(numbers), groups), np.uint8)
-    written = np.empty((len(numbers), groups), np.bool_)
-    for group in range(groups):
-        more = sizes > group + 1
-        np.greater(sizes, group, out=written[:, group])
-        characters[:, group] = ((numbers >> 5 * group) & 31) + 48 + 32 * more
-    return characters[written].tobytes().decode("ascii"), np.cumsum(sizes) - sizes
+    ends = np.cumsum(sizes, dtype=np.int64)
+    places = where = ends - sizes
+    characters = np.empty(sizes.sum(dtype=np.int64), np.uint8)
+    while len(numbers):
+        sizes -= 1
+        more = sizes > 0
+        # A byte keeps more than the five bits that are wanted.
+        five_bits = numbers.astype(np.uint8) & 31
+        characters[where] = five_bits + 48 + (more.view(np.uint8) << 5)
+        rest = np.flatnonzero(more)
+        numbers, sizes, where = numbers[rest] >> 5, sizes[rest], where[rest] + 1
+    return characters.tobytes().decode("ascii"), places
