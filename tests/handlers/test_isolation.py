@@ -17,8 +17,8 @@ from d2serve import handlers
 MODULES = sorted(module.name for module in pkgutil.iter_modules(handlers.__path__))
 SOURCES = {name: Path(handlers.__path__[0], f"{name}.py") for name in [*MODULES, "__init__"]}
 
-# The serve extra without torch.
-ALLOWED = {"d2serve", "numpy", "PIL", "orjson"}
+# The serve extra without torch; cython_runtime is a name that compiled Cython modules leave behind.
+ALLOWED = {"d2serve", "numpy", "PIL", "orjson", "simplejpeg", "cython_runtime"}
 
 # Prints the top-level packages, other than Python's own, that importing a module brings in.
 PROBE = """
