@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 
 from d2serve.export.samples import Pixels
 from d2serve.handlers.detections import Detections
-from d2serve.handlers.masks import Rle
+from d2serve.handlers.rle import Rle
 
 
 class Oracle:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from d2serve.handlers.masks import Rle
+from d2serve.handlers.rle import Rle
 
 Float32 = npt.NDArray[np.float32]
 RawOutputs = dict[str, npt.NDArray[np.generic]]

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
 
 from d2serve.handlers import encoding
 from d2serve.handlers.detections import Detections, Float32
@@ -22,8 +25,8 @@ from d2serve.handlers.errors import (
     RequestError,
     UnsupportedImageFormat,
 )
-from d2serve.handlers.masks import Rle
-from tests.handlers.samples import bits, cases, spec_with
+from d2serve.handlers.rle import Rle
+from tests.handlers.samples import bits, cases, coco_rles, spec_with
 
 floats = st.floats(allow_nan=False, allow_infinity=False, width=32)
 
@@ -119,6 +122,16 @@ def test_arrays_in_any_memory_order(order: Any) -> None:
     instances = reply_to(detections)["instances"]
     assert [each["bbox"] for each in instances] == boxes[::-1].tolist()
     assert [each["keypoints"] for each in instances] == keypoints[::-1].tolist()
+
+
+@cases(200)
+@given(hnp.arrays(np.bool_, st.tuples(st.just(3), st.integers(1, 40), st.integers(1, 40))))
+def test_masks_survive(masks: NDArray[np.bool_]) -> None:
+    """COCO's characters include the backslash, which JSON escapes."""
+    rles = tuple(Rle(size=rle["size"], counts=rle["counts"]) for rle in coco_rles(masks))
+    instances = reply_to(found([[0, 0, 1, 1]] * 3, rles))["instances"]
+    decoded = coco_mask.decode([each["segmentation"] for each in instances])
+    np.testing.assert_array_equal(decoded.transpose(2, 0, 1), masks)
 
 
 def test_a_reply_that_would_end_the_worker_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ RUNTIMES = {
 }
 
 # The serve extra; cython_runtime is a name that compiled Cython modules leave behind.
-ALLOWED = {"d2serve", "numpy", "PIL", "orjson", "pycocotools", "cython_runtime"}
+ALLOWED = {"d2serve", "numpy", "PIL", "orjson", "simplejpeg", "cython_runtime"}
 
 # Prints the top-level packages, other than Python's own, that importing a module brings in.
 PROBE = """

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
 from detectron2.layers import paste_masks_in_image
-from hypothesis import assume, example, given
+from hypothesis import assume, given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from d2serve.handlers.masks import encode_crop, encode_masks
+from d2serve.handlers import masks as module
+from d2serve.handlers.masks import encode_masks
 from tests.handlers.samples import cases, coco_rles
 
 # PyTorch's grid_sample rounds otherwise on CPUs for which it has no fused multiply-add, and a pixel
@@ -173,22 +175,64 @@ def test_no_masks() -> None:
 
 
 @st.composite
-def crops(draw: st.DrawFn) -> tuple[NDArray[np.bool_], int, int, int, int]:
-    height, width = draw(st.integers(1, 30)), draw(st.integers(1, 30))
-    top, left = draw(st.integers(0, height)), draw(st.integers(0, width))
-    shape = (draw(st.integers(0, height - top)), draw(st.integers(0, width - left)))
-    fill = draw(st.sampled_from([st.booleans(), st.just(True), st.just(False)]))
-    return draw(hnp.arrays(np.bool_, shape, elements=fill)), top, left, height, width
+def several_pastes(draw: st.DrawFn) -> tuple[Float32, Float32, int, int]:
+    """Masks of one image, among them small and large ones next to each other."""
+    height, width = draw(image_edges), draw(image_edges)
+    count, seed = draw(st.integers(2, 6)), draw(st.integers(0, 2**32 - 1))
+    boxes = []
+    for _ in range(count):
+        x0, x1 = draw(clipped_intervals(width))
+        y0, y1 = draw(clipped_intervals(height))
+        boxes.append([x0, y0, x1, y1])
+    cells, generator = draw(st.sampled_from([14, 28])), np.random.default_rng(seed)
+    roi_masks = [
+        generator.choice(
+            [
+                blob(cells, generator),
+                generator.random((cells, cells)),
+                np.full((cells, cells), draw(cell_values)),
+            ]
+        )
+        for _ in boxes
+    ]
+    return np.stack(roi_masks).astype(np.float32), np.array(boxes, np.float32), height, width
 
 
-@cases(400)
-@given(crops())
-@example((np.ones((4, 4), np.bool_), 0, 0, 4, 4))
-@example((np.ones((4, 2), np.bool_), 0, 2, 4, 4))
-@example((np.ones((1, 1), np.bool_), 0, 0, 1, 1))
-@example((np.eye(4, dtype=np.bool_), 0, 0, 4, 4))
-def test_encoding_a_crop(crop_in_image: tuple[NDArray[np.bool_], int, int, int, int]) -> None:
-    crop, top, left, height, width = crop_in_image
-    whole = np.zeros((height, width), np.bool_)
-    whole[top : top + crop.shape[0], left : left + crop.shape[1]] = crop
-    assert encode_crop(crop, top, left, height, width) == coco_rles(whole[None])[0]
+@fused
+@cases(200)
+@given(several_pastes(), st.sampled_from([1, 64, 10**6]), st.sampled_from([1, 100, 10**6]))
+def test_several_masks_however_they_are_portioned(
+    pastes: tuple[Float32, Float32, int, int], columns_at_once: int, pixels_at_once: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_COLUMNS_AT_ONCE", columns_at_once)
+        patch.setattr(module, "_PIXELS_AT_ONCE", pixels_at_once)
+        assert_as_detectron2(*pastes)
+
+
+@fused
+@cases(100)
+@given(
+    st.sampled_from([14, 28]), st.integers(0, 2**32 - 1), st.sampled_from([1e-7, 1e-6, 4e-6, 1e-5])
+)
+def test_masks_that_hover_about_the_threshold(cells: int, seed: int, amplitude: float) -> None:
+    """Nearly every pixel is one at which rounding decides."""
+    generator = np.random.default_rng(seed)
+    masks = (0.5 + generator.normal(0, amplitude, (2, cells, cells))).astype(np.float32)
+    box = np.sort(generator.random((2, 2, 2)).astype(np.float32) * 90, axis=1).reshape(2, 4)
+    assert_as_detectron2(masks, box, 90, 90)
+
+
+@pytest.mark.parametrize("value", [0.9, 0.5])
+def test_memory_does_not_grow_with_the_area_of_the_boxes(value: float) -> None:
+    """Neither where the edges alone are worked on nor where rounding decides on every pixel."""
+    peaks = []
+    for height, width in ((1000, 1000), (4000, 4000)):
+        masks = np.full((4, 28, 28), value, np.float32)
+        boxes = np.array([[1, 1, width - 1, height - 1]] * 4, np.float32)
+        few = masks[:1], boxes[:1]
+        tracemalloc.start()
+        encode_masks(*(few if value == 0.5 else (masks, boxes)), height, width, 0.5)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 5 * peaks[0]
