@@ -240,15 +240,7 @@ def _print_verification(record: Any) -> None:
     table = Table(title=f"Verified against {record['reference']}", title_justify="left")
     longest = max(len(row["image"]) for row in record["differences"])
     table.add_column("image", min_width=min(longest, 40), overflow="fold")
-    for column in (
-        "size",
-        "instances",
-        "boxes px",
-        "scores",
-        "masks differing",
-        "mask IoU",
-        "keypoints px",
-    ):
+    for column in ("size", "instances", "boxes px", "scores", "masks differing", "keypoints px"):
         table.add_column(column, justify="right")
     for row in record["differences"]:
         table.add_row(

@@ -8,7 +8,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from d2serve.handlers.detections import Detections
-from d2serve.handlers.masks import Rle
+from d2serve.handlers.rle import Rle
 from d2serve.handlers.model_spec import TORCHSCRIPT
 
 

@@ -28,14 +28,13 @@ from d2serve.export.evaluation import (
 from d2serve.export.openvino_program import save
 from d2serve.export.precision import to_bf16
 from d2serve.export.programs import Program
-from d2serve.export.quantization import LEFT_ALONE, to_int8
+from d2serve.export.quantization import FEWEST_IMAGES, ladder, to_int8
 from d2serve.export.request import ExportRequest, Progress
 from d2serve.handlers.decoding import decode
 from d2serve.handlers.errors import RequestError
 from d2serve.handlers.model_spec import BF16, ModelSpec
 from d2serve.handlers.preprocessing import preprocess
 
-LEAST_CALIBRATION_IMAGES = 100
 _MOST_CALIBRATION_IMAGES = 300
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
@@ -119,10 +118,10 @@ def calibration_files(request: ExportRequest, cfg: CfgNode) -> list[Path]:
         source = f"DATASETS.TRAIN, {cfg.DATASETS.TRAIN[0]}"
     else:
         files, source = [], "DATASETS.TRAIN, which is empty"
-    if len(files) < LEAST_CALIBRATION_IMAGES:
+    if len(files) < FEWEST_IMAGES:
         raise SampleError(
             f"int8 is calibrated on images: got {len(files)} from {source}, expected "
-            f"{LEAST_CALIBRATION_IMAGES} or more like those that the model will see. Name a folder "
+            f"{FEWEST_IMAGES} or more like those that the model will see. Name a folder "
             "of them: --calibration-images DIR"
         )
     # Evenly over the data set, which may be sorted by what it shows.
@@ -133,15 +132,17 @@ def calibration_files(request: ExportRequest, cfg: CfgNode) -> list[Path]:
 def _candidates(
     request: ExportRequest, cfg: CfgNode, program: Program, spec: ModelSpec, progress: Progress
 ) -> Iterator[tuple[str, openvino.Model]]:
-    core = openvino.Core()
+    """Programs to try, the cheapest first, with what is left in a higher precision."""
+    model = openvino.Core().read_model(str(program.main))
     if request.precision == BF16:
-        yield "convolutions and matrix products", to_bf16(core.read_model(str(program.main)))
+        yield "the network in bf16, arithmetic on boxes and scores in fp32", to_bf16(model)
         return
     files = calibration_files(request, cfg)
-    for left_alone in LEFT_ALONE:
-        progress.begin("Calibrating", len(files))
-        images = _prepared(files, spec, progress)
-        yield left_alone.name, to_int8(core.read_model(str(program.main)), images, left_alone)
+    for what, exact in ladder(model):
+        progress.begin("Reading the calibration images", len(files))
+        images = list(_prepared(files, spec, progress))
+        progress.begin("Calibrating", 0)
+        yield what, to_int8(model, images, exact)
 
 
 def _prepared(

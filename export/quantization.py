@@ -8,7 +8,7 @@ and masks stay in float, since their rounding goes straight into boxes and score
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import nncf
 import numpy as np
@@ -20,6 +20,10 @@ from d2serve.export.errors import ProgramError
 from d2serve.export.precision import layers_of, to_bf16
 
 FEWEST_IMAGES = 100
+
+
+def ladder(model: ov.Model) -> Iterator[tuple[str, frozenset[str]]]:
+    yield "the network in int8, its last layers in float", frozenset()
 
 
 def to_int8(

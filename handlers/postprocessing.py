@@ -10,14 +10,9 @@ import numpy as np
 
 from d2serve.handlers.detections import Detections, Float32, RawOutputs
 from d2serve.handlers.errors import ModelFailed
-<<<<<<< HEAD
 from d2serve.handlers.keypoints import keypoints_of
-from d2serve.handlers.masks import Rle, encode_masks
-from d2serve.handlers.model_spec import BOXES, CLASSES, HEATMAPS, KEYPOINTS, MASKS, SCORES
-=======
 from d2serve.handlers.masks import encode_masks
-from d2serve.handlers.model_spec import BOXES, CLASSES, KEYPOINTS, MASKS, SCORES
->>>>>>> a6d1e6cd34fc0c354816d38de82d23f6be6c6d2c
+from d2serve.handlers.model_spec import BOXES, CLASSES, HEATMAPS, KEYPOINTS, MASKS, SCORES
 from d2serve.handlers.preprocessing import PreparedImage
 from d2serve.handlers.rle import Rle
 

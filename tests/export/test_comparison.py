@@ -12,7 +12,7 @@ from d2serve.export.comparison import ONNX_BOUNDS, TORCHSCRIPT_BOUNDS, compare
 from d2serve.export.errors import VerificationError
 from d2serve.export.verification import Verification, _judge
 from d2serve.handlers.detections import Detections
-from d2serve.handlers.masks import Rle
+from d2serve.handlers.rle import Rle
 
 
 def _mask(start: int, stop: int) -> Rle:
