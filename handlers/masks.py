@@ -160,7 +160,9 @@ class _Pasted:
         column = changes // self.knots
         before = knots[changes]
         gap = before - knots[changes + 1]
-        position = (changes - column * self.knots - _BORDER) + before / gap
+        with np.errstate(invalid="ignore"):  # NaN changes at the end of its stretch
+            share = np.fmin(before / gap, np.float32(1))
+        position = (changes - column * self.knots - _BORDER) + share
         bounds = np.searchsorted(changes, self.first_knot)
         in_mask = np.diff(bounds, append=len(changes))
         row = self.rows.near(in_mask, position)

@@ -223,11 +223,23 @@ def test_masks_that_hover_about_the_threshold(cells: int, seed: int, amplitude: 
     assert_as_detectron2(masks, box, 90, 90)
 
 
+@fused
+@cases(150)
+@given(pastes(), st.integers(0, 2**32 - 1))
+def test_probabilities_that_are_no_numbers(
+    paste: tuple[Float32, Float32, int, int], seed: int
+) -> None:
+    masks, boxes, height, width = paste
+    generator, cells = np.random.default_rng(seed), masks.shape[1]
+    masks[0, generator.integers(0, cells, 3), generator.integers(0, cells, 3)] = np.nan
+    assert_as_detectron2(masks, boxes, height, width)
+
+
 @pytest.mark.parametrize("value", [0.9, 0.5])
 def test_memory_does_not_grow_with_the_area_of_the_boxes(value: float) -> None:
     """Neither where the edges alone are worked on nor where rounding decides on every pixel."""
     peaks = []
-    for height, width in ((1000, 1000), (4000, 4000)):
+    for height, width in ((400, 400), (1600, 1600)):
         masks = np.full((4, 28, 28), value, np.float32)
         boxes = np.array([[1, 1, width - 1, height - 1]] * 4, np.float32)
         few = masks[:1], boxes[:1]
