@@ -6,7 +6,7 @@ The price is written into the archive, and one that is too high writes nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,12 @@ from d2serve.export.evaluation import (
 from d2serve.export.openvino_program import save
 from d2serve.export.precision import to_bf16
 from d2serve.export.programs import Program
-from d2serve.export.quantization import FEWEST_IMAGES, ladder, to_int8
+from d2serve.export.quantization import FEWEST_IMAGES, to_int8_within
 from d2serve.export.request import ExportRequest, Progress
+from d2serve.handlers.cpu_features import slow_precision
 from d2serve.handlers.decoding import decode
 from d2serve.handlers.errors import RequestError
-from d2serve.handlers.model_spec import BF16, ModelSpec
+from d2serve.handlers.model_spec import BF16, INT8, ModelSpec
 from d2serve.handlers.preprocessing import preprocess
 
 _MOST_CALIBRATION_IMAGES = 300
@@ -63,44 +64,77 @@ def lower(
         The program, and its spec with the AP of both.
 
     Raises:
-        PrecisionError: more AP is lost than is allowed.
+        PrecisionError: more AP is lost than is allowed, or this CPU cannot show how much.
         EvaluationError, SampleError: the images are not there.
     """
+    _check_cpu(request.precision)
     dataset = first_test_dataset(cfg) if request.dataset is None else register(*request.dataset)
     count = len(records_of(dataset))
-    if request.precision != BF16:
-        calibration_files(request, cfg)  # say what is missing before the long part
+    # What is missing is said before the long part.
+    files = calibration_files(request, cfg) if request.precision == INT8 else []
     progress.begin("Evaluating fp32", count)
     reference = evaluate_one(cfg, stage.lay_out(), dataset, None, progress.advance)
     _check_scores(reference, dataset)
-    tried = []
-    for number, (how, model) in enumerate(_candidates(request, cfg, program, spec, progress)):
-        lowered = Program(
-            save(model, stage.folder(f"{request.precision}_{number}")),
-            program.outputs,
-            program.doubts,
-        )
+    judged: list[tuple[Program, ModelSpec, Scores]] = []
+
+    def drop_of(model: openvino.Model) -> float:
+        folder = stage.folder(f"{request.precision}_{len(judged)}")
+        lowered = replace(program, main=save(model, folder))
         candidate = replace(spec, precision=request.precision, sha256=lowered.hashes())
         stage.describe(lowered.files, candidate, settings)
-        progress.begin(f"Evaluating {request.precision}, {how}", count)
+        progress.begin(f"Evaluating {request.precision}", count)
         scores = evaluate_one(cfg, stage.lay_out(), dataset, None, progress.advance)
-        drops = {task: reference[task]["AP"] - scores[task]["AP"] for task in reference}
-        if max(drops.values()) <= request.max_ap_drop:
-            accuracy: dict[str, Any] = {
-                "dataset": dataset if request.dataset is None else request.dataset[0].name,
-                "images": count,
-                "how": how,
-                "max_ap_drop": request.max_ap_drop,
-                "fp32": reference,
-                request.precision: scores,
-            }
-            return lowered, replace(candidate, accuracy=accuracy)
-        tried.append(f"{how}: " + ", ".join(f"{t} -{drop:.2f}" for t, drop in drops.items()))
-    raise PrecisionError(
-        f"{request.precision} costs more AP than the {request.max_ap_drop:g} points allowed "
-        f"({'; '.join(tried)}). Nothing was written. Use another precision, calibrate on images "
-        "nearer to those it will see (--calibration-images), or allow more: --max-ap-drop."
+        judged.append((lowered, candidate, scores))
+        return max(reference[task]["AP"] - scores[task]["AP"] for task in reference)
+
+    how = _first_within(request, program, spec, files, drop_of, progress)
+    lowered, candidate, scores = judged[-1]
+    accuracy: dict[str, Any] = {
+        "dataset": dataset if request.dataset is None else request.dataset[0].name,
+        "images": count,
+        "how": how,
+        "max_ap_drop": request.max_ap_drop,
+        "fp32": reference,
+        request.precision: scores,
+    }
+    return lowered, replace(candidate, accuracy=accuracy)
+
+
+def _first_within(
+    request: ExportRequest,
+    program: Program,
+    spec: ModelSpec,
+    files: list[Path],
+    drop_of: Callable[[openvino.Model], float],
+    progress: Progress,
+) -> str:
+    """Make programs until one loses little enough; says what stayed in a higher precision."""
+    model = openvino.Core().read_model(str(program.main))
+    if request.precision == BF16:
+        drop = drop_of(to_bf16(model))
+        if drop > request.max_ap_drop:
+            raise PrecisionError(
+                f"bf16 costs {drop:.2f} AP points, {request.max_ap_drop:g} are allowed. Nothing "
+                "was written. Allow more (--max-ap-drop), or stay with --precision fp32."
+            )
+        return "arithmetic on boxes and scores in fp32"
+    progress.begin("Reading the calibration images", len(files))
+    images = list(_prepared(files, spec, progress))
+    progress.begin("Calibrating", 0)
+    _, tried = to_int8_within(model, images, drop_of, request.max_ap_drop)
+    return f"{tried[-1].left_in_float} in bf16, arithmetic on boxes and scores in fp32"
+
+
+def _check_cpu(precision: str) -> None:
+    lacking = slow_precision(
+        precision, openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     )
+    if lacking:
+        raise PrecisionError(
+            f"--precision {precision} cannot be judged here: {lacking}, so it would run in fp32 and "
+            "its AP could not be measured. Export on a CPU that has them, or use --precision fp32, "
+            "which is what such a program runs in on this CPU anyway."
+        )
 
 
 def calibration_files(request: ExportRequest, cfg: CfgNode) -> list[Path]:
@@ -127,22 +161,6 @@ def calibration_files(request: ExportRequest, cfg: CfgNode) -> list[Path]:
     # Evenly over the data set, which may be sorted by what it shows.
     step = max(len(files) // _MOST_CALIBRATION_IMAGES, 1)
     return files[::step][:_MOST_CALIBRATION_IMAGES]
-
-
-def _candidates(
-    request: ExportRequest, cfg: CfgNode, program: Program, spec: ModelSpec, progress: Progress
-) -> Iterator[tuple[str, openvino.Model]]:
-    """Programs to try, the cheapest first, with what is left in a higher precision."""
-    model = openvino.Core().read_model(str(program.main))
-    if request.precision == BF16:
-        yield "the network in bf16, arithmetic on boxes and scores in fp32", to_bf16(model)
-        return
-    files = calibration_files(request, cfg)
-    for what, exact in ladder(model):
-        progress.begin("Reading the calibration images", len(files))
-        images = list(_prepared(files, spec, progress))
-        progress.begin("Calibrating", 0)
-        yield what, to_int8(model, images, exact)
 
 
 def _prepared(

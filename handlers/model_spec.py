@@ -174,7 +174,7 @@ class ModelSpec:
             for name, value, expected, holds in (
                 ("min_size_test", self.min_size_test, "0 or more", self.min_size_test >= 0),
                 ("max_size_test", self.max_size_test, "1 or more", self.max_size_test >= 1),
-                ("mask_threshold", self.mask_threshold, "0 to 1", 0 <= self.mask_threshold <= 1),
+                ("mask_threshold", self.mask_threshold, "above 0", 0 < self.mask_threshold <= 1),
             )
             if not holds
         ]

@@ -44,7 +44,7 @@ specs = st.builds(
     score_thresh=numbers,
     nms_thresh=numbers,
     detections_per_image=st.integers(1, 1000),
-    mask_threshold=numbers,
+    mask_threshold=st.floats(0, 1, exclude_min=True),
     dynamic_batch=st.booleans(),
     versions=st.dictionaries(texts, texts, max_size=3),
     verification=st.dictionaries(texts, json_values, max_size=3),
@@ -116,7 +116,7 @@ def test_json_that_is_no_object(text: str, kind: str) -> None:
         ({"sha256": {}}, "sha256 has no hash of the program, model.pt"),
         ({"min_size_test": -1}, "min_size_test is -1, expected 0 or more"),
         ({"max_size_test": 0}, "max_size_test is 0, expected 1 or more"),
-        ({"mask_threshold": 1.5}, "mask_threshold is 1.5, expected 0 to 1"),
+        ({"mask_threshold": 1.5}, "mask_threshold is 1.5, expected above 0"),
         ({"method": "x", "image_format": "y"}, "method is 'x'.*; image_format is 'y'"),
     ],
 )
