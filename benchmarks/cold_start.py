@@ -46,8 +46,11 @@ class ColdStart:
     """After the last of them."""
 
 
-def start_cold(hosts: Hosts, side: str, setup: Setup, image: bytes) -> tuple[Served, Start]:
+def start_cold(hosts: Hosts, side: str, setup: Setup, image: bytes) -> tuple[Served, Start, bytes]:
     """Start a side and ask it once; it goes on being served.
+
+    Returns:
+        The side, how long that took, and the reply.
 
     Raises:
         ClientError, BenchError: it cannot be started or does not answer.
@@ -55,9 +58,9 @@ def start_cold(hosts: Hosts, side: str, setup: Setup, image: bytes) -> tuple[Ser
     begin = time.perf_counter()
     served = hosts.start(side, setup)
     ready = time.perf_counter()
-    served.asks[0](image)
+    reply = served.asks[0](image)
     answered = time.perf_counter()
-    return served, Start(ready - begin, answered - ready, served.memory())
+    return served, Start(ready - begin, answered - ready, served.memory()), reply
 
 
 def cold_start_of(starts: Sequence[Start]) -> ColdStart:

@@ -72,10 +72,11 @@ class Trials:
         start: Start | None = None
         for setup in self._setups:
             if start is None:
-                served, start = start_cold(self._hosts, side, setup, self._image)
+                served, start, reply = start_cold(self._hosts, side, setup, self._image)
             else:
                 served = self._hosts.start(side, setup)
-            agreements += self._compared(served)
+                reply = self._warmed_up(served)
+            agreements += self._compared(served, orjson.loads(reply))
             probes.append(self._probe(served))
             if best is None:
                 best = probes[-1], served
@@ -87,11 +88,12 @@ class Trials:
         worst = min(agreements, key=lambda each: each.within_bounds, default=None)
         return Tried(best[1], tuple(probes), start, worst)
 
-    def _compared(self, served: Served) -> list[Agreement]:
-        # Every worker is asked, which warms it up; the last one's answer is compared.
-        with ThreadPoolExecutor(len(served.asks)) as clients:
-            replies = list(clients.map(lambda ask: ask(self._image), served.asks))
-        reply = orjson.loads(replies[-1])
+    def _warmed_up(self, served: Served) -> bytes:
+        with ThreadPoolExecutor(len(served.asks)) as clients:  # every worker gets one request
+            replies: list[bytes] = list(clients.map(lambda ask: ask(self._image), served.asks))
+        return replies[-1]
+
+    def _compared(self, served: Served, reply: Any) -> list[Agreement]:
         if served.side == EAGER:
             self._expected[served.setup] = reply
             return []

@@ -159,7 +159,7 @@ def _cold_starts(
     starts: dict[str, list[Start]] = {side: [] for side in plan.sides}
     for _ in range(turns):
         for side in sides:
-            served, start = start_cold(hosts, side, setup, image)
+            served, start, _ = start_cold(hosts, side, setup, image)
             starts[side].append(start)
             served.stop()
             steps.advance()
