@@ -75,7 +75,7 @@ def test_a_picture_of_another_size_is_refused() -> None:
 
 def test_a_fastapi_process_that_cannot_start_says_why_and_is_gone(tmp_path: Path) -> None:
     with FastApiProcess(tmp_path, threads=1) as process:
-        with pytest.raises(BenchError, match=r"not READY .*config\.yaml"):
+        with pytest.raises(BenchError, match=r"(?s)not READY .*config\.yaml"):
             process.wait_ready()
         pid = process.pid
     assert not psutil.pid_exists(pid)
