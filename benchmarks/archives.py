@@ -1,6 +1,6 @@
 """Why: every side is served from a .mar that its own users would make.
 
-Ours are made by ``d2serve.export`` itself, the eager one by torch-model-archiver. An export proves
+Ours are made by ``d2serve.export`` itself, the others by torch-model-archiver. An export proves
 the program on images of many sizes, alone and in batches, which takes minutes at full size. A
 program takes images of any size, so it is exported and proven at a small one, and then the
 archive's spec gets the config's own resize back; agreement.py compares the answers at full size
@@ -13,66 +13,51 @@ import os
 import subprocess
 import sys
 import zipfile
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
 from detectron2.config import get_cfg
-from PIL import Image
 
 from benchmarks.errors import BenchError
 from benchmarks.model import SavedModel
-from benchmarks.plan import EAGER
+from benchmarks.sides import EAGER, TORCHVISION
 from d2serve.export.archive import CONFIG_FILE, settings_for
-from d2serve.export.pipeline import ExportRequest, Progress, export
-from d2serve.export.samples import Pixels
+from d2serve.export.errors import ExportError
+from d2serve.export.pipeline import export
+from d2serve.export.request import ExportRequest, Progress
 from d2serve.handlers.model_spec import SPEC_FILE, ModelSpec
 
-_EAGER_HANDLER = Path(__file__).with_name("eager_handler.py")
+_HERE = Path(__file__).parent
 
 
-def our_archive(
-    method: str,
-    saved: SavedModel,
-    picture: Pixels,
-    export_size: tuple[int, int],
-    store: Path,
-    progress: Progress,
-) -> Path:
-    """Export a model by d2serve.
+@dataclass(frozen=True)
+class Order:
+    """An export to be made, in a process of its own; so it holds nothing but plain values."""
 
-    Args:
-        method: ``"tracing"`` or ``"scripting"``, also the name of the model.
-        saved: the model.
-        picture: RGB; a small copy of it is the export's sample.
-        export_size: short and longest edge of the images that the export uses.
-        store: the folder for the archive.
-        progress: where to tell how far it is.
+    request: ExportRequest
+    full_size_config: Path | None
+    """Whose resize the archive's spec gets afterwards; None leaves it as exported."""
+
+
+def fill(order: Order) -> Path:
+    """Export by d2serve; the archive's path.
 
     Raises:
-        ExportError: the export refuses the model.
+        BenchError: the export refused the model, with its reason.
     """
-    short, longest = export_size
-    sample = store / "sample.png"
-    Image.fromarray(picture).resize((longest, short)).save(sample)
-    sizes = ["INPUT.MIN_SIZE_TEST", str(short), "INPUT.MAX_SIZE_TEST", str(longest)]
-    request = ExportRequest(
-        config_file=str(saved.config),
-        method=method,
-        name=method,
-        overrides=["MODEL.WEIGHTS", str(saved.weights), *sizes],
-        sample_image=sample,
-        output=store,
-    )
-    result = export(request, progress)
-    cfg = get_cfg()
-    cfg.merge_from_file(str(saved.config))
-    spec = replace(
-        result.spec,
-        min_size_test=cfg.INPUT.MIN_SIZE_TEST,
-        max_size_test=cfg.INPUT.MAX_SIZE_TEST,
-    )
-    _replace_spec(result.archive, spec)
+    try:
+        result = export(order.request, Progress(lambda _step, _parts: None, lambda: None))
+    except ExportError as error:
+        raise BenchError(
+            f"{order.request.name} was not exported, {type(error).__name__}: {error}"
+        ) from error
+    if order.full_size_config is not None:
+        cfg = get_cfg()
+        cfg.merge_from_file(str(order.full_size_config))
+        edges = {"min_size_test": cfg.INPUT.MIN_SIZE_TEST, "max_size_test": cfg.INPUT.MAX_SIZE_TEST}
+        _replace_spec(result.archive, replace(result.spec, **edges))
     return result.archive
 
 
@@ -82,20 +67,33 @@ def eager_archive(saved: SavedModel, store: Path, scratch: Path) -> Path:
     Args:
         saved: the model.
         store: the folder for the archive.
-        scratch: an empty folder for the archiver's temporary files, which it deletes freely.
+        scratch: a folder for temporary files, which the archiver deletes freely.
 
     Raises:
         BenchError: torch-model-archiver failed.
     """
+    handler = _HERE / "eager_handler.py"
+    return _packaged(EAGER, handler, saved.weights, [saved.config], store, scratch)
+
+
+def torchvision_archive(weights: Path, settings: Path, store: Path, scratch: Path) -> Path:
+    """Package the handler that works as TorchServe's torchvision example; see eager_archive."""
+    handler = _HERE / "torchvision_handler.py"
+    return _packaged(TORCHVISION, handler, weights, [settings], store, scratch)
+
+
+def _packaged(
+    name: str, handler: Path, weights: Path, extra: Sequence[Path], store: Path, scratch: Path
+) -> Path:
     settings = {k: v for k, v in settings_for(False, "cpu").items() if k != "batching"}
     settings_file = scratch / CONFIG_FILE
     settings_file.write_text(yaml.safe_dump(settings), encoding="utf-8")
     arguments = {
-        "--model-name": EAGER,
+        "--model-name": name,
         "--version": "1.0",
-        "--handler": _EAGER_HANDLER,
-        "--serialized-file": saved.weights,
-        "--extra-files": saved.config,
+        "--handler": handler,
+        "--serialized-file": weights,
+        "--extra-files": ",".join(str(each) for each in extra),
         "--config-file": settings_file,
         "--export-path": store,
     }
@@ -109,8 +107,8 @@ def eager_archive(saved: SavedModel, store: Path, scratch: Path) -> Path:
         text=True,
     )
     if done.returncode != 0:
-        raise BenchError(f"torch-model-archiver failed on the eager handler: {done.stderr[-800:]}")
-    return store / f"{EAGER}.mar"
+        raise BenchError(f"torch-model-archiver failed on {name}: {done.stderr[-800:]}")
+    return store / f"{name}.mar"
 
 
 def _replace_spec(archive: Path, spec: ModelSpec) -> None:

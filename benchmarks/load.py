@@ -9,9 +9,12 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
+
+import orjson
 
 from benchmarks.errors import BenchError
-from d2serve.client.http_client import D2ServeClient
+from benchmarks.serving import Ask, Served
 
 
 @dataclass(frozen=True)
@@ -29,41 +32,50 @@ class Load:
         return len(self.latencies) / self.seconds
 
 
-def closed_loop(
-    client: D2ServeClient,
-    model: str,
-    image: bytes,
-    requests: int,
-    concurrency: int,
-    detections: int,
-) -> Load:
+def instances_in(reply: bytes) -> list[Any]:
+    """The instances of a parsed reply; the torchvision example's reply is the bare list of them.
+
+    Raises:
+        BenchError: it is neither.
+    """
+    parsed = orjson.loads(reply)
+    found = parsed.get("instances") if isinstance(parsed, dict) else parsed
+    if not isinstance(found, list):
+        raise BenchError(
+            f"Got a reply without instances, expected detections: {reply[:200]!r}. The worker "
+            "probably failed; its server's model_log.log says why."
+        )
+    return found
+
+
+def closed_loop(served: Served, image: bytes, requests: int, least: int) -> Load:
     """Send requests and wait for all answers.
 
     Args:
-        client: of the server.
-        model: name of the model.
+        served: the side; each of its clients waits for its own answers.
         image: an encoded picture, the same for each request.
         requests: how many.
-        concurrency: how many are under way at once.
-        detections: instances that each answer must have.
+        least: instances that each answer must have at least.
 
     Raises:
-        ClientError: a request failed.
-        BenchError: an answer is not the expected one.
+        BenchError: a request failed, or an answer is not the expected one.
     """
+    turns = iter(range(requests))  # shared: a client takes the next one when it is free
 
-    def one(_: int) -> float:
-        sent = time.perf_counter()
-        answer = client.predict(model, image)
-        latency = time.perf_counter() - sent
-        if len(answer.instances) != detections:
-            raise BenchError(
-                f"{model} answered {len(answer.instances)} instances under load, expected "
-                f"{detections}: the figures would not be of the same work."
-            )
-        return latency
+    def client(ask: Ask) -> list[float]:
+        latencies = []
+        while next(turns, None) is not None:
+            sent = time.perf_counter()
+            found = len(instances_in(ask(image)))
+            latencies.append(time.perf_counter() - sent)
+            if found < least:
+                raise BenchError(
+                    f"{served.side} answered {found} instances under load, expected {least}: the "
+                    "figures would not be of the same work. See its model_log.log."
+                )
+        return latencies
 
     start = time.perf_counter()
-    with ThreadPoolExecutor(concurrency) as clients:
-        latencies = tuple(clients.map(one, range(requests)))
-    return Load(time.perf_counter() - start, latencies)
+    with ThreadPoolExecutor(len(served.asks)) as clients:
+        latencies = [each for mine in clients.map(client, served.asks) for each in mine]
+    return Load(time.perf_counter() - start, tuple(latencies))

@@ -12,7 +12,18 @@ import psutil
 
 from d2serve.handlers.threads import available_cores
 
-_PACKAGES = ("torch", "torchvision", "torchserve", "numpy", "pillow", "pycocotools")
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "torchserve",
+    "onnxruntime",
+    "openvino",
+    "nncf",
+    "fastapi",
+    "numpy",
+    "pillow",
+    "pycocotools",
+)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ WEIGHTS_FILE = "model.pth"
 
 
 @dataclass(frozen=True)
-class _Target:
+class HeadTarget:
     """What a layer's outputs should look like over the picture, each channel by itself."""
 
     layer: str
@@ -37,11 +37,11 @@ class _Target:
 
 
 _TARGETS = (
-    _Target("proposal_generator.rpn_head.objectness_logits", 0.0, 2.0),
-    _Target("proposal_generator.rpn_head.anchor_deltas", 0.0, 0.15),
-    _Target("roi_heads.box_predictor.cls_score", 0.0, 1.5),
-    _Target("roi_heads.box_predictor.bbox_pred", 0.0, 0.8),
-    _Target("roi_heads.mask_head.predictor", 1.5, 1.0),
+    HeadTarget("proposal_generator.rpn_head.objectness_logits", 0.0, 2.0),
+    HeadTarget("proposal_generator.rpn_head.anchor_deltas", 0.0, 0.15),
+    HeadTarget("roi_heads.box_predictor.cls_score", 0.0, 1.5),
+    HeadTarget("roi_heads.box_predictor.bbox_pred", 0.0, 0.8),
+    HeadTarget("roi_heads.mask_head.predictor", 1.5, 1.0),
 )
 
 
@@ -56,7 +56,7 @@ class SavedModel:
 def save_random_model(
     folder: Path,
     zoo_name: str,
-    overrides: Sequence[str],
+    overrides: Sequence[str | int],
     picture: npt.NDArray[np.uint8],
     seed: int,
 ) -> SavedModel:
@@ -76,7 +76,7 @@ def save_random_model(
     cfg.MODEL.WEIGHTS = ""
     torch.manual_seed(seed)
     model: nn.Module = build_model(cfg).eval()
-    with torch.inference_mode(), _scaling_heads(model):
+    with torch.inference_mode(), scaled_heads(model, _TARGETS):
         model.inference([{"image": model_input(cfg, picture)}])  # type: ignore[operator]
     saved = SavedModel(folder / CONFIG_FILE, folder / WEIGHTS_FILE)
     saved.config.write_text(cfg.dump(), encoding="utf-8")
@@ -93,11 +93,11 @@ def model_input(cfg: CfgNode, picture: npt.NDArray[np.uint8]) -> torch.Tensor:
 
 
 @contextmanager
-def _scaling_heads(model: nn.Module) -> Iterator[None]:
+def scaled_heads(model: nn.Module, targets: Sequence[HeadTarget]) -> Iterator[None]:
     """While this lasts, each layer is scaled when it is first called, before its output goes on."""
     scaled: set[str] = set()
 
-    def hook_for(target: _Target) -> torch.utils.hooks.RemovableHandle:
+    def hook_for(target: HeadTarget) -> torch.utils.hooks.RemovableHandle:
         def scale(layer: nn.Module, inputs: tuple[torch.Tensor], out: torch.Tensor) -> torch.Tensor:
             if target.layer in scaled:
                 return out
@@ -111,7 +111,7 @@ def _scaling_heads(model: nn.Module) -> Iterator[None]:
 
         return model.get_submodule(target.layer).register_forward_hook(scale)
 
-    handles = [hook_for(target) for target in _TARGETS]
+    handles = [hook_for(target) for target in targets]
     try:
         yield
     finally:

@@ -2,7 +2,7 @@
 
 The steps around the forward are timed in this process, in a single thread and without a server, on
 the same JPEG: ours by calling the library that travels in the .mar, eager detectron2's by calling
-what DefaultPredictor and the eager handler call.
+what DefaultPredictor and the eager handler call. The forward is timed beside them; see forward.py.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import copy
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +21,11 @@ from detectron2.structures import Instances
 
 from benchmarks import eager_handler
 from benchmarks.figures import Figure, median_of
+from benchmarks.forward import Forward, time_forward
 from benchmarks.model import SavedModel
+from benchmarks.peak import threads_of_torch
+from benchmarks.plan import BenchPlan
+from benchmarks.sides import SIDES
 from d2serve.export.archive import opened
 from d2serve.handlers.decoding import decode
 from d2serve.handlers.encoding import encode
@@ -30,32 +34,69 @@ from d2serve.handlers.postprocessing import postprocess
 from d2serve.handlers.preprocessing import preprocess
 from d2serve.handlers.runtime import load_runtime
 
-PREPARE, FORWARD, FINISH, ENCODE = "decode and resize", "forward", "paste and RLE", "JSON"
-OUTSIDE = "outside the forward"
+PREPARE, FINISH, ENCODE = "decode and resize", "paste and RLE", "JSON"
 AROUND = (PREPARE, FINISH, ENCODE)
-
-Pieces = dict[str, Figure]
-"""Milliseconds by step; OUTSIDE is the sum of the medians of all but the forward."""
 
 Result = TypeVar("Result")
 
 
-def our_pieces(archive: Path, jpeg: bytes, repeats: int, forwards: int) -> Pieces:
-    """Time the steps of a d2serve archive."""
-    with opened(archive) as model_dir, _one_thread():
+@dataclass(frozen=True)
+class Pieces:
+    """Where the time of one request goes, without a server."""
+
+    around: dict[str, Figure]
+    """Milliseconds in one thread, by step."""
+    outside: Figure
+    """Their sum."""
+    forwards: tuple[Forward, ...]
+    """One for each number of threads."""
+
+
+def our_pieces(
+    side: str, archive: Path, jpeg: bytes, work: float, threads: Sequence[int], plan: BenchPlan
+) -> Pieces:
+    """Time the steps of a d2serve archive.
+
+    Args:
+        side: its name.
+        archive: the .mar.
+        jpeg: the picture.
+        work: operations of a forward, as model_work.py counts them.
+        threads: the forward is timed with each of these.
+        plan: of the run.
+    """
+    repeats = plan.piece_repeats
+    with opened(archive) as model_dir, threads_of_torch(1):
         spec = read_spec(model_dir)
         runtime = load_runtime(model_dir, spec, "cpu")
-        runtime.set_threads(1)
         prepare, prepared = _timed(lambda: preprocess(decode(jpeg), spec), repeats)
-        forward, raw = _timed(lambda: runtime.run([prepared.tensor])[0], forwards)
+        forwards = []
+        for count in threads:
+            runtime.set_threads(count)
+            raw, forward = time_forward(
+                lambda: runtime.run([prepared.tensor])[0],
+                SIDES[side].precision,
+                count,
+                work,
+                plan.forward_seconds,
+            )
+            forwards.append(forward)
+        runtime.set_threads(1)
         finish, found = _timed(lambda: postprocess(raw, prepared, spec.mask_threshold), repeats)
         write, _ = _timed(lambda: encode(found, spec, spec.name, "1.0"), repeats)
-    return _pieces(prepare, forward, finish, write)
+    return _pieces(prepare, finish, write, forwards)
 
 
-def eager_pieces(saved: SavedModel, jpeg: bytes, repeats: int, forwards: int) -> Pieces:
-    """Time the steps of the eager handler."""
-    with _one_thread(), torch.no_grad():
+def eager_pieces(
+    saved: SavedModel, jpeg: bytes, work: float, threads: Sequence[int], plan: BenchPlan
+) -> tuple[Pieces, Instances]:
+    """Time the steps of the eager handler.
+
+    Returns:
+        Its pieces, and the model's raw answer: boxes in pixels of the model's input.
+    """
+    repeats = plan.piece_repeats
+    with threads_of_torch(1), torch.no_grad():
         predictor = eager_handler.load_predictor(saved.config.parent)
         names = predictor.metadata.get("thing_classes")
         height, width = eager_handler.decode_bgr(jpeg).shape[:2]
@@ -67,9 +108,17 @@ def eager_pieces(saved: SavedModel, jpeg: bytes, repeats: int, forwards: int) ->
 
         prepare, tensor = _timed(prepared, repeats)
         inputs = [{"image": tensor, "height": height, "width": width}]
-        forward, raw = _timed(
-            lambda: predictor.model.inference(inputs, do_postprocess=False)[0], forwards
-        )
+        forwards = []
+        for count in threads:
+            with threads_of_torch(count):
+                raw, forward = time_forward(
+                    lambda: predictor.model.inference(inputs, do_postprocess=False)[0],
+                    "fp32",
+                    count,
+                    work,
+                    plan.forward_seconds,
+                )
+            forwards.append(forward)
         # detector_postprocess scales the boxes that it is given in place.
         copies = iter([copy.deepcopy(raw) for _ in range(repeats + 1)])
 
@@ -82,17 +131,17 @@ def eager_pieces(saved: SavedModel, jpeg: bytes, repeats: int, forwards: int) ->
         write, _ = _timed(
             lambda: json.dumps(eager_handler.describe(instances, masks, names)).encode(), repeats
         )
-    return _pieces(prepare, forward, finish, write)
+    return _pieces(prepare, finish, write, forwards), raw
 
 
-def _pieces(prepare: Figure, forward: Figure, finish: Figure, write: Figure) -> Pieces:
-    around = (prepare, finish, write)
+def _pieces(prepare: Figure, finish: Figure, write: Figure, forwards: Sequence[Forward]) -> Pieces:
+    around = {PREPARE: prepare, FINISH: finish, ENCODE: write}
     outside = Figure(
-        sum(figure.value for figure in around),
-        sum(figure.low for figure in around),
-        sum(figure.high for figure in around),
+        sum(figure.value for figure in around.values()),
+        sum(figure.low for figure in around.values()),
+        sum(figure.high for figure in around.values()),
     )
-    return {PREPARE: prepare, FORWARD: forward, FINISH: finish, ENCODE: write, OUTSIDE: outside}
+    return Pieces(around, outside, tuple(forwards))
 
 
 def _timed(step: Callable[[], Result], repeats: int) -> tuple[Figure, Result]:
@@ -103,13 +152,3 @@ def _timed(step: Callable[[], Result], repeats: int) -> tuple[Figure, Result]:
         result = step()
         milliseconds.append((time.perf_counter() - start) * 1000)
     return median_of(milliseconds), result
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-EAGER, TRACING, SCRIPTING = "eager", "tracing", "scripting"
-OURS = (TRACING, SCRIPTING)
-SIDES = (EAGER, *OURS)
+from benchmarks.sides import EAGER, ONNXRUNTIME, OPENVINO, RUNTIMES, SIDES
 
 
 @dataclass(frozen=True)
 class BenchPlan:
     """One run."""
 
+    sides: tuple[str, ...] = tuple(SIDES)
+    """Eager first: the others are compared with it."""
     zoo_name: str = "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml"
-    overrides: tuple[str, ...] = ()
+    overrides: tuple[str | int, ...] = ()
     """``KEY VALUE`` pairs for the config."""
     picture_size: tuple[int, int] = (1080, 1439)
     """(height, width) of the JPEG that is sent."""
@@ -26,19 +25,31 @@ class BenchPlan:
     seed: int = 0
     export_size: tuple[int, int] = (240, 320)
     """Short and longest edge at which the programs are exported and proven; see archives.py."""
+    calibration_images: int = 100
+    """Small pictures on which int8 is calibrated."""
     piece_repeats: int = 7
-    """In-process timings of what surrounds the model's forward."""
-    forward_repeats: int = 3
+    """In-process timings of what surrounds the model's forward, and of the mask encoders."""
+    forward_seconds: float = 4.0
+    """For the timings of one forward, at least two of them."""
     cold_starts: int = 3
-    warm_ups: int = 2
-    """Requests to each worker before anything is measured."""
-    probe_requests: int = 4
+    """Of the sides whose cold start has a target; the others are started once."""
+    cold_start_sides: tuple[str, ...] = (EAGER, ONNXRUNTIME, OPENVINO)
+    probe_requests: int = 2
     """Requests with which each workers x threads candidate is tried."""
-    rounds: int = 5
-    total_seconds: float = 840.0
+    rounds: int = 4
+    total_seconds: float = 870.0
     """For the whole run: the rounds take what the steps before them have left of it."""
-    least_requests: int = 4
+    least_requests: int = 2
     """Requests of a side in a round, however little time is left."""
+    long_run_sides: tuple[str, ...] = RUNTIMES
+    """Served with the small trained model: many requests, and images of many sizes."""
+    sizes: int = 50
+    """Different image sizes that a fresh worker gets."""
+    fresh_workers: int = 2
+    """That get them, of each side."""
+    few_requests: int = 100
+    many_requests: int = 1000
+    """After which the long run reads a worker's memory."""
 
 
 @dataclass(frozen=True)
@@ -61,18 +72,20 @@ def candidates(cores: int) -> tuple[Setup, ...]:
     return tuple(Setup(workers, cores // workers) for workers in (1, 2, 4) if workers <= cores)
 
 
-def requests_per_round(
-    plan: BenchPlan, seconds_left: float, throughputs: Sequence[float], workers: int
-) -> int:
-    """How many requests each side gets in a round, the same for all.
+def seconds_for_a_side(plan: BenchPlan, seconds_left: float) -> float:
+    """The share of a side in a round: every side gets the same time, not the same requests."""
+    return max(seconds_left, 0.0) / (plan.rounds * len(plan.sides))
+
+
+def requests_in(plan: BenchPlan, seconds: float, throughput: float, workers: int) -> int:
+    """How many requests a side gets in a round.
 
     Args:
         plan: of the run.
-        seconds_left: for all rounds together.
-        throughputs: of each side, in images per second.
-        workers: the most that a side has. The result is a multiple of it, so that none is idle
-            while the last requests are answered.
+        seconds: for them.
+        throughput: of the side, in images per second.
+        workers: of the side. The result is a multiple of it, so that none is idle while the last
+            requests are answered.
     """
-    seconds_for_one_each = sum(1 / throughput for throughput in throughputs)
-    affordable = int(seconds_left / (plan.rounds * seconds_for_one_each))
-    return max(max(affordable, plan.least_requests) // workers, 1) * workers
+    affordable = max(int(seconds * throughput), plan.least_requests)
+    return max(affordable // workers, 1) * workers

@@ -13,126 +13,117 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from benchmarks.figures import Figure
-from benchmarks.pieces import AROUND, FORWARD
-from benchmarks.plan import EAGER, SCRIPTING, TRACING
-from benchmarks.report import LABELS
+from benchmarks.pieces import AROUND
 from benchmarks.results import BenchResults, SideResult
-from benchmarks.summary import PERCENTS
+from benchmarks.sides import SIDES, Side
 
-_COLOURS = {EAGER: "#9a9a9a", TRACING: "#6baed6", SCRIPTING: "#74c476"}
-_PIECE_COLOURS = ("#a6cee3", "#fb9a99", "#fdbf6f")
-_TICKS = {name: label.replace(" ", "\n") for name, label in LABELS.items()}
+# Okabe and Ito's colours, which people tell apart whatever their colour vision; what is not ours
+# is grey.
+_OTHERS, _TORCHSCRIPT, _ONNXRUNTIME, _OPENVINO = "#9a9a9a", "#56b4e9", "#e69f00", "#009e73"
+_STEP_COLOURS = ("#0072b2", "#e69f00", "#cc79a7")
+_HATCHES = {"fp32": "", "bf16": "//", "int8": "xx"}
+
+Rows = Sequence[tuple[str, SideResult]]
 
 
 def save_plot(results: BenchResults, file: Path) -> None:
     """Write the bars of a run as a PNG file."""
-    figure, axes = plt.subplots(2, 3, figsize=(13, 7.5), layout="constrained")
+    figure, axes = plt.subplots(2, 3, figsize=(15, 8.5), layout="constrained")
     machine = results.machine
     figure.suptitle(
-        f"Mask R-CNN R50-FPN, {results.workload['detections']} instances a picture, "
-        f"{machine.cores} cores ({machine.cpu}), torch {machine.versions['torch']}\n"
-        "lines: lowest to highest of the repeats"
+        f"Mask R-CNN R50-FPN, {results.workload.detections} instances a picture, "
+        f"{machine.cores} cores ({machine.cpu}), {results.date[:10]}\n"
+        "black lines: lowest to highest of the repeats"
     )
-    sides = results.sides
-    _bars(axes[0, 0], sides, lambda side: side.summary.throughput, "{:.2f}")
-    axes[0, 0].set_title("Throughput, images/s (higher is better)")
-    _latency(axes[0, 1], sides)
-    _outside(axes[0, 2], sides)
-    _bars(axes[1, 0], sides, lambda side: _in_seconds(side.pieces[FORWARD]), "{:.2f}")
-    axes[1, 0].set_title("The model's forward alone, s in one thread")
-    _cold_start(axes[1, 1], sides)
-    _memory(axes[1, 2], sides)
+    rows = list(results.sides.items())
+    _throughput(axes[0, 0], rows)
+    _bars(axes[0, 1], rows, lambda side: side.summary.latency["p50"], "{:.2f}")
+    axes[0, 1].set_title("Latency p50 at that load, s; lower is better")
+    _forward(axes[0, 2], rows, machine.cores)
+    _outside(axes[1, 0], rows)
+    _bars(axes[1, 1], rows, lambda side: side.cold_start.total, "{:.1f}")
+    axes[1, 1].set_title("Cold start to first answer, s; lower is better")
+    _bars(axes[1, 2], rows, lambda side: _point(side.memory_after_run.rss), "{:.0f}")
+    axes[1, 2].set_title("RSS of a worker, MiB; lower is better")
     for axis in axes.flat:
         axis.spines[["top", "right"]].set_visible(False)
+        axis.title.set_fontsize(10)
+        axis.set_xlim(left=0, right=axis.get_xlim()[1] * 1.12)
+        axis.margins(y=0.02)
     figure.savefig(file, dpi=110, metadata={"Software": None})
     plt.close(figure)
 
 
+def _throughput(axis: Axes, rows: Rows) -> None:
+    def text(side: SideResult) -> str:
+        ratio = side.summary.throughput_ratio.value
+        return f"{side.summary.throughput.value:.2f}  ({ratio:.2f}x)"
+
+    _bars(axis, rows, lambda side: side.summary.throughput, text)
+    axis.set_title("Images/s (and ratio to eager); higher is better")
+
+
+def _forward(axis: Axes, rows: Rows, threads: int) -> None:
+    with_pieces = [(name, side) for name, side in rows if side.pieces is not None]
+
+    def figure_of(side: SideResult) -> Figure:
+        assert side.pieces is not None  # filtered above
+        return next(f.against_peak for f in side.pieces.forwards if f.threads == threads)
+
+    _bars(axis, with_pieces, figure_of, "{:.2f}")
+    axis.axvline(1, color="black", linewidth=0.8, linestyle="--")
+    axis.set_title(f"Forward by the machine's peak, {threads} threads; 1 is best")
+
+
+def _outside(axis: Axes, rows: Rows) -> None:
+    pieces = [(name, side.pieces) for name, side in rows if side.pieces is not None]
+    places = range(len(pieces))
+    left = [0.0] * len(pieces)
+    for step, colour in zip(AROUND, _STEP_COLOURS):
+        widths = [each.around[step].value for _, each in pieces]
+        axis.barh(places, widths, 0.7, left, color=colour, label=step)
+        left = [start + width for start, width in zip(left, widths)]
+    for place, total in zip(places, left):
+        axis.annotate(f"{total:.0f}", (total, place), (4, 0), "data", "offset points", va="center")
+    _name_rows(axis, [name for name, _ in pieces])
+    axis.legend(fontsize=8, loc="lower right")
+    axis.set_title("Outside the forward, ms, 1 thread; lower is better")
+
+
 def _bars(
     axis: Axes,
-    sides: dict[str, SideResult],
+    rows: Rows,
     figure_of: Callable[[SideResult], Figure],
-    text: str,
+    text: str | Callable[[SideResult], str],
 ) -> None:
-    figures = [figure_of(side) for side in sides.values()]
-    colours = [_COLOURS[name] for name in sides]
-    bars = axis.bar(range(len(sides)), [f.value for f in figures], 0.6, color=colours)
-    axis.errorbar(
-        range(len(sides)), [f.value for f in figures], _errors(figures), fmt="none", ecolor="black"
-    )
-    axis.bar_label(bars, [text.format(f.value) for f in figures], label_type="center")
-    _name_sides(axis, sides)
+    figures = [figure_of(side) for _, side in rows]
+    values = [figure.value for figure in figures]
+    places = range(len(rows))
+    bars = axis.barh(places, values, 0.7, color=[_colour(SIDES[name]) for name, _ in rows])
+    for bar, (name, _) in zip(bars, rows):
+        bar.set_hatch(_HATCHES[SIDES[name].precision])
+        bar.set_edgecolor("white")
+    below = [max(figure.value - figure.low, 0.0) for figure in figures]
+    above = [max(figure.high - figure.value, 0.0) for figure in figures]
+    axis.errorbar(values, places, xerr=[below, above], fmt="none", ecolor="black", capsize=2)
+    for place, figure, (_, side) in zip(places, figures, rows):
+        label = text.format(figure.value) if isinstance(text, str) else text(side)
+        end = max(figure.high, figure.value)
+        axis.annotate(label, (end, place), (5, 0), "data", "offset points", va="center", fontsize=9)
+    _name_rows(axis, [name for name, _ in rows])
 
 
-def _latency(axis: Axes, sides: dict[str, SideResult]) -> None:
-    width = 0.8 / len(sides)
-    for index, (name, side) in enumerate(sides.items()):
-        figures = [side.summary.latency[f"p{percent}"] for percent in PERCENTS]
-        places = [group + (index - (len(sides) - 1) / 2) * width for group in range(len(PERCENTS))]
-        values = [f.value for f in figures]
-        label = f"{LABELS[name]}, {side.setup} (workers x threads)"
-        bars = axis.bar(places, values, width, color=_COLOURS[name], label=label)
-        axis.bar_label(bars, [f"{v:.2f}" for v in values], label_type="center", fontsize=8)
-        axis.errorbar(places, values, _errors(figures), fmt="none", ecolor="black")
-    axis.set_xticks(range(len(PERCENTS)), [f"p{percent}" for percent in PERCENTS])
-    axis.set_title("Latency, s (lower is better)")
-    _legend_above(axis)
+def _name_rows(axis: Axes, names: Sequence[str]) -> None:
+    axis.set_yticks(range(len(names)), [SIDES[name].label for name in names])
+    axis.invert_yaxis()
 
 
-def _outside(axis: Axes, sides: dict[str, SideResult]) -> None:
-    bottom = [0.0] * len(sides)
-    for step, colour in zip(AROUND, _PIECE_COLOURS):
-        heights = [side.pieces[step].value for side in sides.values()]
-        axis.bar(range(len(sides)), heights, 0.6, bottom, color=colour, label=step)
-        bottom = [low + height for low, height in zip(bottom, heights)]
-    for place, total in enumerate(bottom):
-        axis.annotate(f"{total:.0f}", (place, total), (0, 2), "data", "offset points", ha="center")
-    _name_sides(axis, sides)
-    axis.set_title("Outside the forward, ms in one thread")
-    _legend_above(axis)
+def _colour(side: Side) -> str:
+    if not side.is_ours:
+        return _OTHERS
+    runtime = side.export.get("runtime", "torchscript")
+    return {"onnxruntime": _ONNXRUNTIME, "openvino": _OPENVINO}.get(runtime, _TORCHSCRIPT)
 
 
-def _cold_start(axis: Axes, sides: dict[str, SideResult]) -> None:
-    ready = [side.cold_start.until_ready.value for side in sides.values()]
-    answer = [side.cold_start.first_answer.value for side in sides.values()]
-    totals = [side.cold_start.total for side in sides.values()]
-    colours = [_COLOURS[name] for name in sides]
-    places = range(len(sides))
-    bars = axis.bar(places, ready, 0.6, color=colours, label="register until READY")
-    axis.bar_label(bars, [f"{t.value:.1f} in all" for t in totals], label_type="center")
-    axis.bar(places, answer, 0.6, ready, color=colours, alpha=0.5, hatch="//", label="first answer")
-    axis.errorbar(places, [t.value for t in totals], _errors(totals), fmt="none", ecolor="black")
-    _name_sides(axis, sides)
-    axis.set_title("Cold start, s (lower is better)")
-    _legend_above(axis)
-
-
-def _memory(axis: Axes, sides: dict[str, SideResult]) -> None:
-    loaded = [side.cold_start.memory.rss for side in sides.values()]
-    after = [side.memory_after_run.rss for side in sides.values()]
-    colours = [_COLOURS[name] for name in sides]
-    first = axis.bar([p - 0.2 for p in range(len(sides))], loaded, 0.4, color=colours, alpha=0.55)
-    second = axis.bar([p + 0.2 for p in range(len(sides))], after, 0.4, color=colours)
-    for bars, word in ((first, "loaded"), (second, "after\nthe run")):
-        labels = [f"{bar.get_height():.0f}\n{word}" for bar in bars]
-        axis.bar_label(bars, labels, label_type="center", fontsize=8)
-    _name_sides(axis, sides)
-    axis.set_title("RSS of a worker, MiB (lower is better)")
-
-
-def _legend_above(axis: Axes) -> None:
-    axis.set_ylim(top=axis.get_ylim()[1] * 1.35)
-    axis.legend(fontsize=8, loc="upper right")
-
-
-def _errors(figures: Sequence[Figure]) -> list[list[float]]:
-    below = [max(f.value - f.low, 0.0) for f in figures]
-    return [below, [max(f.high - f.value, 0.0) for f in figures]]
-
-
-def _in_seconds(figure: Figure) -> Figure:
-    return Figure(figure.value / 1000, figure.low / 1000, figure.high / 1000)
-
-
-def _name_sides(axis: Axes, sides: dict[str, SideResult]) -> None:
-    axis.set_xticks(range(len(sides)), [_TICKS[name] for name in sides])
+def _point(value: float) -> Figure:
+    return Figure(value, value, value)

@@ -1,47 +1,33 @@
-"""Why: the same tables are read on the terminal and in the repository, so they are made once."""
+"""Why: a reader first asks whether the targets are met, and on what; the rest is for checking."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
 from rich.console import Console
-from rich.table import Table as RichTable
 
-from benchmarks.figures import Figure
-from benchmarks.pieces import AROUND, FORWARD, OUTSIDE
-from benchmarks.plan import EAGER, SCRIPTING, TRACING
-from benchmarks.results import BenchResults, SideResult
-from benchmarks.summary import PERCENTS
-
-LABELS = {
-    EAGER: "eager detectron2",
-    TRACING: "d2serve tracing",
-    SCRIPTING: "d2serve scripting",
-}
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of text under a title, with a sentence on how to read them."""
-
-    title: str
-    note: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+from benchmarks import tables as served
+from benchmarks.results import BenchResults
+from benchmarks.sides import SIDES
+from benchmarks.table import Table, size, spread
+from benchmarks.targets import judge
 
 
 def tables(results: BenchResults) -> list[Table]:
-    """All tables of a run."""
-    return [
-        _throughput(results),
-        _latency(results),
-        _latency_ratio(results),
-        _pieces(results),
-        _cold_start(results),
-        _memory(results),
-        _probe(results),
+    """All tables of a run that have rows."""
+    all_of_them = [
+        targets(results),
+        served.throughput(results),
+        served.latency(results),
+        served.forward(results),
+        served.outside(results),
+        mask_encoders(results),
+        served.cold_start(results),
+        served.memory(results),
+        long_runs(results),
+        agreement(results),
+        served.probes(results),
+        steps(results),
     ]
+    return [table for table in all_of_them if table.rows]
 
 
 def show(results: BenchResults, console: Console) -> None:
@@ -49,23 +35,13 @@ def show(results: BenchResults, console: Console) -> None:
     for line in facts(results):
         console.print(line, highlight=False)
     for table in tables(results):
-        shown = RichTable(*table.header, title=table.title, caption=table.note)
-        for row in table.rows:
-            shown.add_row(*row)
-        console.print(shown)
+        console.print(table.for_terminal())
 
 
 def as_markdown(results: BenchResults) -> str:
     """The text of results.md."""
     parts = ["# Results\n", *(f"- {line}" for line in facts(results)), ""]
-    for table in tables(results):
-        parts += [
-            f"## {table.title}\n",
-            _markdown_row(table.header),
-            _markdown_row(["---", *["---:"] * (len(table.header) - 1)]),
-            *(_markdown_row(row) for row in table.rows),
-            f"\n{table.note}\n",
-        ]
+    parts += [table.as_markdown() for table in tables(results)]
     parts.append("![The same figures as bars](results.png)\n")
     return "\n".join(parts)
 
@@ -74,166 +50,123 @@ def facts(results: BenchResults) -> list[str]:
     """On what, with what and on which work the run was made."""
     machine, plan, work = results.machine, results.plan, results.workload
     versions = ", ".join(f"{name} {number}" for name, number in machine.versions.items())
-    box_height, box_width = work["median_box"]
-    agreements = [side.agreement for side in results.sides.values() if side.agreement is not None]
+    box_height, box_width = work.median_box
     return [
         f"{results.date}, {machine.cpu}, {machine.cores} cores, {machine.memory_gib:g} GiB, "
         f"{machine.system}; the run took {results.seconds / 60:.1f} minutes",
         versions,
-        f"{plan.zoo_name}, random weights; JPEG of {_size(plan.picture_size)} "
-        f"({results.picture_bytes // 1000} kB), model input {_size(plan.input_size)}",
-        f"{work['detections']} instances an answer; the median box is "
+        f"{plan.zoo_name}, random weights; JPEG of {size(plan.picture_size)} "
+        f"({results.picture_bytes // 1000} kB), model input {size(plan.input_size)}, "
+        f"{results.model_operations / 2e9:.1f} GMACs",
+        f"{work.detections} instances an answer; the median box is "
         f"{box_width:.0f} x {box_height:.0f} pixels, the median mask has "
-        f"{work['median_mask_pixels']:.0f} pixels and {work['median_rle_bytes']:.0f} bytes of RLE",
-        "Before measuring, the answers of ours and of eager detectron2 were compared: boxes differ "
-        f"by at most {max(a['box_px'] for a in agreements):.2g} px, scores by "
-        f"{max(a['score'] for a in agreements):.2g}, masks in "
-        f"{max(a['masks_differing'] for a in agreements)} of {work['detections']}",
+        f"{work.median_mask_pixels:.0f} pixels and {work.median_rle_bytes:.0f} bytes of RLE",
     ]
 
 
-def _throughput(results: BenchResults) -> Table:
+def targets(results: BenchResults) -> Table:
+    """Each target, met or missed."""
     return Table(
-        "Throughput, images per second",
-        f"Median of {results.plan.rounds} rounds (lowest to highest), closed loop with as many "
-        "clients as workers. Ratio: to the eager handler in the same round; higher is better.",
-        ("side", "workers x threads", "requests", "images/s", "ratio to eager"),
+        "Targets",
+        "Median (lowest to highest). Ratios are to the eager handler, but where another is named.",
+        ("figure", "target", "measured", "", "on", "reason"),
         tuple(
             (
-                LABELS[name],
-                str(side.setup),
-                str(_requests(side)),
-                _figure(side.summary.throughput, 3),
-                _figure(side.summary.throughput_ratio, 2),
+                each.figure,
+                each.target,
+                spread(each.measured, each.digits),
+                "met" if each.is_met else "**missed**",
+                each.side,
+                each.reason,
             )
-            for name, side in results.sides.items()
+            for each in judge(results)
         ),
     )
 
 
-def _latency(results: BenchResults) -> Table:
+def mask_encoders(results: BenchResults) -> Table:
+    """Ours and detectron2's on the same masks."""
     return Table(
-        "Latency, seconds",
-        "Of the same requests, as the client sees them, with as many clients as workers: "
-        "percentiles over all rounds (lowest to highest of the rounds' own). With so few requests, "
-        "p99 is close to the slowest one.",
-        ("side", *(f"p{p}" for p in PERCENTS)),
-        tuple(
-            (LABELS[name], *(_figure(side.summary.latency[f"p{p}"], 2) for p in PERCENTS))
-            for name, side in results.sides.items()
-        ),
-    )
-
-
-def _latency_ratio(results: BenchResults) -> Table:
-    return Table(
-        "Latency, ratio to the eager handler in the same round",
-        "Median of the rounds (lowest to highest); lower is better.",
-        ("side", *(f"p{p}" for p in PERCENTS)),
-        tuple(
-            (LABELS[name], *(_figure(side.summary.latency_ratio[f"p{p}"], 2) for p in PERCENTS))
-            for name, side in results.sides.items()
-        ),
-    )
-
-
-def _pieces(results: BenchResults) -> Table:
-    return Table(
-        "Time outside the model's forward, milliseconds in one thread",
-        "In one process without a server; medians, with lowest to highest for the sum and the "
-        "forward. Ratio: of the sums.",
-        ("side", *AROUND, OUTSIDE, "ratio to eager", FORWARD),
+        "Masks pasted and encoded as RLE, milliseconds in one thread",
+        f"All masks into {size(results.plan.picture_size)}, by paste_masks_in_image and "
+        "pycocotools and by d2serve.handlers.masks in turns. The random model's masks are as "
+        "ragged as masks can be, the trained model's look like objects.",
+        ("masks of the", "masks", "detectron2", "d2serve", "ratio", "identical"),
         tuple(
             (
-                LABELS[name],
-                *(f"{side.pieces[step].value:.1f}" for step in AROUND),
-                _figure(side.pieces[OUTSIDE], 0),
-                f"{side.pieces[OUTSIDE].value / results.sides[EAGER].pieces[OUTSIDE].value:.3f}",
-                _figure(side.pieces[FORWARD], 0),
+                whose,
+                str(timing.masks),
+                spread(timing.theirs, 0),
+                spread(timing.ours, 1),
+                spread(timing.share, 3),
+                str(timing.identical),
             )
-            for name, side in results.sides.items()
+            for whose, timing in results.mask_encoders.items()
         ),
     )
 
 
-def _cold_start(results: BenchResults) -> Table:
+def long_runs(results: BenchResults) -> Table:
+    """Memory over many requests, and images of many sizes."""
+    plan = results.plan
     return Table(
-        "Cold start, seconds",
-        f"Registration with one worker of {results.machine.cores} threads on a running server; "
-        f"median of {results.plan.cold_starts} (lowest to highest). Ours has run its warm-up by "
-        "the time its worker is READY.",
-        ("side", "register until READY", "first answer then", "total", "ratio to eager"),
+        "Many requests and many image sizes, small trained model",
+        f"p99/p50: of the latencies of a fresh worker's first {plan.sizes} requests, each of "
+        "another size, per pixel of the model's input; beside it the same not per pixel, and when "
+        f"the same images come again. Median of {plan.fresh_workers} fresh workers. RSS in MiB.",
+        (
+            "side",
+            "p99/p50 per pixel",
+            "p99/p50",
+            "per pixel, again",
+            f"RSS after {plan.few_requests}",
+            f"after {plan.many_requests}",
+            "ratio",
+        ),
         tuple(
             (
-                LABELS[name],
-                _figure(side.cold_start.until_ready, 1),
-                _figure(side.cold_start.first_answer, 1),
-                _figure(side.cold_start.total, 1),
-                f"{_cold(side) / _cold(results.sides[EAGER]):.2f}",
+                SIDES[name].label,
+                spread(run.spread, 2),
+                spread(run.plain_spread, 2),
+                spread(run.again_spread, 2),
+                f"{run.rss_few:.0f}",
+                f"{run.rss_many:.0f}",
+                f"{run.growth:.3f}",
             )
-            for name, side in results.sides.items()
+            for name, run in results.long_runs.items()
         ),
     )
 
 
-def _memory(results: BenchResults) -> Table:
-    def pss(value: float | None) -> str:
-        return "not told by this system" if value is None else f"{value:.0f}"
-
+def agreement(results: BenchResults) -> Table:
+    """How far each side's answer is from eager's."""
     return Table(
-        "Memory of a worker, MiB",
-        "Just loaded: a server's only worker when it was READY. After the run: mean of the side's "
-        "workers, which share pages with the workers of the other sides.",
-        ("side", "RSS loaded", "PSS loaded", "RSS after the run", "PSS after the run"),
+        "Agreement with eager detectron2's answer",
+        "Instances of eager detectron2's answer that are found in the side's: of the same class, "
+        "with boxes overlapping by half. Within bounds: box, score and mask as an export is held "
+        "to. Differences over those found: median, and the worst.",
+        ("side", "expected", "found", "within bounds", "box, px", "score", "mask IoU"),
         tuple(
             (
-                LABELS[name],
-                f"{side.cold_start.memory.rss:.0f}",
-                pss(side.cold_start.memory.pss),
-                f"{side.memory_after_run.rss:.0f}",
-                pss(side.memory_after_run.pss),
+                SIDES[name].label,
+                str(found.expected),
+                str(found.found),
+                str(found.within_bounds),
+                f"{found.box_px.value:.2g}, {found.box_px.high:.2g}",
+                f"{found.score.value:.2g}, {found.score.high:.2g}",
+                f"{found.mask_iou.value:.4f}, {found.mask_iou.low:.4f}",
             )
             for name, side in results.sides.items()
+            if (found := side.agreement) is not None
         ),
     )
 
 
-def _probe(results: BenchResults) -> Table:
-    def rows() -> Iterator[tuple[str, ...]]:
-        for name, side in results.sides.items():
-            for probe in side.probes:
-                yield (
-                    LABELS[name],
-                    str(probe.setup),
-                    f"{probe.throughput:.3f}",
-                    f"{probe.median_latency:.2f}",
-                    "chosen" if probe.setup == side.setup else "",
-                )
-
+def steps(results: BenchResults) -> Table:
+    """Where the time of the run went."""
     return Table(
-        "How workers x threads were chosen",
-        f"{results.plan.probe_requests} requests or more each, as many at once as workers; the "
-        "highest throughput was taken.",
-        ("side", "workers x threads", "images/s", "median latency, s", ""),
-        tuple(rows()),
+        "The run itself, seconds",
+        "In this order.",
+        ("step", "seconds"),
+        tuple((name, f"{seconds:.0f}") for name, seconds in results.steps.items()),
     )
-
-
-def _requests(side: SideResult) -> int:
-    return sum(len(load.latencies) for load in side.rounds)
-
-
-def _cold(side: SideResult) -> float:
-    return side.cold_start.total.value
-
-
-def _figure(figure: Figure, digits: int) -> str:
-    return f"{figure.value:.{digits}f} ({figure.low:.{digits}f} to {figure.high:.{digits}f})"
-
-
-def _size(size: tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]} (height x width)"
-
-
-def _markdown_row(cells: tuple[str, ...] | list[str]) -> str:
-    return f"| {' | '.join(cells)} |"

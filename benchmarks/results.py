@@ -1,4 +1,4 @@
-"""Why: the JSON, the table and the plot show one record of a run, whose fields are its schema."""
+"""Why: the JSON, the tables and the plot show one record of a run, whose fields are its schema."""
 
 from __future__ import annotations
 
@@ -7,25 +7,18 @@ from dataclasses import asdict, dataclass
 
 from benchmarks.agreement import Agreement, Workload
 from benchmarks.cold_start import ColdStart
+from benchmarks.figures import Figure
 from benchmarks.load import Load
+from benchmarks.long_run import LongRun
 from benchmarks.machine import Machine
+from benchmarks.mask_encoders import MaskTiming
+from benchmarks.measuring import Probe
 from benchmarks.memory import Memory
 from benchmarks.pieces import Pieces
 from benchmarks.plan import BenchPlan, Setup
 from benchmarks.summary import Summary
 
-SCHEMA_VERSION = 1
-
-
-@dataclass(frozen=True)
-class Probe:
-    """One setup of one side, tried briefly."""
-
-    setup: Setup
-    throughput: float
-    """Images per second."""
-    median_latency: float
-    """Seconds."""
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -39,11 +32,14 @@ class SideResult:
     summary: Summary
     """Beside the eager side's."""
     cold_start: ColdStart
+    cold_start_ratio: Figure
+    """To the eager side's of the same turn."""
     memory_after_run: Memory
     """Mean of its workers after the last round."""
-    pieces: Pieces
+    pieces: Pieces | None
+    """None for the sides that are another server around eager's pieces, or another model."""
     agreement: Agreement | None
-    """With the eager side's answer, the largest over all setups; None for the eager side itself."""
+    """With the eager side's answer, the poorest over all setups."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +48,25 @@ class BenchResults:
 
     date: str
     """Of its start, UTC, ISO 8601."""
-    seconds: float
-    """That the whole run took."""
+    steps: dict[str, float]
+    """Seconds that each step took, in their order."""
     machine: Machine
     plan: BenchPlan
     picture_bytes: int
     workload: Workload
+    model_operations: float
+    """Of one forward: twice its multiplications with an addition."""
     sides: dict[str, SideResult]
+    mask_encoders: dict[str, MaskTiming]
+    """By whose masks they were."""
+    long_runs: dict[str, LongRun]
+    """By side."""
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def seconds(self) -> float:
+        """That the whole run took."""
+        return sum(self.steps.values())
 
     def to_json(self) -> str:
         """The text of results.json."""

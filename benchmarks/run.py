@@ -7,34 +7,43 @@ from __future__ import annotations
 
 import sys
 import tempfile
-import time
-from collections.abc import Mapping
 from datetime import datetime, timezone
-from functools import partial
 from pathlib import Path
 
-from detectron2.config import get_cfg
-
-from benchmarks.archives import eager_archive, our_archive
-from benchmarks.cold_start import cold_starts
+from benchmarks.cold_start import Start, cold_start_of, start_cold
 from benchmarks.errors import BenchError
+from benchmarks.figures import median_ratio
+from benchmarks.load import Load
+from benchmarks.long_run import LongRun, long_runs
 from benchmarks.machine import this_machine
-from benchmarks.measuring import best_of, compare_answers, measure_rounds, probe
-from benchmarks.model import SavedModel, model_input, save_random_model
+from benchmarks.mask_encoders import (
+    RANDOM,
+    TRAINED,
+    MaskTiming,
+    random_masks,
+    time_encoders,
+    trained_masks,
+)
+from benchmarks.measuring import Trials, Tried, measure_rounds
+from benchmarks.memory import Memory
+from benchmarks.model_work import operations_of
 from benchmarks.photo import jpeg, photo
 from benchmarks.pieces import Pieces, eager_pieces, our_pieces
-from benchmarks.plan import EAGER, OURS, SIDES, BenchPlan, candidates, requests_per_round
+from benchmarks.plan import BenchPlan, Setup, candidates
 from benchmarks.plot import save_plot
+from benchmarks.preparing import Prepared, exports_of, prepare, save_model
 from benchmarks.report import as_markdown, show
 from benchmarks.results import BenchResults, SideResult
-from benchmarks.serving import keep_only, serving, worker_memory
+from benchmarks.serving import Hosts
+from benchmarks.sides import EAGER, SIDES
+from benchmarks.steps import Steps
 from benchmarks.summary import summarise
 from d2serve.cli.progress import console, error_console, shown_progress
 from d2serve.client.errors import ClientError
 from d2serve.export.errors import ExportError
 from d2serve.export.pipeline import Progress
-from d2serve.export.samples import Pixels
 from d2serve.handlers.decoding import decode
+from d2serve.handlers.errors import LoadError
 
 _RESULTS = Path(__file__).parent / "results"
 
@@ -44,7 +53,7 @@ def main() -> int:
     try:
         with shown_progress() as (begin, advance):
             results = run(BenchPlan(), Progress(begin, advance))
-    except (BenchError, ClientError, ExportError) as error:
+    except (BenchError, ClientError, ExportError, LoadError) as error:
         error_console.print(f"{type(error).__name__}: {error}", style="red", markup=False)
         return 1
     save(results, _RESULTS)
@@ -68,102 +77,128 @@ def run(plan: BenchPlan, progress: Progress) -> BenchResults:
         BenchError, ExportError, ClientError: a step failed, or the sides answer differently.
     """
     date = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    start = time.monotonic()
+    steps = Steps(progress)
     machine = this_machine()
-    image = jpeg(photo(*plan.picture_size, plan.seed))
     with tempfile.TemporaryDirectory(prefix="d2serve-bench-") as folder:
-        progress.begin("Making the model", 0)
-        saved = _model(plan, decode(image), Path(folder))
-        archives = _archives(plan, saved, decode(image), Path(folder), progress)
-
-        progress.begin("Timing what surrounds the forward", len(SIDES))
-        pieces = _pieces(plan, saved, archives, image, progress)
-        progress.begin("Starting each side cold", len(SIDES) * plan.cold_starts)
-        cold = cold_starts(archives, machine.cores, image, plan.cold_starts, progress.advance)
-
-        setups = candidates(machine.cores)
-        progress.begin("Starting the servers", 0)
-        with serving(archives, setups) as servers:
-            progress.begin("Comparing the answers", len(setups))
-            workload, agreement = compare_answers(servers, image, plan, progress.advance)
-            progress.begin("Choosing workers x threads", len(setups) * len(SIDES))
-            probes = probe(servers, image, plan, progress.advance)
-            best = best_of(probes)
-            chosen = {side: found.setup for side, found in best.items()}
-            keep_only(servers, chosen)
-            requests = requests_per_round(
-                plan,
-                plan.total_seconds - (time.monotonic() - start),
-                [found.throughput for found in best.values()],
-                max(setup.workers for setup in chosen.values()),
-            )
-            progress.begin(
-                f"Measuring, {requests} requests to each side in turn", plan.rounds * len(SIDES)
-            )
-            rounds = measure_rounds(servers, chosen, image, plan, requests, progress.advance)
-            memory = {side: worker_memory(servers[chosen[side]], side) for side in SIDES}
-            progress.begin("Stopping the servers", 0)
-    sides = {
-        side: SideResult(
-            probes=probes[side],
-            setup=chosen[side],
-            rounds=rounds[side],
-            summary=summarise(rounds[side], rounds[EAGER]),
-            cold_start=cold[side],
-            memory_after_run=memory[side],
-            pieces=pieces[side],
-            agreement=agreement.get(side),
-        )
-        for side in SIDES
-    }
-    seconds = time.monotonic() - start
-    return BenchResults(date, seconds, machine, plan, len(image), workload, sides)
+        steps.begin("Making the model", 0)
+        image = jpeg(photo(*plan.picture_size, plan.seed))
+        saved = save_model(plan, decode(image), Path(folder))
+        work = operations_of(saved, image)
+        steps.begin("Exporting", exports_of(plan))
+        prepared = prepare(plan, saved, decode(image), Path(folder), steps.advance)
+        pieces, encoders = _in_process(plan, prepared, image, work, machine.cores, steps)
+        runs = _long_runs(plan, prepared, machine.cores, steps)
+        with Hosts(prepared.store, saved.config.parent) as hosts:
+            setups = candidates(machine.cores)
+            starts = _cold_starts(hosts, plan, setups[0], image, steps)
+            trials = Trials(hosts, plan, image, setups)
+            tried = _try_all(trials, plan, starts, steps)
+            steps.begin("Measuring the sides in turns", plan.rounds * len(plan.sides))
+            left = plan.total_seconds - steps.seconds_so_far()
+            rounds = measure_rounds(tried, image, plan, left, steps.advance)
+            memory = {side: each.served.memory() for side, each in tried.items()}
+            steps.begin("Stopping the servers", 0)
+    return BenchResults(
+        date,
+        steps.durations(),
+        machine,
+        plan,
+        len(image),
+        trials.workload,
+        work,
+        sides={
+            side: _side(side, tried, rounds, starts, memory[side], pieces) for side in plan.sides
+        },
+        mask_encoders=encoders,
+        long_runs=runs,
+    )
 
 
-def _model(plan: BenchPlan, picture: Pixels, folder: Path) -> SavedModel:
-    saved = save_random_model(folder, plan.zoo_name, plan.overrides, picture, plan.seed)
-    cfg = get_cfg()
-    cfg.merge_from_file(str(saved.config))
-    size = tuple(model_input(cfg, picture).shape[1:])
-    if size != plan.input_size:
-        raise BenchError(
-            f"The model gets the picture as {size}, expected {plan.input_size} (height, width): "
-            "change picture_size or input_size in plan.py."
-        )
-    return saved
+def _in_process(
+    plan: BenchPlan, prepared: Prepared, image: bytes, work: float, cores: int, steps: Steps
+) -> tuple[dict[str, Pieces], dict[str, MaskTiming]]:
+    ours = [side for side in plan.sides if SIDES[side].is_ours]
+    steps.begin("Timing forwards and what surrounds them", 1 + len(ours))
+    threads = sorted({1, cores})
+    eager, raw = eager_pieces(prepared.saved, image, work, threads, plan)
+    pieces = {EAGER: eager}
+    steps.advance()
+    for side in ours:
+        archive = prepared.store / f"{side}.mar"
+        pieces[side] = our_pieces(side, archive, image, work, threads, plan)
+        steps.advance()
+    steps.begin("Timing the mask encoders", 2)
+    encoders = {}
+    height, width = plan.picture_size
+    for whose, roi in (
+        (RANDOM, random_masks(raw, height, width)),
+        (TRAINED, trained_masks(plan.detections, height, width)),
+    ):
+        encoders[whose] = time_encoders(roi, height, width, plan.piece_repeats)
+        steps.advance()
+    return pieces, encoders
 
 
-def _archives(
-    plan: BenchPlan, saved: SavedModel, picture: Pixels, folder: Path, progress: Progress
-) -> dict[str, Path]:
-    store, scratch = folder / "store", folder / "archiver"
-    store.mkdir()
-    scratch.mkdir()
-    made = {EAGER: eager_archive(saved, store, scratch)}
-    for method in OURS:
-        told = Progress(partial(_begin_with, progress, method), progress.advance)
-        made[method] = our_archive(method, saved, picture, plan.export_size, store, told)
-    return made
+def _long_runs(plan: BenchPlan, prepared: Prepared, cores: int, steps: Steps) -> dict[str, LongRun]:
+    steps.begin(
+        "Many requests and many image sizes",
+        (plan.fresh_workers + 1) * len(plan.long_run_sides),
+    )
+    with Hosts(prepared.small_store, prepared.saved.config.parent) as hosts:
+        return long_runs(hosts, plan, cores, steps.advance)
 
 
-def _begin_with(progress: Progress, method: str, step: str, parts: int) -> None:
-    progress.begin(f"Exporting by {method}: {step[0].lower()}{step[1:]}", parts)
+def _cold_starts(
+    hosts: Hosts, plan: BenchPlan, setup: Setup, image: bytes, steps: Steps
+) -> dict[str, list[Start]]:
+    # The last start of each side is that of its trial, which goes on being served.
+    sides = [side for side in plan.sides if side in plan.cold_start_sides]
+    turns = plan.cold_starts - 1
+    steps.begin("Starting sides cold", turns * len(sides))
+    hosts.torchserve(setup.threads)  # not to be part of the first side's start
+    starts: dict[str, list[Start]] = {side: [] for side in plan.sides}
+    for _ in range(turns):
+        for side in sides:
+            served, start, _ = start_cold(hosts, side, setup, image)
+            starts[side].append(start)
+            served.stop()
+            steps.advance()
+    return starts
 
 
-def _pieces(
-    plan: BenchPlan,
-    saved: SavedModel,
-    archives: Mapping[str, Path],
-    image: bytes,
-    progress: Progress,
-) -> dict[str, Pieces]:
-    repeats = (plan.piece_repeats, plan.forward_repeats)
-    pieces = {EAGER: eager_pieces(saved, image, *repeats)}
-    progress.advance()
-    for method in OURS:
-        pieces[method] = our_pieces(archives[method], image, *repeats)
-        progress.advance()
-    return pieces
+def _try_all(
+    trials: Trials, plan: BenchPlan, starts: dict[str, list[Start]], steps: Steps
+) -> dict[str, Tried]:
+    steps.begin("Comparing answers, choosing workers x threads", len(plan.sides))
+    tried = {}
+    for side in plan.sides:
+        tried[side] = trials.try_side(side)
+        starts[side].append(tried[side].start)
+        steps.advance()
+    return tried
+
+
+def _side(
+    side: str,
+    tried: dict[str, Tried],
+    rounds: dict[str, tuple[Load, ...]],
+    starts: dict[str, list[Start]],
+    memory: Memory,
+    pieces: dict[str, Pieces],
+) -> SideResult:
+    mine = starts[side]
+    eager = starts[EAGER][-len(mine) :]  # a side that is started once is so in the last turn
+    return SideResult(
+        probes=tried[side].probes,
+        setup=tried[side].served.setup,
+        rounds=rounds[side],
+        summary=summarise(rounds[side], rounds[EAGER]),
+        cold_start=cold_start_of(mine),
+        cold_start_ratio=median_ratio([s.total for s in mine], [s.total for s in eager]),
+        memory_after_run=memory,
+        pieces=pieces.get(side),
+        agreement=tried[side].agreement,
+    )
 
 
 if __name__ == "__main__":

@@ -1,69 +1,150 @@
-"""Why: every side is served by a real TorchServe, and measured in turns with the others.
+"""Why: every side is started, asked and ended in the same way, whatever server it stands on.
 
-There is one server for each setup (workers x threads), since OMP_NUM_THREADS belongs to a server's
-environment. All sides are registered on each; a worker that gets no requests waits on its socket.
+There is one TorchServe for each setup (workers x threads), since OMP_NUM_THREADS belongs to a
+server's environment; sides are registered on it and unregistered. A worker that gets no requests
+waits on its socket.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 
+import httpx
+
+from benchmarks.errors import BenchError
+from benchmarks.fastapi_process import FastApiProcess
 from benchmarks.memory import Memory, memory_of
 from benchmarks.plan import Setup
-from d2serve.client.responses import Prediction
+from benchmarks.sides import FASTAPI
 from d2serve.client.server import TorchServeProcess
 
-Servers = Mapping[Setup, TorchServeProcess]
+Ask = Callable[[bytes], bytes]
+"""Sends an encoded picture and waits for the reply."""
+
+_SECONDS_FOR_AN_ANSWER = 120.0  # TorchServe's own default_response_timeout
 
 
-@contextmanager
-def serving(archives: Mapping[str, Path], setups: Sequence[Setup]) -> Iterator[Servers]:
-    """Start a server for each setup, with every side on it.
+@dataclass(frozen=True)
+class Served:
+    """A side whose workers are READY."""
 
-    Args:
-        archives: by side.
-        setups: what to start.
+    side: str
+    setup: Setup
+    asks: tuple[Ask, ...]
+    """One for each client; there are as many clients as workers."""
+    pids: tuple[int, ...]
+    """Of the workers."""
+    stop: Callable[[], None]
+    """Ends the workers."""
 
-    Raises:
-        ClientError: TorchServe does not start, or a worker does not load its model.
-    """
-    with ExitStack() as stack:
-        servers: dict[Setup, TorchServeProcess] = {}
-        for setup in setups:
+    def memory(self) -> Memory:
+        """Mean memory of the workers now."""
+        return memory_of(self.pids)
+
+
+class Hosts:
+    """Starts sides; as a context manager, ends whatever is left of them."""
+
+    def __init__(self, store: Path, eager_model: Path) -> None:
+        """
+        Args:
+            store: the folder with the archives, SIDE.mar each.
+            eager_model: the folder with config.yaml and model.pth, which FastAPI serves.
+        """
+        self._store = store
+        self._eager_model = eager_model
+        self._stack = ExitStack()
+        self._servers: dict[int, TorchServeProcess] = {}
+
+    def start(self, side: str, setup: Setup) -> Served:
+        """Start the workers of a side, and return when each is READY.
+
+        Raises:
+            ClientError, BenchError: it does not load.
+        """
+        if side == FASTAPI:
+            return self._processes(setup)
+        server = self.torchserve(setup.threads)
+        server.management.register(
+            f"{side}.mar", model_name=side, initial_workers=setup.workers, synchronous=True
+        )
+        described = server.management.wait_ready(side)
+        token = server.inference_token
+        headers = {} if token is None else {"authorization": f"Bearer {token}"}
+        ask = asker(server.inference_address, f"/predictions/{side}", headers)
+        return Served(
+            side,
+            setup,
+            asks=(ask,) * setup.workers,  # TorchServe hands requests to whoever is free
+            pids=tuple(worker.pid for model in described for worker in model.workers),
+            stop=lambda: _unregister(server, side),
+        )
+
+    def torchserve(self, threads: int) -> TorchServeProcess:
+        """The running server whose workers have that many threads; started when first asked for."""
+        if threads not in self._servers:
             server = TorchServeProcess(
-                archives, environment={"OMP_NUM_THREADS": str(setup.threads)}
+                model_store=self._store,
+                enable_model_api=True,
+                environment={"OMP_NUM_THREADS": str(threads)},
             )
-            servers[setup] = stack.enter_context(server)
-            for side in archives:  # the archives ask for one worker
-                server.management.scale(side, min_worker=setup.workers)
-                server.management.wait_ready(side)
-        yield servers
+            self._servers[threads] = self._stack.enter_context(server)
+        return self._servers[threads]
+
+    def _processes(self, setup: Setup) -> Served:
+        processes = ExitStack()
+        self._stack.push(processes)
+        # All at once, as the workers of a TorchServe are; READY is when the last one is.
+        started = [
+            processes.enter_context(FastApiProcess(self._eager_model, setup.threads))
+            for _ in range(setup.workers)
+        ]
+        for each in started:
+            each.wait_ready()
+        return Served(
+            FASTAPI,
+            setup,
+            asks=tuple(asker(each.address, "/predict", {}) for each in started),
+            pids=tuple(each.pid for each in started),
+            stop=processes.close,
+        )
+
+    def __enter__(self) -> Hosts:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stack.__exit__(kind, error, traceback)
 
 
-def warmed_up(
-    server: TorchServeProcess, setup: Setup, sides: Sequence[str], image: bytes, warm_ups: int
-) -> dict[str, Prediction]:
-    """Send every worker its first requests; the last answer of each side."""
-    answers = {}
-    with ThreadPoolExecutor(setup.workers) as clients:
-        for side in sides:
-            images = [image] * (warm_ups * setup.workers)
-            answers[side] = list(clients.map(partial(server.http.predict, side), images))[-1]
-    return answers
+def _unregister(server: TorchServeProcess, side: str) -> None:
+    server.management.unregister(side)
 
 
-def keep_only(servers: Servers, chosen: Mapping[str, Setup]) -> None:
-    """End the workers of every setup that a side was not measured best with."""
-    for setup, server in servers.items():
-        for side, best in chosen.items():
-            if best != setup:
-                server.management.scale(side, min_worker=0)
+def asker(address: str, path: str, headers: dict[str, str]) -> Ask:
+    """What sends pictures to one address, keeping its connections; may be used by many threads."""
+    client = httpx.Client(
+        base_url=address,
+        timeout=_SECONDS_FOR_AN_ANSWER,
+        trust_env=False,  # a proxy must not get requests that stay on this machine
+        headers={**headers, "content-type": "application/octet-stream"},
+    )
 
+    def ask(image: bytes) -> bytes:
+        response = client.post(path, content=image)
+        if response.status_code != 200:
+            raise BenchError(
+                f"{path} answered HTTP {response.status_code}, expected 200: "
+                f"{response.content[:300]!r}. The server's log says why."
+            )
+        return response.content
 
-def worker_memory(server: TorchServeProcess, side: str) -> Memory:
-    """Mean memory of a side's workers."""
-    return memory_of([w.pid for model in server.management.describe(side) for w in model.workers])
+    return ask

@@ -1,0 +1,81 @@
+"""The whole benchmark on a model of a few neurons, with real servers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+import pytest
+
+from benchmarks.errors import BenchError
+from benchmarks.fastapi_process import FastApiProcess
+from benchmarks.plan import BenchPlan
+from benchmarks.report import as_markdown
+from benchmarks.run import run
+from benchmarks.sides import EAGER, FASTAPI, SIDES, TORCHVISION, TRACING
+from d2serve.export.pipeline import Progress
+
+_NARROW = (
+    *("INPUT.MIN_SIZE_TEST", 96, "INPUT.MAX_SIZE_TEST", 128),
+    *("MODEL.RESNETS.WIDTH_PER_GROUP", 8, "MODEL.RESNETS.STEM_OUT_CHANNELS", 8),
+    *("MODEL.RESNETS.RES2_OUT_CHANNELS", 32, "MODEL.FPN.OUT_CHANNELS", 32),
+    *("MODEL.RPN.PRE_NMS_TOPK_TEST", 200, "MODEL.RPN.POST_NMS_TOPK_TEST", 100),
+    *("MODEL.ROI_BOX_HEAD.FC_DIM", 64, "MODEL.ROI_MASK_HEAD.CONV_DIM", 32),
+    *("TEST.DETECTIONS_PER_IMAGE", 10),
+)
+_PLAN = BenchPlan(
+    sides=(EAGER, FASTAPI, TORCHVISION, TRACING),
+    overrides=_NARROW,
+    picture_size=(135, 180),
+    input_size=(96, 128),
+    detections=10,
+    export_size=(96, 128),
+    piece_repeats=2,
+    forward_seconds=0.05,
+    cold_starts=1,
+    rounds=2,
+    total_seconds=0.0,
+    long_run_sides=(TRACING,),
+    sizes=6,
+    fresh_workers=1,
+    few_requests=14,
+    many_requests=20,
+)
+
+
+@pytest.mark.server
+def test_a_tiny_run_measures_every_side() -> None:
+    begun: list[str] = []
+    results = run(_PLAN, Progress(lambda step, _parts: begun.append(step), lambda: None))
+    assert list(results.steps) == begun
+    assert list(results.sides) == list(_PLAN.sides)
+    for name, side in results.sides.items():
+        assert len(side.rounds) == 2
+        assert all(load.throughput > 0 for load in side.rounds)
+        assert {probe.setup for probe in side.probes} >= {side.setup}
+        assert side.memory_after_run.rss > 50
+        assert (side.pieces is None) == (name in (FASTAPI, TORCHVISION))
+    for name in (FASTAPI, TRACING):
+        agreement = results.sides[name].agreement
+        assert agreement is not None
+        assert agreement.within_bounds == 10
+    assert results.workload.detections == 10
+    assert results.model_operations > 1e7
+    assert {timing.identical for timing in results.mask_encoders.values()} == {10}
+    assert len(set(results.long_runs[TRACING].fresh[0].input_pixels)) > 1
+    assert SIDES[TORCHVISION].label in as_markdown(results)
+    assert not [child for child in psutil.Process().children() if "java" in child.name()]
+
+
+def test_a_picture_of_another_size_is_refused() -> None:
+    plan = BenchPlan(overrides=_NARROW, picture_size=(135, 180), input_size=(800, 1066))
+    with pytest.raises(BenchError, match=r"as \(96, 128\), expected \(800, 1066\)"):
+        run(plan, Progress(lambda _step, _parts: None, lambda: None))
+
+
+def test_a_fastapi_process_that_cannot_start_says_why_and_is_gone(tmp_path: Path) -> None:
+    with FastApiProcess(tmp_path, threads=1) as process:
+        with pytest.raises(BenchError, match=r"(?s)not READY .*config\.yaml"):
+            process.wait_ready()
+        pid = process.pid
+    assert not psutil.pid_exists(pid)
