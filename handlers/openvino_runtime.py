@@ -102,9 +102,7 @@ def load(program: Path, spec: ModelSpec, device: str) -> OpenVinoRuntime:
     capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     lacking = slow_precision(precision, capabilities)
     if lacking:
-        _log.warning(
-            "%s was exported in %s, but %s: it runs in fp32.", spec.name, precision, lacking
-        )
+        _log.warning("%s is in %s, but %s: it runs in fp32.", spec.name, precision, lacking)
         if precision == "int8":
             _drop_quantization(model)
         precision = "fp32"
