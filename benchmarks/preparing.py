@@ -25,7 +25,7 @@ from benchmarks.plan import BenchPlan
 from benchmarks.sides import EAGER, SIDES, TORCHVISION
 from benchmarks.small_model import SMALL_CONFIG, SMALL_IMPORTS, SMALL_OVERRIDES
 from benchmarks.torchvision_model import save_torchvision_model
-from d2serve.export.pipeline import ExportRequest
+from d2serve.export.request import ExportRequest
 from d2serve.export.samples import Pixels
 from d2serve.handlers.threads import available_cores
 
@@ -135,7 +135,7 @@ def _orders(
         if SIDES[side].is_ours:
             fields: dict[str, Any] = {**SIDES[side].export}
             if pictures is not None and side in low:
-                fields.update(_of_low_precision(pictures))
+                fields.update(_of_low_precision(side, pictures))
             request = ExportRequest(
                 config_file=str(saved.config),
                 name=side,
@@ -158,9 +158,11 @@ def _orders(
         yield Order(request, None)
 
 
-def _of_low_precision(pictures: SmallPictures) -> dict[str, Any]:
-    return {
-        "calibration_images": pictures.folder,
+def _of_low_precision(side: str, pictures: SmallPictures) -> dict[str, Any]:
+    fields: dict[str, Any] = {
         "dataset": (pictures.annotations, pictures.folder),
         "max_ap_drop": _ANY_AP_DROP,
     }
+    if SIDES[side].precision == "int8":
+        fields["calibration_images"] = pictures.folder
+    return fields

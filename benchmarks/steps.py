@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from d2serve.export.pipeline import Progress
+from d2serve.export.request import Progress
 
 
 class Steps:

@@ -8,8 +8,8 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from d2serve.handlers.detections import Detections
-from d2serve.handlers.rle import Rle
 from d2serve.handlers.model_spec import TORCHSCRIPT
+from d2serve.handlers.rle import Rle
 
 
 @dataclass(frozen=True)

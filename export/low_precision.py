@@ -131,9 +131,9 @@ def _check_cpu(precision: str) -> None:
     )
     if lacking:
         raise PrecisionError(
-            f"--precision {precision} cannot be judged here: {lacking}, so it would run in fp32 and "
-            "its AP could not be measured. Export on a CPU that has them, or use --precision fp32, "
-            "which is what such a program runs in on this CPU anyway."
+            f"--precision {precision} cannot be judged here: {lacking}, so it would run in fp32 "
+            "and its AP could not be measured. Export on a CPU that has them, or use --precision "
+            "fp32, which is what such a program runs in on this CPU anyway."
         )
 
 

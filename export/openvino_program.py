@@ -82,7 +82,8 @@ def _empty_tensor(node: onnx.NodeProto) -> onnx.TensorProto | None:
         return None
     for attribute in node.attribute:
         if attribute.name == "value" and 0 in attribute.t.dims:
-            return attribute.t
+            tensor: onnx.TensorProto = attribute.t
+            return tensor
     return None
 
 

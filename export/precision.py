@@ -27,7 +27,7 @@ _BETWEEN = frozenset(
 )
 # Of these, only the features are of the network: ROIAlign's boxes and its level's indices are not.
 # OpenVINO reads ROIAlign's boxes in fp32 whatever its features are, if what makes them is in fp32.
-_FEATURES_AT = {"ROIAlign": (0,), "ScatterNDUpdate": (0, 2)}
+_FEATURES_AT = {"FakeQuantize": (0,), "ROIAlign": (0,), "ScatterNDUpdate": (0, 2)}
 _MARK = {"name": "DisablePrecisionConversion", "version": "0", "value": "dynamic:bf16,f16"}
 # Types of the IR that hold no number which could lose precision.
 _UNMARKED = frozenset({"Const", "Parameter", "Result"})
@@ -43,6 +43,10 @@ class Layers:
     """Activations, sums, pooling and reshapes on the way from one of those to another."""
     last: frozenset[str]
     """The weighted ones after which arithmetic follows: they give logits, deltas and masks."""
+    before_last: frozenset[str]
+    """The weighted ones whose output those take."""
+    first: frozenset[str]
+    """The weighted ones that take no other's output: a detector's stem."""
     arithmetic: frozenset[str]
     """All others: proposals, boxes, scores, top-k, NMS, ROI align, shapes, constants."""
 
@@ -74,10 +78,13 @@ def layers_of(model: ov.Model) -> Layers:
                 consumers[source].append(name)
     between = _reached(weighted, passing, consumers) & _reached(weighted, passing, sources)
     network = weighted | between
+    last = frozenset(name for name in weighted if network.isdisjoint(consumers[name]))
     return Layers(
         weighted=frozenset(weighted),
         between=frozenset(between),
-        last=frozenset(name for name in weighted if network.isdisjoint(consumers[name])),
+        last=last,
+        before_last=frozenset(_nearest(last, weighted, passing, sources)),
+        first=frozenset(n for n in weighted if not _nearest({n}, weighted, passing, sources)),
         arithmetic=frozenset(_name(node) for node in nodes) - network,
     )
 
@@ -129,6 +136,18 @@ def _reached(starts: set[str], passing: set[str], neighbours: dict[str, list[str
                 found.add(name)
                 waiting.append(name)
     return found
+
+
+def _nearest(
+    starts: Iterable[str],
+    weighted: set[str],
+    passing: set[str],
+    neighbours: dict[str, list[str]],
+) -> set[str]:
+    """The weighted operations next to ``starts``, with none between."""
+    starts = set(starts)
+    over = starts | _reached(starts, passing, neighbours)
+    return {near for name in over for near in neighbours.get(name, ()) if near in weighted}
 
 
 def _marked(model: ov.Model, exact: frozenset[str]) -> ov.Model:

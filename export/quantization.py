@@ -8,7 +8,8 @@ and masks stay in float, since their rounding goes straight into boxes and score
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import nncf
 import numpy as np
@@ -22,8 +23,14 @@ from d2serve.export.precision import layers_of, to_bf16
 FEWEST_IMAGES = 100
 
 
-def ladder(model: ov.Model) -> Iterator[tuple[str, frozenset[str]]]:
-    yield "the network in int8, its last layers in float", frozenset()
+@dataclass(frozen=True)
+class Attempt:
+    """One step of ``to_int8_within``."""
+
+    left_in_float: str
+    """What was not quantized, in words."""
+    drop: float
+    """How much AP was lost against fp32."""
 
 
 def to_int8(
@@ -41,13 +48,13 @@ def to_int8(
         fewest: how many images are asked for.
 
     Raises:
-        ProgramError: fewer images than that.
+        ProgramError: fewer images than that in which the model finds anything.
     """
-    images = list(calibration)
+    images = _with_detections(model, calibration)
     if len(images) < fewest:
         raise ProgramError(
-            f"{len(images)} calibration images are too few for int8: ranges seen on them do not "
-            f"hold for others. Name at least {fewest}, taken from the data that the model is for."
+            f"int8 is calibrated on images in which the model finds something, and {len(images)} "
+            f"such images are too few. Name at least {fewest}, from the data the model is for."
         )
     layers = layers_of(model)
     left_alone = layers.arithmetic | layers.last | frozenset(exact)
@@ -62,3 +69,63 @@ def to_int8(
         advanced_parameters=AdvancedQuantizationParameters(disable_bias_correction=False),
     )
     return to_bf16(quantized)
+
+
+def _with_detections(
+    model: ov.Model, images: Iterable[npt.NDArray[np.float32]]
+) -> list[npt.NDArray[np.float32]]:
+    """Images that every layer sees something of.
+
+    A mask head gets no input where nothing is detected; statistics of nothing are garbage, and one
+    such image is enough to correct the head's biases by it.
+    """
+    settings = {"INFERENCE_PRECISION_HINT": "f32"}
+    request = ov.Core().compile_model(model, "CPU", settings).create_infer_request()
+    kept = []
+    for image in images:
+        request.infer([image])
+        if request.get_tensor("scores").size:
+            kept.append(image)
+    return kept
+
+
+def to_int8_within(
+    model: ov.Model,
+    calibration: Iterable[npt.NDArray[np.float32]],
+    drop_of: Callable[[ov.Model], float],
+    allowed: float,
+    fewest: int = FEWEST_IMAGES,
+) -> tuple[ov.Model, list[Attempt]]:
+    """The first of a fixed series of int8 programs that loses little enough accuracy.
+
+    First only the layers that give answers stay in float, then the layers before them as well, then
+    the stem as well.
+
+    Args:
+        model, calibration, fewest: see ``to_int8``.
+        drop_of: AP that a program loses against fp32, on images not used for calibration.
+        allowed: largest loss, in the same unit.
+
+    Returns:
+        The program and what was tried, the last being the one that is returned.
+
+    Raises:
+        ProgramError: all of them lose more, or there are too few images.
+    """
+    images = list(calibration)
+    layers = layers_of(model)
+    tried: list[Attempt] = []
+    for words, exact in (
+        ("the layers that give answers", frozenset[str]()),
+        ("these and the layers before them", layers.before_last),
+        ("these, the layers before them and the stem", layers.before_last | layers.first),
+    ):
+        program = to_int8(model, images, exact, fewest)
+        tried.append(Attempt(words, drop_of(program)))
+        if tried[-1].drop <= allowed:
+            return program, tried
+    figures = "; ".join(f"{each.drop:.2f} with {each.left_in_float} in float" for each in tried)
+    raise ProgramError(
+        f"int8 loses more than {allowed:.2f} AP on this model: {figures}. "
+        "Calibrate on images closer to those it will serve, or use --precision bf16."
+    )

@@ -66,8 +66,8 @@ def _bicubic(cells: int, pixels: int) -> Float32:
 
 
 def _inner(x: Float32) -> Float32:
-    return ((_A + 2) * x - (_A + 3)) * x * x + 1  # type: ignore[no-any-return]
+    return ((_A + 2) * x - (_A + 3)) * x * x + 1
 
 
 def _outer(x: Float32) -> Float32:
-    return ((_A * x - 5 * _A) * x + 8 * _A) * x - 4 * _A  # type: ignore[no-any-return]
+    return ((_A * x - 5 * _A) * x + 8 * _A) * x - 4 * _A

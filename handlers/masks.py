@@ -166,7 +166,7 @@ class _Pasted:
         bounds = np.searchsorted(changes, self.first_knot)
         in_mask = np.diff(bounds, append=len(changes))
         row = self.rows.near(in_mask, position)
-        toggles = self.first_toggle[column] + row
+        toggles: Int64 = self.first_toggle[column] + row
 
         place = row + np.repeat(self.rows.offset, in_mask)
         slack = (_ROUNDING / np.abs(gap)).astype(np.float64)
@@ -179,7 +179,8 @@ class _Pasted:
         if not wrong:
             return toggles
         corrections = np.sort(np.concatenate([*wrong, *(pixels + 1 for pixels in wrong)]))
-        return np.insert(toggles, np.searchsorted(toggles, corrections), corrections)
+        corrected: Int64 = np.insert(toggles, np.searchsorted(toggles, corrections), corrections)
+        return corrected
 
     def _knots(self) -> Float32:
         """(columns, M + 2) probability less threshold at the centres of a column's cells."""
@@ -187,7 +188,7 @@ class _Pasted:
         table = self.bordered.transpose(0, 2, 1)[:, :, : self.knots] - self.threshold
         table = table.reshape(count * cells, self.knots)
         west = self.columns.mask * cells + self.columns.cell
-        knots = table.take(west, axis=0)
+        knots: Float32 = table.take(west, axis=0)
         knots *= self.columns.lower[:, None]
         east = table.take(west + 1, axis=0)
         east *= self.columns.upper[:, None]
@@ -212,7 +213,9 @@ class _Pasted:
         """Those of some pixels at which the toggles give another value than grid_sample."""
         places = self.first_toggle[column] + row
         assumed = np.searchsorted(toggles, places, side="right") % 2 == 1
-        return places[assumed != (self._as_grid_sample(column, row) >= self.threshold)]
+        right = self._as_grid_sample(column, row) >= self.threshold
+        wrong: Int64 = places[assumed != right]
+        return wrong
 
     def _as_grid_sample(self, column: Int64, row: Int64) -> Float32:
         masks = self.columns.mask[column]

@@ -26,10 +26,10 @@ class OpenVinoRuntime:
 
     on_gpu = False
 
-    def __init__(self, model: ov.Model, spec: ModelSpec, precision: str) -> None:
+    def __init__(self, model: ov.Model, spec: ModelSpec, float_type: str) -> None:
         self._model = model
         self._spec = spec
-        self._precision = precision
+        self._float_type = float_type
         self._threads = 0
         self._request: ov.InferRequest | None = None
 
@@ -67,7 +67,7 @@ class OpenVinoRuntime:
             "INFERENCE_NUM_THREADS": self._threads,
             # Workers that pin their threads all pin them to the same first cores.
             "ENABLE_CPU_PINNING": False,
-            "INFERENCE_PRECISION_HINT": "f32" if self._precision == "fp32" else "bf16",
+            "INFERENCE_PRECISION_HINT": self._float_type,
         }
         return ov.Core().compile_model(self._model, "CPU", settings).create_infer_request()
 
@@ -99,13 +99,16 @@ def load(program: Path, spec: ModelSpec, device: str, threads: int) -> OpenVinoR
         ) from error
     _check(model, program, spec)
     precision = spec.precision
-    lacking = slow_precision(precision, core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+    capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    lacking = slow_precision(precision, capabilities)
     if lacking:
-        _log.warning("%s was exported in %s, but %s: it runs in fp32.", spec.name, precision, lacking)
+        _log.warning("%s is in %s, but %s: it runs in fp32.", spec.name, precision, lacking)
         if precision == "int8":
             _drop_quantization(model)
         precision = "fp32"
-    runtime = OpenVinoRuntime(model, spec, precision)
+    # What an int8 program has in float is marked as a bf16 program is.
+    in_bf16 = precision != "fp32" and "BF16" in capabilities
+    runtime = OpenVinoRuntime(model, spec, "bf16" if in_bf16 else "f32")
     runtime.set_threads(threads)
     return runtime
 

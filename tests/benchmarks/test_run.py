@@ -13,7 +13,7 @@ from benchmarks.plan import BenchPlan
 from benchmarks.report import as_markdown
 from benchmarks.run import run
 from benchmarks.sides import EAGER, FASTAPI, SIDES, TORCHVISION, TRACING
-from d2serve.export.pipeline import Progress
+from d2serve.export.request import Progress
 
 _NARROW = (
     *("INPUT.MIN_SIZE_TEST", 96, "INPUT.MAX_SIZE_TEST", 128),
