@@ -15,8 +15,8 @@ from d2serve.export import pipeline
 from d2serve.export.archive import opened
 from d2serve.export.errors import ConfigError, ExportError, ProgramError, VerificationError
 from d2serve.export.pipeline import ExportResult, export
+from d2serve.export.programs import Program, write_program
 from d2serve.export.request import ExportRequest, Progress
-from d2serve.export.tracing import Program
 from d2serve.handlers.model_spec import read_spec, sha256_of
 from tests.export.conftest import write_tiny_config
 
@@ -143,22 +143,24 @@ def test_what_torchscript_refuses_is_named_with_its_line(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"format": "onnx"}, {"format": "onnx", "runtime": "openvino"}]
+)
 def test_a_program_that_answers_otherwise_is_not_written(
-    tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: dict[str, Any], tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = pipeline._make_program
+    honest = write_program
 
-    def shifted(*arguments: Any) -> Program:
-        model = arguments[0]
+    def shifted(request: ExportRequest, model: Any, *arguments: Any) -> Program:
         with torch.no_grad():
             model.roi_heads.box_predictor.bbox_pred.bias.add_(0.01)
-        return honest(*arguments)
+        return honest(request, model, *arguments)
 
     older = tmp_path / "tiny.mar"
     older.write_bytes(b"an older archive")
-    monkeypatch.setattr(pipeline, "_make_program", shifted)
+    monkeypatch.setattr(pipeline, "write_program", shifted)
     with pytest.raises(VerificationError, match=r"sample \(480x640\): .*Nothing was written"):
-        _export(tiny_config, tmp_path, "tracing")
+        _export(tiny_config, tmp_path, "tracing", **options)
     assert older.read_bytes() == b"an older archive"
     assert [file.name for file in tmp_path.iterdir()] == ["tiny.mar"]
 

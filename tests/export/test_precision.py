@@ -39,7 +39,7 @@ def detector() -> ov.Model:
     features = op.relu(conv(stem, 8, 8, "second"), name="second_relu")
     deltas = conv(features, 4, 8, "deltas")
     pooled_deltas = op.reduce_mean(deltas, np.array([2, 3]), False, name="mean_of_deltas")
-    boxes = op.add(op.abs(pooled_deltas), np.float32([[0, 0, 6, 6]]), name="decode")
+    boxes = op.add(op.abs(pooled_deltas), np.array([[0, 0, 6, 6]], np.float32), name="decode")
     pooled = op.roi_align(features, boxes, np.zeros(1, np.int32), 2, 2, 0, 1.0, "avg")
     pooled.set_friendly_name("roi")
     flat = op.reshape(pooled, np.array([1, 32]), False, name="flat")

@@ -34,7 +34,7 @@ def model(rank: int = 3) -> ov.Model:
     half = op.multiply(height_width, np.float32(0.5))
     boxes = op.unsqueeze(op.concat([np.zeros(2, np.float32), half], 0), np.int64(0))
     # A range of [0, 255] in 256 steps changes no whole number, but its mean does change.
-    rounded = op.fake_quantize(image, *np.float32([[0], [255], [0], [255]]), levels=2)
+    rounded = op.fake_quantize(image, *np.array([[0], [255], [0], [255]], np.float32), levels=2)
     score = op.divide(op.reduce_mean(rounded, axes, False), np.float32(255))
     scores = op.reshape(score, np.array([1]), False)
     classes = op.constant(np.array([5]))
@@ -161,4 +161,4 @@ def test_a_damaged_program(program: Path, damage: str) -> None:
 
 def test_no_gpu(program: Path) -> None:
     with pytest.raises(LoadError, match="run on cuda:0, but OpenVINO programs run on the CPU"):
-        openvino_runtime.load(program, spec(), "cuda:0")
+        openvino_runtime.load(program, spec(), "cuda:0", 1)
