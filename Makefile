@@ -12,7 +12,7 @@ SOURCES := $(foreach room,handlers export client cli,$(wildcard $(room)/*.py)) p
 TYPED := .typed
 MYPY := MYPYPATH=$(TYPED) $(VENV)/bin/mypy
 
-.PHONY: demo test bench lint clean
+.PHONY: demo test bench precision lint clean
 
 demo: $(STAMPS)/demo $(STAMPS)/package
 	$(PY) -W ignore -m examples.demo
@@ -22,6 +22,10 @@ test: lint
 
 bench: $(STAMPS)/test $(STAMPS)/package
 	$(PY) -W ignore -m benchmarks.run
+
+# What bf16 and int8 cost the example models in AP.
+precision: $(STAMPS)/test $(STAMPS)/package
+	$(PY) -W ignore -m benchmarks.precision
 
 lint: $(STAMPS)/test $(STAMPS)/package
 	$(VENV)/bin/ruff check .

@@ -24,7 +24,7 @@ _TARGETS = (
     HeadTarget("rpn.head.bbox_pred", 0.0, 0.15),
     HeadTarget("roi_heads.box_predictor.cls_score", 0.0, 8.0),
     HeadTarget("roi_heads.box_predictor.bbox_pred", 0.0, 0.8),
-    HeadTarget("roi_heads.mask_predictor.mask_fcn_logits", 1.5, 1.0),
+    HeadTarget("roi_heads.mask_predictor.mask_fcn_logits", 4.5, 3.0),
 )
 
 

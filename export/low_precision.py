@@ -17,7 +17,13 @@ import openvino
 from detectron2.config import CfgNode
 
 from d2serve.export.archive import Staging
-from d2serve.export.errors import EvaluationError, PrecisionError, SampleError, one_line
+from d2serve.export.errors import (
+    EvaluationError,
+    PrecisionError,
+    ProgramError,
+    SampleError,
+    one_line,
+)
 from d2serve.export.evaluation import (
     Scores,
     evaluate_one,
@@ -38,6 +44,19 @@ from d2serve.handlers.preprocessing import preprocess
 
 _MOST_CALIBRATION_IMAGES = 300
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+
+
+def check_inputs(request: ExportRequest, cfg: CfgNode) -> None:
+    """Say what is missing for a lower precision before the long part.
+
+    Raises:
+        PrecisionError: this CPU cannot run it.
+        EvaluationError, SampleError: the images are not there.
+    """
+    _check_cpu(request.precision)
+    records_of(_dataset(request, cfg))
+    if request.precision == INT8:
+        _calibration_files(request, cfg)
 
 
 def lower(
@@ -64,14 +83,12 @@ def lower(
         The program, and its spec with the AP of both.
 
     Raises:
-        PrecisionError: more AP is lost than is allowed, or this CPU cannot show how much.
-        EvaluationError, SampleError: the images are not there.
+        PrecisionError: more AP is lost than is allowed.
+        EvaluationError: the data set gives no AP.
     """
-    _check_cpu(request.precision)
-    dataset = first_test_dataset(cfg) if request.dataset is None else register(*request.dataset)
+    dataset = _dataset(request, cfg)
     count = len(records_of(dataset))
-    # What is missing is said before the long part.
-    files = calibration_files(request, cfg) if request.precision == INT8 else []
+    files = _calibration_files(request, cfg) if request.precision == INT8 else []
     progress.begin("Evaluating fp32", count)
     reference = evaluate_one(cfg, stage.lay_out(), dataset, None, progress.advance)
     _check_scores(reference, dataset)
@@ -121,8 +138,15 @@ def _first_within(
     progress.begin("Reading the calibration images", len(files))
     images = list(_prepared(files, spec, progress))
     progress.begin("Calibrating", 0)
-    _, tried = to_int8_within(model, images, drop_of, request.max_ap_drop)
+    try:
+        _, tried = to_int8_within(model, images, drop_of, request.max_ap_drop)
+    except ProgramError as error:
+        raise PrecisionError(f"{error} Nothing was written.") from error
     return f"{tried[-1].left_in_float} in bf16, arithmetic on boxes and scores in fp32"
+
+
+def _dataset(request: ExportRequest, cfg: CfgNode) -> str:
+    return first_test_dataset(cfg) if request.dataset is None else register(*request.dataset)
 
 
 def _check_cpu(precision: str) -> None:
@@ -137,12 +161,8 @@ def _check_cpu(precision: str) -> None:
         )
 
 
-def calibration_files(request: ExportRequest, cfg: CfgNode) -> list[Path]:
-    """The images for int8: those of the folder that is named, or of the first training data set.
-
-    Raises:
-        SampleError: fewer than are needed.
-    """
+def _calibration_files(request: ExportRequest, cfg: CfgNode) -> list[Path]:
+    """The images for int8: those of the folder that is named, or of the first training data set."""
     folder = request.calibration_images
     if folder is not None:
         files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in _SUFFIXES)

@@ -64,6 +64,10 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
     family = family_of(cfg)
     names = class_names(cfg, family.num_classes, request.class_names)
     sample = load_sample(request.sample_image)
+    if request.precision != FP32:
+        from d2serve.export.low_precision import check_inputs, lower  # brings OpenVINO
+
+        check_inputs(request, cfg)
 
     progress.begin("Loading the weights", 0)
     model = load_model(cfg)
@@ -96,8 +100,6 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
         )
         spec = replace(spec, verification=verification.to_json())
         if request.precision != FP32:
-            from d2serve.export.low_precision import lower  # brings OpenVINO
-
             program, spec = lower(request, cfg, stage, program, spec, settings, progress)
         stage.describe(program.files, spec, settings)
         progress.begin("Packaging", 0)

@@ -7,8 +7,12 @@ and masks stay in float, since their rounding goes straight into boxes and score
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import nncf
@@ -58,17 +62,26 @@ def to_int8(
         )
     layers = layers_of(model)
     left_alone = layers.arithmetic | layers.last | frozenset(exact)
-    logging.getLogger("nncf").setLevel(logging.ERROR)
-    quantized = nncf.quantize(
-        model.clone(),
-        nncf.Dataset(images),
-        preset=nncf.QuantizationPreset.MIXED,
-        subset_size=len(images),
-        fast_bias_correction=True,
-        ignored_scope=nncf.IgnoredScope(names=sorted(left_alone), validate=False),
-        advanced_parameters=AdvancedQuantizationParameters(disable_bias_correction=False),
-    )
+    with _without_chatter():
+        quantized = nncf.quantize(
+            model.clone(),
+            nncf.Dataset(images),
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(images),
+            fast_bias_correction=True,
+            ignored_scope=nncf.IgnoredScope(names=sorted(left_alone), validate=False),
+            advanced_parameters=AdvancedQuantizationParameters(disable_bias_correction=False),
+        )
     return to_bf16(quantized)
+
+
+@contextmanager
+def _without_chatter() -> Iterator[None]:
+    """NNCF draws progress bars of its own on stdout, and takes means of empty arrays."""
+    logging.getLogger("nncf").setLevel(logging.ERROR)
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        yield
 
 
 def _with_detections(

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from d2serve.export.errors import VerificationError
 from d2serve.export.replies import detections_of
 from d2serve.handlers.detections import Detections
@@ -58,7 +60,13 @@ def replay(
             subprocess.Popen(
                 [sys.executable, "-m", "d2serve.export.replay", str(job_file)],
                 cwd=model_dir,
-                env={**os.environ, "PYTHONWARNINGS": "ignore"},
+                env={
+                    **os.environ,
+                    "PYTHONWARNINGS": "ignore",
+                    # As many as eager detectron2 uses here: its answer depends on them, since
+                    # they split its sums, by a pixel of a mask at times.
+                    "OMP_NUM_THREADS": str(torch.get_num_threads()),
+                },
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 text=True,

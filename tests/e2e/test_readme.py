@@ -105,7 +105,8 @@ def _block(start: str) -> str:
 STEPS = (
     "make demo",
     "export PATH",
-    "d2serve export",
+    "d2serve export --config-file examples/shapes/models/mask_rcnn_fpn.yaml \\\n  --export-method",
+    "d2serve export --config-file examples/shapes/models/mask_rcnn_fpn.yaml \\\n  --format onnx",
     "python -m examples.shapes.generate",
     "d2serve serve",
     "d2serve predict",
@@ -144,7 +145,11 @@ def test_make_demo(reader: Reader) -> None:
 @pytest.mark.server
 def test_export_inspect_verify_and_evaluate(reader: Reader) -> None:
     reader.shell(_block("export PATH"))
-    printed = reader.shell(_block("d2serve export"))
+    torchscript, onnx = (step for step in STEPS if step.startswith("d2serve export"))
+    printed = reader.shell(_block(onnx))
+    assert "Wrote model_store/shapes_ov.mar" in printed
+    assert "openvino, fp32" in printed
+    printed = reader.shell(_block(torchscript))
     assert "Wrote model_store/shapes.mar" in printed
     assert "scripting, any batch a call" in printed
     assert "circle" in printed

@@ -87,6 +87,20 @@ def test_masks_of_other_runtimes_may_differ_by_their_iou() -> None:
     assert difference.mask_iou == pytest.approx(25**2 / 26**2)
 
 
+def test_two_pixels_of_a_small_mask_may_differ() -> None:
+    assert ANSWER.masks is not None
+    small = coco_mask.decode(ANSWER.masks[1])
+    for others, misses in ((1, 0), (2, 0), (3, 1)):
+        changed = np.asfortranarray(small.copy())
+        changed[10, 10 : 10 + others] = 0
+        rle: Rle = {"size": [40, 60], "counts": coco_mask.encode(changed)["counts"].decode()}
+        nearly = replace(ANSWER, masks=(ANSWER.masks[0], rle))
+        difference = compare("image", ANSWER, nearly, ONNX_BOUNDS)
+        assert len(difference.misses) == misses
+        assert difference.mask_iou == pytest.approx(1 - others / 100)
+        assert compare("image", ANSWER, nearly, TORCHSCRIPT_BOUNDS).misses
+
+
 def test_near_ties_are_compared_with_the_instance_they_stand_for() -> None:
     twins = replace(ANSWER, scores=np.array([0.9, 0.89999], np.float32), classes=np.array([1, 1]))
     assert twins.masks is not None

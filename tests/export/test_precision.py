@@ -15,7 +15,7 @@ from openvino import opset13 as op
 from d2serve.export.errors import ProgramError
 from d2serve.export.openvino_program import from_onnx, mend_empty_constants
 from d2serve.export.precision import layers_of, to_bf16
-from d2serve.export.quantization import to_int8
+from d2serve.export.quantization import to_int8, to_int8_within
 
 RNG = np.random.default_rng(0)
 
@@ -112,6 +112,27 @@ def test_int8_leaves_the_last_layers_alone(detector: ov.Model) -> None:
 def test_too_few_images(detector: ov.Model) -> None:
     with pytest.raises(ProgramError, match=r"3 such images are too few\. Name at least 100"):
         to_int8(detector, [np.ones((3, 20, 30), np.float32)] * 3)
+
+
+def test_int8_leaves_more_in_float_until_little_enough_is_lost(detector: ov.Model) -> None:
+    images = [RNG.uniform(0, 255, (3, 20, 30)).astype(np.float32) for _ in range(4)]
+    quantized: list[frozenset[str]] = []
+
+    def drop_of(model: ov.Model) -> float:
+        names = ("stem", "second", "deltas", "logits")
+        nodes = {node.get_friendly_name(): node for node in model.get_ops()}
+        feeding = {name: nodes[name].input_value(0).get_node().get_type_name() for name in names}
+        quantized.append(frozenset(n for n, kind in feeding.items() if kind == "FakeQuantize"))
+        return (2.0, 0.75, 0.5)[len(quantized) - 1]
+
+    _, tried = to_int8_within(detector, images, drop_of, allowed=0.8, fewest=4)
+    assert [attempt.drop for attempt in tried] == [2.0, 0.75]
+    assert {"stem", "second"} <= quantized[0]
+    assert "second" not in quantized[1]
+    assert "stem" in quantized[1]
+    quantized.clear()
+    with pytest.raises(ProgramError, match=r"more than 0\.10 AP.*2\.00 with .*0\.75.*0\.50"):
+        to_int8_within(detector, images, drop_of, allowed=0.1, fewest=4)
 
 
 def program_with_an_empty_branch() -> onnx.ModelProto:
