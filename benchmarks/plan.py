@@ -23,10 +23,10 @@ class BenchPlan:
     detections: int = 100
     """Instances in every answer; checked."""
     seed: int = 0
-    export_size: tuple[int, int] = (240, 320)
+    export_size: tuple[int, int] = (192, 256)
     """Short and longest edge at which the programs are exported and proven; see archives.py."""
-    calibration_images: int = 100
-    """Small pictures on which int8 is calibrated."""
+    calibration_images: int = 8
+    """Small pictures on which int8 is calibrated: its speed depends on the structure alone."""
     piece_repeats: int = 7
     """In-process timings of what surrounds the model's forward, and of the mask encoders."""
     forward_seconds: float = 4.0

@@ -13,24 +13,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from detectron2.config import get_cfg
 from PIL import Image
 
 from benchmarks.archives import Order, eager_archive, fill, torchvision_archive
 from benchmarks.errors import BenchError
-from benchmarks.low_precision import SmallPictures, save_small_pictures
+from benchmarks.low_precision import lowered_archive
 from benchmarks.model import SavedModel, model_input, save_random_model
+from benchmarks.photo import photo
 from benchmarks.plan import BenchPlan
-from benchmarks.sides import EAGER, SIDES, TORCHVISION
+from benchmarks.sides import EAGER, OPENVINO, SIDES, TORCHVISION
 from benchmarks.small_model import SMALL_CONFIG, SMALL_IMPORTS, SMALL_OVERRIDES
 from benchmarks.torchvision_model import save_torchvision_model
 from d2serve.export.request import ExportRequest
 from d2serve.export.samples import Pixels
 from d2serve.handlers.threads import available_cores
-
-# A random model's AP means nothing; see low_precision.py.
-_ANY_AP_DROP = 100.0
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,15 @@ def prepare(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+    for side in plan.sides:
+        precision = SIDES[side].precision
+        if precision != "fp32":
+            images = (
+                _calibration_image(plan, plan.seed + 1 + index)
+                for index in range(plan.calibration_images)
+            )
+            lowered_archive(store / f"{OPENVINO}.mar", precision, images, store / f"{side}.mar")
+            advance()
     if EAGER in plan.sides:
         eager_archive(saved, store, scratch)
     if TORCHVISION in plan.sides:
@@ -103,6 +112,11 @@ def prepare(
         files = save_torchvision_model(place, picture, edges, plan.detections, plan.seed)
         torchvision_archive(*files, store, scratch)
     return Prepared(saved, store, small_store)
+
+
+def _calibration_image(plan: BenchPlan, seed: int) -> npt.NDArray[np.float32]:
+    blue_first = photo(*plan.export_size, seed=seed)[:, :, ::-1]
+    return np.ascontiguousarray(blue_first.transpose(2, 0, 1), dtype=np.float32)
 
 
 def exports_of(plan: BenchPlan) -> int:
@@ -122,20 +136,9 @@ def _orders(
     sample = folder / "sample.png"
     Image.fromarray(picture).resize((longest, short)).save(sample)
     sizes = ["INPUT.MIN_SIZE_TEST", str(short), "INPUT.MAX_SIZE_TEST", str(longest)]
-    low = [side for side in plan.sides if SIDES[side].precision != "fp32"]
-    pictures = (
-        save_small_pictures(
-            saved, plan.export_size, plan.calibration_images, plan.seed + 1, folder / "pictures"
-        )
-        if low
-        else None
-    )
-    # The slowest first, so that none is left running alone at the end.
-    for side in sorted(plan.sides, key=low.__contains__, reverse=True):
-        if SIDES[side].is_ours:
+    for side in plan.sides:
+        if SIDES[side].is_ours and SIDES[side].precision == "fp32":
             fields: dict[str, Any] = {**SIDES[side].export}
-            if pictures is not None and side in low:
-                fields.update(_of_low_precision(side, pictures))
             request = ExportRequest(
                 config_file=str(saved.config),
                 name=side,
@@ -156,13 +159,3 @@ def _orders(
             **fields,
         )
         yield Order(request, None)
-
-
-def _of_low_precision(side: str, pictures: SmallPictures) -> dict[str, Any]:
-    fields: dict[str, Any] = {
-        "dataset": (pictures.annotations, pictures.folder),
-        "max_ap_drop": _ANY_AP_DROP,
-    }
-    if SIDES[side].precision == "int8":
-        fields["calibration_images"] = pictures.folder
-    return fields

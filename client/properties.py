@@ -27,7 +27,6 @@ SAFE_DEFAULTS: dict[str, str] = {
     "allowed_urls": "(?!)",
     "install_py_dep_per_model": "false",
     "enable_envvars_config": "false",
-    "default_workers_per_model": "1",
     "max_request_size": "67108864",
 }
 """What a server gets when the user has no config.properties: the same settings as the commented

@@ -107,6 +107,9 @@ def server(archives: Path) -> Iterator[TorchServeProcess]:
     """
     undoing = {"TS_DISABLE_TOKEN_AUTHORIZATION": "true", "TS_ALLOWED_URLS": ".*"}
     with TorchServeProcess(
-        {"canned": "canned.mar"}, model_store=archives, environment=undoing
+        {"canned": "canned.mar"},
+        model_store=archives,
+        environment=undoing,
+        overrides={"default_workers_per_model": "1"},
     ) as running:
         yield running

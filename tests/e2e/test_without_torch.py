@@ -27,7 +27,8 @@ def test_a_worker_maps_torch_only_where_the_program_needs_it(
 ) -> None:
     kinds = ("tracing", "onnxruntime", "openvino")
     archives = {kind: exported(MODEL, kind) for kind in kinds}
-    with TorchServeProcess(archives) as server:
+    one_each = {"default_workers_per_model": "1"}
+    with TorchServeProcess(archives, overrides=one_each) as server:
         rss = {}
         for kind in kinds:
             server.http.predict(kind, held_out.images[0])

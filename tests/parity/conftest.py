@@ -16,7 +16,8 @@ from tests.conftest import KINDS, MODELS, Exporter, config_of
 def server(exported: Exporter) -> Iterator[TorchServeProcess]:
     """A real TorchServe that serves every example model in every kind."""
     archives = {f"{model}_{kind}": exported(model, kind) for model in MODELS for kind in KINDS}
-    with TorchServeProcess(archives) as running:
+    one_each = {"default_workers_per_model": "1"}
+    with TorchServeProcess(archives, overrides=one_each, timeout=600) as running:
         yield running
 
 
