@@ -14,12 +14,12 @@ from d2serve.handlers.detections import Detections, RawOutputs
 from d2serve.handlers.errors import ModelFailed, RequestError
 from d2serve.handlers.model_spec import ModelSpec, read_spec
 from d2serve.handlers.postprocessing import postprocess
-from d2serve.handlers.preprocessing import PreparedImage, preprocess, resized_shape
+from d2serve.handlers.preprocessing import PreparedImage, preprocess
 from d2serve.handlers.runtime import Runtime, load_runtime
 from d2serve.handlers.threads import available_cores
 
-# Aspect ratio (height, width) that cameras produce most.
-_COMMON_SHAPE = (480, 640)
+# (height, width) of the image that warms a program up, in pixels.
+_WARM_UP_SHAPE = (64, 64)
 
 Answer = Union[Detections, RequestError]
 
@@ -80,13 +80,13 @@ class Detector:
         self._runtime.set_threads(threads)
 
     def warm_up(self) -> None:
-        """Run the program once on the shape that the resize produces most.
+        """Run the program once, on a small image.
 
-        The first call allocates memory and chooses kernels, whatever its shape; what a further
-        shape costs then is too little to keep a worker waiting for: docs/runtimes.md has figures.
+        The first call compiles, chooses kernels and lays out weights, whatever the shape. What a
+        larger shape costs when it first comes is little, and is not worth keeping a worker waiting
+        for a whole forward: docs/runtimes.md has the figures.
         """
-        shape = resized_shape(*_COMMON_SHAPE, self.spec.min_size_test, self.spec.max_size_test)
-        pattern = np.random.default_rng(0).integers(0, 256, (3, *shape))
+        pattern = np.random.default_rng(0).integers(0, 256, (3, *_WARM_UP_SHAPE))
         self._runtime.run([pattern.astype(np.float32)])
 
     def _answer_group(self, images: Sequence[PreparedImage]) -> list[Answer]:
