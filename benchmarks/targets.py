@@ -46,8 +46,12 @@ REASONS: Mapping[str, str] = {
     "memory after 1000 requests, tracing": (
         "torch's heap grows with the sizes that it has seen; not looked into further"
     ),
-    "memory after 1000 requests, onnxruntime": "6 MB in 900 requests; where they go was not looked into",
-    "memory after 1000 requests, openvino": "45 MB; probably what OpenVINO prepares for each new shape",
+    "memory after 1000 requests, onnxruntime": (
+        "6 MB in 900 requests; where they go was not looked into"
+    ),
+    "memory after 1000 requests, openvino": (
+        "45 MB; probably what OpenVINO prepares for each new shape"
+    ),
     "p99/p50 over 50 image sizes, tracing": (
         "small images, where fixed costs rule: the same images, seen again, spread as widely"
     ),
