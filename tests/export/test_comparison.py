@@ -101,6 +101,17 @@ def test_two_pixels_of_a_small_mask_may_differ() -> None:
         assert compare("image", ANSWER, nearly, TORCHSCRIPT_BOUNDS).misses
 
 
+def test_one_keypoint_may_lie_elsewhere_with_an_equal_score() -> None:
+    assert ANSWER.keypoints is not None
+    for moved, score, misses in ((1, 1.0, 0), (2, 1.0, 1), (1, 0.99, 1)):
+        keypoints = ANSWER.keypoints.copy()
+        keypoints[0, :moved, 0] += 3
+        keypoints[0, 0, 2] = score
+        other = replace(ANSWER, keypoints=keypoints)
+        assert len(compare("image", ANSWER, other, ONNX_BOUNDS).misses) == misses
+        assert compare("image", ANSWER, other, TORCHSCRIPT_BOUNDS).misses
+
+
 def test_near_ties_are_compared_with_the_instance_they_stand_for() -> None:
     twins = replace(ANSWER, scores=np.array([0.9, 0.89999], np.float32), classes=np.array([1, 1]))
     assert twins.masks is not None
