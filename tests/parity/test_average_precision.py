@@ -6,15 +6,22 @@ import pytest
 
 from d2serve.export.checking import evaluate_archive
 from d2serve.export.request import Progress
-from tests.conftest import KINDS, MODELS, Exporter, HeldOut, config_of
+from tests.conftest import METHODS, MODELS, Exporter, HeldOut, config_of
 
 QUIET = Progress(lambda _step, _parts: None, lambda: None)
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_ap_is_equal_to_three_decimals(model: str, exported: Exporter, held_out: HeldOut) -> None:
-    # All kinds are compared image by image elsewhere; AP takes them in turn.
-    kind = KINDS[MODELS.index(model) % len(KINDS)]
+# All kinds are compared image by image elsewhere; AP takes the methods in turn.
+TORCHSCRIPT = [(model, METHODS[index % 2], 5e-4) for index, model in enumerate(MODELS)]
+# Scores that differ in the sixth digit may change places, and move AP a little.
+ONNX = [("mask_rcnn_fpn", "openvino", 0.05), ("keypoint_rcnn_fpn", "onnxruntime", 0.05)]
+
+
+@pytest.mark.parametrize(("model", "kind", "apart"), [*TORCHSCRIPT, *ONNX])
+def test_ap_is_equal(
+    model: str, kind: str, apart: float, exported: Exporter, held_out: HeldOut
+) -> None:
+    """To three decimals for TorchScript, to a twentieth of a point for ONNX."""
     eager, served = evaluate_archive(
         exported(model, kind),
         str(config_of(model)),
@@ -28,5 +35,7 @@ def test_ap_is_equal_to_three_decimals(model: str, exported: Exporter, held_out:
     expected_tasks |= {"keypoints"} if model.startswith("keypoint") else set()
     assert set(eager) == set(served) == expected_tasks
     for task, metrics in eager.items():
-        for metric, value in metrics.items():
-            assert served[task][metric] == pytest.approx(value, abs=5e-4, nan_ok=True), metric
+        # A few objects make up the AP of a size, which then moves more.
+        for metric in metrics if kind in METHODS else ("AP", "AP50", "AP75"):
+            value = metrics[metric]
+            assert served[task][metric] == pytest.approx(value, abs=apart, nan_ok=True), metric
