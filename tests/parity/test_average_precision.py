@@ -13,15 +13,16 @@ QUIET = Progress(lambda _step, _parts: None, lambda: None)
 
 # All kinds are compared image by image elsewhere; AP takes the methods in turn.
 TORCHSCRIPT = [(model, METHODS[index % 2], 5e-4) for index, model in enumerate(MODELS)]
-# Scores that differ in the sixth digit may change places, and move AP a little.
-ONNX = [("mask_rcnn_fpn", "openvino", 0.05), ("keypoint_rcnn_fpn", "onnxruntime", 0.05)]
+# Scores that differ in the sixth digit may change places, and a keypoint that two pixels share may
+# lie on the other: either moves AP a little.
+ONNX = [("mask_rcnn_fpn", "openvino", 0.1), ("keypoint_rcnn_fpn", "onnxruntime", 0.1)]
 
 
 @pytest.mark.parametrize(("model", "kind", "apart"), [*TORCHSCRIPT, *ONNX])
 def test_ap_is_equal(
     model: str, kind: str, apart: float, exported: Exporter, held_out: HeldOut
 ) -> None:
-    """To three decimals for TorchScript, to a twentieth of a point for ONNX."""
+    """To three decimals for TorchScript, to a tenth of a point for ONNX."""
     eager, served = evaluate_archive(
         exported(model, kind),
         str(config_of(model)),
