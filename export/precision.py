@@ -89,17 +89,16 @@ def layers_of(model: ov.Model) -> Layers:
     )
 
 
-def to_bf16(model: ov.Model, exact: Iterable[str] = ()) -> ov.Model:
+def to_bf16(model: ov.Model) -> ov.Model:
     """A program that runs its network in bf16, when compiled so, and its arithmetic in fp32.
 
     Compiled with ``INFERENCE_PRECISION_HINT`` ``f32`` it computes what ``model`` does.
 
     Args:
         model: any detectron2 model; it is left as it is.
-        exact: names of further operations that shall stay in fp32.
     """
     layers = layers_of(model)
-    return _marked(model, layers.arithmetic | layers.last | frozenset(exact))
+    return _marked(model, layers.arithmetic | layers.last)
 
 
 def _name(node: ov.Node) -> str:
