@@ -40,7 +40,6 @@ class Attempt:
 def to_int8(
     model: ov.Model,
     calibration: Iterable[npt.NDArray[np.float32]],
-    exact: Iterable[str] = (),
     fewest: int = FEWEST_IMAGES,
 ) -> ov.Model:
     """A program whose network runs in int8, and whose other layers may run in bf16.
@@ -48,20 +47,19 @@ def to_int8(
     Args:
         model: any detectron2 model in fp32; it is left as it is.
         calibration: images as the program gets them, each (3, H, W) float32, values 0 to 255.
-        exact: names of further weighted layers that shall not be quantized.
         fewest: how many images are asked for.
 
     Raises:
         ProgramError: fewer images than that in which the model finds anything.
     """
-    images = _with_detections(model, calibration)
-    if len(images) < fewest:
-        raise ProgramError(
-            f"int8 is calibrated on images in which the model finds something, and {len(images)} "
-            f"such images are too few. Name at least {fewest}, from the data the model is for."
-        )
+    return _quantized(model, _enough(model, calibration, fewest), frozenset())
+
+
+def _quantized(
+    model: ov.Model, images: list[npt.NDArray[np.float32]], exact: frozenset[str]
+) -> ov.Model:
     layers = layers_of(model)
-    left_alone = layers.arithmetic | layers.last | frozenset(exact)
+    left_alone = layers.arithmetic | layers.last | exact
     with _without_chatter():
         quantized = nncf.quantize(
             model.clone(),
@@ -82,6 +80,18 @@ def _without_chatter() -> Iterator[None]:
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         yield
+
+
+def _enough(
+    model: ov.Model, calibration: Iterable[npt.NDArray[np.float32]], fewest: int
+) -> list[npt.NDArray[np.float32]]:
+    images = _with_detections(model, calibration)
+    if len(images) < fewest:
+        raise ProgramError(
+            f"int8 is calibrated on images in which the model finds something, and {len(images)} "
+            f"such images are too few. Name at least {fewest}, from the data the model is for."
+        )
+    return images
 
 
 def _with_detections(
@@ -125,7 +135,7 @@ def to_int8_within(
     Raises:
         ProgramError: all of them lose more, or there are too few images.
     """
-    images = list(calibration)
+    images = _enough(model, calibration, fewest)
     layers = layers_of(model)
     tried: list[Attempt] = []
     for words, exact in (
@@ -133,7 +143,7 @@ def to_int8_within(
         ("these and the layers before them", layers.before_last),
         ("these, the layers before them and the stem", layers.before_last | layers.first),
     ):
-        program = to_int8(model, images, exact, fewest)
+        program = _quantized(model, images, exact)
         tried.append(Attempt(words, drop_of(program)))
         if tried[-1].drop <= allowed:
             return program, tried
