@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from d2serve.handlers.errors import SpecError
+from d2serve.handlers.spec_types import wrong_types
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SPEC_FILE = "model_spec.json"
 
 BOXES, SCORES, CLASSES = "pred_boxes", "scores", "pred_classes"
 MASKS, KEYPOINTS = "pred_masks", "pred_keypoints"
 HEATMAPS = "pred_keypoint_heatmaps"
+SEM_SEG = "sem_seg"
+PROPOSAL_BOXES, OBJECTNESS_LOGITS = "proposal_boxes", "objectness_logits"
+
+XYXY_ABS, XYWHA_ABS = "XYXY_ABS", "XYWHA_ABS"
 
 IMAGE_INPUT = "image"
 """Name of the one input of an ONNX or OpenVINO program."""
@@ -32,34 +37,16 @@ FP32, BF16, INT8 = "fp32", "bf16", "int8"
 PRECISIONS = (FP32, BF16, INT8)
 
 
-def _is_texts(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+@dataclass(frozen=True)
+class PanopticMerge:
+    """Thresholds by which instances and sem_seg become one map (MODEL.PANOPTIC_FPN.COMBINE)."""
 
-
-def _is_hashes(value: object) -> bool:
-    return isinstance(value, dict) and all(isinstance(each, str) for each in value.values())
-
-
-# JSON types by field: a wrong one would else fail at the first request, or change answers.
-_EXPECTED: Mapping[str, tuple[Callable[[object], bool], tuple[str, ...]]] = {
-    "a string": (
-        lambda value: isinstance(value, str),
-        ("name", "family", "method", "runtime", "precision", "program", "image_format"),
-    ),
-    "a whole number": (
-        lambda value: type(value) is int,
-        ("min_size_test", "max_size_test", "size_divisibility", "detections_per_image"),
-    ),
-    "a number": (
-        lambda value: type(value) in (int, float),
-        ("score_thresh", "nms_thresh", "mask_threshold"),
-    ),
-    "true or false": (lambda value: isinstance(value, bool), ("dynamic_batch",)),
-    "an object": (lambda value: isinstance(value, dict), ("versions", "verification", "accuracy")),
-    "an object of hashes by file name": (_is_hashes, ("sha256",)),
-    "a list of strings": (_is_texts, ("outputs",)),
-    "a list of strings or null": (lambda v: v is None or _is_texts(v), ("class_names",)),
-}
+    overlap_thresh: float
+    """An instance is left out when more than this part of its mask is taken already."""
+    stuff_area_limit: int
+    """Stuff that covers fewer pixels than this is left out."""
+    instances_confidence_thresh: float
+    """Instances of lower scores are left out."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +78,19 @@ class ModelSpec:
     size_divisibility: int
     """Padding unit of the backbone. The program pads by itself; this is for information."""
     outputs: tuple[str, ...]
+    """Those of instances, of sem_seg or both, or of proposals; see ``RawOutputs``."""
+    box_mode: str
+    """``"XYXY_ABS"``, or ``"XYWHA_ABS"`` for rotated boxes."""
     class_names: tuple[str, ...] | None
-    score_thresh: float
-    nms_thresh: float
-    detections_per_image: int
+    stuff_class_names: tuple[str, ...] | None
+    """Names of the labels of sem_seg, in order."""
+    panoptic: PanopticMerge | None
+    """For Panoptic FPN, whose instances and sem_seg are merged; None for all others."""
+    rewrites: tuple[str, ...]
+    """Names of what was rewritten in detectron2's modules for the export."""
+    score_thresh: float | None
+    nms_thresh: float | None
+    detections_per_image: int | None
     mask_threshold: float
     """A pixel belongs to a mask when its probability is at least this."""
     dynamic_batch: bool
@@ -137,17 +133,13 @@ class ModelSpec:
                 f"{SPEC_FILE} does not follow schema {SCHEMA_VERSION}: missing {missing}, "
                 f"unknown {unknown}. It was edited or damaged: export the model again."
             )
-        wrong = [
-            f"{name} is {raw[name]!r}, expected {expected}"
-            for expected, (holds, names) in _EXPECTED.items()
-            for name in names
-            if not holds(raw[name])
-        ]
+        wrong = wrong_types(raw)
         if wrong:
             raise SpecError(f"{SPEC_FILE} is wrong: {'; '.join(wrong)}. Export the model again.")
-        raw["outputs"] = tuple(raw["outputs"])
-        if raw["class_names"] is not None:
-            raw["class_names"] = tuple(raw["class_names"])
+        for name in ("outputs", "class_names", "stuff_class_names", "rewrites"):
+            raw[name] = None if raw[name] is None else tuple(raw[name])
+        if raw["panoptic"] is not None:
+            raw["panoptic"] = PanopticMerge(**raw["panoptic"])
         spec = ModelSpec(**raw)
         spec._check()
         return spec
@@ -160,11 +152,11 @@ class ModelSpec:
                 ("runtime", self.runtime, RUNTIMES),
                 ("precision", self.precision, PRECISIONS),
                 ("image_format", self.image_format, ("BGR", "RGB")),
+                ("box_mode", self.box_mode, (XYXY_ABS, XYWHA_ABS)),
             )
             if value not in allowed
         ]
-        if not {BOXES, SCORES, CLASSES} <= set(self.outputs):
-            problems.append(f"outputs are {self.outputs}, expected boxes, scores and classes")
+        problems += self._problems_of_outputs()
         names = (self.program, *self.sha256)
         problems += [f"{n!r} is no plain file name" for n in names if Path(n).name != n]
         if self.program not in self.sha256:
@@ -178,8 +170,41 @@ class ModelSpec:
             )
             if not holds
         ]
+        merge = {} if self.panoptic is None else asdict(self.panoptic)
+        problems += [
+            f"panoptic.{name} is {value!r}, expected 0 or more"
+            for name, value in merge.items()
+            if not 0 <= value < float("inf")
+        ]
         if problems:
             raise SpecError(f"{SPEC_FILE} is wrong: {'; '.join(problems)}. Export the model again.")
+
+    def _problems_of_outputs(self) -> list[str]:
+        outputs = set(self.outputs)
+        instances = {BOXES, SCORES, CLASSES}
+        known = (
+            outputs in ({SEM_SEG}, {PROPOSAL_BOXES, OBJECTNESS_LOGITS})
+            or instances <= outputs <= {*instances, MASKS, KEYPOINTS, HEATMAPS, SEM_SEG}
+        ) and len(outputs) == len(self.outputs)
+        if not known:
+            return [
+                f"outputs are {self.outputs}, expected boxes, scores and classes (with masks, "
+                f"keypoints and {SEM_SEG} or not), {SEM_SEG} alone, or {PROPOSAL_BOXES} "
+                f"with {OBJECTNESS_LOGITS}"
+            ]
+        problems = []
+        if self.box_mode == XYWHA_ABS and outputs != instances:
+            problems.append(
+                f"box_mode is {XYWHA_ABS} and outputs are {self.outputs}, expected {XYXY_ABS}"
+            )
+        merges = {MASKS, SEM_SEG} <= outputs
+        if self.panoptic is not None and not merges:
+            problems.append(f"panoptic is given, expected {MASKS} and {SEM_SEG} among the outputs")
+        if self.panoptic is None and outputs > {SEM_SEG}:
+            problems.append(
+                f"panoptic is null, expected its thresholds beside instances and {SEM_SEG}"
+            )
+        return problems
 
 
 def read_spec(model_dir: Path) -> ModelSpec:

@@ -12,7 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from d2serve.handlers.errors import LoadError, SpecError
-from d2serve.handlers.model_spec import SCHEMA_VERSION, SPEC_FILE, ModelSpec, read_spec, sha256_of
+from d2serve.handlers.model_spec import (
+    SCHEMA_VERSION,
+    SPEC_FILE,
+    ModelSpec,
+    PanopticMerge,
+    read_spec,
+    sha256_of,
+)
 from tests.handlers.samples import cases, spec_with
 
 OUTPUTS = ("pred_boxes", "pred_classes", "scores")
@@ -24,7 +31,57 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=6,
 )
-specs = st.builds(
+merges = st.builds(
+    PanopticMerge,
+    overlap_thresh=numbers,
+    stuff_area_limit=st.integers(0, 10**6),
+    instances_confidence_thresh=numbers,
+)
+MERGE = PanopticMerge(0.5, 4096, 0.5)
+WITH_SEM_SEG = (*OUTPUTS, "pred_masks", "sem_seg")
+PROPOSALS = ("proposal_boxes", "objectness_logits")
+
+families = st.one_of(
+    st.fixed_dictionaries(
+        {
+            "outputs": st.sampled_from(
+                [
+                    OUTPUTS,
+                    (*OUTPUTS, "pred_masks"),
+                    (*OUTPUTS, "pred_keypoints"),
+                    (*OUTPUTS, "pred_masks", "pred_keypoint_heatmaps"),
+                    PROPOSALS,
+                    ("sem_seg",),
+                ]
+            ).flatmap(st.permutations),
+            "box_mode": st.just("XYXY_ABS"),
+            "panoptic": st.none(),
+        }
+    ),
+    st.fixed_dictionaries(
+        {
+            "outputs": st.permutations(WITH_SEM_SEG),
+            "box_mode": st.just("XYXY_ABS"),
+            "panoptic": merges,
+        }
+    ),
+    st.fixed_dictionaries(
+        {
+            "outputs": st.permutations(OUTPUTS),
+            "box_mode": st.just("XYWHA_ABS"),
+            "panoptic": st.none(),
+        }
+    ),
+)
+
+
+@st.composite
+def specs(draw: st.DrawFn) -> ModelSpec:
+    family = draw(families)
+    return dataclasses.replace(draw(_specs), **{**family, "outputs": tuple(family["outputs"])})
+
+
+_specs = st.builds(
     ModelSpec,
     name=texts,
     family=texts,
@@ -39,11 +96,15 @@ specs = st.builds(
     min_size_test=st.integers(0, 5000),
     max_size_test=st.integers(1, 5000),
     size_divisibility=st.integers(0, 64),
-    outputs=st.permutations([*OUTPUTS, "pred_masks"]).map(tuple),
+    outputs=st.just(OUTPUTS),
+    box_mode=st.just("XYXY_ABS"),
     class_names=st.none() | st.lists(texts, max_size=4).map(tuple),
-    score_thresh=numbers,
-    nms_thresh=numbers,
-    detections_per_image=st.integers(1, 1000),
+    stuff_class_names=st.none() | st.lists(texts, max_size=4).map(tuple),
+    panoptic=st.none(),
+    rewrites=st.lists(texts, max_size=3).map(tuple),
+    score_thresh=st.none() | numbers,
+    nms_thresh=st.none() | numbers,
+    detections_per_image=st.none() | st.integers(1, 1000),
     mask_threshold=st.floats(0, 1, exclude_min=True),
     dynamic_batch=st.booleans(),
     versions=st.dictionaries(texts, texts, max_size=3),
@@ -59,7 +120,7 @@ def altered(**changes: Any) -> str:
 
 
 @cases(150)
-@given(specs)
+@given(specs())
 def test_round_trip(spec: ModelSpec) -> None:
     assert ModelSpec.from_json(spec.to_json()) == spec
 
@@ -68,13 +129,14 @@ def test_it_is_immutable_and_its_lists_are_tuples() -> None:
     spec = ModelSpec.from_json(spec_with(class_names=("a", "b")).to_json())
     assert spec.outputs == ("pred_boxes", "scores", "pred_classes")
     assert spec.class_names == ("a", "b")
+    assert spec.rewrites == ()
     with pytest.raises(dataclasses.FrozenInstanceError):
         spec.min_size_test = 1  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("version", [SCHEMA_VERSION + 1, 0, None, "1", 1.5, ...])
+@pytest.mark.parametrize("version", [SCHEMA_VERSION + 1, 1, 0, None, "1", 1.5, ...])
 def test_another_schema_is_refused_before_anything_else_is_looked_at(version: Any) -> None:
-    with pytest.raises(SpecError, match=r"schema_version .* reads 1.*export the model again"):
+    with pytest.raises(SpecError, match=r"schema_version .* reads 2.*export the model again"):
         ModelSpec.from_json(altered(schema_version=version, brand_new=1, method=...))
 
 
@@ -109,6 +171,30 @@ def test_json_that_is_no_object(text: str, kind: str) -> None:
         ({"image_format": "bgr"}, "image_format is 'bgr', expected one of"),
         ({"outputs": ["scores"]}, "expected boxes, scores and classes"),
         ({"outputs": []}, "expected boxes, scores and classes"),
+        ({"outputs": [*OUTPUTS, "image_size"]}, "expected boxes, scores and classes"),
+        ({"outputs": [*OUTPUTS, "scores"]}, "expected boxes, scores and classes"),
+        ({"outputs": ["sem_seg", "pred_masks"]}, "sem_seg alone, or proposal_boxes with"),
+        ({"outputs": ["proposal_boxes"]}, "proposal_boxes with objectness_logits"),
+        ({"outputs": [*PROPOSALS, "sem_seg"]}, "proposal_boxes with objectness_logits"),
+        ({"outputs": WITH_SEM_SEG}, "panoptic is null, expected its thresholds"),
+        (
+            {"outputs": [*OUTPUTS, "sem_seg"], "panoptic": dataclasses.asdict(MERGE)},
+            "panoptic is given, expected pred_masks and sem_seg among the outputs",
+        ),
+        ({"panoptic": dataclasses.asdict(MERGE)}, "panoptic is given, expected pred_masks"),
+        (
+            {
+                "outputs": WITH_SEM_SEG,
+                "panoptic": {**dataclasses.asdict(MERGE), "overlap_thresh": -0.5},
+            },
+            r"panoptic.overlap_thresh is -0.5, expected 0 or more",
+        ),
+        ({"box_mode": "XYWH_ABS"}, "box_mode is 'XYWH_ABS', expected one of"),
+        (
+            {"box_mode": "XYWHA_ABS", "outputs": [*OUTPUTS, "pred_masks"]},
+            "box_mode is XYWHA_ABS and outputs are .* expected XYXY_ABS",
+        ),
+        ({"box_mode": "XYWHA_ABS", "outputs": PROPOSALS}, "expected XYXY_ABS"),
         ({"precision": "fp16"}, "precision is 'fp16', expected one of"),
         ({"program": "../model.pt"}, "'../model.pt' is no plain file name"),
         ({"program": "/etc/passwd"}, "is no plain file name"),
@@ -131,6 +217,17 @@ def test_bad_values_are_all_named(changes: dict[str, Any], message: str) -> None
         {"outputs": 5},
         {"outputs": None},
         {"outputs": [["pred_boxes"], ["scores"], ["pred_classes"]]},
+        {"panoptic": 5},
+        {"panoptic": {}},
+        {"panoptic": {**dataclasses.asdict(MERGE), "more": 1}},
+        {"panoptic": {**dataclasses.asdict(MERGE), "stuff_area_limit": 1.5}},
+        {"panoptic": {**dataclasses.asdict(MERGE), "overlap_thresh": None}},
+        {"rewrites": None},
+        {"rewrites": [1]},
+        {"box_mode": None},
+        {"stuff_class_names": "sky"},
+        {"score_thresh": "0.5"},
+        {"detections_per_image": 1.5},
         {"class_names": 5},
         {"class_names": "circle"},
         {"class_names": [1, 2]},
