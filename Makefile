@@ -6,7 +6,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 STAMPS := $(VENV)/.d2serve
-SOURCES := $(foreach room,handlers export client cli,$(wildcard $(room)/*.py)) pyproject.toml
+SOURCES := $(foreach room,handlers export export/rewrites client cli,$(wildcard $(room)/*.py)) pyproject.toml
 
 # Copies of the rooms under their import names, so that mypy reads the sources, not an installation.
 TYPED := .typed

@@ -93,12 +93,10 @@ def export(
     if (coco_json is None) != (image_root is None):
         _fail("--coco-json and --image-root go together: give both or neither.")
     request = ExportRequest(
-        config_file=config_file,
+        source=source,
         method=export_method,
         name=name or Path(config_file).stem,
         version=version,
-        overrides=overrides or (),
-        imports=imports or (),
         sample_image=sample_image,
         class_names=class_names.split(",") if class_names else None,
         output=output,

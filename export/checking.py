@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from detectron2.config import CfgNode
-
 from d2serve.export.archive import opened
-from d2serve.export.comparison import bounds_for
-from d2serve.export.config import config_device, load_config
+from d2serve.export.bounds import bounds_for
+from d2serve.export.config import ConfigSource, ModelConfig, load_config
 from d2serve.export.errors import ArchiveError, SampleError, VerificationError, one_line
 from d2serve.export.evaluation import Scores, evaluate, first_test_dataset, register
-from d2serve.export.families import family_of
-from d2serve.export.loading import load_model
+from d2serve.export.families import Family, family_of
+from d2serve.export.loading import build_model, load_weights
 from d2serve.export.oracle import Oracle
 from d2serve.export.pipeline import gpu_id
 from d2serve.export.request import Progress
@@ -38,9 +36,7 @@ def inspect_archive(archive: Path) -> ModelSpec:
 
 def verify_archive(
     archive: Path,
-    config_file: str,
-    overrides: Sequence[str],
-    imports: Sequence[str],
+    source: ConfigSource,
     images: Path | None,
     progress: Progress,
 ) -> Verification:
@@ -48,7 +44,7 @@ def verify_archive(
 
     Args:
         archive: the .mar.
-        config_file, overrides, imports: as for the export.
+        source: the config, as for the export.
         images: a folder of image files; None takes what the export took.
         progress: where to tell how far it is.
 
@@ -56,7 +52,7 @@ def verify_archive(
         ExportError: as for an export.
     """
     progress.begin("Loading the weights", 0)
-    cfg, oracle = _oracle(config_file, overrides, imports)
+    config, _family, oracle = _oracle(source)
     with opened(archive) as model_dir:
         spec = _spec(archive, model_dir)
         if spec.precision != FP32:
@@ -77,16 +73,14 @@ def verify_archive(
             cases,
             bounds_for(spec.runtime),
             not_reached=not_reached,
-            gpu_id=gpu_id(config_device(cfg)),
+            gpu_id=gpu_id(config.device),
             progress=progress.advance,
         )
 
 
 def evaluate_archive(
     archive: Path,
-    config_file: str,
-    overrides: Sequence[str],
-    imports: Sequence[str],
+    source: ConfigSource,
     coco: tuple[Path, Path] | None,
     progress: Progress,
 ) -> tuple[Scores, Scores]:
@@ -94,7 +88,7 @@ def evaluate_archive(
 
     Args:
         archive: the .mar.
-        config_file, overrides, imports: as for the export.
+        source: the config, as for the export.
         coco: annotation file and image folder; None takes the config's DATASETS.TEST.
         progress: where to tell how far it is.
 
@@ -103,21 +97,20 @@ def evaluate_archive(
     """
     begin: Callable[[str, int], None] = progress.begin
     begin("Loading the weights", 0)
-    cfg, oracle = _oracle(config_file, overrides, imports)
-    dataset = first_test_dataset(cfg) if coco is None else register(*coco)
+    config, family, oracle = _oracle(source)
+    dataset = first_test_dataset(config) if coco is None else register(*coco)
     with opened(archive) as model_dir:
         _spec(archive, model_dir)
-        gpu = gpu_id(config_device(cfg))
-        return evaluate(cfg, oracle, model_dir, dataset, gpu, begin, progress.advance)
+        gpu = gpu_id(config.device)
+        return evaluate(config, family, oracle, model_dir, dataset, gpu, begin, progress.advance)
 
 
-def _oracle(
-    config_file: str, overrides: Sequence[str], imports: Sequence[str]
-) -> tuple[CfgNode, Oracle]:
-    cfg = load_config(config_file, overrides, imports)
-    family_of(cfg)
-    load_model(cfg)  # refuses weights that do not fit, which DefaultPredictor would take
-    return cfg, Oracle(cfg)
+def _oracle(source: ConfigSource) -> tuple[ModelConfig, Family, Oracle]:
+    config = load_config(source)
+    model = build_model(config)
+    family = family_of(model)
+    load_weights(model, config)  # refuses weights that do not fit, which DefaultPredictor takes
+    return config, family, Oracle(config)
 
 
 def _spec(archive: Path, model_dir: Path) -> ModelSpec:

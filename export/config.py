@@ -1,73 +1,122 @@
-"""Why: users type what they type for upstream's export tool: a config, then overrides.
+"""Why: users type what they type for upstream's tools: a config, then overrides.
 
-A YAML file or the name of a model-zoo config becomes a frozen detectron2 config.
+A YAML file, a LazyConfig or the name of a model-zoo config of either kind becomes one record, so
+that nothing after it needs to know which it was.
 """
 
 from __future__ import annotations
 
 import importlib
-import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import torch
 from detectron2 import model_zoo
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode
+from torch import nn
 
-from d2serve.export.errors import ConfigError, one_line
+from d2serve.export.errors import ConfigError, UnsupportedFamily, one_line
 
-# How detectron2's projects name the function that declares their config keys.
-_CONFIG_HOOK = re.compile(r"add_\w*config")
+FORMATS = ("BGR", "RGB")
 
 
-def load_config(config_file: str, overrides: Sequence[str], imports: Sequence[str] = ()) -> CfgNode:
-    """Read a config as upstream's ``tools/deploy/export_model.py`` does.
+@dataclass(frozen=True)
+class ConfigSource:
+    """What a user names; the fields are options of the commands."""
 
-    A model-zoo name takes the zoo's trained weights with it, unless MODEL.WEIGHTS is overridden.
-    Where the config leaves the device at CUDA and there is none, the CPU is used.
+    config_file: str
+    """Path of a YAML file or of a LazyConfig (.py), or a model-zoo name such as
+    ``COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml``."""
+    overrides: Sequence[str] = ()
+    """``KEY VALUE`` pairs for YAML, ``key=value`` for a LazyConfig."""
+    imports: Sequence[str] = ()
+    """Modules to import first, since they register backbones, heads or data sets. A function
+    ``add_..._config(cfg)`` in one of them is called, as detectron2's projects do."""
+    min_size_test: int | None = None
+    """For a LazyConfig whose test mapper does not tell; likewise the next two."""
+    max_size_test: int | None = None
+    image_format: str | None = None
 
-    Args:
-        config_file: path of a YAML file, or a model-zoo name such as
-            ``COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml``.
-        overrides: ``KEY VALUE`` pairs.
-        imports: modules to import first, since they register backbones, heads or data sets.
-            A function ``add_..._config(cfg)`` in one of them is called, as detectron2's
-            projects do, so that their config keys are known.
+    @property
+    def is_lazy(self) -> bool:
+        """Whether it is a LazyConfig, which is Python and runs when it is read."""
+        return self.config_file.endswith(".py")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What a config says of a model, and of how its images are prepared when it is tested."""
+
+    build: Callable[[], nn.Module]
+    """The model with random weights, on ``device``."""
+    cfg: CfgNode | None
+    """The YAML config, or None where it is a LazyConfig."""
+    device: str
+    """``"cpu"`` or ``"cuda..."``."""
+    weights: str
+    """A path or address; empty where the config names none."""
+    image_format: str
+    """``"BGR"`` or ``"RGB"``."""
+    min_size_test: int
+    """ResizeShortestEdge's short edge in pixels; 0 leaves images as they are."""
+    max_size_test: int
+    """ResizeShortestEdge's bound of the long edge, in pixels."""
+    test_datasets: tuple[str, ...]
+    train_datasets: tuple[str, ...]
+    keypoint_oks_sigmas: tuple[float, ...]
+
+
+def load_config(source: ConfigSource) -> ModelConfig:
+    """Read a config with detectron2's own readers.
+
+    A model-zoo name takes the zoo's trained weights with it, unless they are overridden. Where the
+    config leaves the device at CUDA and there is none, the CPU is used.
 
     Raises:
         ConfigError: with what does not fit, and what would.
+        UnsupportedFamily: the config asks for what no program can answer.
     """
-    modules = [_import(name) for name in imports]
-    path = _locate(config_file)
-    cfg = get_cfg()
-    for module in modules:
-        for name, hook in vars(module).items():
-            if _CONFIG_HOOK.fullmatch(name) and callable(hook):
-                hook(cfg)
-    try:
-        cfg.merge_from_file(str(path))
-    # yacs raises KeyError, ValueError, AssertionError; the YAML parser its own.
-    except Exception as error:
+    # Each reads with this module's help.
+    from d2serve.export.lazy_config import read_lazy
+    from d2serve.export.yaml_config import read_yaml
+
+    modules = [_import(name) for name in source.imports]
+    path = _locate(source.config_file)
+    zoo_weights = None if Path(source.config_file).is_file() else _zoo_weights(source.config_file)
+    config = (
+        read_lazy(source, path, zoo_weights)
+        if source.is_lazy
+        else read_yaml(source, path, zoo_weights, modules)
+    )
+    if config.image_format not in FORMATS:
+        raise UnsupportedFamily(
+            f"The image format is {config.image_format}; DefaultPredictor, whose answer is served, "
+            "takes BGR and RGB only."
+        )
+    return config
+
+
+def chosen_device(named: str, by_user: bool) -> str:
+    """The device to export on: the CPU where CUDA is only a default and not there.
+
+    Args:
+        named: the config's.
+        by_user: whether an override says so.
+
+    Raises:
+        ConfigError: the user asks for CUDA, which is not there.
+    """
+    if not named.startswith("cuda") or torch.cuda.is_available():
+        return named
+    if by_user:
         raise ConfigError(
-            f"{config_file} cannot be merged into detectron2's config ({one_line(error)}). "
-            "A key of a project of your own is known after `--import my.module`, if that module "
-            "has the project's add_..._config function."
-        ) from error
-    if not Path(config_file).is_file():
-        cfg.MODEL.WEIGHTS = _zoo_weights(config_file) or cfg.MODEL.WEIGHTS
-    _override(cfg, overrides)
-    if cfg.MODEL.DEVICE.startswith("cuda") and not torch.cuda.is_available():
-        if "MODEL.DEVICE" in overrides[::2]:
-            raise ConfigError(
-                f"MODEL.DEVICE is {cfg.MODEL.DEVICE}, but torch {torch.__version__} sees no CUDA "
-                "device. Leave it out to export on the CPU: the program runs on either."
-            )
-        cfg.MODEL.DEVICE = "cpu"
-    cfg.freeze()
-    return cfg
+            f"The device is overridden to {named}, but torch {torch.__version__} sees no CUDA "
+            "device. Leave it out to export on the CPU: the program runs on either."
+        )
+    return "cpu"
 
 
 def _import(name: str) -> ModuleType:
@@ -86,8 +135,6 @@ def _import(name: str) -> ModuleType:
 
 def _locate(config_file: str) -> Path:
     path = Path(config_file)
-    if path.suffix == ".py":
-        raise ConfigError(f"{config_file} is a LazyConfig; only YAML configs are supported so far.")
     if path.is_file():
         return path
     try:
@@ -95,7 +142,8 @@ def _locate(config_file: str) -> Path:
     except RuntimeError:
         raise ConfigError(
             f"{config_file} is neither a file nor a name in the model zoo. Expected a path to a "
-            "YAML config, or a name such as COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml."
+            "YAML config or a LazyConfig, or a name such as "
+            "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml."
         ) from None
 
 
@@ -105,24 +153,3 @@ def _zoo_weights(name: str) -> str | None:
     except RuntimeError:  # a config without published weights
         return None
     return url
-
-
-def _override(cfg: CfgNode, overrides: Sequence[str]) -> None:
-    if len(overrides) % 2:
-        raise ConfigError(
-            f"Overrides are KEY VALUE pairs; got {len(overrides)} words, the last is "
-            f"{overrides[-1]!r}."
-        )
-    try:
-        cfg.merge_from_list(list(overrides))
-    except Exception as error:
-        raise ConfigError(
-            f"An override does not fit the config ({one_line(error)}). Expected KEY VALUE pairs "
-            "such as MODEL.WEIGHTS model_final.pth, with keys that the config has."
-        ) from error
-
-
-def config_device(cfg: Any) -> str:
-    """The device on which the config runs: ``"cpu"`` or ``"cuda..."``."""
-    device: str = cfg.MODEL.DEVICE
-    return device

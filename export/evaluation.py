@@ -1,4 +1,7 @@
-"""Why: users judge a model by its COCO AP, so both sides are judged by detectron2's evaluator."""
+"""Why: users judge a model by its AP or mIoU, so both sides are judged by detectron2's evaluators.
+
+Instances and proposals by COCOEvaluator; labels by SemSegEvaluator, where the data set has them.
+"""
 
 from __future__ import annotations
 
@@ -11,21 +14,37 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
-from detectron2.evaluation import COCOEvaluator
+from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, SemSegEvaluator
 from detectron2.structures import Boxes, Instances
 from pycocotools import mask as coco_mask
 
+from d2serve.export.config import ModelConfig
 from d2serve.export.errors import EvaluationError, one_line
+from d2serve.export.families import Family
 from d2serve.export.oracle import Oracle
 from d2serve.export.replaying import replay
 from d2serve.handlers.decoding import decode
-from d2serve.handlers.detections import Detections
+from d2serve.handlers.detections import Detections, Outputs
+from d2serve.handlers.model_spec import (
+    BOXES,
+    KEYPOINTS,
+    MASKS,
+    SEM_SEG,
+    XYWHA_ABS,
+)
 
 Scores = dict[str, dict[str, float]]
-"""By task (bbox, segm, keypoints) and metric (AP, AP50, ...), in percent."""
+"""By task (bbox, segm, keypoints, box_proposals, sem_seg) and metric (AP, mIoU, ...), in percent."""
+
+_MAIN_METRIC = {"sem_seg": "mIoU", "box_proposals": "AR@1000"}
+
+
+def main_metric(task: str) -> str:
+    """The one number by which a task is judged."""
+    return _MAIN_METRIC.get(task, "AP")
+
 
 
 def register(coco_json: Path, image_root: Path) -> str:
@@ -56,7 +75,8 @@ def register(coco_json: Path, image_root: Path) -> str:
 
 
 def evaluate(
-    cfg: CfgNode,
+    config: ModelConfig,
+    family: Family,
     oracle: Oracle,
     model_dir: Path,
     dataset: str,
@@ -64,13 +84,14 @@ def evaluate(
     begin: Callable[[str, int], None],
     advance: Callable[[], None],
 ) -> tuple[Scores, Scores]:
-    """COCO AP of eager detectron2 and of an extracted archive on the same images.
+    """Scores of eager detectron2 and of an extracted archive on the same images.
 
     Args:
-        cfg: the model's config.
+        config: the model's.
+        family: what it is.
         oracle: eager detectron2.
         model_dir: the extracted archive.
-        dataset: name of a registered COCO-format data set.
+        dataset: name of a registered data set.
         gpu_id: where the archive runs; None is the CPU.
         begin, advance: progress.
 
@@ -78,30 +99,35 @@ def evaluate(
         Scores of eager detectron2, and of the archive.
 
     Raises:
-        EvaluationError: the data set is not there.
+        EvaluationError: the data set is not there, or has nothing to judge this model by.
     """
     records = records_of(dataset)
     files = [Path(record["file_name"]) for record in records]
     begin("Evaluating eager detectron2", len(records))
 
-    def eager() -> Iterable[Instances]:
+    def eager() -> Iterable[dict[str, Any]]:
         for file in files:
             yield oracle.predict(decode(file.read_bytes()))
             advance()
 
-    reference = _score(cfg, dataset, records, eager())
+    reference = _score(config, family, dataset, records, eager())
     begin("Evaluating the archive", len(records))
-    return reference, evaluate_one(cfg, model_dir, dataset, gpu_id, advance)
+    return reference, evaluate_one(config, family, model_dir, dataset, gpu_id, advance)
 
 
 def evaluate_one(
-    cfg: CfgNode, model_dir: Path, dataset: str, gpu_id: int | None, advance: Callable[[], None]
+    config: ModelConfig,
+    family: Family,
+    model_dir: Path,
+    dataset: str,
+    gpu_id: int | None,
+    advance: Callable[[], None],
 ) -> Scores:
-    """COCO AP of an extracted archive alone; arguments as for ``evaluate``."""
+    """Scores of an extracted archive alone; arguments as for ``evaluate``."""
     records = records_of(dataset)
     files = [[Path(record["file_name"])] for record in records]
     answers = replay(model_dir, files, gpu_id=gpu_id, progress=advance)
-    return _score(cfg, dataset, records, (as_instances(batch[0]) for batch in answers))
+    return _score(config, family, dataset, records, (as_predicted(batch[0]) for batch in answers))
 
 
 def records_of(dataset: str) -> list[dict[str, Any]]:
@@ -121,8 +147,25 @@ def records_of(dataset: str) -> list[dict[str, Any]]:
     return records
 
 
+def as_predicted(outputs: Outputs) -> dict[str, Any]:
+    """An archive's answer as detectron2's evaluators take it, on the CPU."""
+    predicted: dict[str, Any] = {}
+    if outputs.instances is not None:
+        predicted["instances"] = as_instances(outputs.instances)
+    if outputs.proposals is not None:
+        predicted["proposals"] = Instances(
+            (outputs.height, outputs.width),
+            proposal_boxes=Boxes(torch.from_numpy(outputs.proposals.boxes)),
+            objectness_logits=torch.from_numpy(outputs.proposals.objectness_logits),
+        )
+    if outputs.sem_seg is not None:  # the evaluator takes the argmax over labels
+        labels = torch.from_numpy(outputs.sem_seg).long()
+        predicted["sem_seg"] = torch.nn.functional.one_hot(labels).permute(2, 0, 1)
+    return predicted
+
+
 def as_instances(detections: Detections) -> Instances:
-    """An archive's answer as detectron2's Instances, on the CPU."""
+    """An archive's instances as detectron2's, on the CPU."""
     fields: dict[str, Any] = {
         "pred_boxes": Boxes(torch.from_numpy(detections.boxes)),
         "scores": torch.from_numpy(detections.scores),
@@ -137,38 +180,84 @@ def as_instances(detections: Detections) -> Instances:
 
 
 def _score(
-    cfg: CfgNode, dataset: str, records: list[dict[str, Any]], answers: Iterable[Instances]
+    config: ModelConfig,
+    family: Family,
+    dataset: str,
+    records: list[dict[str, Any]],
+    answers: Iterable[dict[str, Any]],
 ) -> Scores:
-    tasks = ("bbox",) + ("segm",) * cfg.MODEL.MASK_ON + ("keypoints",) * cfg.MODEL.KEYPOINT_ON
     with tempfile.TemporaryDirectory(prefix="d2serve-eval-") as folder:
-        evaluator = COCOEvaluator(
-            dataset,
-            tasks=tasks,
-            distributed=False,
-            output_dir=folder,
-            use_fast_impl=False,  # the fast one needs detectron2's compiled part
-            kpt_oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS,
-        )
-        evaluator.reset()
+        evaluators = _evaluators(config, family, dataset, records, folder)
+        for evaluator in evaluators:
+            evaluator.reset()
         for record, answer in zip(records, answers):
-            evaluator.process([record], [{"instances": answer}])
+            for evaluator in evaluators:
+                evaluator.process([record], [answer])
+        results: dict[str, Any] = {}
         with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its tables
-            results = evaluator.evaluate()
+            for evaluator in evaluators:
+                results.update(evaluator.evaluate())
     return {task: dict(metrics) for task, metrics in results.items()}
 
 
-def first_test_dataset(cfg: CfgNode) -> str:
+def _evaluators(
+    config: ModelConfig,
+    family: Family,
+    dataset: str,
+    records: list[dict[str, Any]],
+    folder: str,
+) -> list[DatasetEvaluator]:
+    if family.box_mode == XYWHA_ABS:
+        raise EvaluationError(
+            "Rotated boxes are evaluated by detectron2's RotatedCOCOEvaluator, which needs its "
+            "compiled operators; it is not part of this command. Compare the answers themselves: "
+            "`d2serve verify --images DIR`."
+        )
+    chosen: list[DatasetEvaluator] = []
+    if family.outputs != (SEM_SEG,):
+        tasks = ("bbox",) * (BOXES in family.outputs)
+        tasks += ("segm",) * (MASKS in family.outputs)
+        tasks += ("keypoints",) * (KEYPOINTS in family.outputs)
+        chosen.append(
+            COCOEvaluator(
+                dataset,
+                tasks=tasks or ("bbox",),
+                distributed=False,
+                output_dir=folder,
+                use_fast_impl=False,  # the fast one needs detectron2's compiled part
+                kpt_oks_sigmas=config.keypoint_oks_sigmas,
+            )
+        )
+    if SEM_SEG in family.outputs and "sem_seg_file_name" in records[0]:
+        chosen.append(SemSegEvaluator(dataset, distributed=False, output_dir=None))
+    if not chosen:
+        raise EvaluationError(
+            f"{dataset} has no semantic labels (sem_seg_file_name), by which alone this model can "
+            "be judged. Register a data set that has them (--import) and name it in the config's "
+            "test data sets, then use --run-eval."
+        )
+    return chosen
+
+
+def first_test_dataset(config: ModelConfig) -> str:
     """The data set that ``--run-eval`` uses, as upstream's export tool does.
 
     Raises:
-        EvaluationError: the config names none, or it has no COCO annotations.
+        EvaluationError: the config names none, or its evaluator is another.
     """
-    if not cfg.DATASETS.TEST:
+    if not config.test_datasets:
         raise EvaluationError(
-            "--run-eval evaluates on DATASETS.TEST, which is empty in this config. Override it: "
-            "DATASETS.TEST \"('my_dataset',)\", or use `d2serve evaluate`."
+            "--run-eval evaluates on the config's first test data set, and it names none. Override "
+            "it: DATASETS.TEST \"('my_dataset',)\", for a LazyConfig "
+            "dataloader.test.dataset.names=my_dataset; or use `d2serve evaluate`."
         )
-    name: str = cfg.DATASETS.TEST[0]
-    if name in DatasetCatalog and MetadataCatalog.get(name).get("evaluator_type", "coco") != "coco":
-        raise EvaluationError(f"{name} is not a COCO-format data set; --run-eval gives COCO AP.")
+    name = config.test_datasets[0]
+    known = ("coco", "sem_seg", "coco_panoptic_seg")
+    if name in DatasetCatalog:
+        kind = MetadataCatalog.get(name).get("evaluator_type", "coco")
+        if kind not in known:
+            raise EvaluationError(
+                f"{name} is evaluated by {kind!r} in detectron2; --run-eval knows "
+                f"{', '.join(known)}."
+            )
     return name

@@ -1,136 +1,223 @@
 """Why: what cannot be exported is refused by name before any work, not after a long traceback.
 
-A family is recognised by the classes that the config's registered names stand for, so a custom
-subclass counts as what it extends.
+A family is recognised by the classes of the built model, so a custom subclass counts as what it
+extends, and YAML and LazyConfig models are told apart from nothing.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from detectron2.config import CfgNode
-from detectron2.modeling import (
-    META_ARCH_REGISTRY,
-    ROI_HEADS_REGISTRY,
-    GeneralizedRCNN,
-    PanopticFPN,
-    RetinaNet,
-)
+from detectron2.modeling import GeneralizedRCNN, PanopticFPN, SemanticSegmentor
+from detectron2.modeling.backbone import FPN, SimpleFeaturePyramid, ViT
+from detectron2.modeling.meta_arch import FCOS, ProposalNetwork, RetinaNet
 from detectron2.modeling.roi_heads import (
     CascadeROIHeads,
     Res5ROIHeads,
     RROIHeads,
     StandardROIHeads,
 )
+from detectron2.modeling.test_time_augmentation import GeneralizedRCNNWithTTA
+from torch import nn
 
-from d2serve.export.errors import ConfigError, UnsupportedFamily
-from d2serve.handlers.model_spec import BOXES, CLASSES, KEYPOINTS, MASKS, SCORES
+from d2serve.export.errors import UnsupportedFamily
+from d2serve.handlers.model_spec import (
+    BOXES,
+    CLASSES,
+    KEYPOINTS,
+    OBJECTNESS_LOGITS,
+    MASKS,
+    PROPOSAL_BOXES,
+    SCORES,
+    SEM_SEG,
+    XYWHA_ABS,
+    XYXY_ABS,
+    PanopticMerge,
+)
 
-SUPPORTED = "Faster, Mask and Keypoint R-CNN (FPN, C4, DC5) and RetinaNet"
+SUPPORTED = (
+    "Faster, Mask, Keypoint, Cascade, Rotated R-CNN and PointRend (FPN, C4, DC5, ViTDet, RegNet), "
+    "RetinaNet, FCOS, Panoptic FPN, SemanticSegmentor and ProposalNetwork"
+)
+_DETECTIONS = (BOXES, SCORES, CLASSES)
+# detectron2's projects whose modules are told by name, since the project may not be installed.
+_PROJECTS = {
+    "TensorMask": "its swap_align2nat operator exists as a CUDA extension of the project only",
+    "DensePose": "its outputs are charts over a body's surface, for which neither the response "
+    "format nor COCO has a form",
+    "PanopticDeepLab": "it groups instances from heatmaps in Python, which no export follows yet",
+}
 
 
 @dataclass(frozen=True)
 class Family:
-    """What a config builds."""
+    """What a model is."""
 
     name: str
     """For people, e.g. ``"Mask R-CNN FPN"``."""
     outputs: tuple[str, ...]
-    """Fields of the raw Instances that the program answers, in its order."""
-    is_rcnn: bool
-    """GeneralizedRCNN (with masks pasted later) rather than RetinaNet."""
-    num_classes: int
-    score_thresh: float
-    nms_thresh: float
+    """What the program answers for an image, in its order."""
+    num_classes: int | None
+    """Of instances; None where the model has none."""
+    score_thresh: float | None = None
+    nms_thresh: float | None = None
+    detections_per_image: int | None = None
+    box_mode: str = XYXY_ABS
+    panoptic: PanopticMerge | None = None
+
+    @property
+    def has_instances(self) -> bool:
+        """Whether it detects instances, or else labels pixels or proposes boxes only."""
+        return BOXES in self.outputs
 
 
-def family_of(cfg: CfgNode) -> Family:
-    """Recognise what a config builds.
+def family_of(model: nn.Module) -> Family:
+    """Recognise a model that detectron2 built.
 
     Raises:
-        UnsupportedFamily: it cannot be exported yet.
-        ConfigError: a registered name is not known.
+        UnsupportedFamily: it cannot be exported; the message says why.
     """
-    architecture = _registered(META_ARCH_REGISTRY, cfg.MODEL.META_ARCHITECTURE)
-    if cfg.INPUT.FORMAT not in ("BGR", "RGB"):
-        raise UnsupportedFamily(
-            f"INPUT.FORMAT is {cfg.INPUT.FORMAT}; DefaultPredictor, whose answer is served, takes "
-            "BGR and RGB only."
-        )
-    if any(cfg.MODEL.RESNETS.DEFORM_ON_PER_STAGE):
-        raise _unsupported("a backbone with deformable convolution")
-    detections = (BOXES, SCORES, CLASSES)
-    if issubclass(architecture, RetinaNet):
-        head = cfg.MODEL.RETINANET
+    _refuse_projects(model)
+    if isinstance(model, (RetinaNet, FCOS)):
+        dense: Any = model
         return Family(
-            "RetinaNet",
-            detections,
-            False,
-            head.NUM_CLASSES,
-            head.SCORE_THRESH_TEST,
-            head.NMS_THRESH_TEST,
+            type(model).__name__ if type(model) in (RetinaNet, FCOS) else _dense_name(model),
+            _DETECTIONS,
+            dense.num_classes,
+            dense.test_score_thresh,
+            dense.test_nms_thresh,
+            dense.max_detections_per_image,
         )
-    # PanopticFPN is a GeneralizedRCNN whose trace would silently drop its semantic outputs.
-    if not issubclass(architecture, GeneralizedRCNN) or issubclass(architecture, PanopticFPN):
-        raise _unsupported(cfg.MODEL.META_ARCHITECTURE)
-    return _rcnn(cfg, detections)
+    if isinstance(model, SemanticSegmentor):
+        return Family(f"Semantic segmentation {_backbone_kind(model)}", (SEM_SEG,), None)
+    if isinstance(model, ProposalNetwork):
+        generator: Any = model.proposal_generator
+        _require_proposals(generator)
+        return Family(
+            f"RPN {_backbone_kind(model)}",
+            (PROPOSAL_BOXES, OBJECTNESS_LOGITS),
+            None,
+            None,
+            generator.nms_thresh,
+            generator.post_nms_topk[False],
+        )
+    if isinstance(model, GeneralizedRCNN):
+        return _rcnn(model)
+    raise _unsupported(f"{_named(model)}")
 
 
-def _rcnn(cfg: CfgNode, detections: tuple[str, ...]) -> Family:
-    heads = _registered(ROI_HEADS_REGISTRY, cfg.MODEL.ROI_HEADS.NAME)
-    proposals = cfg.MODEL.PROPOSAL_GENERATOR.NAME
-    if cfg.MODEL.LOAD_PROPOSALS or proposals == "PrecomputedProposals":
-        raise _unsupported("a model on precomputed proposals (Fast R-CNN)")
-    if proposals == "RRPN" or issubclass(heads, RROIHeads):
-        raise _unsupported(f"rotated boxes ({proposals}, {cfg.MODEL.ROI_HEADS.NAME})")
-    if issubclass(heads, CascadeROIHeads):
-        raise _unsupported(f"Cascade R-CNN ({cfg.MODEL.ROI_HEADS.NAME})")
-    if not issubclass(heads, (StandardROIHeads, Res5ROIHeads)):
-        raise _unsupported(f"{cfg.MODEL.META_ARCHITECTURE} with {cfg.MODEL.ROI_HEADS.NAME}")
-    if cfg.MODEL.MASK_ON and "PointRend" in cfg.MODEL.ROI_MASK_HEAD.NAME:
-        raise _unsupported(f"PointRend ({cfg.MODEL.ROI_MASK_HEAD.NAME})")
-    masks = bool(cfg.MODEL.MASK_ON)
+def _dense_name(model: nn.Module) -> str:
+    return f"{'RetinaNet' if isinstance(model, RetinaNet) else 'FCOS'} ({type(model).__name__})"
+
+
+def _rcnn(model: nn.Module) -> Family:
+    heads: Any = model.roi_heads
+    _require_proposals(model.proposal_generator)
+    if not isinstance(heads, (StandardROIHeads, Res5ROIHeads)):
+        raise _unsupported(f"{type(model).__name__} with {_named(heads)}")
     # Res5ROIHeads has no keypoint head, whatever the config says.
-    keypoints = bool(cfg.MODEL.KEYPOINT_ON) and issubclass(heads, StandardROIHeads)
-    kind = {
-        (False, False): "Faster R-CNN",
-        (True, False): "Mask R-CNN",
-        (False, True): "Keypoint R-CNN",
-        (True, True): "Mask and Keypoint R-CNN",
-    }[masks, keypoints]
-    outputs = detections + (MASKS,) * masks + (KEYPOINTS,) * keypoints
-    box_heads = cfg.MODEL.ROI_HEADS
+    masks, keypoints = bool(heads.mask_on), bool(getattr(heads, "keypoint_on", False))
+    outputs = _DETECTIONS + (MASKS,) * masks + (KEYPOINTS,) * keypoints
+    predictor: Any = heads.box_predictor
+    if isinstance(predictor, nn.ModuleList):  # of a cascade; the last stage decides
+        predictor = predictor[-1]
+    panoptic = None
+    name = f"{_kind(heads, masks, keypoints)} {_backbone_kind(model)}"
+    if isinstance(model, PanopticFPN):
+        if not masks:
+            raise _unsupported("PanopticFPN without masks")
+        name = f"Panoptic FPN ({name})"
+        outputs = (*outputs, SEM_SEG)
+        panoptic = PanopticMerge(
+            overlap_thresh=float(model.combine_overlap_thresh),
+            stuff_area_limit=int(model.combine_stuff_area_thresh),
+            instances_confidence_thresh=float(model.combine_instances_score_thresh),
+        )
     return Family(
-        f"{kind} {_backbone_kind(cfg, heads)}",
+        name,
         outputs,
-        True,
-        box_heads.NUM_CLASSES,
-        box_heads.SCORE_THRESH_TEST,
-        box_heads.NMS_THRESH_TEST,
+        heads.num_classes,
+        predictor.test_score_thresh,
+        predictor.test_nms_thresh,
+        predictor.test_topk_per_image,
+        XYWHA_ABS if isinstance(heads, RROIHeads) else XYXY_ABS,
+        panoptic,
     )
 
 
-def _backbone_kind(cfg: CfgNode, heads: type) -> str:
-    builder: str = cfg.MODEL.BACKBONE.NAME
-    if "fpn" in builder.lower():
-        return "FPN"
-    if issubclass(heads, Res5ROIHeads):
+def _kind(heads: nn.Module, masks: bool, keypoints: bool) -> str:
+    if isinstance(heads, RROIHeads):
+        return "Rotated R-CNN"
+    cascade = "Cascade " if isinstance(heads, CascadeROIHeads) else ""
+    if masks and any("PointRend" in base.__name__ for base in type(heads.mask_head).__mro__):
+        return f"{cascade}PointRend R-CNN"
+    kinds = {
+        (False, False): "R-CNN" if cascade else "Faster R-CNN",
+        (True, False): "Mask R-CNN",
+        (False, True): "Keypoint R-CNN",
+        (True, True): "Mask and Keypoint R-CNN",
+    }
+    return cascade + kinds[masks, keypoints]
+
+
+def _backbone_kind(model: nn.Module) -> str:
+    backbone: Any = model.backbone
+    if isinstance(backbone, SimpleFeaturePyramid) and isinstance(backbone.net, ViT):
+        return "ViTDet"
+    if isinstance(backbone, (FPN, SimpleFeaturePyramid)):
+        bottom = getattr(backbone, "bottom_up", None)
+        kind = type(bottom).__name__
+        return "FPN" if kind == "ResNet" else f"{kind} FPN"
+    if isinstance(getattr(model, "roi_heads", None), Res5ROIHeads):
         return "C4"
-    if builder == "build_resnet_backbone" and cfg.MODEL.RESNETS.RES5_DILATION == 2:
+    features = getattr(backbone, "_out_feature_strides", {})
+    if type(backbone).__name__ == "ResNet" and features.get("res5") == 16:
         return "DC5"
-    return f"on {builder}"
+    if type(backbone).__name__ == "ResNet" and "res5" not in features:
+        return "C4"
+    return f"on {type(backbone).__name__}"
 
 
-def _registered(registry: object, name: str) -> type:
-    try:
-        found: type = registry.get(name)  # type: ignore[attr-defined]
-    except KeyError:
-        raise ConfigError(
-            f"{name} is not registered in detectron2. If it is yours, name the module that "
-            "registers it: --import my.module"
-        ) from None
-    return found
+def _refuse_projects(model: nn.Module) -> None:
+    if isinstance(model, GeneralizedRCNNWithTTA):
+        raise UnsupportedFamily(
+            "GeneralizedRCNNWithTTA runs the model on many copies of an image and merges in "
+            "Python: no program can hold it. Export the model inside it, without the augmentation."
+        )
+    parts = (model, getattr(model, "roi_heads", None), getattr(model, "sem_seg_head", None))
+    for part in parts:
+        for base in type(part).__mro__:
+            for project in _PROJECTS:
+                if project in base.__name__:
+                    raise refused_project(project)
+
+
+def refused_project(project: str) -> UnsupportedFamily:
+    """Why a family of detectron2's projects is not exported."""
+    return UnsupportedFamily(
+        f"{project} is not exported: {_PROJECTS[project]}. Serve it with eager detectron2, or "
+        "train a Mask R-CNN or Panoptic FPN in its place."
+    )
+
+
+def projects_refused() -> tuple[str, ...]:
+    """Names by which those projects' modules are told."""
+    return tuple(_PROJECTS)
+
+
+def _require_proposals(generator: Any) -> None:
+    if generator is None:
+        raise UnsupportedFamily(
+            "The model works on precomputed proposals (Fast R-CNN), which a client cannot send "
+            "with an image. Export a model with a proposal generator of its own (RPN)."
+        )
+
+
+def _named(module: Any) -> str:
+    return f"{type(module).__module__}.{type(module).__qualname__}"
 
 
 def _unsupported(what: str) -> UnsupportedFamily:
-    return UnsupportedFamily(f"{what} cannot be exported yet. Supported: {SUPPORTED}.")
+    return UnsupportedFamily(f"{what} cannot be exported. Supported: {SUPPORTED}.")
+

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
-from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
-from detectron2.modeling import build_model
 from torch import nn
 
+from d2serve.export.config import ModelConfig
 from d2serve.export.errors import ConfigError, WeightsError, one_line
 
 
@@ -30,30 +27,46 @@ class _StrictCheckpointer(DetectionCheckpointer):  # type: ignore[misc]  # detec
             super()._log_incompatible_keys(incompatible)
 
 
-def load_model(cfg: CfgNode) -> nn.Module:
-    """Build the config's model and load MODEL.WEIGHTS with detectron2's own loader.
-
-    Returns:
-        The model in evaluation mode, on MODEL.DEVICE.
+def build_model(config: ModelConfig) -> nn.Module:
+    """Build the config's model, with random weights, in evaluation mode.
 
     Raises:
         ConfigError: detectron2 cannot build it.
-        WeightsError: no weights, they cannot be fetched, or they do not fit.
     """
-    weights: str = cfg.MODEL.WEIGHTS
-    if not weights:
-        raise WeightsError(
-            "MODEL.WEIGHTS is empty: the model would answer at random. "
-            "Add your checkpoint to the command: MODEL.WEIGHTS output/model_final.pth"
-        )
     try:
-        model: nn.Module = build_model(cfg)
+        model = config.build()
     except Exception as error:
         raise ConfigError(
             f"detectron2 cannot build the model of this config ({one_line(error)}). "
             "If it names modules of your own, name the one that registers them: --import my.module"
         ) from error
-    model.eval()
+    return model.eval()
+
+
+def load_model(config: ModelConfig) -> nn.Module:
+    """Build the config's model and load its weights with detectron2's own loader.
+
+    Returns:
+        The model in evaluation mode, on the config's device.
+
+    Raises:
+        ConfigError: detectron2 cannot build it.
+        WeightsError: no weights, they cannot be fetched, or they do not fit.
+    """
+    model = build_model(config)
+    load_weights(model, config)
+    return model
+
+
+def load_weights(model: nn.Module, config: ModelConfig) -> None:
+    """Load the config's weights into its model, in place; raises as ``load_model``."""
+    weights = config.weights
+    if not weights:
+        key = "train.init_checkpoint=" if config.cfg is None else "MODEL.WEIGHTS "
+        raise WeightsError(
+            "The config names no weights: the model would answer at random. "
+            f"Add your checkpoint to the command: {key}output/model_final.pth"
+        )
     checkpointer = _StrictCheckpointer(model)
     try:
         checkpointer.load(weights)
@@ -70,29 +83,3 @@ def load_model(cfg: CfgNode) -> nn.Module:
             f"({shown}{'; ...' if len(checkpointer.misfits) > 4 else ''}). It was probably trained "
             "with another config (number of classes, backbone): give the config of its training."
         )
-    return model
-
-
-def class_names(
-    cfg: CfgNode, num_classes: int, given: Sequence[str] | None
-) -> tuple[str, ...] | None:
-    """Names of the contiguous classes: those given, or those of the data sets' metadata.
-
-    Returns:
-        One name a class, or None where the metadata has none that fit.
-
-    Raises:
-        ConfigError: the names given are not as many as the model's classes.
-    """
-    if given is not None:
-        if len(given) != num_classes:
-            raise ConfigError(
-                f"--class-names has {len(given)} names, the model has {num_classes} classes. "
-                "Give one name for each, in the order of training, separated by commas."
-            )
-        return tuple(given)
-    for dataset in (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN):
-        names = MetadataCatalog.get(dataset).get("thing_classes")
-        if names is not None and len(names) == num_classes:
-            return tuple(names)
-    return None

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import openvino
-from detectron2.config import CfgNode
 
 from d2serve.export.archive import Staging
+from d2serve.export.config import ModelConfig
 from d2serve.export.errors import (
     EvaluationError,
     PrecisionError,
@@ -28,9 +28,11 @@ from d2serve.export.evaluation import (
     Scores,
     evaluate_one,
     first_test_dataset,
+    main_metric,
     records_of,
     register,
 )
+from d2serve.export.families import Family
 from d2serve.export.openvino_program import save
 from d2serve.export.precision import to_bf16
 from d2serve.export.programs import Program
@@ -46,7 +48,7 @@ _MOST_CALIBRATION_IMAGES = 300
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
 
-def check_inputs(request: ExportRequest, cfg: CfgNode) -> None:
+def check_inputs(request: ExportRequest, config: ModelConfig, family: Family) -> None:
     """Say what is missing for a lower precision before the long part.
 
     Raises:
@@ -54,14 +56,15 @@ def check_inputs(request: ExportRequest, cfg: CfgNode) -> None:
         EvaluationError, SampleError: the images are not there.
     """
     _check_cpu(request.precision)
-    records_of(_dataset(request, cfg))
+    records_of(_dataset(request, config))
     if request.precision == INT8:
-        _calibration_files(request, cfg)
+        _calibration_files(request, config)
 
 
 def lower(
     request: ExportRequest,
-    cfg: CfgNode,
+    config: ModelConfig,
+    family: Family,
     stage: Staging,
     program: Program,
     spec: ModelSpec,
@@ -72,7 +75,8 @@ def lower(
 
     Args:
         request: with precision, data set and the AP that may be lost.
-        cfg: the model's config.
+        config: the model's.
+        family: what it is.
         stage: where the archive is put together; holds the fp32 program.
         program: the fp32 program.
         spec: its spec.
@@ -86,11 +90,11 @@ def lower(
         PrecisionError: more AP is lost than is allowed.
         EvaluationError: the data set gives no AP.
     """
-    dataset = _dataset(request, cfg)
+    dataset = _dataset(request, config)
     count = len(records_of(dataset))
-    files = _calibration_files(request, cfg) if request.precision == INT8 else []
+    files = _calibration_files(request, config) if request.precision == INT8 else []
     progress.begin("Evaluating fp32", count)
-    reference = evaluate_one(cfg, stage.lay_out(), dataset, None, progress.advance)
+    reference = evaluate_one(config, family, stage.lay_out(), dataset, None, progress.advance)
     _check_scores(reference, dataset)
     judged: list[tuple[Program, ModelSpec, Scores]] = []
 
@@ -100,9 +104,12 @@ def lower(
         candidate = replace(spec, precision=request.precision, sha256=lowered.hashes())
         stage.describe(lowered.files, candidate, settings)
         progress.begin(f"Evaluating {request.precision}", count)
-        scores = evaluate_one(cfg, stage.lay_out(), dataset, None, progress.advance)
+        scores = evaluate_one(config, family, stage.lay_out(), dataset, None, progress.advance)
         judged.append((lowered, candidate, scores))
-        return max(reference[task]["AP"] - scores[task]["AP"] for task in reference)
+        return max(
+            reference[task][main_metric(task)] - scores[task][main_metric(task)]
+            for task in reference
+        )
 
     how = _first_within(request, program, spec, files, drop_of, progress)
     lowered, candidate, scores = judged[-1]
@@ -145,8 +152,8 @@ def _first_within(
     return f"{tried[-1].left_in_float} in bf16, arithmetic on boxes and scores in fp32"
 
 
-def _dataset(request: ExportRequest, cfg: CfgNode) -> str:
-    return first_test_dataset(cfg) if request.dataset is None else register(*request.dataset)
+def _dataset(request: ExportRequest, config: ModelConfig) -> str:
+    return first_test_dataset(config) if request.dataset is None else register(*request.dataset)
 
 
 def _check_cpu(precision: str) -> None:
@@ -161,17 +168,18 @@ def _check_cpu(precision: str) -> None:
         )
 
 
-def _calibration_files(request: ExportRequest, cfg: CfgNode) -> list[Path]:
+def _calibration_files(request: ExportRequest, config: ModelConfig) -> list[Path]:
     """The images for int8: those of the folder that is named, or of the first training data set."""
     folder = request.calibration_images
     if folder is not None:
         files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in _SUFFIXES)
         source = str(folder)
-    elif cfg.DATASETS.TRAIN:
-        files = [Path(record["file_name"]) for record in records_of(cfg.DATASETS.TRAIN[0])]
-        source = f"DATASETS.TRAIN, {cfg.DATASETS.TRAIN[0]}"
+    elif config.train_datasets:
+        name = config.train_datasets[0]
+        files = [Path(record["file_name"]) for record in records_of(name)]
+        source = f"the config's training data set, {name}"
     else:
-        files, source = [], "DATASETS.TRAIN, which is empty"
+        files, source = [], "the config, which names no training data set"
     if len(files) < FEWEST_IMAGES:
         raise SampleError(
             f"int8 is calibrated on images: got {len(files)} from {source}, expected "
@@ -195,7 +203,7 @@ def _prepared(
 
 
 def _check_scores(scores: Scores, dataset: str) -> None:
-    if any(not math.isfinite(metrics["AP"]) for metrics in scores.values()):
+    if any(not math.isfinite(each[main_metric(task)]) for task, each in scores.items()):
         raise EvaluationError(
             f"The AP on {dataset} is not a number, so precisions cannot be compared: it has no "
             "annotations of the model's classes. Name one that has: --coco-json F --image-root D"

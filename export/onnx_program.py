@@ -7,7 +7,7 @@ dynamic, and its metadata says how an image has to be prepared.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,10 +17,14 @@ from detectron2.modeling.roi_heads import keypoint_head
 from torch import nn
 
 from d2serve.export.errors import ProgramError, one_line
-from d2serve.export.families import Family
 from d2serve.export.refusals import where_in_user_code
-from d2serve.export.tracing import TraceableDetector, doubts_of, watching_for_doubts
-from d2serve.handlers.model_spec import IMAGE_INPUT
+from d2serve.export.tracing import TraceableModel, doubts_of, watching_for_doubts
+from d2serve.handlers.model_spec import (
+    IMAGE_INPUT,
+    OBJECTNESS_LOGITS,
+    PROPOSAL_BOXES,
+    SEM_SEG,
+)
 
 # ROIAlign with detectron2's half-pixel alignment came with 16.
 OPSET = 17
@@ -28,7 +32,7 @@ OPSET = 17
 
 def write_onnx(
     model: nn.Module,
-    family: Family,
+    outputs: Sequence[str],
     image: torch.Tensor,
     target: Path,
     metadata: Mapping[str, object],
@@ -36,8 +40,8 @@ def write_onnx(
     """Export a model to a checked ONNX file.
 
     Args:
-        model: detectron2's, in evaluation mode.
-        family: what it is, with the outputs of an ONNX program.
+        model: of ``rewrites.registry.exportable``, in evaluation mode.
+        outputs: names of what the program answers, in its order.
         image: (3, H, W) float32, as the program will get it, with detections in it.
         target: the file to write.
         metadata: what else the file says of itself, as JSON values by name.
@@ -48,21 +52,20 @@ def write_onnx(
     Raises:
         ProgramError: naming the line that cannot be exported.
     """
-    outputs = list(family.outputs)
     with watching_for_doubts() as caught, torch.no_grad(), _ending_at_heatmaps():
         try:
             torch.onnx.export(
-                TraceableDetector(model, family),
+                TraceableModel(model, outputs),
                 (image,),
                 str(target),
                 opset_version=OPSET,
                 # The other exporter does not take detectron2's models.
                 dynamo=False,
                 input_names=[IMAGE_INPUT],
-                output_names=outputs,
+                output_names=list(outputs),
                 dynamic_axes={
                     IMAGE_INPUT: {1: "height", 2: "width"},
-                    **{name: {0: "instances"} for name in outputs},
+                    **{name: _axes(name) for name in outputs},
                 },
             )
         except Exception as error:
@@ -73,6 +76,12 @@ def write_onnx(
             ) from error
     _describe(target, metadata)
     return doubts_of(caught)
+
+
+def _axes(output: str) -> dict[int, str]:
+    if output == SEM_SEG:
+        return {1: "padded_height", 2: "padded_width"}
+    return {0: "proposals" if output in (PROPOSAL_BOXES, OBJECTNESS_LOGITS) else "instances"}
 
 
 def _describe(target: Path, metadata: Mapping[str, object]) -> None:

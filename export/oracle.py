@@ -1,51 +1,107 @@
-"""Why: the only judge of an exported program is detectron2 itself, eager, on the same pixels."""
+"""Why: the only judge of an exported program is detectron2 itself, eager, on the same pixels.
+
+For YAML that is DefaultPredictor. It takes no LazyConfig, so there the same steps are taken with
+the config's own model: resize, channel order, model, detectron2's postprocessing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from detectron2.config import CfgNode
+from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.engine import DefaultPredictor
 from detectron2.structures import Instances
 from pycocotools import mask as coco_mask
+from torch import nn
 
+from d2serve.export.config import ModelConfig
+from d2serve.export.loading import load_model
 from d2serve.export.samples import Pixels
-from d2serve.handlers.detections import Detections
+from d2serve.handlers.detections import Detections, Outputs, PanopticSeg, Proposals, Segment
 from d2serve.handlers.rle import Rle
 
 
 class Oracle:
     """Answers of eager detectron2: DefaultPredictor's for one image, its model's for a batch."""
 
-    def __init__(self, cfg: CfgNode) -> None:
-        self._predictor = DefaultPredictor(cfg)
+    def __init__(self, config: ModelConfig) -> None:
+        """Build the model and load its weights, again and apart from the one that is exported.
 
-    def predict(self, image: Pixels) -> Instances:
-        """DefaultPredictor's own Instances for an RGB image."""
-        return self._predictor(image[:, :, ::-1])["instances"].to("cpu")
+        Raises:
+            ConfigError, WeightsError: as for the export.
+        """
+        self._config = config
+        self._predictor = None if config.cfg is None else DefaultPredictor(config.cfg)
+        self._model: nn.Module = (
+            load_model(config) if self._predictor is None else self._predictor.model
+        )
+        self._resize = ResizeShortestEdge([config.min_size_test] * 2, config.max_size_test)
 
-    def answer(self, image: Pixels) -> Detections:
+    def predict(self, image: Pixels) -> dict[str, Any]:
+        """DefaultPredictor's own dict for an RGB image."""
+        if self._predictor is not None:
+            predicted: dict[str, Any] = self._predictor(image[:, :, ::-1])
+            return predicted
+        return self._run([self.model_input(image)])[0]
+
+    def answer(self, image: Pixels) -> Outputs:
         """DefaultPredictor's answer for an RGB image."""
-        return as_detections(self.predict(image))
+        return as_outputs(self.predict(image), image.shape[0], image.shape[1])
 
-    def answer_batch(self, images: Sequence[Pixels]) -> list[Detections]:
+    def answer_batch(self, images: Sequence[Pixels]) -> list[Outputs]:
         """What the eager model answers to RGB images given to it as one batch.
 
         Prepares each image as DefaultPredictor.__call__ does.
         """
-        inputs = [self.model_input(image) for image in images]
-        with torch.no_grad():
-            outputs = self._predictor.model(inputs)
-        return [as_detections(output["instances"].to("cpu")) for output in outputs]
+        predicted = self._run([self.model_input(image) for image in images])
+        return [
+            as_outputs(each, image.shape[0], image.shape[1])
+            for each, image in zip(predicted, images)
+        ]
 
     def model_input(self, image: Pixels) -> dict[str, torch.Tensor | int]:
         """The dict that DefaultPredictor gives to the model for an RGB image."""
-        pixels = image if self._predictor.input_format == "RGB" else image[:, :, ::-1]
-        resized = self._predictor.aug.get_transform(pixels).apply_image(pixels)
-        tensor = torch.as_tensor(resized.astype("float32").transpose(2, 0, 1))
+        pixels = image if self._config.image_format == "RGB" else image[:, :, ::-1]
+        if self._config.min_size_test:
+            pixels = self._resize.get_transform(pixels).apply_image(pixels)
+        tensor = torch.as_tensor(pixels.astype("float32").transpose(2, 0, 1))
         return {"image": tensor, "height": image.shape[0], "width": image.shape[1]}
+
+    def _run(self, inputs: list[dict[str, torch.Tensor | int]]) -> list[dict[str, Any]]:
+        with torch.no_grad():
+            predicted: list[dict[str, Any]] = self._model(inputs)
+        return predicted
+
+
+def count_of(answer: Outputs) -> int:
+    """How many things an answer holds: instances, proposals, or else labels in the image."""
+    if answer.instances is not None:
+        return len(answer.instances)
+    if answer.proposals is not None:
+        return len(answer.proposals.objectness_logits)
+    return 0 if answer.sem_seg is None else len(np.unique(answer.sem_seg))
+
+
+def as_outputs(predicted: Mapping[str, Any], height: int, width: int) -> Outputs:
+    """detectron2's dict for one image as the record that the handler produces.
+
+    Args:
+        predicted: DefaultPredictor's.
+        height, width: of the image, in pixels.
+    """
+    instances, sem_seg = predicted.get("instances"), predicted.get("sem_seg")
+    panoptic, proposals = predicted.get("panoptic_seg"), predicted.get("proposals")
+    return Outputs(
+        height=height,
+        width=width,
+        instances=None if instances is None else as_detections(instances.to("cpu")),
+        sem_seg=None if sem_seg is None else sem_seg.argmax(dim=0).cpu().numpy().astype(np.int32),
+        panoptic_seg=None if panoptic is None else _panoptic(*panoptic),
+        proposals=None if proposals is None else _proposals(proposals.to("cpu")),
+    )
 
 
 def as_detections(instances: Instances) -> Detections:
@@ -61,6 +117,32 @@ def as_detections(instances: Instances) -> Detections:
         classes=instances.pred_classes.numpy(),
         masks=masks,
         keypoints=keypoints,
+    )
+
+
+def _panoptic(labels: torch.Tensor, segments: list[dict[str, Any]]) -> PanopticSeg:
+    segment_ids = labels.cpu().numpy().astype(np.int32)
+    return PanopticSeg(
+        labels=segment_ids,
+        segments=tuple(
+            Segment(
+                id=each["id"],
+                category_id=each["category_id"],
+                isthing=bool(each["isthing"]),
+                # detectron2 has it for stuff only.
+                area=int((segment_ids == each["id"]).sum()),
+                score=each.get("score"),
+                instance_id=each.get("instance_id"),
+            )
+            for each in segments
+        ),
+    )
+
+
+def _proposals(instances: Instances) -> Proposals:
+    return Proposals(
+        boxes=instances.proposal_boxes.tensor.numpy(),
+        objectness_logits=instances.objectness_logits.numpy(),
     )
 
 

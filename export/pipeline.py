@@ -9,17 +9,17 @@ from importlib import import_module, metadata
 from pathlib import Path
 
 import torch
-from detectron2.config import CfgNode
 from PIL import Image
 from torch import nn
 
 from d2serve.export.archive import install, opened, settings_for, staging
-from d2serve.export.comparison import bounds_for
-from d2serve.export.config import config_device, load_config
+from d2serve.export.bounds import bounds_for
+from d2serve.export.config import ModelConfig, load_config
 from d2serve.export.errors import ArchiveError, SampleError, needing
 from d2serve.export.families import Family, family_of
-from d2serve.export.loading import class_names, load_model
-from d2serve.export.oracle import Oracle
+from d2serve.export.loading import build_model, load_weights
+from d2serve.export.names import Names, find_names
+from d2serve.export.oracle import Oracle, count_of
 from d2serve.export.programs import Program, onnx_metadata, write_program
 from d2serve.export.replaying import replay
 from d2serve.export.request import ExportRequest, Progress
@@ -32,6 +32,7 @@ from d2serve.handlers.model_spec import (
     ONNXRUNTIME,
     OPENVINO,
     SCRIPTING,
+    SEM_SEG,
     ModelSpec,
     read_spec,
 )
@@ -60,19 +61,20 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
     request.check()
     _check_installed(request)
     progress.begin("Reading the config", 0)
-    cfg = load_config(request.config_file, request.overrides, request.imports)
-    family = family_of(cfg)
-    names = class_names(cfg, family.num_classes, request.class_names)
+    config = load_config(request.source)
+    model = build_model(config)
+    family = family_of(model)
     sample = load_sample(request.sample_image)
     if request.precision != FP32:
         from d2serve.export.low_precision import check_inputs, lower  # brings OpenVINO
 
-        check_inputs(request, cfg)
+        check_inputs(request, config, family)
 
     progress.begin("Loading the weights", 0)
-    model = load_model(cfg)
-    oracle = Oracle(cfg)
-    if len(oracle.predict(sample)) == 0:
+    load_weights(model, config)
+    oracle = Oracle(config)
+    names = _names(request, config, family, oracle, sample)
+    if count_of(oracle.answer(sample)) == 0:
         raise SampleError(
             f"detectron2 finds nothing in the {'sample' if request.sample_image else 'built-in'} "
             "image above the score threshold, so nothing can be traced or compared. Give an image "
@@ -89,10 +91,10 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
             family,
             image,
             stage.folder("program"),
-            onnx_metadata(cfg, family, names),
+            onnx_metadata(config, family, names),
         )
-        spec = _spec(request, cfg, family, names, model, program)
-        device = config_device(cfg)
+        spec = _spec(request, config, family, names, model, program)
+        device = config.device
         settings = settings_for(spec.dynamic_batch, device)
         stage.describe(program.files, spec, settings)
         verification = _verify(
@@ -100,7 +102,9 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
         )
         spec = replace(spec, verification=verification.to_json())
         if request.precision != FP32:
-            program, spec = lower(request, cfg, stage, program, spec, settings, progress)
+            program, spec = lower(
+                request, config, family, stage, program, spec, settings, progress
+            )
         stage.describe(program.files, spec, settings)
         progress.begin("Packaging", 0)
         packed = stage.pack()
@@ -122,11 +126,23 @@ def _check_installed(request: ExportRequest) -> None:
             import_module("nncf")
 
 
+def _names(
+    request: ExportRequest, config: ModelConfig, family: Family, oracle: Oracle, sample: Pixels
+) -> Names:
+    labels = None
+    if SEM_SEG in family.outputs:
+        labels = int(oracle.predict(sample)["sem_seg"].shape[0])
+    given = request.class_names
+    if labels is not None and not family.has_instances:  # the only names there are
+        return find_names(config, None, labels, None, request.stuff_class_names or given)
+    return find_names(config, family.num_classes, labels, given, request.stuff_class_names)
+
+
 def _spec(
     request: ExportRequest,
-    cfg: CfgNode,
+    config: ModelConfig,
     family: Family,
-    names: tuple[str, ...] | None,
+    names: Names,
     model: nn.Module,
     program: Program,
 ) -> ModelSpec:
@@ -139,17 +155,21 @@ def _spec(
         precision=FP32,
         program=program.main.name,
         sha256=program.hashes(),
-        image_format=cfg.INPUT.FORMAT,
-        min_size_test=cfg.INPUT.MIN_SIZE_TEST,
-        max_size_test=cfg.INPUT.MAX_SIZE_TEST,
+        image_format=config.image_format,
+        min_size_test=config.min_size_test,
+        max_size_test=config.max_size_test,
         size_divisibility=divisibility,
         outputs=program.outputs,
-        class_names=names,
+        box_mode=family.box_mode,
+        class_names=names.classes,
+        stuff_class_names=names.stuff,
+        panoptic=family.panoptic,
         score_thresh=family.score_thresh,
         nms_thresh=family.nms_thresh,
-        detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE,
+        detections_per_image=family.detections_per_image,
         mask_threshold=0.5,  # detector_postprocess's default, which DefaultPredictor uses
         dynamic_batch=request.method == SCRIPTING,
+        rewrites=program.rewrites,
         versions=_versions(request.chosen_runtime),
         verification={},
         accuracy={},

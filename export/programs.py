@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from detectron2.config import CfgNode
 from torch import nn
 
+from d2serve.export.config import ModelConfig
 from d2serve.export.device_scan import check_no_device
 from d2serve.export.families import Family
 from d2serve.export.onnx_program import write_onnx
+from d2serve.export.names import Names
 from d2serve.export.request import ExportRequest
+from d2serve.export.rewrites.registry import exportable
+from d2serve.export.rewrites.rewrite import ONNX
 from d2serve.export.scripting import script
 from d2serve.export.tracing import trace
 from d2serve.handlers.model_spec import (
@@ -37,6 +40,8 @@ class Program:
     """Names of what it answers, in its order."""
     doubts: tuple[str, ...]
     """Places in the user's code that a trace may have turned into constants."""
+    rewrites: tuple[str, ...]
+    """Names of what upstream's own export would have failed at."""
 
     @property
     def files(self) -> list[Path]:
@@ -71,32 +76,41 @@ def write_program(
         ProgramError: the model cannot be exported this way; the message names the line.
     """
     if request.format == TORCHSCRIPT:
-        made = script(model, family) if request.method == SCRIPTING else trace(model, family, image)
+        changed, rewrites = exportable(model, request.method)
+        made = (
+            script(changed)
+            if request.method == SCRIPTING
+            else trace(changed, family.outputs, image)
+        )
         check_no_device(made.module)
         main = folder / _MAIN_FILE[TORCHSCRIPT]
         torch.jit.save(made.module, main)
-        return Program(main, family.outputs, made.doubts)
-    family = _onnx_family(family)
+        return Program(main, family.outputs, made.doubts, rewrites)
+    changed, rewrites = exportable(model, ONNX)
+    outputs = _onnx_outputs(family)
     main = folder / _MAIN_FILE[ONNXRUNTIME]
-    doubts = write_onnx(model, family, image, main, metadata)
+    doubts = write_onnx(changed, outputs, image, main, metadata)
     if request.chosen_runtime == ONNXRUNTIME:
-        return Program(main, family.outputs, doubts)
+        return Program(main, outputs, doubts, rewrites)
     from d2serve.export.openvino_program import from_onnx, save  # brings OpenVINO
 
     converted = from_onnx(main)
     main.unlink()
-    return Program(save(converted, folder), family.outputs, doubts)
+    return Program(save(converted, folder), outputs, doubts, rewrites)
 
 
-def onnx_metadata(cfg: CfgNode, family: Family, names: tuple[str, ...] | None) -> dict[str, object]:
+def onnx_metadata(
+    config: ModelConfig, family: Family, names: Names
+) -> dict[str, object]:
     """What whoever has only the .onnx file must know, in the terms of model_spec.json."""
     return {
         "family": family.name,
-        "image_format": cfg.INPUT.FORMAT,
-        "min_size_test": cfg.INPUT.MIN_SIZE_TEST,
-        "max_size_test": cfg.INPUT.MAX_SIZE_TEST,
-        "outputs": list(_onnx_family(family).outputs),
-        "class_names": None if names is None else list(names),
+        "image_format": config.image_format,
+        "min_size_test": config.min_size_test,
+        "max_size_test": config.max_size_test,
+        "outputs": list(_onnx_outputs(family)),
+        "class_names": names.classes and list(names.classes),
+        "stuff_class_names": names.stuff and list(names.stuff),
         "score_thresh": family.score_thresh,
         "nms_thresh": family.nms_thresh,
         "input": "(3, height, width) float32, 0 to 255, resized as ResizeShortestEdge does; "
@@ -105,6 +119,5 @@ def onnx_metadata(cfg: CfgNode, family: Family, names: tuple[str, ...] | None) -
     }
 
 
-def _onnx_family(family: Family) -> Family:
-    names = (HEATMAPS if name == KEYPOINTS else name for name in family.outputs)
-    return replace(family, outputs=tuple(names))
+def _onnx_outputs(family: Family) -> tuple[str, ...]:
+    return tuple(HEATMAPS if name == KEYPOINTS else name for name in family.outputs)

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from d2serve.export.errors import VerificationError
-from d2serve.export.replies import detections_of
-from d2serve.handlers.detections import Detections
+from d2serve.export.replies import outputs_of
+from d2serve.handlers.detections import Outputs
 
 Progress = Callable[[], None]
 """Called each time a batch is answered."""
@@ -32,7 +32,7 @@ def replay(
     batching: str = "auto",
     gpu_id: int | None = None,
     progress: Progress = _nothing,
-) -> list[list[Detections]]:
+) -> list[list[Outputs]]:
     """Answer image files with an extracted archive, in a process that cannot import detectron2.
 
     Args:
@@ -82,16 +82,16 @@ def replay(
             )
         answers = json.loads(replies.read_text())
     return [
-        [_detections(answer, file) for answer, file in zip(batch, files)]
+        [_outputs(answer, file) for answer, file in zip(batch, files)]
         for batch, files in zip(answers, batches)
     ]
 
 
-def _detections(answer: dict[str, Any], file: Path) -> Detections:
+def _outputs(answer: dict[str, Any], file: Path) -> Outputs:
     if answer["status"] != 200:
         message = answer["reply"]["error"]["message"]
         raise VerificationError(f"{file.name} is answered with {answer['status']}: {message}")
-    return detections_of(answer["reply"])
+    return outputs_of(answer["reply"])
 
 
 def _last_line(text: str) -> str:

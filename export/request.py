@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from d2serve.export.config import ConfigSource
 from d2serve.export.errors import ConfigError
 from d2serve.handlers.model_spec import (
     FP32,
@@ -43,14 +44,14 @@ class Progress:
 class ExportRequest:
     """What a user asks for; the fields are the command's options."""
 
-    config_file: str
+    source: ConfigSource
     method: str
     name: str
     version: str = "1.0"
-    overrides: Sequence[str] = ()
-    imports: Sequence[str] = ()
     sample_image: Path | None = None
     class_names: Sequence[str] | None = None
+    stuff_class_names: Sequence[str] | None = None
+    """Of the labels of sem_seg."""
     output: Path = Path("model_store")
     format: str = TORCHSCRIPT
     runtime: str | None = None

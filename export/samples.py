@@ -99,7 +99,7 @@ def with_one_detection(
 
     Args:
         sample: the sample image.
-        boxes: (N, 4) XYXY_ABS of what the model finds in it, best first.
+        boxes: (N, 4) XYXY_ABS or (N, 5) XYWHA_ABS of what the model finds in it, best first.
         count: how many instances the model finds in an image; 0 in a grey one.
     """
     for margin in _GREY_MARGINS:
@@ -121,6 +121,9 @@ def with_one_detection(
 
 
 def _crop_in_grey(sample: Pixels, box: npt.NDArray[np.float32], margin: int) -> Pixels:
+    if len(box) == 5:  # centre, size and angle: the square around it
+        reach = np.hypot(box[2], box[3]) / 2
+        box = np.concatenate([box[:2] - reach, box[:2] + reach])
     x0, y0 = (max(int(edge) - 8, 0) for edge in box[:2])
     x1, y1 = (int(edge) + 8 for edge in box[2:])
     around = ((margin, margin), (margin, margin), (0, 0))

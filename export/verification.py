@@ -15,9 +15,10 @@ from typing import Any
 
 from PIL import Image
 
-from d2serve.export.comparison import Bounds, Difference, compare
+from d2serve.export.bounds import Bounds
+from d2serve.export.comparison import Difference, compare
 from d2serve.export.errors import VerificationError
-from d2serve.export.oracle import Oracle
+from d2serve.export.oracle import Oracle, count_of
 from d2serve.export.replaying import replay
 from d2serve.export.samples import (
     Pixels,
@@ -25,7 +26,7 @@ from d2serve.export.samples import (
     with_one_detection,
     without_detection,
 )
-from d2serve.handlers.detections import Detections
+from d2serve.handlers.detections import Float32, Outputs
 
 # Mixed sizes: the names are those of samples.sized_variants.
 _BATCHES = (
@@ -48,7 +49,7 @@ class Verification:
 
     @property
     def detections(self) -> int:
-        """Instances that were compared in all."""
+        """Instances, proposals or labels that were compared in all."""
         return sum(difference.detections for difference in self.differences)
 
     def to_json(self) -> dict[str, Any]:
@@ -80,15 +81,9 @@ def plan_cases(
         The cases, and the counts of detections (zero, one) for which no image was found.
     """
     images = sized_variants(sample)
-
-    def count(image: Pixels) -> int:
-        return len(oracle.predict(image))
-
-    boxes = oracle.predict(sample).pred_boxes.tensor.numpy()
-    zero = without_detection(count)
-    # A model that finds something in plain grey cannot be faded down to one instance.
-    one = None if zero is None else with_one_detection(sample, boxes, count)
-    special = {"zero": zero, "one": one}
+    instances = oracle.answer(sample).instances
+    # Pixels always have labels, and a proposal network proposes always.
+    special = {} if instances is None else _special(sample, instances.boxes, oracle)
     found = {name: image for name, image in special.items() if image is not None}
     cases = [Case({name: image}, False) for name, image in {**images, **found}.items()]
     if dynamic_batch:
@@ -97,6 +92,18 @@ def plan_cases(
             batches.append({"zero": found["zero"], "half": images["half"]})
         cases += [Case(batch, True) for batch in batches]
     return cases, tuple(name for name in special if name not in found)
+
+
+def _special(sample: Pixels, boxes: Float32, oracle: Oracle) -> dict[str, Pixels | None]:
+    """Images without a detection and with exactly one, or None for what was not found."""
+
+    def count(image: Pixels) -> int:
+        return count_of(oracle.answer(image))
+
+    zero = without_detection(count)
+    # A model that finds something in plain grey cannot be faded down to one instance.
+    one = None if zero is None else with_one_detection(sample, boxes, count)
+    return {"zero": zero, "one": one}
 
 
 def verify(
@@ -152,7 +159,7 @@ def verify(
     return record
 
 
-def _expected(oracle: Oracle, case: Case) -> list[Detections]:
+def _expected(oracle: Oracle, case: Case) -> list[Outputs]:
     images = list(case.images.values())
     return oracle.answer_batch(images) if case.together else [oracle.answer(i) for i in images]
 
@@ -168,7 +175,7 @@ def _write(case: Case, folder: Path) -> list[Path]:
 
 
 def _compare_case(
-    case: Case, expected: list[Detections], got: list[Detections], bounds: Bounds
+    case: Case, expected: list[Outputs], got: list[Outputs], bounds: Bounds
 ) -> list[Difference]:
     label = f"batch of {len(case.images)}: " if case.together else ""
     return [

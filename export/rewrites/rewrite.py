@@ -34,6 +34,8 @@ class Rewrite:
     """Upstream's file and construct that fails, and why; one sentence, for the doctor."""
     make: Callable[[nn.Module], nn.Module]
     """The equivalent of a module, on its very weights."""
+    applies: Callable[[nn.Module], bool] = lambda _module: True
+    """Of modules of that class, those that need it."""
 
 
 def overridden(module: nn.Module, rewrite: Rewrite) -> str | None:
@@ -52,7 +54,9 @@ def applicable(
         (path, module, rewrite)
         for path, module in model.named_modules()
         for rewrite in rewrites
-        if way in rewrite.needed_for and isinstance(module, rewrite.replaces)
+        if way in rewrite.needed_for
+        and isinstance(module, rewrite.replaces)
+        and rewrite.applies(module)
     ]
 
 

@@ -1,0 +1,140 @@
+"""Every architecture has to end in tensors, before detectron2's postprocessing.
+
+Postprocessing needs the size of the image as sent and belongs to the handler. Each equivalent here
+answers ``List[Dict[str, Tensor]]``, the raw fields of each image, whether it runs eagerly, is traced
+or is scripted. For ``GeneralizedRCNN`` and the dense detectors upstream's own tool ends there too.
+``PanopticFPN`` (modeling/meta_arch/panoptic_fpn.py) silently loses its semantic output when traced,
+as only the instances of GeneralizedRCNN are taken; ``SemanticSegmentor`` (semantic_seg.py) and
+``ProposalNetwork`` (rcnn.py) have untyped inputs and end in postprocessing always.
+"""
+
+# No `from __future__ import annotations` here: TorchScript cannot read postponed annotations.
+
+from typing import Dict, List  # noqa: UP035  # TorchScript reads these
+
+import torch
+from detectron2.layers import move_device_like
+from detectron2.modeling import GeneralizedRCNN, PanopticFPN, SemanticSegmentor
+from detectron2.modeling.meta_arch import ProposalNetwork
+from detectron2.modeling.meta_arch.dense_detector import DenseDetector
+from detectron2.structures import ImageList, Instances
+from torch import Tensor
+
+from d2serve.export.rewrites.mixing import with_methods
+from d2serve.export.rewrites.rewrite import SCRIPTING, TRACING, Rewrite
+
+# ruff: noqa: UP006
+# mypy: disable-error-code="attr-defined"
+
+
+@torch.jit.ignore
+def _tensors_of(instances: Instances) -> Dict[str, Tensor]:
+    return {
+        name: value if isinstance(value, Tensor) else value.tensor
+        for name, value in instances.get_fields().items()
+    }
+
+
+def raw_fields(instances: List[Instances]) -> List[Dict[str, Tensor]]:
+    """The fields of each image's instances as tensors."""
+    if torch.jit.is_scripting():
+        fields: List[Dict[str, Tensor]] = [each.get_fields() for each in instances]
+    else:
+        fields = [_tensors_of(each) for each in instances]
+    return fields
+
+
+class _RCNN:
+    def forward(self, inputs: List[Dict[str, Tensor]]) -> List[Dict[str, Tensor]]:
+        return raw_fields(self.inference(inputs, None, False))
+
+
+class _Dense:
+    def forward(self, inputs: List[Dict[str, Tensor]]) -> List[Dict[str, Tensor]]:
+        images = self.preprocess_image(inputs)
+        features = self.backbone(images.tensor)
+        levels = [features[name] for name in self.head_in_features]
+        return raw_fields(self.forward_inference(images, levels, self.head(levels)))
+
+
+class _Panoptic:
+    def forward(self, inputs: List[Dict[str, Tensor]]) -> List[Dict[str, Tensor]]:
+        images = self.preprocess_image(inputs)
+        features = self.backbone(images.tensor)
+        sem_seg, _ = self.sem_seg_head(features, None)
+        proposals, _ = self.proposal_generator(images, features, None)
+        instances, _ = self.roi_heads(images, features, proposals, None)
+        outputs = raw_fields(instances)
+        for index, each in enumerate(outputs):
+            each["sem_seg"] = sem_seg[index]
+        return outputs
+
+
+class _Prepared:
+    def prepared(self, inputs: List[Dict[str, Tensor]]) -> ImageList:
+        images = [move_device_like(each["image"], self.pixel_mean) for each in inputs]
+        images = [(each - self.pixel_mean) / self.pixel_std for each in images]
+        return ImageList.from_tensors(
+            images,
+            self.backbone.size_divisibility,
+            padding_constraints=self.backbone.padding_constraints,
+        )
+
+
+class _Semantic(_Prepared):
+    def forward(self, inputs: List[Dict[str, Tensor]]) -> List[Dict[str, Tensor]]:
+        features = self.backbone(self.prepared(inputs).tensor)
+        sem_seg, _ = self.sem_seg_head(features, None)
+        outputs: List[Dict[str, Tensor]] = [
+            {"sem_seg": sem_seg[index]} for index in range(len(inputs))
+        ]
+        return outputs
+
+
+class _Proposals(_Prepared):
+    def forward(self, inputs: List[Dict[str, Tensor]]) -> List[Dict[str, Tensor]]:
+        images = self.prepared(inputs)
+        features = self.backbone(images.tensor)
+        proposals, _ = self.proposal_generator(images, features, None)
+        return raw_fields(proposals)
+
+
+def _ending(name: str, replaces: type, methods: type, reason: str, *own: str) -> Rewrite:
+    return Rewrite(
+        name=name,
+        replaces=replaces,
+        methods=("forward", *own),
+        needed_for=frozenset({TRACING, SCRIPTING}),
+        reason=reason,
+        make=with_methods(methods),
+    )
+
+
+UPSTREAMS_ENDINGS = (
+    _ending("generalized_rcnn", GeneralizedRCNN, _RCNN, "forward ends in postprocessing"),
+    _ending("dense_detector", DenseDetector, _Dense, "forward ends in postprocessing"),
+)
+"""Where detectron2's own export ends too."""
+
+PANOPTIC_FPN = _ending(
+    "panoptic_fpn",
+    PanopticFPN,
+    _Panoptic,
+    "modeling/meta_arch/panoptic_fpn.py: a trace of GeneralizedRCNN's outputs loses sem_seg and "
+    "panoptic_seg, and forward is untyped, which TorchScript does not take",
+    "inference",
+)
+SEMANTIC_SEGMENTOR = _ending(
+    "semantic_segmentor",
+    SemanticSegmentor,
+    _Semantic,
+    "modeling/meta_arch/semantic_seg.py: forward is untyped, which TorchScript does not take, and "
+    "ends in postprocessing",
+)
+PROPOSAL_NETWORK = _ending(
+    "proposal_network",
+    ProposalNetwork,
+    _Proposals,
+    "modeling/meta_arch/rcnn.py: forward is untyped, which TorchScript does not take, and ends in "
+    "postprocessing",
+)

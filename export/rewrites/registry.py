@@ -1,0 +1,56 @@
+"""Why: one list of everything that is rewritten, for the exporter and for the doctor."""
+
+from __future__ import annotations
+
+from detectron2.modeling import PanopticFPN
+from torch import nn
+
+from d2serve.export.rewrites.cascade import CASCADE_ROI_HEADS
+from d2serve.export.rewrites.conv_activation import CONV_ACTIVATION
+from d2serve.export.rewrites.endings import (
+    PANOPTIC_FPN,
+    PROPOSAL_NETWORK,
+    SEMANTIC_SEGMENTOR,
+    UPSTREAMS_ENDINGS,
+)
+from d2serve.export.rewrites.res5_heads import RES5_ROI_HEADS
+from d2serve.export.rewrites.rewrite import ONNX, TRACING, Rewrite, rewritten
+from d2serve.export.rewrites.semantic_head import SEM_SEG_FPN_HEAD
+
+REWRITES: tuple[Rewrite, ...] = (
+    PANOPTIC_FPN,
+    SEMANTIC_SEGMENTOR,
+    PROPOSAL_NETWORK,
+    CASCADE_ROI_HEADS,
+    SEM_SEG_FPN_HEAD,
+    RES5_ROI_HEADS,
+    CONV_ACTIVATION,
+)
+"""Beside UPSTREAMS_ENDINGS, which are no news."""
+
+
+def exportable(model: nn.Module, way: str) -> tuple[nn.Module, tuple[str, ...]]:
+    """A copy of a model that one way of export takes.
+
+    Args:
+        model: detectron2's; it is left as it is, and shares its weights with the copy.
+        way: TRACING, SCRIPTING or ONNX.
+
+    Returns:
+        The copy, which answers ``List[Dict[str, Tensor]]`` with ``List[Dict[str, Tensor]]``, and
+        the names of what upstream's own export would have failed at.
+
+    Raises:
+        UnsupportedFamily: a subclass overrides what would be replaced; the message names it.
+    """
+    changed, names = model, set()
+    for each in (TRACING, ONNX) if way == ONNX else (way,):
+        changed, done = rewritten(changed, each, rewrites_of(model))
+        names.update(done)
+    return changed, tuple(rewrite.name for rewrite in REWRITES if rewrite.name in names)
+
+
+def rewrites_of(model: nn.Module) -> tuple[Rewrite, ...]:
+    """Those to choose from for a model, the outermost first."""
+    # It is a GeneralizedRCNN as well, with an ending of its own.
+    return REWRITES if isinstance(model, PanopticFPN) else (*UPSTREAMS_ENDINGS, *REWRITES)
