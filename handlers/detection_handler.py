@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from d2serve.handlers.decoding import decode
-from d2serve.handlers.detections import Detections
+from d2serve.handlers.detections import Outputs
 from d2serve.handlers.detector import Detector
 from d2serve.handlers.encoding import CONTENT_TYPE, encode, encode_error
 from d2serve.handlers.errors import EmptyRequest, ModelFailed, RequestError
+from d2serve.handlers.options import DEFAULT_OPTIONS, RequestOptions
 from d2serve.handlers.preprocessing import PreparedImage, preprocess
 from d2serve.handlers.threads import thread_share
 
@@ -28,7 +29,7 @@ _SECONDS_BETWEEN_THREAD_CHECKS = 5.0
 
 
 class DetectionHandler:
-    """Answers batches of images with detections, as JSON, version 1 of the response format."""
+    """Answers batches of images, as JSON, version 1 of the response format."""
 
     _detector: Detector
     _model: str
@@ -62,38 +63,49 @@ class DetectionHandler:
         """One reply for each request, in order; a request that fails has its own status.
 
         Args:
-            data: a mapping of field name to bytes for each request.
+            data: a mapping of field name to bytes for each request: an image and options.
             context: TorchServe's.
         """
         if time.monotonic() >= self._next_thread_check:
             self._share_cores()
         prepared = [self._prepare(request) for request in data]
-        images = [each for each in prepared if isinstance(each, PreparedImage)]
+        images = [each[0] for each in prepared if isinstance(each, tuple)]
         answers = iter(self._detector.answer(images))
         replies = []
         for index, each in enumerate(prepared):
-            answer = next(answers) if isinstance(each, PreparedImage) else each
-            replies.append(self._reply(index, answer, context))
+            if isinstance(each, tuple):
+                replies.append(self._reply(index, next(answers), context, each[1]))
+            else:
+                replies.append(self._reply(index, each, context))
         return replies
 
     def _share_cores(self) -> None:
         self._detector.set_threads(thread_share(self._max_workers))
         self._next_thread_check = time.monotonic() + _SECONDS_BETWEEN_THREAD_CHECKS
 
-    def _prepare(self, request: Mapping[str, Any]) -> PreparedImage | RequestError:
+    def _prepare(
+        self, request: Mapping[str, Any]
+    ) -> tuple[PreparedImage, RequestOptions] | RequestError:
         try:
-            return preprocess(decode(_image_bytes(request)), self._detector.spec)
+            options = RequestOptions.parse(request)
+            return preprocess(decode(_image_bytes(request)), self._detector.spec), options
         except RequestError as error:
             return error
         except Exception as error:
             _log.exception("d2serve: preparing an image failed")
             return ModelFailed(f"The server failed on this image ({type(error).__name__}).")
 
-    def _reply(self, index: int, answer: Detections | RequestError, context: Any) -> bytes:
+    def _reply(
+        self,
+        index: int,
+        answer: Outputs | RequestError,
+        context: Any,
+        options: RequestOptions = DEFAULT_OPTIONS,
+    ) -> bytes:
         context.set_response_content_type(index, CONTENT_TYPE)
-        if isinstance(answer, Detections):
+        if isinstance(answer, Outputs):
             try:
-                return encode(answer, self._detector.spec, self._model, self._version)
+                return encode(answer, self._detector.spec, self._model, self._version, options)
             except RequestError as error:
                 answer = error
             except Exception as error:

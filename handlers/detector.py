@@ -1,4 +1,4 @@
-"""Why: the whole way from pixels to detections as a plain library, for any server or script."""
+"""Why: the whole way from pixels to answers as a plain library, for any server or script."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from d2serve.handlers.batching import BatchPlanner
-from d2serve.handlers.detections import Detections, RawOutputs
+from d2serve.handlers.detections import Outputs, RawOutputs
 from d2serve.handlers.errors import ModelFailed, RequestError
 from d2serve.handlers.model_spec import ModelSpec, read_spec
 from d2serve.handlers.postprocessing import postprocess
@@ -21,11 +21,11 @@ from d2serve.handlers.threads import available_cores
 # (height, width) of the image that warms a program up, in pixels.
 _WARM_UP_SHAPE = (64, 64)
 
-Answer = Union[Detections, RequestError]
+Answer = Union[Outputs, RequestError]
 
 
 class Detector:
-    """A loaded model: images in, detections out, equal to DefaultPredictor's."""
+    """A loaded model: images in, outputs out, equal to DefaultPredictor's."""
 
     def __init__(self, spec: ModelSpec, runtime: Runtime, planner: BatchPlanner) -> None:
         self.spec = spec
@@ -55,8 +55,8 @@ class Detector:
         runtime = load_runtime(model_dir, spec, device, threads or available_cores())
         return Detector(spec, runtime, BatchPlanner(batching, spec.dynamic_batch, runtime.on_gpu))
 
-    def __call__(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Detections]:
-        """Detect on images, each (H, W, 3) uint8 in RGB order.
+    def __call__(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Outputs]:
+        """Answer images, each (H, W, 3) uint8 in RGB order.
 
         Raises:
             ModelFailed: the program failed on one of them.
@@ -65,7 +65,7 @@ class Detector:
         for answer in answers:
             if isinstance(answer, RequestError):
                 raise answer
-        return [answer for answer in answers if isinstance(answer, Detections)]
+        return [answer for answer in answers if isinstance(answer, Outputs)]
 
     def answer(self, images: Sequence[PreparedImage]) -> list[Answer]:
         """As calling it, but an image that fails gives its error in its place."""
@@ -101,7 +101,7 @@ class Detector:
 
     def _finish(self, raw: RawOutputs, image: PreparedImage) -> Answer:
         try:
-            return postprocess(raw, image, self.spec.mask_threshold)
+            return postprocess(raw, image, self.spec)
         except RequestError as error:
             return error
         # Outputs of other shapes than the spec says, or no memory for the masks.

@@ -10,9 +10,18 @@ from typing import Any
 import numpy as np
 import orjson
 
-from d2serve.handlers.detections import Detections
+from d2serve.handlers.detections import (
+    Detections,
+    Int32,
+    Outputs,
+    PanopticSeg,
+    Proposals,
+    Segment,
+)
 from d2serve.handlers.errors import ReplyTooLarge, RequestError
-from d2serve.handlers.model_spec import ModelSpec
+from d2serve.handlers.label_maps import areas_of, to_png, to_rles
+from d2serve.handlers.model_spec import XYXY_ABS, ModelSpec
+from d2serve.handlers.options import DEFAULT_OPTIONS, RLE, RequestOptions
 
 CONTENT_TYPE = "application/json"
 
@@ -20,30 +29,45 @@ CONTENT_TYPE = "application/json"
 MAX_REPLY_BYTES = 6_553_500
 
 
-def encode(detections: Detections, spec: ModelSpec, model: str, version: str) -> bytes:
+def encode(
+    outputs: Outputs,
+    spec: ModelSpec,
+    model: str,
+    version: str,
+    options: RequestOptions = DEFAULT_OPTIONS,
+) -> bytes:
     """The reply for one image.
 
     Args:
-        detections: what was found.
+        outputs: what was found; what is None has no field in the reply.
         spec: the model's; it has the class names.
         model, version: under which the model is registered.
+        options: of the request.
 
     Raises:
         ReplyTooLarge: the reply is larger than TorchServe's default max_response_size.
     """
-    reply = orjson.dumps(
-        {
-            "model": model,
-            "version": version,
-            "image": {"height": detections.height, "width": detections.width},
-            "instances": [_instance(detections, i, spec) for i in range(len(detections))],
-        },
-        option=orjson.OPT_SERIALIZE_NUMPY,
-    )
+    fields: dict[str, Any] = {
+        "model": model,
+        "version": version,
+        "image": {"height": outputs.height, "width": outputs.width},
+    }
+    found = outputs.instances
+    if found is not None:
+        fields["instances"] = [_instance(found, i, spec) for i in range(len(found))]
+    if outputs.proposals is not None:
+        fields["proposals"] = _proposals(outputs.proposals)
+    if outputs.sem_seg is not None:
+        fields["sem_seg"] = _sem_seg(outputs.sem_seg, spec.stuff_class_names, options)
+    if outputs.panoptic_seg is not None:
+        fields["panoptic_seg"] = _panoptic_seg(outputs.panoptic_seg, spec)
+    reply = orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY)
     if len(reply) > MAX_REPLY_BYTES:
+        lists = [name for name in ("instances", "proposals") if name in fields]
+        what = " and ".join(f"{len(fields[name])} {name}" for name in lists) or "a label map"
         raise ReplyTooLarge(
-            f"The answer has {len(reply):,} bytes for {len(detections)} instances, expected at "
-            f"most {MAX_REPLY_BYTES:,}. Send a smaller image, or export with a higher "
+            f"The answer has {len(reply):,} bytes for {what}, expected at most "
+            f"{MAX_REPLY_BYTES:,}. Send a smaller image, or export with a higher "
             "score threshold."
         )
     return reply
@@ -53,7 +77,7 @@ def _instance(detections: Detections, i: int, spec: ModelSpec) -> dict[str, Any]
     category = int(detections.classes[i])
     instance: dict[str, Any] = {
         "bbox": np.ascontiguousarray(detections.boxes[i]),
-        "bbox_mode": "XYXY_ABS",
+        "bbox_mode": spec.box_mode,
         "score": detections.scores[i],
         "category_id": category,
     }
@@ -64,6 +88,57 @@ def _instance(detections: Detections, i: int, spec: ModelSpec) -> dict[str, Any]
     if detections.keypoints is not None:
         instance["keypoints"] = np.ascontiguousarray(detections.keypoints[i])
     return instance
+
+
+def _proposals(proposals: Proposals) -> list[dict[str, Any]]:
+    return [
+        {"bbox": box, "bbox_mode": XYXY_ABS, "objectness_logit": logit}
+        for box, logit in zip(
+            np.ascontiguousarray(proposals.boxes), np.ascontiguousarray(proposals.objectness_logits)
+        )
+    ]
+
+
+def _sem_seg(
+    labels: Int32, names: tuple[str, ...] | None, options: RequestOptions
+) -> dict[str, Any]:
+    present, areas = (each.tolist() for each in areas_of(labels))
+    classes = [
+        {"category_id": label, **_named(names, label), "area": area}
+        for label, area in zip(present, areas)
+    ]
+    if options.sem_seg != RLE:
+        return {"size": labels.shape, "png": to_png(labels), "classes": classes}
+    for each, rle in zip(classes, to_rles(labels)):
+        each["segmentation"] = rle
+    return {"size": labels.shape, "classes": classes}
+
+
+def _panoptic_seg(panoptic: PanopticSeg, spec: ModelSpec) -> dict[str, Any]:
+    return {
+        "size": panoptic.labels.shape,
+        "png": to_png(panoptic.labels),
+        "segments_info": [_segment(segment, spec) for segment in panoptic.segments],
+    }
+
+
+def _segment(segment: Segment, spec: ModelSpec) -> dict[str, Any]:
+    names = spec.class_names if segment.isthing else spec.stuff_class_names
+    info: dict[str, Any] = {
+        "id": segment.id,
+        "category_id": segment.category_id,
+        **_named(names, segment.category_id),
+        "isthing": segment.isthing,
+        "area": segment.area,
+    }
+    if segment.isthing:
+        info["score"] = np.float32(segment.score)
+        info["instance_id"] = segment.instance_id
+    return info
+
+
+def _named(names: tuple[str, ...] | None, category: int) -> dict[str, str]:
+    return {} if names is None else {"category_name": names[category]}
 
 
 def encode_error(error: RequestError) -> bytes:

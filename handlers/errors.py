@@ -6,6 +6,7 @@
     ├── RequestError            carries an HTTP status and a code, ends one request only
     │   ├── EmptyRequest            400 empty_request
     │   ├── InvalidImage            400 invalid_image
+    │   ├── InvalidOption           400 invalid_option
     │   ├── UnsupportedImageFormat  415 unsupported_image_format
     │   ├── ImageTooLarge           413 image_too_large
     │   ├── ReplyTooLarge           413 reply_too_large
@@ -43,6 +44,12 @@ class InvalidImage(RequestError):
     """The bytes claim to be an image and cannot be decoded."""
 
     code = "invalid_image"
+
+
+class InvalidOption(RequestError):
+    """What was asked for beside the image cannot be had."""
+
+    code = "invalid_option"
 
 
 class UnsupportedImageFormat(RequestError):

@@ -50,6 +50,20 @@ def encode_toggles(toggles: Int64, masks: int, height: int, width: int) -> tuple
     )
 
 
+def run_lengths(rle: Rle) -> Int64:
+    """Lengths of the runs of an RLE, down the columns of the image; the first is of zeros."""
+    groups = np.frombuffer(rle["counts"].encode("ascii"), np.uint8).astype(np.int64) - 48
+    last = np.flatnonzero(groups & 32 == 0)
+    first = np.concatenate([np.zeros(1, np.int64), last[:-1] + 1])
+    sizes = last - first + 1
+    shifts = 5 * (np.arange(len(groups)) - np.repeat(first, sizes))
+    lengths: Int64 = np.add.reduceat((groups & 31) << shifts, first)
+    lengths -= (groups[last] & 16) << (5 * sizes - 4)  # the sign
+    lengths[1::2] = np.cumsum(lengths[1::2])
+    lengths[2::2] = np.cumsum(lengths[2::2])
+    return lengths
+
+
 def _run_lengths(toggles: Int64, masks: int, pixels: int) -> tuple[Int64, Int64]:
     """Run lengths of all masks in a row, and where those of each mask start."""
     toggles = _without_pairs(toggles)
