@@ -10,8 +10,8 @@ from typing import Annotated, Optional, Union
 import orjson
 import typer
 from rich.markup import escape
-from rich.table import Table
 
+from d2serve.cli.prediction_tables import heading, tables
 from d2serve.cli.progress import console, error_console
 from d2serve.client.credentials import KEY_FILE_NAME
 from d2serve.client.errors import (
@@ -24,7 +24,7 @@ from d2serve.client.errors import (
 )
 from d2serve.client.grpc_client import DEFAULT_GRPC_ADDRESS, D2ServeGrpcClient
 from d2serve.client.http_client import DEFAULT_INFERENCE_ADDRESS, D2ServeClient
-from d2serve.client.responses import Instance, Prediction
+from d2serve.client.responses import Prediction
 
 _CONCERNS_EVERY_IMAGE = (AuthorizationError, ModelNotFound, ServerUnavailable, StubsUnavailable)
 Client = Union[D2ServeClient, D2ServeGrpcClient]
@@ -35,6 +35,13 @@ class Protocol(str, Enum):
 
     HTTP = "http"
     GRPC = "grpc"
+
+
+class SemSegFormat(str, Enum):
+    """How a semantic segmentation is to be sent."""
+
+    PNG = "png"
+    RLE = "rle"
 
 
 def predict(
@@ -56,6 +63,10 @@ def predict(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the server's JSON, one line per image.")
     ] = False,
+    sem_seg: Annotated[
+        SemSegFormat,
+        typer.Option(help="Semantic segmentation as one label map or as run lengths per class."),
+    ] = SemSegFormat.PNG,
     token: Annotated[
         Optional[str], typer.Option(help="Inference token.", envvar="D2SERVE_TOKEN")
     ] = None,
@@ -71,7 +82,7 @@ def predict(
         with _client(protocol, address, token, key_file) as client:
             for image in images:
                 try:
-                    prediction = client.predict(name, image, version=version)
+                    prediction = client.predict(name, image, version=version, sem_seg=sem_seg.value)
                     _print(image, prediction, as_json)
                     if draw is not None:
                         _write_picture(image, prediction, pictures.next(image))
@@ -103,7 +114,8 @@ def _print(image: Path, prediction: Prediction, as_json: bool) -> None:
     if as_json:
         _print_json(prediction.raw)
     else:
-        console.print(_table(image, prediction))
+        console.print(heading(str(image), prediction), highlight=False, soft_wrap=True)
+        console.print(*tables(prediction), sep="\n")
 
 
 def _print_failure(image: Path, error: ClientError, as_json: bool) -> None:
@@ -117,39 +129,6 @@ def _print_failure(image: Path, error: ClientError, as_json: bool) -> None:
 def _print_json(value: dict[str, object]) -> None:
     sys.stdout.buffer.write(orjson.dumps(value) + b"\n")
     sys.stdout.buffer.flush()
-
-
-def _table(image: Path, prediction: Prediction) -> Table:
-    instances = prediction.instances
-    table = Table(
-        title=f"{escape(str(image))}  {prediction.width} x {prediction.height}  "
-        f"{escape(prediction.model)} {escape(prediction.version)}",
-        caption=f"{len(instances)} instance{'' if len(instances) == 1 else 's'}",
-        title_justify="left",
-        caption_justify="left",
-    )
-    table.add_column("category")
-    table.add_column("score", justify="right")
-    table.add_column("box (x0, y0, x1, y1)", justify="right")
-    has_masks = any(instance.segmentation is not None for instance in instances)
-    has_keypoints = any(instance.keypoints is not None for instance in instances)
-    if has_masks:
-        table.add_column("mask (pixels)", justify="right")
-    if has_keypoints:
-        table.add_column("keypoints", justify="right")
-    for instance in instances:
-        table.add_row(*_cells(instance, has_masks, has_keypoints))
-    return table
-
-
-def _cells(instance: Instance, has_masks: bool, has_keypoints: bool) -> list[str]:
-    box = ", ".join(f"{coordinate:.1f}" for coordinate in instance.bbox)
-    cells = [escape(instance.label()), f"{instance.score:.3f}", box]
-    if has_masks:
-        cells.append("" if instance.segmentation is None else str(instance.segmentation.area()))
-    if has_keypoints:
-        cells.append("" if instance.keypoints is None else str(len(instance.keypoints)))
-    return cells
 
 
 class _PictureNames:

@@ -15,7 +15,16 @@ if TYPE_CHECKING:
     from d2serve.client.grpc_client import D2ServeGrpcClient
     from d2serve.client.http_client import AsyncD2ServeClient, D2ServeClient
     from d2serve.client.management import ManagementClient
-    from d2serve.client.responses import Instance, Prediction, parse_prediction
+    from d2serve.client.responses import (
+        Instance,
+        PanopticSeg,
+        PanopticSegment,
+        Prediction,
+        Proposal,
+        SemSeg,
+        SemSegClass,
+        parse_prediction,
+    )
     from d2serve.client.server import TorchServeProcess
 
 __all__ = [
@@ -25,7 +34,12 @@ __all__ = [
     "D2ServeGrpcClient",
     "Instance",
     "ManagementClient",
+    "PanopticSeg",
+    "PanopticSegment",
     "Prediction",
+    "Proposal",
+    "SemSeg",
+    "SemSegClass",
     "TorchServeProcess",
     "draw",
     "parse_prediction",
@@ -38,7 +52,12 @@ _HOMES = {
     "D2ServeGrpcClient": "grpc_client",
     "Instance": "responses",
     "ManagementClient": "management",
+    "PanopticSeg": "responses",
+    "PanopticSegment": "responses",
     "Prediction": "responses",
+    "Proposal": "responses",
+    "SemSeg": "responses",
+    "SemSegClass": "responses",
     "TorchServeProcess": "server",
     "draw": "drawing",
     "parse_prediction": "responses",

@@ -1,15 +1,16 @@
 """Draw a prediction onto its image, because a picture shows in a second whether a model works.
 
-The drawing itself is done by the supervision library; here it is told what to draw: masks and
-boxes in one colour per category, a label with name and score, keypoints as dots. Sizes follow the
-image's, so that a thumbnail is not all label and a photograph's lines can be seen.
+The drawing itself is done by the supervision library; here it is told what to draw: classes and
+stuff as tinted regions, the best proposals as thin boxes, masks and boxes in one colour per
+category, a label with name and score, keypoints as dots. Sizes follow the image's, so that a
+thumbnail is not all label and a photograph's lines can be seen.
 """
 
 from __future__ import annotations
 
-import colorsys
 import math
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Union
 
@@ -17,69 +18,49 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from d2serve.client.drawing_regions import draw_regions, regions_of
+from d2serve.client.drawing_style import MASK_OPACITY, Pixels, Style, supervision
 from d2serve.client.errors import DrawingError
-from d2serve.client.responses import Instance, Prediction
+from d2serve.client.instances import XYWHA
+from d2serve.client.responses import Instance, Prediction, Proposal
 
 Drawable = Union[str, "os.PathLike[str]", Image.Image, NDArray[np.uint8]]
 """A path, a PIL image, or an RGB array of shape (height, width, 3)."""
 
-_GOLDEN_RATIO_TURN = 0.618033988749895
-_MASK_OPACITY = 0.42
-_FIRST_HUE = 0.58
-_SATURATION, _VALUE = 0.85, 0.85
+PROPOSALS_DRAWN = 30
+"""Of the hundreds that there are: with more the picture is all boxes."""
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """An instance that is drawn, with its mask, which a panoptic merge may have cut."""
+
+    instance: Instance
+    mask: NDArray[np.bool_] | None
 
 
 def draw(image: Drawable, prediction: Prediction, *, min_score: float = 0.0) -> Image.Image:
-    """Return an RGB copy of ``image`` with the instances of ``prediction`` drawn onto it.
+    """Return an RGB copy of ``image`` with all that ``prediction`` holds drawn onto it.
 
-    ``image`` must be the one that was sent. Instances below ``min_score`` are left out.
+    ``image`` must be the one that was sent. Instances below ``min_score`` are left out. Of a
+    panoptic model the merged result is drawn: instances that lost in the merge are left out, and
+    ``sem_seg`` only shows as stuff. Of proposals the best 30 are drawn.
     """
-    sv = _supervision()
+    sv = supervision()
     canvas = _upright_rgb(image)
     if canvas.size != (prediction.width, prediction.height):
         raise DrawingError(
             f"The image is {canvas.width} x {canvas.height} but the prediction is for "
             f"{prediction.width} x {prediction.height}: expected the image that was sent."
         )
-    shown = [instance for instance in prediction.instances if instance.score >= min_score]
-    if not shown:
-        return canvas
+    style = Style(scale=math.sqrt(canvas.width * canvas.height) / 640, sv=sv)
     pixels = np.asarray(canvas)[:, :, ::-1].copy()  # supervision draws on BGR
-    detections = _detections(sv, shown)
-    scale = math.sqrt(canvas.width * canvas.height) / 640
-    thickness = max(1, round(2 * scale))
-    colours = [_colour(sv, number) for number in range(1 + max(i.category_id for i in shown))]
-    palette = sv.ColorPalette(colours)
-    by_category = {"color": palette, "color_lookup": sv.ColorLookup.CLASS}
-    if detections.mask is not None:
-        pixels = sv.MaskAnnotator(opacity=_MASK_OPACITY, **by_category).annotate(pixels, detections)
-        outline = sv.PolygonAnnotator(thickness=thickness, **by_category)
-        pixels = outline.annotate(pixels, detections)
-        thickness = max(1, thickness // 2)
-    pixels = sv.BoxAnnotator(thickness=thickness, **by_category).annotate(pixels, detections)
-    pixels = _draw_keypoints(sv, pixels, shown, radius=max(2, round(3 * scale)))
-    labels = [f"{instance.label()} {instance.score:.2f}" for instance in shown]
-    annotator = sv.LabelAnnotator(
-        text_color=sv.ColorPalette([_readable_on(sv, colour) for colour in colours]),
-        text_scale=max(0.3, 0.45 * scale),
-        text_thickness=max(1, round(scale)),
-        text_padding=max(2, round(4 * scale)),
-        smart_position=True,
-        **by_category,
-    )
-    pixels = annotator.annotate(pixels, detections, labels=labels)
+    pixels = draw_regions(style, pixels, regions_of(prediction))
+    pixels = _draw_proposals(style, pixels, prediction.proposals or ())
+    shown = [each for each in _shown(prediction) if each.instance.score >= min_score]
+    if shown:
+        pixels = _draw_instances(style, pixels, shown)
     return Image.fromarray(np.ascontiguousarray(pixels[:, :, ::-1]))
-
-
-def _supervision() -> Any:
-    try:
-        import supervision
-    except ImportError as error:
-        raise DrawingError(
-            f"Drawing needs the supervision library ({error}): `pip install supervision`, or "
-            "`pip install 'd2serve[client]'`."
-        ) from error
-    return supervision
 
 
 def _upright_rgb(image: Drawable) -> Image.Image:
@@ -94,19 +75,65 @@ def _upright_rgb(image: Drawable) -> Image.Image:
         raise DrawingError(f"The image {image} cannot be opened for drawing: {error}") from error
 
 
-def _detections(sv: Any, shown: list[Instance]) -> Any:
-    has_masks = all(instance.segmentation is not None for instance in shown)
+def _shown(prediction: Prediction) -> list[_Shown]:
+    if prediction.panoptic_seg is None:
+        return [
+            _Shown(instance, None if instance.segmentation is None else instance.mask())
+            for instance in prediction.instances
+        ]
+    ids = prediction.panoptic_seg.label_map()
+    return [
+        _Shown(prediction.instances[segment.instance_id], ids == segment.id)
+        for segment in prediction.panoptic_seg.segments_info
+        if segment.instance_id is not None
+    ]
+
+
+def _draw_proposals(style: Style, pixels: Pixels, proposals: tuple[Proposal, ...]) -> Pixels:
+    best = sorted(proposals, key=lambda each: -each.objectness_logit)[:PROPOSALS_DRAWN]
+    if not best:
+        return pixels
+    boxes = style.sv.Detections(
+        xyxy=np.array([each.bbox for each in best], dtype=np.float32),
+        class_id=np.zeros(len(best), dtype=int),
+    )
+    thin = style.sv.BoxAnnotator(thickness=max(1, style.thickness // 2), **style.by_category([0]))
+    return np.asarray(thin.annotate(pixels, boxes))
+
+
+def _draw_instances(style: Style, pixels: Pixels, shown: list[_Shown]) -> Pixels:
+    sv, thickness = style.sv, style.thickness
+    instances = [each.instance for each in shown]
+    categories = [instance.category_id for instance in instances]
+    by_category = style.by_category(categories)
+    detections = _detections(sv, shown)
+    if detections.mask is not None:
+        pixels = sv.MaskAnnotator(opacity=MASK_OPACITY, **by_category).annotate(pixels, detections)
+        outline = sv.PolygonAnnotator(thickness=thickness, **by_category)
+        pixels = outline.annotate(pixels, detections)
+        thickness = max(1, thickness // 2)
+    rotated = instances[0].bbox_mode == XYWHA
+    annotator = sv.OrientedBoxAnnotator if rotated else sv.BoxAnnotator
+    pixels = annotator(thickness=thickness, **by_category).annotate(pixels, detections)
+    pixels = _draw_keypoints(sv, pixels, instances, radius=max(2, round(3 * style.scale)))
+    labels = [f"{instance.label()} {instance.score:.2f}" for instance in instances]
+    named = style.labels(categories).annotate(pixels, detections, labels=labels)
+    return np.asarray(named)
+
+
+def _detections(sv: Any, shown: list[_Shown]) -> Any:
+    masks = [each.mask for each in shown if each.mask is not None]
+    corners = np.stack([each.instance.corners() for each in shown]).astype(np.float32)
     return sv.Detections(
-        xyxy=np.array([instance.bbox for instance in shown], dtype=np.float32),
-        confidence=np.array([instance.score for instance in shown], dtype=np.float32),
-        class_id=np.array([instance.category_id for instance in shown], dtype=int),
-        mask=np.stack([instance.mask() for instance in shown]) if has_masks else None,
+        xyxy=np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1),
+        confidence=np.array([each.instance.score for each in shown], dtype=np.float32),
+        class_id=np.array([each.instance.category_id for each in shown], dtype=int),
+        mask=np.stack(masks) if len(masks) == len(shown) else None,
+        data={sv.config.ORIENTED_BOX_COORDINATES: corners},
     )
 
 
-def _draw_keypoints(
-    sv: Any, pixels: NDArray[np.uint8], shown: list[Instance], radius: int
-) -> NDArray[np.uint8]:
+def _draw_keypoints(sv: Any, pixels: Pixels, shown: list[Instance], radius: int) -> Pixels:
     with_keypoints = [instance.keypoints for instance in shown if instance.keypoints]
     if not with_keypoints:
         return pixels
@@ -115,16 +142,3 @@ def _draw_keypoints(
     for colour, size in ((sv.Color.BLACK, radius + 1), (sv.Color.WHITE, radius)):
         pixels = sv.VertexAnnotator(color=colour, radius=size).annotate(pixels, keypoints)
     return pixels
-
-
-def _colour(sv: Any, number: int) -> Any:
-    """Hues a golden-ratio turn apart, so that neighbouring categories differ most."""
-    hue = (_FIRST_HUE + number * _GOLDEN_RATIO_TURN) % 1.0
-    red, green, blue = colorsys.hsv_to_rgb(hue, _SATURATION, _VALUE)
-    return sv.Color(r=round(255 * red), g=round(255 * green), b=round(255 * blue))
-
-
-def _readable_on(sv: Any, background: Any) -> Any:
-    """Black or white, by the background's luma (ITU-R BT.601)."""
-    luma = 0.299 * background.r + 0.587 * background.g + 0.114 * background.b
-    return sv.Color.BLACK if luma > 140 else sv.Color.WHITE

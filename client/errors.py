@@ -13,6 +13,7 @@
     ├── ServerStartError      TorchServe did not start; carries the end of its log
     │   └── JavaNotFound
     ├── StubsUnavailable      the gRPC definitions could not be found or compiled
+    ├── Detectron2Unavailable detectron2's structures were asked for where it is not installed
     └── DrawingError
 
 Each message says what was got, what was expected, the likely cause and the next step.
@@ -82,6 +83,10 @@ class JavaNotFound(ServerStartError):
 
 class StubsUnavailable(ClientError):
     """The gRPC definitions inside TorchServe's jar could not be found or compiled."""
+
+
+class Detectron2Unavailable(ClientError):
+    """detectron2, or the torch it needs, cannot be imported."""
 
 
 class DrawingError(ClientError):

@@ -29,6 +29,7 @@ from d2serve.client.replies import (
     overloaded,
     too_large,
 )
+from d2serve.client.reply_options import reply_options
 from d2serve.client.responses import Prediction, parse_prediction
 
 DEFAULT_GRPC_ADDRESS = "127.0.0.1:7070"
@@ -90,12 +91,14 @@ class D2ServeGrpcClient:
         *,
         version: str | None = None,
         array_format: str = "BGR",
+        sem_seg: str = "png",
     ) -> Prediction:
         """See D2ServeClient.predict."""
+        data = encode_image(image, array_format=array_format)
         request = self._messages.predictions_request(
             model_name=model,
             model_version=version or "",
-            input={"data": encode_image(image, array_format=array_format)},
+            input={"data": data, **reply_options(sem_seg)},
         )
         body = bytes(self._call(self._predictions, request).prediction)
         rejected = envelope_error(body, status=None)

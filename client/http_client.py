@@ -18,11 +18,13 @@ from d2serve.client.credentials import Credentials
 from d2serve.client.errors import ServerUnavailable
 from d2serve.client.image_input import ImageInput, encode_image
 from d2serve.client.replies import envelope_error, health_status, http_error
+from d2serve.client.reply_options import reply_options
 from d2serve.client.responses import Prediction, parse_prediction
 
 DEFAULT_INFERENCE_ADDRESS = "http://127.0.0.1:8080"
 DEFAULT_TIMEOUT_SECONDS = 120.0
 """TorchServe's own default_response_timeout."""
+_BYTES = "application/octet-stream"
 
 
 def is_loopback(address: str) -> bool:
@@ -67,9 +69,16 @@ def _predict_path(model: str, version: str | None) -> str:
     return path if version is None else f"{path}/{quote(version, safe='')}"
 
 
-def _image_headers(credentials: Credentials) -> dict[str, str]:
+def _image_request(
+    image: ImageInput, array_format: str, sem_seg: str, credentials: Credentials
+) -> dict[str, Any]:
+    """What httpx is to send: the image as the raw body, or as a form where options go with it."""
+    content, options = encode_image(image, array_format=array_format), reply_options(sem_seg)
+    if options:
+        files = {"data": ("image", content, _BYTES)}
+        return {"headers": credentials.headers(), "files": files, "data": options}
     # Without a content type of its own, TorchServe may take the bytes for a form and answer 500.
-    return {**credentials.headers(), "content-type": "application/octet-stream"}
+    return {"headers": {**credentials.headers(), "content-type": _BYTES}, "content": content}
 
 
 def _accepted(response: httpx.Response, credentials: Credentials) -> bytes:
@@ -114,28 +123,28 @@ class D2ServeClient:
         *,
         version: str | None = None,
         array_format: str = "BGR",
+        sem_seg: str = "png",
     ) -> Prediction:
         """Detect objects in one image: a path, encoded bytes, a PIL image or a uint8 array
-        (height, width, 3) in ``array_format``. ``version`` None means the default version."""
-        content = encode_image(image, array_format=array_format)
-        headers = _image_headers(self._credentials)
-        response = self._request("POST", _predict_path(model, version), headers, content)
+        (height, width, 3) in ``array_format``. ``version`` None means the default version.
+        ``sem_seg``: what the server is to send of a semantic segmentation, "png" (one label map)
+        or "rle" (COCO's run lengths for each class); both give the same ``label_map()``."""
+        request = _image_request(image, array_format, sem_seg, self._credentials)
+        response = self._request("POST", _predict_path(model, version), **request)
         return parse_prediction(_accepted(response, self._credentials))
 
     def ping(self) -> str:
         """TorchServe's word about itself, e.g. "Healthy". It says so while workers crash, too:
         for readiness use ManagementClient.wait_ready."""
-        response = self._request("GET", "/ping", self._credentials.headers())
+        response = self._request("GET", "/ping", headers=self._credentials.headers())
         return _health(response, self._credentials)
 
     def close(self) -> None:
         self._http.close()
 
-    def _request(
-        self, method: str, path: str, headers: dict[str, str], content: bytes | None = None
-    ) -> httpx.Response:
+    def _request(self, method: str, path: str, **request: Any) -> httpx.Response:
         try:
-            return self._http.request(method, path, headers=headers, content=content)
+            return self._http.request(method, path, **request)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise unavailable(self.address, error) from error
 
@@ -168,26 +177,24 @@ class AsyncD2ServeClient:
         *,
         version: str | None = None,
         array_format: str = "BGR",
+        sem_seg: str = "png",
     ) -> Prediction:
         """See D2ServeClient.predict."""
-        content = encode_image(image, array_format=array_format)
-        headers = _image_headers(self._credentials)
-        response = await self._request("POST", _predict_path(model, version), headers, content)
+        request = _image_request(image, array_format, sem_seg, self._credentials)
+        response = await self._request("POST", _predict_path(model, version), **request)
         return parse_prediction(_accepted(response, self._credentials))
 
     async def ping(self) -> str:
         """See D2ServeClient.ping."""
-        response = await self._request("GET", "/ping", self._credentials.headers())
+        response = await self._request("GET", "/ping", headers=self._credentials.headers())
         return _health(response, self._credentials)
 
     async def aclose(self) -> None:
         await self._http.aclose()
 
-    async def _request(
-        self, method: str, path: str, headers: dict[str, str], content: bytes | None = None
-    ) -> httpx.Response:
+    async def _request(self, method: str, path: str, **request: Any) -> httpx.Response:
         try:
-            return await self._http.request(method, path, headers=headers, content=content)
+            return await self._http.request(method, path, **request)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise unavailable(self.address, error) from error
 

@@ -9,77 +9,87 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Callable, TypeVar
+from typing import Any
 
-import numpy as np
 import orjson
-from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
+from d2serve.client import detectron2_outputs
 from d2serve.client.errors import MalformedReply
+from d2serve.client.instances import (
+    Instance,
+    Keypoint,
+    Proposal,
+    parse_instances,
+    parse_proposals,
+)
+from d2serve.client.label_maps import PngLabelMap, RunLengthMask
+from d2serve.client.reply_fields import natural, optional, required
+from d2serve.client.segments import (
+    PanopticSeg,
+    PanopticSegment,
+    SemSeg,
+    SemSegClass,
+    parse_panoptic_seg,
+    parse_sem_seg,
+)
 
-T = TypeVar("T")
-Keypoint = tuple[float, float, float]
+__all__ = [
+    "Instance",
+    "Keypoint",
+    "PanopticSeg",
+    "PanopticSegment",
+    "PngLabelMap",
+    "Prediction",
+    "Proposal",
+    "RunLengthMask",
+    "SemSeg",
+    "SemSegClass",
+    "parse_prediction",
+]
 
-
-@dataclass(frozen=True)
-class RunLengthMask:
-    """A binary mask in COCO's compressed run-length encoding."""
-
-    height: int
-    width: int
-    counts: str
-
-    def decode(self) -> NDArray[np.bool_]:
-        """The mask as a boolean array of shape (height, width)."""
-        encoded = {"size": [self.height, self.width], "counts": self.counts.encode("ascii")}
-        try:
-            decoded = coco_mask.decode(encoded)
-        except (ValueError, TypeError, MemoryError) as error:
-            raise MalformedReply(f"The mask's run lengths cannot be decoded: {error}") from error
-        return np.asarray(decoded, dtype=np.bool_)
-
-    def area(self) -> int:
-        """Number of pixels in the mask, without decoding it."""
-        encoded = {"size": [self.height, self.width], "counts": self.counts.encode("ascii")}
-        return int(coco_mask.area(encoded))
-
-
-@dataclass(frozen=True)
-class Instance:
-    """One detected object."""
-
-    bbox: tuple[float, float, float, float]
-    bbox_mode: str
-    score: float
-    category_id: int
-    category_name: str | None = None
-    segmentation: RunLengthMask | None = None
-    keypoints: tuple[Keypoint, ...] | None = None
-    """(x, y, score) each, in the order of the model's keypoint names."""
-
-    def mask(self) -> NDArray[np.bool_]:
-        """The instance's mask over the whole image, boolean, of shape (height, width)."""
-        if self.segmentation is None:
-            raise ValueError(f"this {self.label()} has no mask: the model predicts none")
-        return self.segmentation.decode()
-
-    def label(self) -> str:
-        """The category's name, or its number where the model was exported without names."""
-        return f"category {self.category_id}" if self.category_name is None else self.category_name
+_KINDS = ("instances", "proposals", "sem_seg", "panoptic_seg")
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer to one image; instances by falling score."""
+    """The answer to one image. What the model does not predict is None, but for ``instances``."""
 
     model: str
     version: str
     height: int
     width: int
+    has_instances: bool
+    """Whether the model predicts instances at all; False for semantic models and proposals."""
     instances: tuple[Instance, ...]
+    """By falling score; empty where there are none, and where the model predicts none."""
+    proposals: tuple[Proposal, ...] | None
+    sem_seg: SemSeg | None
+    panoptic_seg: PanopticSeg | None
     raw: dict[str, Any] = field(repr=False, compare=False)
     """The reply as received, parsed from JSON."""
+
+    def to_detectron2(self, *, sem_seg_classes: int | None = None) -> dict[str, Any]:
+        """The dictionary that detectron2's DefaultPredictor returns, on the CPU.
+
+        What is in it, and where a reply cannot tell what DefaultPredictor would:
+
+        - ``instances``: an ``Instances`` with ``pred_boxes`` (``Boxes`` or ``RotatedBoxes``),
+          ``scores``, ``pred_classes``, and ``pred_masks`` and ``pred_keypoints`` where the model
+          predicts them. A reply without any instance does not tell of what it has none: it becomes
+          (0, 4) ``Boxes``, and has ``pred_masks``, (0, height, width), for panoptic models alone.
+        - ``proposals``: an ``Instances`` with ``proposal_boxes`` and ``objectness_logits``.
+        - ``sem_seg``: a reply carries labels and no logits, so this is one-hot, float32 of shape
+          (C, height, width): its ``argmax(dim=0)`` is that of detectron2's logits, its values are
+          not. C is ``sem_seg_classes``; without it, the highest label in this image plus one.
+        - ``panoptic_seg``: the int32 map of segment ids, and ``segments_info`` with detectron2's
+          keys.
+
+        Raises:
+            Detectron2Unavailable: detectron2 cannot be imported here.
+            MalformedReply: a mask or label map cannot be unpacked.
+            InvalidInput: ``sem_seg_classes`` is less than the labels need.
+        """
+        return detectron2_outputs.outputs_of(self, sem_seg_classes)
 
 
 def parse_prediction(reply: bytes | str | Mapping[str, Any]) -> Prediction:
@@ -93,77 +103,39 @@ def parse_prediction(reply: bytes | str | Mapping[str, Any]) -> Prediction:
         loaded = reply
     if not isinstance(loaded, Mapping):
         raise MalformedReply(_not_version_1(f"it is a JSON {type(loaded).__name__}", reply))
-    raw = dict(loaded)
     try:
-        return Prediction(
-            model=_field(raw, "model", str),
-            version=_field(raw, "version", str),
-            height=_field(_field(raw, "image", dict), "height", int),
-            width=_field(_field(raw, "image", dict), "width", int),
-            instances=tuple(_instance(item) for item in _field(raw, "instances", list)),
-            raw=raw,
-        )
+        return _prediction(dict(loaded))
     except (KeyError, TypeError, ValueError) as error:
         raise MalformedReply(_not_version_1(str(error), reply)) from error
 
 
-def _instance(item: Any) -> Instance:
-    box = _floats(_field(item, "bbox", list), 4, "bbox")
-    return Instance(
-        bbox=(box[0], box[1], box[2], box[3]),
-        bbox_mode=_field(item, "bbox_mode", str),
-        score=float(_field(item, "score", (int, float))),
-        category_id=_field(item, "category_id", int),
-        category_name=_optional(item, "category_name", lambda v: _typed(v, str, "category_name")),
-        segmentation=_optional(item, "segmentation", _segmentation),
-        keypoints=_optional(item, "keypoints", _keypoints),
+def _prediction(raw: dict[str, Any]) -> Prediction:
+    model, version = required(raw, "model", str), required(raw, "version", str)
+    sides = required(raw, "image", dict)
+    size = natural(sides, "height"), natural(sides, "width")
+    if all(raw.get(kind) is None for kind in _KINDS[1:]):
+        required(raw, "instances", list)
+    instances = optional(raw, "instances", lambda v: parse_instances(v, size))
+    return Prediction(
+        model=model,
+        version=version,
+        height=size[0],
+        width=size[1],
+        has_instances=instances is not None,
+        instances=instances or (),
+        proposals=optional(raw, "proposals", parse_proposals),
+        sem_seg=optional(raw, "sem_seg", lambda v: parse_sem_seg(v, size)),
+        panoptic_seg=optional(
+            raw, "panoptic_seg", lambda v: parse_panoptic_seg(v, size, len(instances or ()))
+        ),
+        raw=raw,
     )
-
-
-def _segmentation(value: Any) -> RunLengthMask:
-    size = [_typed(side, int, "size") for side in _field(value, "size", list)]
-    if len(size) != 2 or min(size) < 0:
-        raise ValueError(f"'size' is {size}, not [height, width]")
-    counts = _field(value, "counts", str)
-    if not counts.isascii():
-        raise ValueError("'counts' is not COCO's compressed run-length encoding")
-    return RunLengthMask(height=size[0], width=size[1], counts=counts)
-
-
-def _keypoints(value: Any) -> tuple[Keypoint, ...]:
-    triples = (_floats(point, 3, "keypoints") for point in _typed(value, list, "keypoints"))
-    return tuple((x, y, score) for x, y, score in triples)
-
-
-def _floats(value: Any, length: int, name: str) -> list[float]:
-    numbers = [float(_typed(n, (int, float), name)) for n in _typed(value, list, name)]
-    if len(numbers) != length:
-        raise ValueError(f"{name!r} has {len(numbers)} numbers, not {length}")
-    return numbers
-
-
-def _optional(item: Mapping[str, Any], name: str, parse: Callable[[Any], T]) -> T | None:
-    return parse(item[name]) if item.get(name) is not None else None
-
-
-def _field(item: Any, name: str, kind: Any) -> Any:
-    if not isinstance(item, Mapping):
-        raise TypeError(f"expected an object with {name!r}, got {type(item).__name__}")
-    if name not in item:
-        raise ValueError(f"{name!r} is missing")
-    return _typed(item[name], kind, name)
-
-
-def _typed(value: Any, kind: Any, name: str) -> Any:
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise TypeError(f"{name!r} is of type {type(value).__name__}")
-    return value
 
 
 def _not_version_1(what: str, reply: object) -> str:
     shown = reply.decode("utf-8", "replace") if isinstance(reply, bytes) else str(reply)
     return (
         f"The reply is not a d2serve response of version 1: {what}. Expected an object with "
-        "model, version, image and instances; is the model behind this address a .mar made by "
-        f"d2serve? The reply begins: {shown[:200]!r}"
+        f"model, version, image and at least one of {', '.join(_KINDS)}; is the model behind this "
+        f"address a .mar made by d2serve? The reply begins: {shown[:200]!r}"
     )

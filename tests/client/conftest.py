@@ -47,7 +47,14 @@ class CannedHandler:
             "version": self.version,
             "image": {"height": 4, "width": 6},
             "instances": [instance],
+            "fields": sorted(item),
         }
+        if item.get("sem_seg") is not None:
+            wish = bytes(item["sem_seg"]).decode()
+            classes = [{"category_id": 3, "area": 24}]
+            if wish == "rle":
+                classes[0]["segmentation"] = {"size": [4, 6], "counts": "0h0"}
+            reply["sem_seg"] = {"size": [4, 6], "classes": classes}
         return json.dumps(reply).encode()
 '''
 

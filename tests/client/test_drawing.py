@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from d2serve.client.drawing import draw
+from d2serve.client.drawing import PROPOSALS_DRAWN, draw
 from d2serve.client.errors import DrawingError
-from d2serve.client.responses import Prediction, parse_prediction
+from d2serve.client.responses import Prediction
+from tests.client import handmade
 
 HEIGHT, WIDTH = 120, 200
 
@@ -32,14 +33,11 @@ def instance(category: int, x: int, **fields: Any) -> dict[str, Any]:
 
 
 def prediction(*instances: dict[str, Any]) -> Prediction:
-    return parse_prediction(
-        {
-            "model": "m",
-            "version": "1",
-            "image": {"height": HEIGHT, "width": WIDTH},
-            "instances": list(instances),
-        }
-    )
+    return prediction_of(instances=list(instances))
+
+
+def prediction_of(**fields: Any) -> Prediction:
+    return handmade.prediction(HEIGHT, WIDTH, **fields)
 
 
 def mask_of(x: int) -> dict[str, Any]:
@@ -79,6 +77,49 @@ def test_masks_are_tinted_and_categories_differ_in_colour() -> None:
 def test_keypoints_are_white_dots() -> None:
     picture = draw(GREY, prediction(instance(0, 20, keypoints=[[40, 75, 0.9]])))
     assert picture.getpixel((40, 75)) == (255, 255, 255)
+
+
+def test_a_rotated_box_is_drawn_along_its_sides() -> None:
+    touched = changed(draw(GREY, prediction(handmade.instance(0, 100, 60, 80, 20, 90))))
+    assert touched[60, 88:93].any(), "what was its bottom before the quarter turn"
+    assert not touched[60, 58:80].any(), "where its left end would be without the turn"
+
+
+def test_each_class_is_tinted_and_named() -> None:
+    labels = np.zeros((HEIGHT, WIDTH), int)
+    labels[:, 100:] = 1
+    named = prediction_of(sem_seg=handmade.sem_seg(labels))
+    picture = draw(GREY, named)
+    first, second = picture.getpixel((5, 5)), picture.getpixel((195, 5))
+    assert first != second
+    assert changed(picture).all(), "each pixel is of a class"
+    assert len({picture.getpixel((x, 60)) for x in range(100)}) > 1, "a name is written inside"
+
+
+def test_of_a_panoptic_answer_the_merged_masks_are_drawn_and_losers_are_not() -> None:
+    ids = np.zeros((HEIGHT, WIDTH), int)
+    ids[40:100, 20:60], ids[110:, :] = 1, 2
+    instances = [instance(0, 20, segmentation=mask_of(20)), instance(1, 120, score=0.8)]
+    segments = [handmade.thing(ids, 1), handmade.stuff(ids, 2, 4, category_name="grass")]
+    merged = handmade.panoptic_seg(ids, *segments)
+    answer = prediction_of(instances=instances, sem_seg=handmade.sem_seg(ids), panoptic_seg=merged)
+    touched = changed(draw(GREY, answer))
+    assert touched[45:95, 25:55].all(), "the thing"
+    assert touched[112:, :].all(), "the stuff"
+    assert not touched[:15, :].any(), "what belongs to no segment"
+    assert not touched[40:100, 120:].any(), "the instance that is in no segment"
+    without_things = changed(draw(GREY, answer, min_score=0.95))
+    assert without_things[112:, :].all()
+    assert not without_things[45:95, 25:55].any()
+
+
+def test_the_best_proposals_are_drawn_thin_and_the_others_not() -> None:
+    best = [handmade.proposal(5, 10, 10, 60, 60)] * PROPOSALS_DRAWN
+    answer = prediction_of(proposals=[handmade.proposal(1, 100, 10, 150, 60), *best])
+    touched = changed(draw(GREY, answer))
+    assert touched[10, 30]
+    assert not touched[30, 20:50].any()
+    assert not touched[:, 90:].any(), "one more than are drawn"
 
 
 def test_low_scores_can_be_left_out_and_nothing_is_nothing() -> None:

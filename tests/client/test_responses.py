@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from d2serve.client.errors import MalformedReply
-from d2serve.client.responses import RunLengthMask, parse_prediction
+from d2serve.client.responses import Proposal, RunLengthMask, parse_prediction
 
 REPLY: dict[str, Any] = {
     "model": "shapes",
@@ -47,6 +47,9 @@ def test_every_field_is_read() -> None:
     assert (prediction.model, prediction.version) == ("shapes", "1.0")
     assert (prediction.height, prediction.width) == (4, 6)
     assert prediction.raw == REPLY
+    assert prediction.has_instances
+    others = (prediction.proposals, prediction.sem_seg, prediction.panoptic_seg)
+    assert others == (None, None, None)
     full, sparse = prediction.instances
     assert full.bbox == (0.5, 1.0, 2.5, 3.5)
     assert (full.bbox_mode, full.score, full.category_id) == ("XYXY_ABS", 0.98, 2)
@@ -74,7 +77,7 @@ def test_unknown_fields_are_kept_and_do_no_harm() -> None:
 def test_masks_survive_the_way(mask: NDArray[np.bool_]) -> None:
     encoded = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
     height, width = mask.shape
-    reply = copy.deepcopy(REPLY)
+    reply = {**copy.deepcopy(REPLY), "image": {"height": height, "width": width}}
     reply["instances"][0]["segmentation"] = {
         "size": [height, width],
         "counts": encoded["counts"].decode("ascii"),
@@ -115,6 +118,9 @@ def test_a_missing_field_is_named(path: str) -> None:
         ("category_name", 7),
         ("segmentation", {"size": [4], "counts": "5"}),
         ("segmentation", {"size": [4, -6], "counts": "5"}),
+        ("segmentation", {"size": [6, 4], "counts": "5"}),
+        ("bbox_mode", "XYWH_ABS"),
+        ("bbox_mode", "XYWHA_ABS"),
         ("segmentation", {"size": [4, 6], "counts": "é"}),
         ("keypoints", [[1, 2]]),
     ],
@@ -124,6 +130,25 @@ def test_a_field_of_the_wrong_kind_is_refused(field: str, value: object) -> None
     reply["instances"][0][field] = value
     with pytest.raises(MalformedReply, match="version 1"):
         parse_prediction(reply)
+
+
+def test_boxes_of_one_model_are_of_one_kind() -> None:
+    reply = copy.deepcopy(REPLY)
+    reply["instances"][1].update(bbox=[2, 2, 3, 1, 45.0], bbox_mode="XYWHA_ABS")
+    with pytest.raises(MalformedReply, match="'bbox_mode' differs"):
+        parse_prediction(reply)
+    (rotated,) = parse_prediction({**reply, "instances": reply["instances"][1:]}).instances
+    assert (rotated.bbox, rotated.bbox_mode) == ((2.0, 2.0, 3.0, 1.0, 45.0), "XYWHA_ABS")
+
+
+def test_proposals_stand_alone() -> None:
+    boxes = [{"bbox": [0, 1, 2, 3], "bbox_mode": "XYXY_ABS", "objectness_logit": -3.5}]
+    sent = {name: value for name, value in REPLY.items() if name != "instances"}
+    prediction = parse_prediction({**sent, "proposals": boxes})
+    assert (prediction.has_instances, prediction.instances) == (False, ())
+    assert prediction.proposals == (Proposal((0.0, 1.0, 2.0, 3.0), "XYXY_ABS", -3.5),)
+    with pytest.raises(MalformedReply, match="'objectness_logit' is missing"):
+        parse_prediction({**sent, "proposals": REPLY["instances"][1:]})
 
 
 @given(JSON_VALUES)

@@ -6,11 +6,13 @@ import asyncio
 from pathlib import Path
 from typing import Union
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from d2serve.client.errors import (
     AuthorizationError,
+    InvalidInput,
     MalformedReply,
     ModelNotFound,
     RequestRejected,
@@ -33,10 +35,12 @@ class BlockingAsyncClient:
     def __init__(self, address: str, key_file: Path) -> None:
         self._address, self._key_file = address, key_file
 
-    def predict(self, model: str, image: bytes, *, version: str | None = None) -> Prediction:
+    def predict(
+        self, model: str, image: bytes, *, version: str | None = None, sem_seg: str = "png"
+    ) -> Prediction:
         async def ask() -> Prediction:
             async with AsyncD2ServeClient(self._address, key_file=self._key_file) as client:
-                return await client.predict(model, image, version=version)
+                return await client.predict(model, image, version=version, sem_seg=sem_seg)
 
         return asyncio.run(ask())
 
@@ -62,6 +66,23 @@ def test_the_answer_is_typed_and_the_same_for_all(client: AnyClient) -> None:
     assert instance.category_id == 5, "all five bytes arrived, and nothing else"
     assert instance.keypoints == ((2.0, 2.0, 0.5),)
     assert instance.mask().shape == (4, 6)
+
+
+def test_a_wish_travels_beside_the_image(client: AnyClient) -> None:
+    alone = client.predict("canned", b"12345")
+    assert alone.raw["fields"] in (["body"], ["data"]), "nothing but the image"
+    assert alone.sem_seg is None
+    image = bytes(range(256)) * 4000 + b"\r\n--"
+    wished = client.predict("canned", image, sem_seg="rle")
+    assert wished.raw["fields"] == ["data", "sem_seg"]
+    assert wished.instances[0].category_id == len(image), "the image arrived whole"
+    assert wished.sem_seg is not None
+    np.testing.assert_array_equal(wished.sem_seg.label_map(), np.full((4, 6), 3))
+
+
+def test_a_wish_that_no_server_knows_is_refused_before_anything_is_sent(client: AnyClient) -> None:
+    with pytest.raises(InvalidInput, match="sem_seg is 'RLE': expected 'png'"):
+        client.predict("canned", b"12345", sem_seg="RLE")
 
 
 def test_a_rejected_image_is_an_error_even_where_grpc_says_ok(client: AnyClient) -> None:

@@ -1,0 +1,118 @@
+"""``d2serve predict``: what is asked of a client, and what is printed of its answer."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+from rich.console import Console
+from typer.testing import CliRunner
+
+from d2serve.cli import predicting
+from d2serve.client.responses import Prediction
+from tests.client import handmade
+
+LABELS = np.array([[0, 1, 1, 1]] * 5)
+IDS = np.array([[1, 2, 2, 0]] * 5)
+ANSWERS: dict[str, dict[str, Any]] = {
+    "upright": {"instances": [handmade.instance(0, 0, 0, 2, 2.5, category_name="circle")]},
+    "rotated": {"instances": [handmade.instance(3, 2, 2, 4, 1, -45.5)]},
+    "none": {"instances": []},
+    "semantic": {"sem_seg": handmade.sem_seg(LABELS)},
+    "panoptic": {
+        "instances": [handmade.instance(0, 0, 0, 1, 5)],
+        "panoptic_seg": handmade.panoptic_seg(
+            IDS, handmade.thing(IDS, 1), handmade.stuff(IDS, 2, 4, category_name="[sky]")
+        ),
+    },
+    "proposals": {
+        "proposals": [handmade.proposal(logit, 0, 0, 1, logit) for logit in (7, *range(20))]
+    },
+}
+
+
+class Server:
+    """Answers each image by its name, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def predict(self, model: str, image: Path, **options: Any) -> Prediction:
+        assert model == "model"
+        self.asked.append(options)
+        return handmade.prediction(5, 4, **ANSWERS[image.stem])
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Server:
+    running = Server()
+    monkeypatch.setattr(predicting, "_client", lambda *_: running)
+    return running
+
+
+def printed(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
+    written = io.StringIO()
+    monkeypatch.setattr(predicting, "console", Console(file=written, width=100))
+    app = typer.Typer()
+    app.command()(predicting.predict)
+    result = CliRunner().invoke(app, ["model", *arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return written.getvalue() + result.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("upright", ["x0, y0, x1, y1", "circle 0.900 0.0, 0.0, 2.0, 2.5", "1 instance "]),
+        ("rotated", ["cx, cy, w, h, angle", "category 3 0.900 2.0, 2.0, 4.0, 1.0, -45.5"]),
+        ("none", ["0 instances"]),
+        ("semantic", ["name 1 15 75.0% name 0 5 25.0%", "2 classes"]),
+        (
+            "panoptic",
+            ["category 0 thing 1 0.900 0 5 25.0%", "[sky] stuff 2 10 50.0%", "2 segments"],
+        ),
+        ("proposals", ["19.000 0.0, 0.0, 1.0, 19.0", "10.000", "21 proposals, the best 10 shown"]),
+    ],
+)
+def test_each_kind_of_answer_has_its_table(
+    monkeypatch: pytest.MonkeyPatch, server: Server, name: str, told: list[str]
+) -> None:
+    output = printed(monkeypatch, f"{name}.png")
+    assert f"{name}.png  4 x 5  m 1" in output
+    words = " ".join(output.translate(str.maketrans("┃│├┼┤", "     ")).split()) + " "
+    for each in told:
+        assert each in words
+    assert server.asked == [{"version": None, "sem_seg": "png"}]
+
+
+def test_only_the_best_proposals_are_shown(monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
+    output = printed(monkeypatch, "proposals.png")
+    assert " 9.000" not in output
+    assert server.asked
+
+
+def test_a_kind_that_the_model_does_not_give_has_no_table(
+    monkeypatch: pytest.MonkeyPatch, server: Server
+) -> None:
+    assert "instance" not in printed(monkeypatch, "semantic.png")
+    assert server.asked
+
+
+def test_run_lengths_and_another_version_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch, server: Server
+) -> None:
+    options = ("--sem-seg", "rle", "--version", "2.0", "--json")
+    line = printed(monkeypatch, "semantic.png", *options)
+    assert json.loads(line)["sem_seg"]["size"] == [5, 4]
+    assert server.asked == [{"version": "2.0", "sem_seg": "rle"}]
