@@ -21,6 +21,7 @@ from pycocotools import mask as coco_mask
 from rich.console import Console
 from rich.progress import track
 
+from examples.shapes.panoptic_files import make_folders, panoptic_categories, write_labels
 from examples.shapes.scene import SceneInstance, render_scene
 from examples.shapes.schema import (
     ANNOTATIONS_FILE,
@@ -30,6 +31,9 @@ from examples.shapes.schema import (
     DEFAULT_SEED,
     IMAGES_FOLDER,
     KEYPOINT_NAMES,
+    PANOPTIC_FILE,
+    SPLITS,
+    STUFF_SPLITS,
     check_split,
 )
 
@@ -41,25 +45,30 @@ _ANNOTATION_IDS_PER_IMAGE = 100
 def generate_split(output: Path, split: str, count: int, seed: int = DEFAULT_SEED) -> Path:
     """Write images 0 to ``count`` - 1 of a split under ``output`` and return its annotations.
 
-    ``output`` gets an ``images`` folder and ``annotations.json``. A ValueError names what is
-    wrong with an unknown split or a count below 1.
+    ``output`` gets an ``images`` folder and ``annotations.json``, and for a stuff split also what
+    panoptic_files.py describes. A ValueError names what is wrong with an unknown split or a count
+    below 1.
     """
     check_split(split)
     if count < 1:
         raise ValueError(f"asked for {count} images; a data set needs at least 1")
-    images_folder = output / IMAGES_FOLDER
-    images_folder.mkdir(parents=True, exist_ok=True)
-    write = partial(_write_image, images_folder, split, seed)
+    (output / IMAGES_FOLDER).mkdir(parents=True, exist_ok=True)
+    if split in STUFF_SPLITS:
+        make_folders(output)
+    write = partial(_write_image, output, split, seed)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
+    panoptic: list[dict[str, Any]] = []
     with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
         written = pool.map(write, range(count), chunksize=8)
         bar = track(written, f"drawing {split}", total=count, console=Console(stderr=True))
-        for image, image_annotations in bar:
+        for image, image_annotations, image_panoptic in bar:
             images.append(image)
             annotations.extend(image_annotations)
+            panoptic.extend(image_panoptic)
+    info = {"description": f"d2serve shapes, split {split}, seed {seed}"}
     document = {
-        "info": {"description": f"d2serve shapes, split {split}, seed {seed}"},
+        "info": info,
         "images": images,
         "annotations": annotations,
         "categories": [
@@ -69,15 +78,23 @@ def generate_split(output: Path, split: str, count: int, seed: int = DEFAULT_SEE
     }
     annotations_file = output / ANNOTATIONS_FILE
     annotations_file.write_text(json.dumps(document))
+    if panoptic:
+        categories = panoptic_categories()
+        (output / PANOPTIC_FILE).write_text(
+            json.dumps(
+                {"info": info, "images": images, "annotations": panoptic, "categories": categories}
+            )
+        )
     return annotations_file
 
 
 def _write_image(
-    folder: Path, split: str, seed: int, index: int
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    output: Path, split: str, seed: int, index: int
+) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
     scene = render_scene(split, index, seed)
-    file_name = f"{index:06d}.jpg"
-    Image.fromarray(scene.image).save(folder / file_name, quality=JPEG_QUALITY)
+    stem = f"{index:06d}"
+    file_name = f"{stem}.jpg"
+    Image.fromarray(scene.image).save(output / IMAGES_FOLDER / file_name, quality=JPEG_QUALITY)
     height, width = scene.image.shape[:2]
     image = {"id": index + 1, "file_name": file_name, "height": height, "width": width}
     first_id = index * _ANNOTATION_IDS_PER_IMAGE + 1
@@ -85,7 +102,8 @@ def _write_image(
         _annotation(instance, image_id=index + 1, annotation_id=first_id + number)
         for number, instance in enumerate(scene.instances)
     ]
-    return image, annotations
+    panoptic = [] if scene.stuff is None else [write_labels(output, stem, index + 1, scene)]
+    return image, annotations, panoptic
 
 
 def _annotation(instance: SceneInstance, image_id: int, annotation_id: int) -> dict[str, Any]:
@@ -111,12 +129,13 @@ def _annotation(instance: SceneInstance, image_id: int, annotation_id: int) -> d
 
 
 def main(
-    split: Annotated[str, typer.Option(help="train or heldout")],
+    split: Annotated[str, typer.Option(help=", ".join(SPLITS))],
     output: Annotated[
         Path | None, typer.Option(help="folder to write [default: examples/shapes/data/SPLIT]")
     ] = None,
     count: Annotated[
-        int | None, typer.Option(help="number of images [default: 2000 train, 200 heldout]")
+        int | None,
+        typer.Option(help="number of images [default: 200 held out, more to train]"),
     ] = None,
     seed: Annotated[int, typer.Option(help="the same seed draws the same images")] = DEFAULT_SEED,
 ) -> None:

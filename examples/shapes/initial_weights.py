@@ -1,7 +1,8 @@
-"""Lets five of the models start from the sixth, which makes their training several times shorter.
+"""Lets the models start from one that is trained, which makes their training several times shorter.
 
-All six share one backbone, but detectron2 names its weights by where it sits: inside a feature
-pyramid, alone, or with its last stage in the ROI heads. This module translates the names.
+They share one backbone, but detectron2 names its weights by where it sits: inside a feature
+pyramid, alone, or with its last stage in the ROI heads. Cascade R-CNN has the box head three times.
+This module translates the names.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ import torch
 
 _STEM_WEIGHT = "stem.conv1.weight"
 _PYRAMID_PREFIX = "backbone.bottom_up."
+_BOX_PREFIXES = ("roi_heads.box_head.", "roi_heads.box_predictor.")
+_BOX_DELTAS = ("roi_heads.box_predictor.bbox_pred.weight", "roi_heads.box_predictor.bbox_pred.bias")
+_CASCADE_STAGES = 3
 
 
 def transfer_weights(
@@ -24,6 +28,7 @@ def transfer_weights(
 
     ``source`` is the state of a model with a feature pyramid. ``swap_colours`` turns the first
     convolution around for a model that reads RGB where the source reads BGR, or the reverse.
+    Box deltas of each class become their mean for a model with one set of them for all classes.
     Returns how many tensors were copied; ValueError if none of the backbone's was among them.
     """
     wanted = model.state_dict()
@@ -31,9 +36,13 @@ def transfer_weights(
     for name, tensor in source.items():
         turned = swap_colours and name.endswith(_STEM_WEIGHT)
         for candidate in _possible_names(name):
-            if candidate in wanted and wanted[candidate].shape == tensor.shape:
-                found[candidate] = tensor.flip(1) if turned else tensor
-                break
+            if candidate not in wanted:
+                continue
+            value = tensor.flip(1) if turned else tensor
+            if name in _BOX_DELTAS and len(wanted[candidate]) == 4:
+                value = value.reshape(-1, 4, *value.shape[1:]).mean(dim=0)
+            if wanted[candidate].shape == value.shape:
+                found[candidate] = value
     if not any(name.endswith(_STEM_WEIGHT) for name in found):
         raise ValueError(
             "the initial weights do not fit this model's backbone: its width, depth or "
@@ -44,6 +53,10 @@ def transfer_weights(
 
 
 def _possible_names(name: str) -> list[str]:
+    for prefix in _BOX_PREFIXES:
+        if name.startswith(prefix):
+            inner = name.removeprefix(prefix)
+            return [name, *(f"{prefix}{stage}.{inner}" for stage in range(_CASCADE_STAGES))]
     if not name.startswith(_PYRAMID_PREFIX):
         return [name]
     inner = name.removeprefix(_PYRAMID_PREFIX)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from examples.shapes.backgrounds import random_background
+from examples.shapes.backgrounds import random_background, stuff_background
 from examples.shapes.geometry import FloatArray, Shape, random_shape
-from examples.shapes.schema import KEYPOINT_DIRECTIONS, SPLITS, check_split
+from examples.shapes.schema import KEYPOINT_DIRECTIONS, SPLITS, STUFF_SPLITS, check_split
 
 # Height and width: landscape, portrait and square, from small to VGA, two at 1:2 and beyond.
 IMAGE_SIZES = (
@@ -47,10 +47,15 @@ class SceneInstance:
 
 @dataclass(frozen=True)
 class Scene:
-    """``image`` is (height, width, 3) RGB uint8."""
+    """``image`` is (height, width, 3) RGB uint8.
+
+    ``stuff`` is (height, width) uint8 in a stuff split and None in others: what can be seen of the
+    background, counting ``STUFF_NAMES`` from 1, and 0 where a shape is.
+    """
 
     image: NDArray[np.uint8]
     instances: tuple[SceneInstance, ...]
+    stuff: NDArray[np.uint8] | None = None
 
 
 def render_scene(split: str, index: int, seed: int) -> Scene:
@@ -58,7 +63,11 @@ def render_scene(split: str, index: int, seed: int) -> Scene:
     check_split(split)
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
     height, width = IMAGE_SIZES[rng.integers(len(IMAGE_SIZES))]
-    canvas = random_background(rng, height, width)
+    stuff = None
+    if split in STUFF_SPLITS:
+        canvas, stuff = stuff_background(rng, height, width)
+    else:
+        canvas = random_background(rng, height, width)
     owner = np.full((height, width), -1, dtype=np.int64)
     shapes: list[Shape] = []
     areas: list[int] = []
@@ -84,7 +93,9 @@ def render_scene(split: str, index: int, seed: int) -> Scene:
     noise = rng.normal(0.0, rng.uniform(0.0, 6.0), size=canvas.shape)
     image = np.clip(canvas + noise, 0.0, 255.0).round().astype(np.uint8)
     seen = tuple(_instance(shape, owner, number) for number, shape in enumerate(shapes))
-    return Scene(image, seen)
+    if stuff is not None:
+        stuff[owner >= 0] = 0
+    return Scene(image, seen, stuff)
 
 
 def _local_distance(

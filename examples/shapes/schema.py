@@ -23,15 +23,26 @@ KEYPOINT_CONNECTION_RULES: Final = (
     ("centre", "left", (245, 130, 48)),
 )
 
+# The backgrounds of the stuff splits. Their ids follow those of the shapes, which start at 1.
+STUFF_NAMES: Final = ("brick", "grass", "gravel")
+FIRST_STUFF_ID: Final = len(CLASS_NAMES) + 1
+
 # A split's place in this tuple seeds its images: append, never reorder.
-SPLITS: Final = ("train", "heldout")
-DEFAULT_COUNTS: Final = {"train": 2000, "heldout": 200}
+SPLITS: Final = ("train", "heldout", "stuff_train", "stuff_heldout")
+STUFF_SPLITS: Final = ("stuff_train", "stuff_heldout")
+"""The splits in which every pixel has a class: a shape's or that of the background."""
+DEFAULT_COUNTS: Final = {"train": 2000, "heldout": 200, "stuff_train": 1000, "stuff_heldout": 200}
 DEFAULT_SEED: Final = 20240607
 
 EXAMPLE_ROOT: Final = Path(__file__).resolve().parent
 DEFAULT_DATA_ROOT: Final = EXAMPLE_ROOT / "data"
 ANNOTATIONS_FILE: Final = "annotations.json"
 IMAGES_FOLDER: Final = "images"
+# Of stuff splits only; panoptic_files.py says what is in them.
+STUFF_FOLDER: Final = "stuff"
+SEMANTIC_FOLDER: Final = "semantic"
+PANOPTIC_FOLDER: Final = "panoptic"
+PANOPTIC_FILE: Final = "panoptic.json"
 
 
 def check_split(split: str) -> None:
