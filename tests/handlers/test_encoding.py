@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from d2serve.handlers import encoding
-from d2serve.handlers.detections import Detections, Float32
+from d2serve.handlers.detections import Detections, Float32, Outputs
 from d2serve.handlers.encoding import CONTENT_TYPE, MAX_REPLY_BYTES, encode, encode_error
 from d2serve.handlers.errors import (
     EmptyRequest,
     ImageTooLarge,
     InvalidImage,
+    InvalidOption,
     ModelFailed,
     ReplyTooLarge,
     RequestError,
@@ -49,8 +50,15 @@ def found(
     )
 
 
+def outputs_of(instances: Detections | None = None, **others: Any) -> Outputs:
+    """Outputs of an image of the size of ``found``'s."""
+    fields = {"sem_seg": None, "panoptic_seg": None, "proposals": None, **others}
+    return Outputs(480, 640, instances, **fields)
+
+
 def reply_to(detections: Detections, **spec: Any) -> dict[str, Any]:
-    reply: dict[str, Any] = json.loads(encode(detections, spec_with(**spec), "shapes", "1.0"))
+    encoded = encode(outputs_of(detections), spec_with(**spec), "shapes", "1.0")
+    reply: dict[str, Any] = json.loads(encoded)
     return reply
 
 
@@ -108,7 +116,7 @@ def test_floats_survive_bit_for_bit(
 
 def test_numbers_are_written_as_short_as_float32_permits() -> None:
     detections = found([[0.1, 0.2, 0.3, 33.3]])
-    assert b"[0.1,0.2,0.3,33.3]" in encode(detections, spec_with(), "shapes", "1.0")
+    assert b"[0.1,0.2,0.3,33.3]" in encode(outputs_of(detections), spec_with(), "shapes", "1.0")
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
@@ -136,12 +144,12 @@ def test_masks_survive(masks: NDArray[np.bool_]) -> None:
 
 def test_a_reply_that_would_end_the_worker_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     detections = found([[0, 0, 1, 1]] * 3)
-    size = len(encode(detections, spec_with(), "shapes", "1.0"))
+    size = len(encode(outputs_of(detections), spec_with(), "shapes", "1.0"))
     monkeypatch.setattr(encoding, "MAX_REPLY_BYTES", size)
-    assert len(encode(detections, spec_with(), "shapes", "1.0")) == size
+    assert len(encode(outputs_of(detections), spec_with(), "shapes", "1.0")) == size
     monkeypatch.setattr(encoding, "MAX_REPLY_BYTES", size - 1)
     with pytest.raises(ReplyTooLarge, match=f"{size:,} bytes for 3 instances") as caught:
-        encode(detections, spec_with(), "shapes", "1.0")
+        encode(outputs_of(detections), spec_with(), "shapes", "1.0")
     assert caught.value.status == 413
 
 
@@ -155,6 +163,7 @@ def test_the_limit_is_torchserves_default() -> None:
     [
         (EmptyRequest, 400, "empty_request"),
         (InvalidImage, 400, "invalid_image"),
+        (InvalidOption, 400, "invalid_option"),
         (UnsupportedImageFormat, 415, "unsupported_image_format"),
         (ImageTooLarge, 413, "image_too_large"),
         (ReplyTooLarge, 413, "reply_too_large"),
@@ -168,4 +177,4 @@ def test_the_error_envelope(kind: type[RequestError], status: int, code: str) ->
 
 
 def test_the_table_of_errors_above_is_whole() -> None:
-    assert len(RequestError.__subclasses__()) == 6
+    assert len(RequestError.__subclasses__()) == 7

@@ -1,4 +1,4 @@
-"""From raw outputs to instances exactly as detectron2's ``detector_postprocess``."""
+"""From raw outputs to instances and proposals exactly as detectron2's ``detector_postprocess``."""
 
 from __future__ import annotations
 
@@ -17,11 +17,19 @@ from d2serve.handlers.detections import Detections, RawOutputs
 from d2serve.handlers.errors import ModelFailed
 from d2serve.handlers.postprocessing import postprocess
 from d2serve.handlers.preprocessing import PreparedImage
-from tests.handlers.samples import bits, cases, coco_rles
+from tests.handlers.samples import bits, cases, coco_rles, spec_with
 
 
 def prepared(height: int, width: int, resized: tuple[int, int]) -> PreparedImage:
     return PreparedImage(np.zeros((3, *resized), np.float32), height, width)
+
+
+def instances_of(raw: RawOutputs, image: PreparedImage, **spec: Any) -> Detections:
+    outputs = postprocess(raw, image, spec_with(**spec))
+    assert (outputs.height, outputs.width) == (image.height, image.width)
+    assert (outputs.sem_seg, outputs.panoptic_seg, outputs.proposals) == (None, None, None)
+    assert outputs.instances is not None
+    return outputs.instances
 
 
 def detectron2_answers(raw: RawOutputs, image: PreparedImage) -> Any:
@@ -34,7 +42,7 @@ def detectron2_answers(raw: RawOutputs, image: PreparedImage) -> Any:
 
 
 def assert_as_detectron2(raw: RawOutputs, image: PreparedImage) -> Detections:
-    got = postprocess(raw, image, 0.5)
+    got = instances_of(raw, image)
     expected = detectron2_answers(raw, image)
     assert (got.height, got.width) == expected.image_size
     assert len(got) == len(expected)
@@ -123,7 +131,7 @@ def raw_boxes(boxes: list[list[float]], scores: list[float]) -> RawOutputs:
 def test_instances_are_ordered_by_falling_score_and_equal_ones_stay_in_order() -> None:
     scores = [0.2, 0.9, 0.5, 0.9, 0.5]
     raw = raw_boxes([[0, 0, 5 + i, 5] for i in range(5)], scores)
-    got = postprocess(raw, prepared(10, 10, (10, 10)), 0.5)
+    got = instances_of(raw, prepared(10, 10, (10, 10)))
     assert got.classes.tolist() == [1, 3, 2, 4, 0]
     assert got.boxes[:, 2].tolist() == [6, 8, 7, 9, 5]
     assert bits(got.scores) == bits([0.9, 0.9, 0.5, 0.5, 0.2])
@@ -133,7 +141,7 @@ def test_masks_and_keypoints_follow_their_boxes_into_the_order() -> None:
     raw = raw_boxes([[0, 0, 4, 4], [3, 3, 3, 9], [2, 2, 8, 8]], [0.3, 0.6, 0.9])
     raw["pred_masks"] = np.ones((3, 1, 28, 28), np.float32)
     raw["pred_keypoints"] = np.arange(9, dtype=np.float32).reshape(3, 1, 3)
-    got = postprocess(raw, prepared(20, 20, (10, 10)), 0.5)
+    got = instances_of(raw, prepared(20, 20, (10, 10)))
     whole = np.zeros((2, 20, 20))
     whole[0, 4:16, 4:16] = whole[1, 0:8, 0:8] = 1
     assert list(got.masks or ()) == coco_rles(whole)
@@ -160,7 +168,7 @@ def test_boxes_that_are_no_numbers_fail_as_in_detectron2(value: float, place: in
     with pytest.raises(AssertionError, match="infinite or NaN"):
         detectron2_answers(raw, image)
     with pytest.raises(ModelFailed, match="infinite or not a number"):
-        postprocess(raw, image, 0.5)
+        postprocess(raw, image, spec_with())
 
 
 def test_boxes_that_overflow_when_they_are_scaled_fail_as_in_detectron2() -> None:
@@ -169,7 +177,7 @@ def test_boxes_that_overflow_when_they_are_scaled_fail_as_in_detectron2() -> Non
     with pytest.raises(AssertionError, match="infinite or NaN"):
         detectron2_answers(raw, image)
     with pytest.raises(ModelFailed, match="infinite or not a number"), np.errstate(over="ignore"):
-        postprocess(raw, image, 0.5)
+        postprocess(raw, image, spec_with())
 
 
 def test_the_threshold_of_masks_is_the_specs() -> None:
@@ -177,5 +185,46 @@ def test_the_threshold_of_masks_is_the_specs() -> None:
     masks: NDArray[np.float32] = np.full((1, 1, 28, 28), 0.4, np.float32)
     raw["pred_masks"] = masks
     image = prepared(10, 10, (10, 10))
-    assert list(postprocess(raw, image, 0.5).masks or ()) == coco_rles(np.zeros((1, 10, 10)))
-    assert list(postprocess(raw, image, 0.4).masks or ()) != coco_rles(np.zeros((1, 10, 10)))
+    assert list(instances_of(raw, image).masks or ()) == coco_rles(np.zeros((1, 10, 10)))
+    assert list(instances_of(raw, image, mask_threshold=0.4).masks or ()) != coco_rles(
+        np.zeros((1, 10, 10))
+    )
+
+
+@cases(300)
+@given(raw_outputs())
+def test_proposals(outputs_and_image: tuple[RawOutputs, PreparedImage]) -> None:
+    raw, image = outputs_and_image
+    boxes, logits = raw["pred_boxes"], np.asarray(raw["scores"]) * 9 - 4
+    expected = Instances(image.resized)
+    expected.proposal_boxes = Boxes(torch.from_numpy(boxes.copy()))
+    expected.objectness_logits = torch.from_numpy(logits.copy())
+    expected = detector_postprocess(expected, image.height, image.width)
+    raw = {"proposal_boxes": boxes, "objectness_logits": logits}
+    outputs = postprocess(raw, image, spec_with(outputs=tuple(raw)))
+    assert (outputs.instances, outputs.sem_seg, outputs.panoptic_seg) == (None, None, None)
+    got = outputs.proposals
+    assert got is not None
+    assert len(got) == len(expected)
+    assert bits(got.boxes) == bits(expected.proposal_boxes.tensor.numpy())
+    assert bits(got.objectness_logits) == bits(expected.objectness_logits.numpy())
+
+
+def test_proposals_stay_in_the_order_of_the_program() -> None:
+    raw: RawOutputs = {
+        "proposal_boxes": np.array([[0, 0, 1 + i, 1] for i in range(3)], np.float32),
+        "objectness_logits": np.array([-1, 2, 0.5], np.float32),
+    }
+    got = postprocess(raw, prepared(10, 10, (10, 10)), spec_with()).proposals
+    assert got is not None
+    assert got.objectness_logits.tolist() == [-1, 2, 0.5]
+    assert got.boxes[:, 2].tolist() == [1, 2, 3]
+
+
+def test_rotated_instances_are_ordered_and_scaled() -> None:
+    raw = raw_boxes([], [0.2, 0.9, 0.5])
+    raw["pred_boxes"] = np.array([[5, 5, 4, 2, 30], [5, 5, 4, 2, 90], [5, 5, 0, 2, 0]], np.float32)
+    got = instances_of(raw, prepared(20, 10, (10, 10)), box_mode="XYWHA_ABS")
+    assert got.classes.tolist() == [1, 0]
+    assert got.boxes.shape == (2, 5)
+    np.testing.assert_allclose(got.boxes[0], [5, 10, 8, 2, 90], rtol=1e-6)
