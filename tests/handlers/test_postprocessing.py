@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from detectron2.modeling.postprocessing import detector_postprocess
+from detectron2.modeling.meta_arch.panoptic_fpn import combine_semantic_and_instance_outputs
+from detectron2.modeling.postprocessing import detector_postprocess, sem_seg_postprocess
 from detectron2.structures import Boxes, Instances
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from d2serve.handlers.detections import Detections, RawOutputs
 from d2serve.handlers.errors import ModelFailed
+from d2serve.handlers.model_spec import PanopticMerge
 from d2serve.handlers.postprocessing import postprocess
 from d2serve.handlers.preprocessing import PreparedImage
 from tests.handlers.samples import bits, cases, coco_rles, spec_with
@@ -228,3 +230,54 @@ def test_rotated_instances_are_ordered_and_scaled() -> None:
     assert got.classes.tolist() == [1, 0]
     assert got.boxes.shape == (2, 5)
     np.testing.assert_allclose(got.boxes[0], [5, 10, 8, 2, 90], rtol=1e-6)
+
+
+def semantic_logits(image: PreparedImage, seed: int) -> NDArray[np.float32]:
+    """Seven classes in rough regions, padded."""
+    generator = np.random.default_rng(seed)
+    height, width = image.resized[0] + 5, image.resized[1] + 3
+    coarse = generator.normal(0, 5, (7, -(-height // 20), -(-width // 20)))
+    fine = np.kron(coarse, np.ones((1, 20, 20)))[:, :height, :width]
+    return (fine + generator.normal(0, 0.5, fine.shape)).astype(np.float32)
+
+
+def test_semantic() -> None:
+    image = prepared(97, 140, (160, 230))
+    raw: RawOutputs = {"sem_seg": semantic_logits(image, 1)}
+    outputs = postprocess(raw, image, spec_with(outputs=("sem_seg",)))
+    assert (outputs.instances, outputs.panoptic_seg, outputs.proposals) == (None, None, None)
+    enlarged = sem_seg_postprocess(torch.from_numpy(raw["sem_seg"]), image.resized, 97, 140)
+    np.testing.assert_array_equal(outputs.sem_seg, enlarged.argmax(0).numpy())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_panoptic(seed: int) -> None:
+    """As PanopticFPN.inference puts the three together."""
+    image = prepared(97, 140, (160, 230))
+    generator = np.random.default_rng(seed)
+    low = generator.random((30, 2)) * (200, 130) - 10
+    raw: RawOutputs = {
+        "pred_boxes": np.concatenate([low, low + generator.random((30, 2)) * 90], 1, np.float32),
+        "scores": np.sort(generator.random(30, np.float32))[::-1].copy(),
+        "pred_classes": generator.integers(0, 80, 30),
+        "pred_masks": generator.random((30, 1, 28, 28), np.float32) + np.float32(0.3),
+        "sem_seg": semantic_logits(image, seed),
+    }
+    merge = PanopticMerge(0.5, 150, 0.3)
+    outputs = postprocess(raw, image, spec_with(outputs=tuple(raw), panoptic=merge))
+    assert outputs.instances is not None
+    assert outputs.panoptic_seg is not None
+    instances = detectron2_answers({k: v for k, v in raw.items() if k != "sem_seg"}, image)
+    enlarged = sem_seg_postprocess(torch.from_numpy(raw["sem_seg"]), image.resized, 97, 140)
+    labels, segments = combine_semantic_and_instance_outputs(
+        instances,
+        enlarged.argmax(0),
+        merge.overlap_thresh,
+        merge.stuff_area_limit,
+        merge.instances_confidence_thresh,
+    )
+    assert list(outputs.instances.masks or ()) == coco_rles(instances.pred_masks.numpy())
+    np.testing.assert_array_equal(outputs.panoptic_seg.labels, labels.numpy())
+    got = [(each.id, each.category_id, each.isthing) for each in outputs.panoptic_seg.segments]
+    assert got == [(each["id"], each["category_id"], each["isthing"]) for each in segments]
+    assert {True, False} == {each.isthing for each in outputs.panoptic_seg.segments}
