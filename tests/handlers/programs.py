@@ -56,6 +56,26 @@ class Traced(torch.nn.Module):
         return box, score, one.to(torch.int64), image.new_ones(1, 1, 28, 28)
 
 
+class Semantic(torch.nn.Module):
+    """Two labels: 0 where the image is dark, 1 where it is bright; padded by a pixel."""
+
+    def forward(self, inputs: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+        answers: list[dict[str, Tensor]] = []
+        for each in inputs:
+            grey = torch.nn.functional.pad(each["image"].mean(0), [0, 1, 0, 1])
+            answers.append({"sem_seg": torch.stack([127 - grey, grey - 127])})
+        return answers
+
+
+def write_semantic_archive(folder: Path, **changes: Any) -> Path:
+    """As ``write_archive``, of a program that answers sem_seg alone."""
+    program = folder / "model.pt"
+    torch.jit.save(torch.jit.script(Semantic()), str(program))
+    spec = spec_with(outputs=("sem_seg",), sha256={program.name: sha256_of(program)}, **changes)
+    (folder / SPEC_FILE).write_text(spec.to_json())
+    return folder
+
+
 def write_archive(folder: Path, method: str = "scripting", **changes: Any) -> Path:
     """An archive as TorchServe extracts it: a program and the spec that goes with it."""
     program = folder / "model.pt"

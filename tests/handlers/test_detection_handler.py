@@ -18,8 +18,8 @@ from ts.utils.util import list_classes_from_module
 from d2serve.handlers import detection_handler, encoding
 from d2serve.handlers.detection_handler import DetectionHandler
 from d2serve.handlers.errors import LoadError
-from tests.handlers.programs import UNLUCKY, write_archive
-from tests.handlers.samples import picture, saved
+from tests.handlers.programs import UNLUCKY, write_archive, write_semantic_archive
+from tests.handlers.samples import coco_rles, picture, saved
 
 
 def grey_png(value: int, width: int = 30, height: int = 20) -> bytes:
@@ -102,6 +102,9 @@ BAD_REQUESTS = [
     ({"body": "naïve\r\nbytes".encode()}, 415, "unsupported_image_format"),
     ({"body": saved(picture(40, 30), "JPEG")[:300]}, 400, "invalid_image"),
     ({"body": grey_png(UNLUCKY)}, 500, "model_failed"),
+    ({"body": grey_png(9), "sem_seg": b"jpeg"}, 400, "invalid_option"),
+    ({"body": grey_png(9), "sem_seg": "naïve\ntext"}, 400, "invalid_option"),
+    ({"body": grey_png(9), "sem_seg": {}}, 400, "invalid_option"),
     ({1: b"", "x": b""}, None, None),
     (None, None, None),
 ]
@@ -183,6 +186,25 @@ def test_a_program_whose_answer_makes_no_sense_fails_its_image_only(
     monkeypatch.setattr(loaded, "run", lambda images: [masks_of_another_rank] * len(images))
     answers = worker.answer([{"body": grey_png(9)}, {"body": b"bad"}])
     assert [status for status, _ in answers] == [500, 415]
+
+
+def test_each_request_has_options_of_its_own(tmp_path: Path) -> None:
+    worker = Worker(write_semantic_archive(tmp_path, stuff_class_names=("dark", "bright")))
+    batch: list[dict[str, Any]] = [{"body": grey_png(value)} for value in (9, 200, 200, 9)]
+    batch[1]["sem_seg"], batch[2]["sem_seg"] = b"rle", "png"
+    batch.insert(1, {"body": grey_png(9), "sem_seg": b"gif"})
+    answers = worker.answer(batch)
+    assert [status for status, _ in answers] == [200, 400, 200, 200, 200]
+    assert "sem_seg='gif', expected one of png, rle" in answers.pop(1)[1]["error"]["message"]
+    assert ["png" in reply["sem_seg"] for _, reply in answers] == [True, False, True, True]
+    assert not any("instances" in reply for _, reply in answers)
+    (found,) = answers[1][1]["sem_seg"]["classes"]
+    assert found == {
+        "category_id": 1,
+        "category_name": "bright",
+        "area": 600,
+        "segmentation": coco_rles(np.ones((1, 20, 30)))[0],
+    }
 
 
 def test_the_share_of_cores_is_asked_for_again_now_and_then(

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from d2serve.handlers.batching import BatchPlanner
-from d2serve.handlers.detections import Detections, Float32, RawOutputs
+from d2serve.handlers.detections import Float32, Outputs, RawOutputs
 from d2serve.handlers.detector import Detector
 from d2serve.handlers.errors import LoadError, ModelFailed, SpecError
 from d2serve.handlers.preprocessing import preprocess
@@ -31,14 +31,17 @@ def assert_right(answers: Sequence[object], images: Sequence[NDArray[np.uint8]],
     """``seen``: how many images the program got at once, which it tells as the class."""
     assert len(answers) == len(images)
     for answer, image in zip(answers, images):
-        assert isinstance(answer, Detections)
+        assert isinstance(answer, Outputs)
         height, width = image.shape[:2]
         assert (answer.height, answer.width) == (height, width)
-        np.testing.assert_allclose(answer.boxes, [[0, 0, width / 2, height / 2]], rtol=1e-6)
-        np.testing.assert_allclose(answer.scores, [image.mean() / 255], rtol=1e-6)
-        assert answer.classes.tolist() == [seen]
-        assert answer.masks is not None
-        assert len(answer.masks) == 1
+        found = answer.instances
+        assert found is not None
+        assert (found.height, found.width) == (height, width)
+        np.testing.assert_allclose(found.boxes, [[0, 0, width / 2, height / 2]], rtol=1e-6)
+        np.testing.assert_allclose(found.scores, [image.mean() / 255], rtol=1e-6)
+        assert found.classes.tolist() == [seen]
+        assert found.masks is not None
+        assert len(found.masks) == 1
 
 
 @pytest.mark.parametrize(("batching", "seen"), [("always", 4), ("never", 1), ("auto", 1)])
@@ -70,7 +73,7 @@ def test_masks_are_those_of_the_box(traced_archive: Path) -> None:
     (answer,) = Detector.load(traced_archive)([grey(40, 60, 9)])
     whole = np.zeros((1, 40, 60))
     whole[0, :20, :30] = 1
-    assert list(answer.masks or ()) == coco_rles(whole)
+    assert list((answer.instances and answer.instances.masks) or ()) == coco_rles(whole)
 
 
 def test_always_is_refused_for_a_traced_program(traced_archive: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from d2serve.handlers.rle import encode_toggles
+from d2serve.handlers.rle import Rle, encode_toggles, run_lengths
 from tests.handlers.samples import cases, coco_rles
 
 Masks = NDArray[np.bool_]
@@ -79,3 +79,13 @@ def test_run_lengths_of_every_magnitude(runs: list[list[int]], start: int) -> No
 def test_empty_masks(count: int) -> None:
     masks = np.zeros((count, 5, 7), np.bool_)
     assert list(encode_toggles(np.zeros(0, np.int64), count, 5, 7)) == coco_rles(masks)
+
+
+@cases(300)
+@given(st.lists(st.one_of(st.integers(1, 70), st.integers(1, 2**24)), max_size=12), st.booleans())
+def test_run_lengths_are_read_back(lengths: list[int], starts_with_one: bool) -> None:
+    counts = [0, *lengths] if starts_with_one or not lengths else lengths
+    plain = {"size": [sum(counts), 1], "counts": counts}
+    packed = coco_mask.frPyObjects(plain, sum(counts), 1)
+    rle = Rle(size=[sum(counts), 1], counts=packed["counts"].decode())
+    assert run_lengths(rle).tolist() == counts
