@@ -21,8 +21,19 @@ if TYPE_CHECKING:
     from d2serve.handlers.model_spec import ModelSpec
 
 ConfigFile = Annotated[
-    str, typer.Option("--config-file", help="A detectron2 YAML config, or a model-zoo name.")
+    str,
+    typer.Option(
+        "--config-file", help="A detectron2 YAML config, a LazyConfig (it runs), or a zoo name."
+    ),
 ]
+MinSizeTest = Annotated[
+    Optional[int],
+    typer.Option(help="For a LazyConfig without a test mapper: the short edge in pixels."),
+]
+MaxSizeTest = Annotated[
+    Optional[int], typer.Option(help="For such a LazyConfig: the bound of the long edge.")
+]
+ImageFormat = Annotated[Optional[str], typer.Option(help="For such a LazyConfig: BGR or RGB.")]
 Imports = Annotated[
     Optional[list[str]],
     typer.Option("--import", help="Module that registers your backbones, heads or data sets."),
@@ -30,7 +41,9 @@ Imports = Annotated[
 Overrides = Annotated[
     Optional[list[str]],
     typer.Argument(
-        help="Config overrides, such as MODEL.WEIGHTS model_final.pth", metavar="KEY VALUE"
+        help="Config overrides: MODEL.WEIGHTS model_final.pth, or for a LazyConfig "
+        "train.init_checkpoint=model_final.pth",
+        metavar="OVERRIDES",
     ),
 ]
 Archive = Annotated[Path, typer.Argument(help="A .mar made by d2serve export.", metavar="X.mar")]
@@ -80,18 +93,28 @@ def export(
         Optional[str],
         typer.Option(help="Names separated by commas; default: the data set's metadata."),
     ] = None,
+    stuff_class_names: Annotated[
+        Optional[str], typer.Option(help="Names of the labels of sem_seg, separated by commas.")
+    ] = None,
     run_eval: Annotated[
         bool, typer.Option("--run-eval", help="COCO AP on DATASETS.TEST, of eager and of the .mar.")
     ] = False,
     imports: Imports = None,
+    min_size_test: MinSizeTest = None,
+    max_size_test: MaxSizeTest = None,
+    image_format: ImageFormat = None,
 ) -> None:
     """Turn a detectron2 model into a verified archive for TorchServe."""
     with _needs_detectron2():
         from d2serve.export import checking, pipeline
+        from d2serve.export.config import ConfigSource
         from d2serve.export.request import ExportRequest
 
     if (coco_json is None) != (image_root is None):
         _fail("--coco-json and --image-root go together: give both or neither.")
+    source = ConfigSource(
+        config_file, overrides or (), imports or (), min_size_test, max_size_test, image_format
+    )
     request = ExportRequest(
         source=source,
         method=export_method,
@@ -99,6 +122,7 @@ def export(
         version=version,
         sample_image=sample_image,
         class_names=class_names.split(",") if class_names else None,
+        stuff_class_names=stuff_class_names.split(",") if stuff_class_names else None,
         output=output,
         format=format,
         runtime=runtime,
@@ -115,9 +139,7 @@ def export(
         console.print("No class names are known: give --class-names to have them in the answers.")
     if run_eval:
         scores = _run(
-            lambda progress: checking.evaluate_archive(
-                result.archive, config_file, overrides or (), imports or (), None, progress
-            )
+            lambda progress: checking.evaluate_archive(result.archive, source, None, progress)
         )
         _print_scores(*scores)
 
@@ -149,16 +171,19 @@ def verify(
         Optional[Path], typer.Option(help="Folder of your own images; default: the built-in ones.")
     ] = None,
     imports: Imports = None,
+    min_size_test: MinSizeTest = None,
+    max_size_test: MaxSizeTest = None,
+    image_format: ImageFormat = None,
 ) -> None:
     """Compare a .mar with eager detectron2 again, on your own images."""
     with _needs_detectron2():
         from d2serve.export import checking
+        from d2serve.export.config import ConfigSource
 
-    record = _run(
-        lambda progress: checking.verify_archive(
-            archive, config_file, overrides or (), imports or (), images, progress
-        )
+    source = ConfigSource(
+        config_file, overrides or (), imports or (), min_size_test, max_size_test, image_format
     )
+    record = _run(lambda progress: checking.verify_archive(archive, source, images, progress))
     _print_verification(record.to_json())
 
 
@@ -169,19 +194,21 @@ def evaluate(
     image_root: Annotated[Path, typer.Option(help="Folder of its images.")],
     overrides: Overrides = None,
     imports: Imports = None,
+    min_size_test: MinSizeTest = None,
+    max_size_test: MaxSizeTest = None,
+    image_format: ImageFormat = None,
 ) -> None:
     """COCO AP by detectron2's own evaluator, of eager detectron2 and of a .mar."""
     with _needs_detectron2():
         from d2serve.export import checking
+        from d2serve.export.config import ConfigSource
 
+    source = ConfigSource(
+        config_file, overrides or (), imports or (), min_size_test, max_size_test, image_format
+    )
     scores = _run(
         lambda progress: checking.evaluate_archive(
-            archive,
-            config_file,
-            overrides or (),
-            imports or (),
-            (coco_json, image_root),
-            progress,
+            archive, source, (coco_json, image_root), progress
         )
     )
     _print_scores(*scores)

@@ -46,7 +46,6 @@ def main_metric(task: str) -> str:
     return _MAIN_METRIC.get(task, "AP")
 
 
-
 def register(coco_json: Path, image_root: Path) -> str:
     """Register a COCO-format data set and give its name.
 

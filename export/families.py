@@ -26,8 +26,8 @@ from d2serve.handlers.model_spec import (
     BOXES,
     CLASSES,
     KEYPOINTS,
-    OBJECTNESS_LOGITS,
     MASKS,
+    OBJECTNESS_LOGITS,
     PROPOSAL_BOXES,
     SCORES,
     SEM_SEG,
@@ -220,4 +220,3 @@ def _named(module: Any) -> str:
 
 def _unsupported(what: str) -> UnsupportedFamily:
     return UnsupportedFamily(f"{what} cannot be exported. Supported: {SUPPORTED}.")
-

@@ -57,9 +57,7 @@ def compare_proposals(
     order = _order(expected.boxes, got.boxes, expected.objectness_logits)
     boxes, logits = got.boxes[order], got.objectness_logits[order]
     box = _box_distance(expected.boxes, boxes, "proposal_boxes", bounds, misses)
-    score = _score_distance(
-        expected.objectness_logits, logits, "objectness_logits", bounds, misses
-    )
+    score = _score_distance(expected.objectness_logits, logits, "objectness_logits", bounds, misses)
     return InstanceDifference(box, score)
 
 

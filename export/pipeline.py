@@ -102,9 +102,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
         )
         spec = replace(spec, verification=verification.to_json())
         if request.precision != FP32:
-            program, spec = lower(
-                request, config, family, stage, program, spec, settings, progress
-            )
+            program, spec = lower(request, config, family, stage, program, spec, settings, progress)
         stage.describe(program.files, spec, settings)
         progress.begin("Packaging", 0)
         packed = stage.pack()

@@ -12,8 +12,8 @@ from torch import nn
 from d2serve.export.config import ModelConfig
 from d2serve.export.device_scan import check_no_device
 from d2serve.export.families import Family
-from d2serve.export.onnx_program import write_onnx
 from d2serve.export.names import Names
+from d2serve.export.onnx_program import write_onnx
 from d2serve.export.request import ExportRequest
 from d2serve.export.rewrites.registry import exportable
 from d2serve.export.rewrites.rewrite import ONNX
@@ -99,9 +99,7 @@ def write_program(
     return Program(save(converted, folder), outputs, doubts, rewrites)
 
 
-def onnx_metadata(
-    config: ModelConfig, family: Family, names: Names
-) -> dict[str, object]:
+def onnx_metadata(config: ModelConfig, family: Family, names: Names) -> dict[str, object]:
     """What whoever has only the .onnx file must know, in the terms of model_spec.json."""
     return {
         "family": family.name,

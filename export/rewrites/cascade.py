@@ -18,7 +18,7 @@ from torch import Tensor
 from d2serve.export.rewrites.mixing import with_methods
 from d2serve.export.rewrites.rewrite import SCRIPTING, Rewrite
 
-# ruff: noqa: UP006, UP045
+# ruff: noqa: UP006
 
 
 class _Scriptable:

@@ -15,7 +15,7 @@ from torch.nn import functional
 from d2serve.export.rewrites.mixing import with_methods
 from d2serve.export.rewrites.rewrite import SCRIPTING, Rewrite
 
-# ruff: noqa: UP006, UP045
+# ruff: noqa: UP006
 
 
 class _Scriptable:
