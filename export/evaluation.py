@@ -36,7 +36,8 @@ from d2serve.handlers.model_spec import (
 )
 
 Scores = dict[str, dict[str, float]]
-"""By task (bbox, segm, keypoints, box_proposals, sem_seg) and metric (AP, mIoU, ...), in percent."""
+"""By task (bbox, segm, keypoints, box_proposals, sem_seg) and metric (AP, mIoU, ...), in percent.
+"""
 
 _MAIN_METRIC = {"sem_seg": "mIoU", "box_proposals": "AR@1000"}
 

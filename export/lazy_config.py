@@ -124,7 +124,7 @@ def _image_format(source: ConfigSource, config: Any) -> str:
     found = _at(config, "dataloader.test.mapper.image_format")
     if found is None:
         raise ConfigError(
-            f"{source.config_file} has no dataloader.test.mapper.image_format, so the channel order "
-            "of the model is not known. Say it: --image-format BGR or --image-format RGB."
+            f"{source.config_file} has no dataloader.test.mapper.image_format, so the channel "
+            "order of the model is not known. Say it: --image-format BGR or --image-format RGB."
         )
     return str(found)

@@ -48,7 +48,7 @@ _MOST_CALIBRATION_IMAGES = 300
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
 
-def check_inputs(request: ExportRequest, config: ModelConfig, family: Family) -> None:
+def check_inputs(request: ExportRequest, config: ModelConfig) -> None:
     """Say what is missing for a lower precision before the long part.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Why: answers name their classes, and the names are in the data sets' metadata, not in the model."""
+"""Why: answers name their classes, and the names are in the data sets' metadata only."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
     if request.precision != FP32:
         from d2serve.export.low_precision import check_inputs, lower  # brings OpenVINO
 
-        check_inputs(request, config, family)
+        check_inputs(request, config)
 
     progress.begin("Loading the weights", 0)
     load_weights(model, config)

@@ -22,8 +22,8 @@ from d2serve.export.rewrites.rewrite import SCRIPTING, Rewrite
 
 
 class _Scriptable:
-    mask_on: Final[bool]
-    keypoint_on: Final[bool]
+    mask_on: Final[bool]  # type: ignore[misc]  # of the module it is mixed into
+    keypoint_on: Final[bool]  # type: ignore[misc]
 
     def forward(
         self,

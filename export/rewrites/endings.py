@@ -1,8 +1,7 @@
 """Every architecture has to end in tensors, before detectron2's postprocessing.
 
-Postprocessing needs the size of the image as sent and belongs to the handler. Each equivalent here
-answers ``List[Dict[str, Tensor]]``, the raw fields of each image, whether it runs eagerly, is traced
-or is scripted. For ``GeneralizedRCNN`` and the dense detectors upstream's own tool ends there too.
+Postprocessing needs the size of the image as sent, so it is the handler's. Each equivalent here
+answers ``List[Dict[str, Tensor]]``, the raw fields of each image, eagerly, traced or scripted. For ``GeneralizedRCNN`` and the dense detectors upstream's own tool ends there too.
 ``PanopticFPN`` (modeling/meta_arch/panoptic_fpn.py) silently loses its semantic output when traced,
 as only the instances of GeneralizedRCNN are taken; ``SemanticSegmentor`` (semantic_seg.py) and
 ``ProposalNetwork`` (rcnn.py) have untyped inputs and end in postprocessing always.
@@ -24,7 +23,7 @@ from d2serve.export.rewrites.mixing import with_methods
 from d2serve.export.rewrites.rewrite import SCRIPTING, TRACING, Rewrite
 
 # ruff: noqa: UP006
-# mypy: disable-error-code="attr-defined"
+# mypy: disable-error-code="attr-defined, untyped-decorator"
 
 
 @torch.jit.ignore

@@ -5,6 +5,7 @@ So it keeps every weight, attribute and method that is not replaced, those of a 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 
 from torch import nn
@@ -22,7 +23,7 @@ def with_methods(methods: type) -> Callable[[nn.Module], nn.Module]:
         own = type(module)
         annotations: dict[str, object] = {}
         for base in reversed((methods, *own.__mro__)):
-            annotations.update(base.__dict__.get("__annotations__", {}))
+            annotations.update(inspect.get_annotations(base))
         # The class's own module, since TorchScript resolves names there.
         module.__class__ = type(
             f"Exported{own.__name__}",

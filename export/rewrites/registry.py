@@ -43,7 +43,7 @@ def exportable(model: nn.Module, way: str) -> tuple[nn.Module, tuple[str, ...]]:
     Raises:
         UnsupportedFamily: a subclass overrides what would be replaced; the message names it.
     """
-    changed, names = model, set()
+    changed, names = model, set[str]()
     for each in (TRACING, ONNX) if way == ONNX else (way,):
         changed, done = rewritten(changed, each, rewrites_of(model))
         names.update(done)

@@ -15,7 +15,7 @@ from d2serve.export.rewrites.rewrite import SCRIPTING, Rewrite
 
 
 class _Scriptable:
-    mask_on: Final[bool]
+    mask_on: Final[bool]  # type: ignore[misc]  # of the module it is mixed into
 
 
 RES5_ROI_HEADS = Rewrite(
