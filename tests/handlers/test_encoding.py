@@ -232,7 +232,7 @@ def test_sem_seg_as_rles() -> None:
     assert sorted(sem_seg) == ["classes", "size"]
     assert [each["area"] for each in sem_seg["classes"]] == [2, 3, 1]
     rles = [each["segmentation"] for each in sem_seg["classes"]]
-    assert rles == coco_rles(np.stack([LABELS == label for label in (0, 2, 300)]))
+    assert rles == coco_rles(np.stack([label == LABELS for label in (0, 2, 300)]))
 
 
 def test_names_of_stuff() -> None:

@@ -77,8 +77,9 @@ families = st.one_of(
 
 @st.composite
 def specs(draw: st.DrawFn) -> ModelSpec:
-    family = draw(families)
-    return dataclasses.replace(draw(_specs), **{**family, "outputs": tuple(family["outputs"])})
+    family: dict[str, Any] = draw(families)
+    family["outputs"] = tuple(family["outputs"])
+    return dataclasses.replace(draw(_specs), **family)
 
 
 _specs = st.builds(

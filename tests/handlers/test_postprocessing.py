@@ -257,7 +257,7 @@ def test_panoptic(seed: int) -> None:
     generator = np.random.default_rng(seed)
     low = generator.random((30, 2)) * (200, 130) - 10
     raw: RawOutputs = {
-        "pred_boxes": np.concatenate([low, low + generator.random((30, 2)) * 90], 1, np.float32),
+        "pred_boxes": np.hstack([low, low + generator.random((30, 2)) * 90]).astype(np.float32),
         "scores": np.sort(generator.random(30, np.float32))[::-1].copy(),
         "pred_classes": generator.integers(0, 80, 30),
         "pred_masks": generator.random((30, 1, 28, 28), np.float32) + np.float32(0.3),
