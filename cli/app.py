@@ -7,7 +7,7 @@ import warnings
 
 import typer
 
-from d2serve.cli import exporting, predicting, serving
+from d2serve.cli import diagnosing, exporting, predicting, serving
 
 app = typer.Typer(
     help="Put detectron2 models into production.",
@@ -15,6 +15,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.command("doctor")(diagnosing.doctor)
 app.command("export")(exporting.export)
 app.command("inspect")(exporting.inspect)
 app.command("verify")(exporting.verify)

@@ -15,8 +15,7 @@ from d2serve.export.errors import ProgramError, one_line
 from d2serve.export.refusals import where_in_script
 from d2serve.export.tracing import Program
 
-# Every field that Instances carries anywhere inside the supported families.
-_FIELDS = {
+FIELDS = {
     "proposal_boxes": Boxes,
     "objectness_logits": Tensor,
     "pred_boxes": Boxes,
@@ -26,6 +25,7 @@ _FIELDS = {
     "pred_keypoints": Tensor,
     "pred_keypoint_heatmaps": Tensor,
 }
+"""Every field that Instances carries anywhere inside the supported families."""
 
 
 def script(model: nn.Module) -> Program:
@@ -38,7 +38,7 @@ def script(model: nn.Module) -> Program:
         ProgramError: naming the module and line that TorchScript refuses.
     """
     try:
-        module = scripting_with_instances(model, _FIELDS)
+        module = scripting_with_instances(model, FIELDS)
     except Exception as error:
         raise ProgramError(
             f"The model cannot be scripted: {where_in_script(error)}{one_line(error)}. "

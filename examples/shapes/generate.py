@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,6 +33,8 @@ from examples.shapes.schema import (
     IMAGES_FOLDER,
     KEYPOINT_NAMES,
     PANOPTIC_FILE,
+    PANOPTIC_FOLDER,
+    SEMANTIC_FOLDER,
     SPLITS,
     STUFF_SPLITS,
     check_split,
@@ -40,6 +43,32 @@ from examples.shapes.schema import (
 JPEG_QUALITY = 92
 # COCO's ids start at 1; an image's annotations get a block of ids of their own.
 _ANNOTATION_IDS_PER_IMAGE = 100
+
+
+@dataclass(frozen=True)
+class SplitFiles:
+    """What is in a generated split's folder; the last three are of stuff splits only.
+
+    ``images`` and ``semantic`` (one label for each class, as PNG) are in the same order.
+    """
+
+    images: list[Path]
+    annotations: Path
+    semantic: list[Path]
+    panoptic: Path | None
+    panoptic_folder: Path | None
+
+
+def split_files(folder: Path) -> SplitFiles:
+    """The files that ``generate_split`` wrote into ``folder``."""
+    labelled = (folder / PANOPTIC_FILE).is_file()
+    return SplitFiles(
+        images=sorted((folder / IMAGES_FOLDER).glob("*.jpg")),
+        annotations=folder / ANNOTATIONS_FILE,
+        semantic=sorted((folder / SEMANTIC_FOLDER).glob("*.png")),
+        panoptic=folder / PANOPTIC_FILE if labelled else None,
+        panoptic_folder=folder / PANOPTIC_FOLDER if labelled else None,
+    )
 
 
 def generate_split(output: Path, split: str, count: int, seed: int = DEFAULT_SEED) -> Path:

@@ -29,7 +29,8 @@ def transfer_weights(
     ``source`` is the state of a model with a feature pyramid. ``swap_colours`` turns the first
     convolution around for a model that reads RGB where the source reads BGR, or the reverse.
     Box deltas of each class become their mean for a model with one set of them for all classes.
-    Returns how many tensors were copied; ValueError if none of the backbone's was among them.
+    A model with another kind of backbone gets the heads. Returns how many tensors were copied;
+    ValueError if there is none.
     """
     wanted = model.state_dict()
     found: dict[str, torch.Tensor] = {}
@@ -43,10 +44,10 @@ def transfer_weights(
                 value = value.reshape(-1, 4, *value.shape[1:]).mean(dim=0)
             if wanted[candidate].shape == value.shape:
                 found[candidate] = value
-    if not any(name.endswith(_STEM_WEIGHT) for name in found):
+    if not found:
         raise ValueError(
-            "the initial weights do not fit this model's backbone: its width, depth or "
-            "normalisation differs from the model they come from"
+            "no tensor of the initial weights has a counterpart in this model: "
+            "their names or shapes differ throughout"
         )
     model.load_state_dict(found, strict=False)
     return len(found)

@@ -40,6 +40,8 @@ MODEL_NAMES = (
     "fcos",
     "point_rend",
     "mask_rcnn_dconv_fpn",
+    "vitdet",
+    "regnet_mask_rcnn",
     "mask_rcnn_gn_cls_agnostic",
 )
 # These need keys that detectron2's defaults do not have.
@@ -51,7 +53,8 @@ class Recipe:
     """One model. The functions build things anew at each call, from the model's config.
 
     ``datasets`` are detectron2's names of what it is trained and what it is measured on.
-    ``clip_norm`` is None where the optimizer itself clips gradients.
+    ``clip_norm`` is None where the optimizer itself clips gradients. ``imitated_levels`` are the
+    feature maps that a backbone of another kind learns from the first model's, see imitation.py.
     """
 
     name: str
@@ -68,6 +71,7 @@ class Recipe:
     scheduler: Callable[[torch.optim.Optimizer], Any]
     clip_norm: float | None
     bf16: bool
+    imitated_levels: tuple[str, ...]
 
 
 def config_file(name: str) -> Path:
@@ -108,6 +112,7 @@ def _of_yaml(name: str, file: Path, weights: Path) -> Recipe:
         scheduler=partial(build_lr_scheduler, cfg),
         clip_norm=None,
         bf16=True,
+        imitated_levels=(),
     )
 
 
@@ -142,6 +147,7 @@ def _of_lazy(name: str, file: Path, weights: Path) -> Recipe:
         scheduler=partial(_lazy_scheduler, cfg),
         clip_norm=cfg.train.clip_norm,
         bf16=cfg.train.amp.enabled,
+        imitated_levels=tuple(cfg.train.imitated_levels),
     )
 
 

@@ -28,6 +28,7 @@ from examples.shapes.evaluation import (
     results_table,
 )
 from examples.shapes.generate import generate_split
+from examples.shapes.imitation import imitating
 from examples.shapes.initial_weights import transfer_weights
 from examples.shapes.recipes import FIRST_MODEL, MODEL_NAMES, MODELS_FOLDER, Recipe, recipe_of
 from examples.shapes.schema import ANNOTATIONS_FILE, DEFAULT_COUNTS, DEFAULT_DATA_ROOT, SPLITS
@@ -47,10 +48,9 @@ def train_model(name: str) -> Result:
     prepare_process()
     seed_all_rng(recipe.seed)
     model = recipe.model()
-    if name != FIRST_MODEL:
-        _start_from_first_model(recipe, model)
+    first = model if name == FIRST_MODEL else _start_from_first_model(recipe, model)
     started = time.perf_counter()
-    _optimise(recipe, model)
+    _optimise(recipe, model, first)
     minutes = (time.perf_counter() - started) / 60.0
     save_weights(model, recipe.weights)
     metrics, parameters = evaluate_weights(recipe)
@@ -89,7 +89,8 @@ def _ensure_generated(split: str) -> None:
     register_generated(split, folder)
 
 
-def _start_from_first_model(recipe: Recipe, model: torch.nn.Module) -> None:
+def _start_from_first_model(recipe: Recipe, model: torch.nn.Module) -> torch.nn.Module:
+    """Copy into ``model`` what fits of the first one, which is returned."""
     first = recipe_of(FIRST_MODEL)
     if not first.weights.is_file():
         raise FileNotFoundError(
@@ -101,19 +102,24 @@ def _start_from_first_model(recipe: Recipe, model: torch.nn.Module) -> None:
     swap_colours = recipe.input_format != first.input_format
     copied = transfer_weights(source.state_dict(), model, swap_colours=swap_colours)
     console.print(f"started from {FIRST_MODEL}: {copied} tensors copied")
+    return source
 
 
-def _optimise(recipe: Recipe, model: torch.nn.Module) -> None:
+def _optimise(recipe: Recipe, model: torch.nn.Module, first: torch.nn.Module) -> None:
     optimizer = recipe.optimizer(model)
     scheduler = recipe.scheduler(optimizer)
     loader = iter(recipe.training_batches())
     model.train()
-    with trainable_on_the_cpu(), EventStorage() as storage:
+    with (
+        trainable_on_the_cpu(),
+        imitating(model, first, recipe.imitated_levels) as imitation,
+        EventStorage() as storage,
+    ):
         for iteration in range(1, recipe.iterations + 1):
             batch = next(loader)
             # Up to twice as fast as fp32 on a CPU with AMX; the evaluation is in fp32.
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=recipe.bf16):
-                losses = model(batch)
+                losses = model(batch) | imitation
                 loss = torch.stack([value.float() for value in losses.values()]).sum()
             if not torch.isfinite(loss):
                 raise FloatingPointError(f"the loss became {loss.item()} at {iteration}: {losses}")

@@ -1,7 +1,8 @@
 """Every architecture has to end in tensors, before detectron2's postprocessing.
 
 Postprocessing needs the size of the image as sent, so it is the handler's. Each equivalent here
-answers ``List[Dict[str, Tensor]]``, the raw fields of each image, eagerly, traced or scripted. For ``GeneralizedRCNN`` and the dense detectors upstream's own tool ends there too.
+answers ``List[Dict[str, Tensor]]``, the raw fields of each image, eagerly, traced or scripted. For
+``GeneralizedRCNN`` and the dense detectors upstream's own tool ends there too.
 ``PanopticFPN`` (modeling/meta_arch/panoptic_fpn.py) silently loses its semantic output when traced,
 as only the instances of GeneralizedRCNN are taken; ``SemanticSegmentor`` (semantic_seg.py) and
 ``ProposalNetwork`` (rcnn.py) have untyped inputs and end in postprocessing always.

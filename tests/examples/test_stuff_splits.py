@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from examples.shapes.generate import generate_split
+from examples.shapes.generate import generate_split, split_files
 from examples.shapes.scene import render_scene
 from examples.shapes.schema import CLASS_NAMES, DEFAULT_SEED, EXAMPLE_ROOT, STUFF_NAMES
 
@@ -42,6 +42,13 @@ def test_every_pixel_has_a_class(stuff: Path) -> None:
         assert (labels[background > 0] == background[background > 0] + len(CLASS_NAMES) - 1).all()
         assert (labels[background == 0] < len(CLASS_NAMES)).all()
         assert labels.shape == _read(stuff / "images" / f"{index:06d}.jpg").shape[:2]
+
+
+def test_its_files_can_be_asked_for(stuff: Path) -> None:
+    files = split_files(stuff)
+    assert [file.stem for file in files.images] == [file.stem for file in files.semantic]
+    assert len(files.images) == COUNT
+    assert files.panoptic == stuff / "panoptic.json"
 
 
 def test_the_panoptic_files_say_what_the_labels_say(stuff: Path) -> None:

@@ -1,0 +1,90 @@
+"""``d2serve doctor``: what can be exported, said before any work."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from d2serve.cli.options import (
+    ConfigFile,
+    ImageFormat,
+    Imports,
+    MaxSizeTest,
+    MinSizeTest,
+    Overrides,
+)
+from d2serve.cli.progress import console
+from d2serve.cli.running import needs_detectron2, run
+
+if TYPE_CHECKING:
+    from d2serve.export.doctor import Diagnosis
+    from d2serve.export.request import Progress
+
+_COLOURS = {"exports": "green", "exports with rewrites": "green", "cannot": "red"}
+
+
+def doctor(
+    config_file: ConfigFile,
+    overrides: Overrides = None,
+    imports: Imports = None,
+    min_size_test: MinSizeTest = None,
+    max_size_test: MaxSizeTest = None,
+    image_format: ImageFormat = None,
+) -> None:
+    """Say whether and how a model can be exported, without exporting it."""
+    with needs_detectron2():
+        from d2serve.export.config import ConfigSource
+        from d2serve.export.doctor import examine
+
+    source = ConfigSource(
+        config_file, overrides or (), imports or (), min_size_test, max_size_test, image_format
+    )
+
+    def look(progress: Progress) -> Diagnosis:
+        progress.begin("Looking at the model", 0)
+        return examine(source)
+
+    diagnosis: Diagnosis = run(look)
+    _print(diagnosis)
+    if all(finding.refusal is not None for finding in diagnosis.findings):
+        raise typer.Exit(1)
+
+
+def _print(diagnosis: Diagnosis) -> None:
+    from d2serve.export.limits import place_of
+
+    table = Table(title=f"{diagnosis.family.name}", title_justify="left")
+    for column in ("method", "runtime", "verdict", "rewrites"):
+        table.add_column(column, overflow="fold")
+    for finding in diagnosis.findings:
+        colour = _COLOURS[finding.verdict]
+        table.add_row(
+            finding.method,
+            finding.runtime,
+            f"[{colour}]{finding.verdict}[/]",
+            ", ".join(rewrite.name for rewrite in finding.rewrites),
+        )
+    console.print(table)
+    rewrites = {
+        rewrite.name: rewrite for finding in diagnosis.findings for rewrite in finding.rewrites
+    }
+    for name, rewrite in rewrites.items():
+        place = place_of(rewrite.replaces)
+        console.print(
+            f"[bold]{name}[/] replaces {rewrite.replaces.__name__} ({escape(place)}): "
+            f"{escape(rewrite.reason)}.",
+            soft_wrap=True,
+            highlight=False,
+        )
+    refusals: dict[str, list[str]] = {}
+    for finding in diagnosis.findings:
+        if finding.refusal is not None:
+            way = f"{finding.method}, {finding.runtime}"
+            refusals.setdefault(finding.refusal, []).append(way)
+    for refusal, ways in refusals.items():
+        console.print(f"[red]{escape(' and '.join(ways))}:[/] {escape(refusal)}", soft_wrap=True)
+    for note in diagnosis.notes:
+        console.print(f"[yellow]Note:[/] {escape(note)}", soft_wrap=True)

@@ -1,0 +1,101 @@
+"""What a .mar holds, how it was verified and what it scores, as tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from d2serve.cli.progress import console
+from d2serve.handlers.model_spec import BOXES, SEM_SEG
+
+if TYPE_CHECKING:
+    from d2serve.handlers.model_spec import ModelSpec
+
+
+def print_spec(spec: ModelSpec) -> None:
+    table = Table(title=f"{spec.name}: {spec.family}", show_header=False, title_justify="left")
+    resize = f"short edge {spec.min_size_test}, long edge at most {spec.max_size_test}"
+    rows = {
+        "method": f"{spec.method}, {'any batch' if spec.dynamic_batch else 'one image'} a call",
+        "runtime": f"{spec.runtime}, {spec.precision}",
+        "program": "\n".join(f"{file}, sha256 {value}" for file, value in spec.sha256.items()),
+        "image": f"{spec.image_format}, {resize}, padded to a multiple of {spec.size_divisibility}",
+        "outputs": ", ".join(spec.outputs),
+        "classes": "not named" if spec.class_names is None else ", ".join(spec.class_names),
+        "labels": ", ".join(spec.stuff_class_names or ()) or "not named",
+        "boxes": spec.box_mode,
+        "thresholds": f"score {spec.score_thresh}, NMS {spec.nms_thresh}, "
+        f"mask {spec.mask_threshold}, at most {spec.detections_per_image} instances",
+        "rewrites": ", ".join(spec.rewrites) or "none",
+        "made with": ", ".join(f"{tool} {number}" for tool, number in spec.versions.items()),
+        "schema": str(spec.schema_version),
+    }
+    if SEM_SEG not in spec.outputs:
+        del rows["labels"]
+    if BOXES not in spec.outputs:
+        for key in ("classes", "boxes", "thresholds"):
+            del rows[key]
+    for key, value in rows.items():
+        table.add_row(key, escape(value))
+    console.print(table)
+
+
+def print_verification(record: Any) -> None:
+    table = Table(title=f"Verified against {record['reference']}", title_justify="left")
+    longest = max(len(row["image"]) for row in record["differences"])
+    table.add_column("image", min_width=min(longest, 40), overflow="fold")
+    # Only what the model answers, but for the boxes and scores that nearly all have.
+    more = {"labels differing": "labels_differing", "segments differing": "segments_differing"}
+    more = {title: key for title, key in more.items() if any(r[key] for r in record["differences"])}
+    columns = ("size", "found", "boxes px", "scores", "masks differing", "keypoints px", *more)
+    for column in columns:
+        table.add_column(column, justify="right")
+    for row in record["differences"]:
+        table.add_row(
+            escape(row["image"]),
+            f"{row['height']}x{row['width']}",
+            str(row["detections"]),
+            f"{row['box_px']:.2g}",
+            f"{row['score']:.2g}",
+            _masks_differing(row),
+            f"{row['keypoint_px']:.2g}",
+            *(str(row[key]) for key in more.values()),
+        )
+    console.print(table)
+    for count in record["not_reached"]:
+        console.print(f"No image was found on which this model has exactly {count} instances.")
+
+
+def _masks_differing(row: dict[str, Any]) -> str:
+    count = str(row["masks_differing"])
+    return count if row["mask_iou"] == 1 else f"{count}, IoU {row['mask_iou']:.5f}"
+
+
+def print_accuracy(spec: ModelSpec) -> None:
+    if not spec.accuracy:
+        return
+    accuracy = spec.accuracy
+    console.print(
+        f"The record above is of the fp32 program. {spec.precision} ({accuracy['how']}) was judged "
+        f"by its AP on {accuracy['images']} images of {accuracy['dataset']}; "
+        f"{accuracy['max_ap_drop']:g} points were allowed:",
+        highlight=False,
+    )
+    print_scores(accuracy["fp32"], accuracy[spec.precision], ("fp32", spec.precision))
+
+
+def print_scores(
+    first: dict[str, dict[str, float]],
+    second: dict[str, dict[str, float]],
+    sides: tuple[str, str] = ("eager detectron2", "the .mar"),
+) -> None:
+    table = Table(title="COCO AP by detectron2's COCOEvaluator", title_justify="left")
+    for column in ("task", "metric", *sides, "difference"):
+        table.add_column(column, justify="left" if column in ("task", "metric") else "right")
+    for task, metrics in first.items():
+        for metric, value in metrics.items():
+            got = second[task][metric]
+            table.add_row(task, metric, f"{value:.3f}", f"{got:.3f}", f"{got - value:+.3f}")
+    console.print(table)

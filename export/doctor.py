@@ -1,0 +1,188 @@
+"""Why: somebody wants to know whether a model can be exported before they wait for it.
+
+Nothing is exported. What detectron2 and d2serve bring is known by type; modules of the user's own
+are tried, one by one, on random weights.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from detectron2.export import scripting_with_instances
+from torch import nn
+
+from d2serve.export.config import ConfigSource, ModelConfig, load_config
+from d2serve.export.errors import ExportError, UnsupportedFamily, one_line
+from d2serve.export.families import Family, family_of
+from d2serve.export.limits import limits_of, place_of
+from d2serve.export.loading import build_model
+from d2serve.export.refusals import where_in_script
+from d2serve.export.request import ONNX, RUNTIMES_OF
+from d2serve.export.rewrites.registry import REWRITES, exportable, rewrites_of
+from d2serve.export.rewrites.rewrite import Rewrite, applicable, overridden
+from d2serve.export.scripting import FIELDS
+from d2serve.export.tracing import trace
+from d2serve.handlers.model_spec import ONNXRUNTIME, OPENVINO, SCRIPTING, TORCHSCRIPT, TRACING
+
+_KNOWN = ("detectron2", "d2serve", "torch", "torchvision", "fvcore")
+_EXTRA = {ONNXRUNTIME: "export", OPENVINO: "export-openvino"}
+# (3, H, W) of the image on which a user's own modules are traced.
+_TRIAL = (3, 128, 160)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one way of export will do."""
+
+    method: str
+    format: str
+    runtime: str
+    rewrites: tuple[Rewrite, ...]
+    """What will be rewritten for it."""
+    refusal: str | None
+    """Why it cannot be, with module, file and line, and what to do; None where it can."""
+
+    @property
+    def verdict(self) -> str:
+        """In a few words."""
+        if self.refusal is not None:
+            return "cannot"
+        return "exports with rewrites" if self.rewrites else "exports"
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What a model is, and what each way of export will do with it."""
+
+    family: Family
+    config: ModelConfig
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...]
+    """What is not about the model, but would stop an export all the same."""
+
+
+def examine(source: ConfigSource) -> Diagnosis:
+    """Look at a config's model without exporting it or reading its weights.
+
+    Raises:
+        ExportError: the config cannot be read or built, or the family is refused altogether.
+    """
+    config = load_config(source)
+    model = build_model(config)
+    family = family_of(model)
+    findings = [
+        _finding(model, family, method, format_, runtime)
+        for format_, runtimes in RUNTIMES_OF.items()
+        for runtime in runtimes
+        for method in ((TRACING,) if format_ == ONNX else (TRACING, SCRIPTING))
+    ]
+    return Diagnosis(family, config, tuple(findings), tuple(_notes(config)))
+
+
+def _finding(model: nn.Module, family: Family, method: str, format_: str, runtime: str) -> Finding:
+    way = ONNX if format_ == ONNX else method
+    ways = (TRACING, way) if way == ONNX else (way,)
+    found = [
+        (path, module, rewrite)
+        for each in ways
+        for path, module, rewrite in applicable(model, each, rewrites_of(model))
+    ]
+    # Where upstream's own export ends too is no news.
+    names = {rewrite.name for _path, _module, rewrite in found}
+    rewrites = tuple(rewrite for rewrite in REWRITES if rewrite.name in names)
+    refusal = (
+        _overriding(found)
+        or _limited(model, method if format_ == TORCHSCRIPT else runtime)
+        or _own_modules(model, family, way)
+        or _not_installed(runtime)
+    )
+    return Finding(method, format_, runtime, rewrites, refusal)
+
+
+def _overriding(found: list[tuple[str, nn.Module, Rewrite]]) -> str | None:
+    for path, module, rewrite in found:
+        method = overridden(module, rewrite)
+        if method is not None:
+            place = place_of(getattr(type(module), method.rpartition(".")[2]))
+            return (
+                f"{method} ({path or 'the model'}) at {place} overrides what the export replaces "
+                f"({rewrite.reason}). Put the change into a method that is not replaced; replaced "
+                f"are: {', '.join(rewrite.methods)}."
+            )
+    return None
+
+
+def _limited(model: nn.Module, way: str) -> str | None:
+    for path, limit in limits_of(model, (way,)):
+        return f"{path} at {place_of(limit.stops_at)}: {limit.reason}. {limit.advice}"
+    return None
+
+
+def _own_modules(model: nn.Module, family: Family, way: str) -> str | None:
+    own = list(_foreign(model))
+    if not own:
+        return None
+    try:
+        changed, _names = exportable(model, way)
+    except UnsupportedFamily as error:
+        return str(error)
+    if way == SCRIPTING:
+        return next(filter(None, (_scripted(changed, path) for path in own)), None)
+    try:
+        made = trace(changed, family.outputs, torch.rand(_TRIAL) * 255)
+    except ExportError as error:
+        return str(error)
+    if made.doubts:
+        return (
+            f"A trace turns Python values into constants at {', '.join(made.doubts)}, so answers "
+            "would be those of one image. Compute them with torch operators there, or try "
+            "--export-method scripting."
+        )
+    return None
+
+
+def _foreign(model: nn.Module) -> Iterator[str]:
+    """Paths of the outermost modules that are neither detectron2's nor torch's."""
+    inside: tuple[str, ...] = ()
+    for path, module in model.named_modules():
+        if inside and path.startswith(inside):
+            continue
+        if type(module).__module__.split(".")[0] not in _KNOWN:
+            inside = (*inside, f"{path}." if path else "")
+            yield path
+
+
+def _scripted(model: nn.Module, path: str) -> str | None:
+    module = model.get_submodule(path)
+    try:
+        scripting_with_instances(module, FIELDS)
+    except Exception as error:  # TorchScript raises several kinds, and AttributeError among them
+        return (
+            f"{path or 'The model'} ({type(module).__qualname__}) {where_in_script(error)}"
+            f"{one_line(error, 200)}. Annotate the types of its arguments and use what TorchScript "
+            "knows, or use --export-method tracing."
+        )
+    return None
+
+
+def _not_installed(runtime: str) -> str | None:
+    if runtime == TORCHSCRIPT:
+        return None
+    try:
+        importlib.import_module(runtime)
+    except ImportError as error:
+        return f"{runtime} is not installed ({error}): pip install 'd2serve[{_EXTRA[runtime]}]'"
+    return None
+
+
+def _notes(config: ModelConfig) -> Iterator[str]:
+    if not config.weights:
+        yield (
+            "The config names no weights; give them to the export: "
+            + ("MODEL.WEIGHTS F" if config.cfg is not None else "train.init_checkpoint=F")
+        )
+    if not config.test_datasets:
+        yield "The config names no test data set: class names must be given with --class-names."
