@@ -18,7 +18,7 @@ from benchmarks.errors import BenchError
 from benchmarks.figures import Figure, median_of
 from benchmarks.sides import Bounds
 from d2serve.client.responses import parse_prediction
-from d2serve.export.replies import detections_of
+from d2serve.export.replies import outputs_of
 from d2serve.handlers.detections import Detections
 
 # Some boxes are only a pixel or two wide, and detectron2 leaves their masks empty.
@@ -94,7 +94,7 @@ def agreement_of(
     Raises:
         BenchError: it does not answer what eager detectron2 does, as far as that is asked of it.
     """
-    found = compare_answers(detections_of(expected), detections_of(got), bounds)
+    found = compare_answers(_instances(side, expected), _instances(side, got), bounds)
     if found.within_bounds < bounds.share * found.expected or (
         bounds.share == 1 and found.answered != found.expected
     ):
@@ -107,6 +107,13 @@ def agreement_of(
             "`d2serve verify`."
         )
     return found
+
+
+def _instances(side: str, reply: dict[str, Any]) -> Detections:
+    instances = outputs_of(reply).instances
+    if instances is None:
+        raise BenchError(f"{side} is compared by instances, and a reply has none: {sorted(reply)}.")
+    return instances
 
 
 def compare_answers(expected: Detections, got: Detections, bounds: Bounds) -> Agreement:

@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from detectron2.config import CfgNode
 from PIL import Image
 
 from benchmarks.figures import Figure, median_of
@@ -22,6 +21,7 @@ from benchmarks.photo import photo
 from benchmarks.plan import BenchPlan, Setup
 from benchmarks.serving import Hosts, Served
 from benchmarks.small_model import small_config
+from d2serve.export.config import ModelConfig
 from d2serve.handlers.preprocessing import resized_shape
 
 _SHORTEST, _LONGEST = 200, 640
@@ -105,13 +105,13 @@ def long_runs(
         ClientError, BenchError: a side cannot be started or does not answer.
     """
     setup = Setup(1, cores)
-    cfg = small_config()
+    config = small_config()
     fresh: dict[str, list[Sizes]] = {side: [] for side in plan.long_run_sides}
     grown: dict[str, tuple[float, float]] = {}
     for turn in range(plan.fresh_workers):
         for side in plan.long_run_sides:
             served = hosts.start(side, setup)
-            fresh[side].append(_sizes(served, plan, cfg, seed=plan.seed + turn))
+            fresh[side].append(_sizes(served, plan, config, seed=plan.seed + turn))
             advance()
             if turn == plan.fresh_workers - 1:
                 grown[side] = _memory(served, plan)
@@ -131,12 +131,12 @@ def _long_run(fresh: Sequence[Sizes], rss_few: float, rss_many: float) -> LongRu
     )
 
 
-def _sizes(served: Served, plan: BenchPlan, cfg: CfgNode, seed: int) -> Sizes:
+def _sizes(served: Served, plan: BenchPlan, config: ModelConfig, seed: int) -> Sizes:
     pictures = Pictures(seed)
     sizes: dict[tuple[int, int], tuple[int, int]] = {}
     while len(sizes) < plan.sizes:  # different for the model, not only as they are sent
         size = pictures.next_size()
-        shape = resized_shape(*size, cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
+        shape = resized_shape(*size, config.min_size_test, config.max_size_test)
         sizes.setdefault(shape, size)
     images = [pictures.encoded(size, "JPEG") for size in sizes.values()]
     times = [[_seconds(served, image) for image in images] for _ in range(2)]

@@ -82,7 +82,7 @@ def our_pieces(
             )
             forwards.append(forward)
         runtime.set_threads(1)
-        finish, found = _timed(lambda: postprocess(raw, prepared, spec.mask_threshold), repeats)
+        finish, found = _timed(lambda: postprocess(raw, prepared, spec), repeats)
         write, _ = _timed(lambda: encode(found, spec, spec.name, "1.0"), repeats)
     return _pieces(prepare, finish, write, forwards)
 

@@ -26,8 +26,9 @@ from benchmarks.model import SavedModel, model_input, save_random_model
 from benchmarks.photo import photo
 from benchmarks.plan import BenchPlan
 from benchmarks.sides import EAGER, OPENVINO, SIDES, TORCHVISION
-from benchmarks.small_model import SMALL_CONFIG, SMALL_IMPORTS, SMALL_OVERRIDES
+from benchmarks.small_model import SMALL_SOURCE
 from benchmarks.torchvision_model import save_torchvision_model
+from d2serve.export.config import ConfigSource
 from d2serve.export.request import ExportRequest
 from d2serve.export.samples import Pixels
 from d2serve.handlers.threads import available_cores
@@ -140,9 +141,10 @@ def _orders(
         if SIDES[side].is_ours and SIDES[side].precision == "fp32":
             fields: dict[str, Any] = {**SIDES[side].export}
             request = ExportRequest(
-                config_file=str(saved.config),
+                source=ConfigSource(
+                    str(saved.config), ["MODEL.WEIGHTS", str(saved.weights), *sizes]
+                ),
                 name=side,
-                overrides=["MODEL.WEIGHTS", str(saved.weights), *sizes],
                 sample_image=sample,
                 output=store,
                 **fields,
@@ -151,10 +153,8 @@ def _orders(
     for side in plan.long_run_sides:
         fields = {**SIDES[side].export}
         request = ExportRequest(
-            config_file=str(SMALL_CONFIG),
+            source=SMALL_SOURCE,
             name=side,
-            overrides=SMALL_OVERRIDES,
-            imports=SMALL_IMPORTS,
             output=small_store,
             **fields,
         )

@@ -7,22 +7,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from detectron2.config import CfgNode
 from detectron2.engine import DefaultPredictor
 
-from d2serve.export.config import load_config
+from d2serve.export.config import ConfigSource, ModelConfig, load_config
 
-_ROOT = Path(__file__).resolve().parent.parent
-SMALL_CONFIG = _ROOT / "examples" / "shapes" / "models" / "mask_rcnn_fpn.yaml"
-SMALL_IMPORTS = ("examples.shapes.dataset",)
-SMALL_OVERRIDES = ("MODEL.WEIGHTS", str(SMALL_CONFIG.with_suffix(".pth")))
+_CONFIG = Path(__file__).resolve().parent.parent / "examples/shapes/models/mask_rcnn_fpn.yaml"
+SMALL_SOURCE = ConfigSource(
+    str(_CONFIG),
+    overrides=("MODEL.WEIGHTS", str(_CONFIG.with_suffix(".pth"))),
+    imports=("examples.shapes.dataset",),
+)
 
 
-def small_config() -> CfgNode:
+def small_config() -> ModelConfig:
     """Its config, with the weights' path whole."""
-    return load_config(str(SMALL_CONFIG), SMALL_OVERRIDES, SMALL_IMPORTS)
+    return load_config(SMALL_SOURCE)
 
 
 def small_predictor() -> DefaultPredictor:
     """Eager detectron2 with it."""
-    return DefaultPredictor(small_config())
+    return DefaultPredictor(small_config().cfg)

@@ -7,12 +7,16 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # One thread on either side: eager detectron2's own answer depends on the number of threads, since
 # sums are split differently (by 6e-5 px on mask_rcnn_dc5, and now and then by a pixel of a mask).
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
+
+if TYPE_CHECKING:
+    from d2serve.export.config import ConfigSource
 
 MODELS = (
     "faster_rcnn_fpn",
@@ -56,8 +60,16 @@ def held_out(tmp_path_factory: pytest.TempPathFactory) -> HeldOut:
 
 
 def config_of(model: str) -> Path:
-    """The example model's config."""
-    return ROOT / "examples" / "shapes" / "models" / f"{model}.yaml"
+    """The example model's config: YAML, or else a LazyConfig."""
+    yaml = ROOT / "examples" / "shapes" / "models" / f"{model}.yaml"
+    return yaml if yaml.is_file() else yaml.with_suffix(".py")
+
+
+def source_of(model: str) -> ConfigSource:
+    """The example model's config as the export takes it, with the data sets registered."""
+    from d2serve.export.config import ConfigSource
+
+    return ConfigSource(str(config_of(model)), imports=("examples.shapes.dataset",))
 
 
 Exporter = Callable[[str, str], Path]
@@ -75,10 +87,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exporter:
     def make(model: str, kind: str) -> Path:
         if (model, kind) not in made:
             request = ExportRequest(
-                config_file=str(config_of(model)),
+                source=source_of(model),
                 method=kind if kind in METHODS else "tracing",
                 name=f"{model}_{kind}",
-                imports=("examples.shapes.dataset",),
                 output=store,
                 format="torchscript" if kind in METHODS else "onnx",
                 runtime=kind if kind in RUNTIMES else None,

@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from d2serve.export.archive import opened
-from d2serve.export.comparison import TORCHSCRIPT_BOUNDS, compare
+from d2serve.export.bounds import TORCHSCRIPT_BOUNDS
+from d2serve.export.comparison import compare
 from d2serve.export.config import load_config
 from d2serve.export.errors import VerificationError
 from d2serve.export.oracle import Oracle
 from d2serve.export.replaying import replay
 from d2serve.handlers.decoding import decode
-from tests.conftest import KINDS, METHODS, Exporter, HeldOut, config_of
+from tests.conftest import KINDS, METHODS, Exporter, HeldOut, source_of
 
 # As a TorchServe worker: the archive's folder comes first; nothing of this project is on the path.
 SCRIPT = """
@@ -38,7 +39,8 @@ from pathlib import Path
 from d2serve.handlers import detector
 from d2serve.handlers.decoding import decode
 assert Path(detector.__file__).is_relative_to(Path.cwd()), detector.__file__
-(found,) = detector.Detector.load(Path.cwd())([decode(Path(sys.argv[1]).read_bytes())])
+(answer,) = detector.Detector.load(Path.cwd())([decode(Path(sys.argv[1]).read_bytes())])
+found = answer.instances
 print(json.dumps({"scores": found.scores.tolist(), "masks": found.masks}))
 """
 
@@ -62,8 +64,9 @@ def test_the_library_answers_without_detectron2(
         )
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
-    oracle = Oracle(load_config(str(config_of("mask_rcnn_fpn")), ()))
-    expected = oracle.answer(decode(file.read_bytes()))
+    oracle = Oracle(load_config(source_of("mask_rcnn_fpn")))
+    expected = oracle.answer(decode(file.read_bytes())).instances
+    assert expected is not None
     assert len(expected) > 0
     assert answer["scores"] == pytest.approx(expected.scores.tolist(), abs=1e-4)
     if kind in METHODS:
@@ -75,7 +78,7 @@ def test_the_handler_answers_without_detectron2(exported: Exporter, held_out: He
     files = held_out.images[:3]
     with opened(exported("keypoint_rcnn_fpn", "scripting")) as contents:
         ((first, second, third),) = replay(contents, [files], batching="always")
-    oracle = Oracle(load_config(str(config_of("keypoint_rcnn_fpn")), ()))
+    oracle = Oracle(load_config(source_of("keypoint_rcnn_fpn")))
     expected = oracle.answer_batch([decode(file.read_bytes()) for file in files])
     for file, reference, got in zip(files, expected, (first, second, third)):
         difference = compare(file.name, reference, got, TORCHSCRIPT_BOUNDS)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from d2serve.client.server import TorchServeProcess
+from d2serve.export.config import ConfigSource
 from d2serve.export.pipeline import export
 from d2serve.export.request import ExportRequest, Progress
 from tests.conftest import Exporter, HeldOut, config_of
@@ -21,11 +22,13 @@ def test_two_versions_with_different_thresholds(
     first = exported("faster_rcnn_fpn", "tracing")
     second = export(
         ExportRequest(
-            config_file=str(config_of("faster_rcnn_fpn")),
+            source=ConfigSource(
+                str(config_of("faster_rcnn_fpn")),
+                overrides=("MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.9"),
+            ),
             method="tracing",
             name="strict",
             version="2.0",
-            overrides=("MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.9"),
             output=tmp_path,
         ),
         QUIET,

@@ -8,10 +8,19 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from d2serve.export.comparison import ONNX_BOUNDS, TORCHSCRIPT_BOUNDS, compare
+from d2serve.export.bounds import ONNX_BOUNDS, TORCHSCRIPT_BOUNDS, Bounds
+from d2serve.export.comparison import Difference
+from d2serve.export.comparison import compare as compare_outputs
 from d2serve.export.errors import VerificationError
 from d2serve.export.verification import Verification, _judge
-from d2serve.handlers.detections import Detections
+from d2serve.handlers.detections import (
+    Detections,
+    Int32,
+    Outputs,
+    PanopticSeg,
+    Proposals,
+    Segment,
+)
 from d2serve.handlers.rle import Rle
 
 
@@ -19,6 +28,15 @@ def _mask(start: int, stop: int) -> Rle:
     mask = np.zeros((40, 60), np.uint8, order="F")
     mask[start:stop, start:stop] = 1
     return {"size": [40, 60], "counts": coco_mask.encode(mask)["counts"].decode()}
+
+
+def compare(image: str, expected: Detections, got: Detections, bounds: Bounds) -> Difference:
+    """Of answers that are instances only."""
+    return compare_outputs(image, of_instances(expected), of_instances(got), bounds)
+
+
+def of_instances(found: Detections) -> Outputs:
+    return Outputs(found.height, found.width, found, None, None, None)
 
 
 ANSWER = Detections(
@@ -150,3 +168,128 @@ def test_a_comparison_over_zero_detections_fails() -> None:
     assert difference.misses == ()
     with pytest.raises(VerificationError, match="finds nothing on any"):
         _judge(Verification("eager", TORCHSCRIPT_BOUNDS, (difference,), ()), ())
+
+
+LABELS: Int32 = np.repeat(np.arange(4, dtype=np.int32), 200).reshape(20, 40)
+IDS: Int32 = LABELS + np.int32(1)
+SEGMENTS = (
+    Segment(1, 0, True, 200, 0.9, 0),
+    Segment(2, 0, True, 200, 0.8, 1),
+    Segment(3, 1, False, 200, None, None),
+    Segment(4, 2, False, 200, None, None),
+)
+PROPOSALS = Proposals(
+    np.array([[0, 0, 5, 5], [2, 2, 9, 9], [4, 4, 8, 8]], np.float32),
+    np.array([3.0, 1.0, -2.0], np.float32),
+)
+WHOLE = Outputs(20, 40, None, LABELS, PanopticSeg(IDS, SEGMENTS), PROPOSALS)
+
+
+def recoloured(labels: Int32, pixels: int) -> Int32:
+    changed = labels.copy()
+    changed.reshape(-1)[:pixels] = labels.max()
+    return changed
+
+
+def test_equal_label_maps_and_proposals_agree() -> None:
+    difference = compare_outputs("image", WHOLE, WHOLE, TORCHSCRIPT_BOUNDS)
+    assert difference.misses == ()
+    assert difference.detections == 3
+    assert (difference.labels_differing, difference.segments_differing) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        ({"sem_seg": None}, "sem_seg is missing"),
+        ({"panoptic_seg": None}, "panoptic_seg is missing"),
+        ({"proposals": None}, "proposals is missing"),
+        ({"instances": ANSWER}, "instances is not expected"),
+        ({"sem_seg": LABELS[:10]}, "sem_seg is (10, 40), expected (20, 40)"),
+        ({"sem_seg": recoloured(LABELS, 3)}, "sem_seg in 3 pixels, allowed 2"),
+        (
+            {"panoptic_seg": PanopticSeg(recoloured(IDS, 3), SEGMENTS)},
+            "panoptic_seg in 3 pixels, allowed 2",
+        ),
+        ({"panoptic_seg": PanopticSeg(IDS[:10], SEGMENTS)}, "panoptic_seg is (10, 40)"),
+        ({"panoptic_seg": PanopticSeg(IDS, SEGMENTS[:3])}, "3 segments, expected 4"),
+        (
+            {
+                "panoptic_seg": PanopticSeg(
+                    IDS, (*SEGMENTS[:3], replace(SEGMENTS[3], category_id=5))
+                )
+            },
+            "segments_info has other categories",
+        ),
+        (
+            {"panoptic_seg": PanopticSeg(IDS, (*SEGMENTS[:3], replace(SEGMENTS[3], isthing=True)))},
+            "segments_info has other categories",
+        ),
+        (
+            {"panoptic_seg": PanopticSeg(IDS, (replace(SEGMENTS[0], score=0.91), *SEGMENTS[1:]))},
+            "segments' scores by 0.01",
+        ),
+        (
+            {"proposals": replace(PROPOSALS, boxes=PROPOSALS.boxes + np.float32(0.02))},
+            "proposal_boxes by 0.02",
+        ),
+        (
+            {
+                "proposals": replace(
+                    PROPOSALS, objectness_logits=np.array([3.001, 1, -2], np.float32)
+                )
+            },
+            "objectness_logits by 0.001",
+        ),
+        (
+            {"proposals": Proposals(PROPOSALS.boxes[:2], PROPOSALS.objectness_logits[:2])},
+            "2 proposals, expected 3",
+        ),
+    ],
+)
+def test_each_difference_of_pixels_and_proposals_is_named(
+    other: dict[str, object], named: str
+) -> None:
+    got = Outputs(**{**vars(WHOLE), **other})
+    misses = compare_outputs("image", WHOLE, got, TORCHSCRIPT_BOUNDS).misses
+    assert any(named in miss for miss in misses), misses
+
+
+def test_pixels_at_which_two_labels_tie_may_differ() -> None:
+    for pixels, misses in ((2, 0), (3, 1)):
+        got = replace(WHOLE, sem_seg=recoloured(LABELS, pixels))
+        difference = compare_outputs("image", WHOLE, got, TORCHSCRIPT_BOUNDS)
+        assert (len(difference.misses), difference.labels_differing) == (misses, pixels)
+    large = np.zeros((1000, 1000), np.int32)
+    large[-1] = 1
+    one = Outputs(1000, 1000, None, large, None, None)
+    other = replace(one, sem_seg=recoloured(large, 100))
+    assert compare_outputs("image", one, other, ONNX_BOUNDS).misses == ()
+    assert compare_outputs("image", one, other, TORCHSCRIPT_BOUNDS).misses == (
+        "sem_seg in 100 pixels, allowed 10",
+    )
+
+
+def test_masks_edges_may_move_a_segments_edges_where_they_may_move() -> None:
+    got = replace(WHOLE, panoptic_seg=PanopticSeg(recoloured(IDS, 10), SEGMENTS))
+    assert compare_outputs("image", WHOLE, got, ONNX_BOUNDS).misses == ()
+    assert compare_outputs("image", WHOLE, got, ONNX_BOUNDS).segments_differing == 10
+    got = replace(WHOLE, panoptic_seg=PanopticSeg(recoloured(IDS, 11), SEGMENTS))
+    (miss,) = compare_outputs("image", WHOLE, got, ONNX_BOUNDS).misses
+    assert miss == "panoptic_seg in 11 pixels, allowed 10"
+
+
+def test_things_of_equal_scores_may_have_each_others_ids() -> None:
+    swapped = IDS.copy()
+    swapped[IDS == 1], swapped[IDS == 2] = 2, 1
+    segments = (replace(SEGMENTS[1], id=1), replace(SEGMENTS[0], id=2), *SEGMENTS[2:])
+    got = replace(WHOLE, panoptic_seg=PanopticSeg(swapped, segments))
+    difference = compare_outputs("image", WHOLE, got, TORCHSCRIPT_BOUNDS)
+    assert difference.misses == ()
+    assert difference.segments_differing == 0
+
+
+def test_the_order_of_equal_proposals_does_not_matter() -> None:
+    turned = Proposals(PROPOSALS.boxes[::-1], PROPOSALS.objectness_logits[::-1])
+    got = replace(WHOLE, proposals=turned)
+    assert compare_outputs("image", WHOLE, got, TORCHSCRIPT_BOUNDS).misses == ()

@@ -15,7 +15,7 @@ from d2serve.export.pipeline import ExportResult, export
 from d2serve.export.request import ExportRequest, Progress
 from d2serve.handlers.cpu_features import slow_precision
 from d2serve.handlers.model_spec import read_spec
-from tests.conftest import HeldOut, config_of
+from tests.conftest import HeldOut, source_of
 
 QUIET = Progress(lambda _step, _parts: None, lambda: None)
 CAPABILITIES = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -42,10 +42,9 @@ def calibration(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def lower(precision: str, store: Path, held_out: HeldOut, **options: Any) -> ExportResult:
     request = ExportRequest(
-        str(config_of("mask_rcnn_fpn")),
+        source_of("mask_rcnn_fpn"),
         "tracing",
         "shapes",
-        imports=("examples.shapes.dataset",),
         output=store,
         format="onnx",
         runtime="openvino",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 
 from d2serve.export import pipeline
 from d2serve.export.archive import opened
+from d2serve.export.config import ConfigSource
 from d2serve.export.errors import ConfigError, ExportError, ProgramError, VerificationError
 from d2serve.export.pipeline import ExportResult, export
 from d2serve.export.programs import Program, write_program
@@ -24,8 +26,16 @@ QUIET = Progress(lambda _step, _parts: None, lambda: None)
 CUSTOM = ("tests.export.custom_modules",)
 
 
-def _export(config: Path, store: Path, method: str, **options: Any) -> ExportResult:
-    request = ExportRequest(str(config), method, "tiny", output=store, **options)
+def _export(
+    config: Path,
+    store: Path,
+    method: str,
+    overrides: Sequence[str] = (),
+    imports: Sequence[str] = (),
+    **options: Any,
+) -> ExportResult:
+    source = ConfigSource(str(config), overrides, imports)
+    request = ExportRequest(source, method, "tiny", output=store, **options)
     return export(request, QUIET)
 
 
@@ -177,7 +187,9 @@ def test_a_program_that_answers_otherwise_is_not_written(
 def test_a_mistake_in_the_request_is_named(
     options: dict[str, Any], message: str, tiny_config: Path, tmp_path: Path
 ) -> None:
-    values = {"config_file": str(tiny_config), "method": "tracing", "name": "tiny", **options}
+    overrides = options.pop("overrides", ())
+    source = ConfigSource(str(tiny_config), overrides)
+    values = {"source": source, "method": "tracing", "name": "tiny", **options}
     with pytest.raises(ExportError, match=message):
         export(ExportRequest(**values, output=tmp_path / "store"), QUIET)
     assert not (tmp_path / "store").exists()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from d2serve.export.config import ConfigSource
 from d2serve.export.errors import ConfigError
 from d2serve.export.request import ExportRequest
 
@@ -14,7 +15,7 @@ OPENVINO = {"format": "onnx", "runtime": "openvino"}
 
 
 def request(method: str = "tracing", name: str = "shapes", **options: Any) -> ExportRequest:
-    return ExportRequest("config.yaml", method, name, **options)
+    return ExportRequest(ConfigSource("config.yaml"), method, name, **options)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from d2serve.client.server import TorchServeProcess
 from d2serve.export.config import load_config
 from d2serve.export.oracle import Oracle
-from tests.conftest import KINDS, MODELS, Exporter, config_of
+from tests.conftest import KINDS, MODELS, Exporter, source_of
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +28,7 @@ def oracle_of() -> Callable[[str], Oracle]:
 
     def make(model: str) -> Oracle:
         if model not in made:
-            made[model] = Oracle(load_config(str(config_of(model)), (), ()))
+            made[model] = Oracle(load_config(source_of(model)))
         return made[model]
 
     return make

@@ -6,7 +6,7 @@ import pytest
 
 from d2serve.export.checking import evaluate_archive
 from d2serve.export.request import Progress
-from tests.conftest import METHODS, MODELS, Exporter, HeldOut, config_of
+from tests.conftest import METHODS, MODELS, Exporter, HeldOut, source_of
 
 QUIET = Progress(lambda _step, _parts: None, lambda: None)
 
@@ -25,9 +25,7 @@ def test_ap_is_equal(
     """To three decimals for TorchScript, to a tenth of a point for ONNX."""
     eager, served = evaluate_archive(
         exported(model, kind),
-        str(config_of(model)),
-        (),
-        ("examples.shapes.dataset",),
+        source_of(model),
         (held_out.annotations, held_out.annotations.parent / "images"),
         QUIET,
     )

@@ -15,9 +15,10 @@ import yaml
 from d2serve.client.errors import RequestRejected
 from d2serve.client.server import TorchServeProcess
 from d2serve.export.archive import CONFIG_FILE, opened
-from d2serve.export.comparison import TORCHSCRIPT_BOUNDS, compare
+from d2serve.export.bounds import TORCHSCRIPT_BOUNDS
+from d2serve.export.comparison import compare
 from d2serve.export.oracle import Oracle
-from d2serve.export.replies import detections_of
+from d2serve.export.replies import outputs_of
 from d2serve.handlers.decoding import decode
 from tests.conftest import Exporter, HeldOut
 
@@ -91,7 +92,7 @@ def test_one_corrupt_file_of_eight_harms_no_other(
     instances = 0
     for reference, answer in zip(expected, answers):
         assert isinstance(answer, dict)
-        difference = compare("of a batch", reference, detections_of(answer), TORCHSCRIPT_BOUNDS)
+        difference = compare("of a batch", reference, outputs_of(answer), TORCHSCRIPT_BOUNDS)
         assert difference.misses == ()
         instances += difference.detections
     assert instances >= 2 * CLIENTS

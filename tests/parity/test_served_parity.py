@@ -10,10 +10,11 @@ from detectron2.data.detection_utils import read_image
 from PIL import Image
 
 from d2serve.client.server import TorchServeProcess
-from d2serve.export.comparison import TORCHSCRIPT_BOUNDS, bounds_for, compare
-from d2serve.export.oracle import Oracle, as_detections
-from d2serve.export.replies import detections_of
-from d2serve.handlers.detections import Detections
+from d2serve.export.bounds import TORCHSCRIPT_BOUNDS, bounds_for
+from d2serve.export.comparison import compare
+from d2serve.export.oracle import Oracle
+from d2serve.export.replies import outputs_of
+from d2serve.handlers.detections import Outputs
 from d2serve.handlers.model_spec import TORCHSCRIPT
 from tests.conftest import KINDS, MODELS, RUNTIMES, HeldOut
 
@@ -23,15 +24,15 @@ IMAGES = 52
 @pytest.fixture(scope="module")
 def references(
     held_out: HeldOut, oracle_of: Callable[[str], Oracle]
-) -> Callable[[str], list[Detections]]:
+) -> Callable[[str], list[Outputs]]:
     """DefaultPredictor's answers to the images, as read by detectron2's own read_image."""
-    made: dict[str, list[Detections]] = {}
+    made: dict[str, list[Outputs]] = {}
 
-    def make(model: str) -> list[Detections]:
+    def make(model: str) -> list[Outputs]:
         if model not in made:
             oracle = oracle_of(model)
             arrays = [read_image(str(file), "BGR") for file in held_out.images[:IMAGES]]
-            made[model] = [as_detections(oracle.predict(bgr[:, :, ::-1])) for bgr in arrays]
+            made[model] = [oracle.answer(bgr[:, :, ::-1]) for bgr in arrays]
         return made[model]
 
     return make
@@ -50,13 +51,13 @@ def test_http_and_grpc_answer_as_default_predictor(
     kind: str,
     server: TorchServeProcess,
     held_out: HeldOut,
-    references: Callable[[str], list[Detections]],
+    references: Callable[[str], list[Outputs]],
 ) -> None:
     instances = 0
     bounds = bounds_for(kind if kind in RUNTIMES else TORCHSCRIPT)
     for index, (file, expected) in enumerate(zip(held_out.images[:IMAGES], references(model))):
         over_http = server.http.predict(f"{model}_{kind}", file)
-        difference = compare(file.name, expected, detections_of(over_http.raw), bounds)
+        difference = compare(file.name, expected, outputs_of(over_http.raw), bounds)
         assert difference.misses == ()
         assert kind in RUNTIMES or difference.masks_differing == 0
         instances += difference.detections
@@ -77,11 +78,9 @@ def test_every_image_format_is_answered_as_default_predictor(
 ) -> None:
     file = tmp_path / f"image.{suffix}"
     Image.open(held_out.images[3]).save(file)
-    expected = as_detections(
-        oracle_of("mask_rcnn_fpn").predict(read_image(str(file), "BGR")[:, :, ::-1])
-    )
+    expected = oracle_of("mask_rcnn_fpn").answer(read_image(str(file), "BGR")[:, :, ::-1])
     reply = server.http.predict("mask_rcnn_fpn_tracing", file)
-    difference = compare(file.name, expected, detections_of(reply.raw), TORCHSCRIPT_BOUNDS)
+    difference = compare(file.name, expected, outputs_of(reply.raw), TORCHSCRIPT_BOUNDS)
     assert difference.misses == ()
     assert difference.detections > 0
 
@@ -98,11 +97,9 @@ def test_exif_orientation_is_applied_as_read_image_does(
     exif[0x0112] = 6
     file = tmp_path / "turned.jpg"
     image.save(file, exif=exif, quality=95)
-    expected = as_detections(
-        oracle_of("mask_rcnn_fpn").predict(read_image(str(file), "BGR")[:, :, ::-1])
-    )
+    expected = oracle_of("mask_rcnn_fpn").answer(read_image(str(file), "BGR")[:, :, ::-1])
     reply = server.http.predict("mask_rcnn_fpn_tracing", file)
     assert (reply.raw["image"]["width"], reply.raw["image"]["height"]) == image.size[::-1]
-    difference = compare(file.name, expected, detections_of(reply.raw), TORCHSCRIPT_BOUNDS)
+    difference = compare(file.name, expected, outputs_of(reply.raw), TORCHSCRIPT_BOUNDS)
     assert difference.misses == ()
     assert difference.detections > 0
