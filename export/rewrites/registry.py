@@ -17,7 +17,7 @@ from d2serve.export.rewrites.endings import (
     UPSTREAMS_ENDINGS,
 )
 from d2serve.export.rewrites.fcos import FCOS_BOX_TRANSFORM, FCOS_HEAD
-from d2serve.export.rewrites.res5_heads import RES5_ROI_HEADS
+from d2serve.export.rewrites.head_switches import RES5_ROI_HEADS, ROI_HEAD_SWITCHES
 from d2serve.export.rewrites.rewrite import ONNX, TRACING, Rewrite, rewritten
 from d2serve.export.rewrites.semantic_head import SEM_SEG_FPN_HEAD
 from d2serve.export.rewrites.vit import (
@@ -47,6 +47,7 @@ REWRITES: tuple[Rewrite, ...] = (
     PROPOSAL_NETWORK,
     CASCADE_ROI_HEADS,
     SEM_SEG_FPN_HEAD,
+    ROI_HEAD_SWITCHES,
     RES5_ROI_HEADS,
     CONV_ACTIVATION,
     FCOS_BOX_TRANSFORM,
