@@ -19,6 +19,13 @@ from d2serve.export.rewrites.endings import (
 from d2serve.export.rewrites.fcos import FCOS_BOX_TRANSFORM, FCOS_HEAD
 from d2serve.export.rewrites.head_switches import RES5_ROI_HEADS, ROI_HEAD_SWITCHES
 from d2serve.export.rewrites.rewrite import ONNX, TRACING, Rewrite, rewritten
+from d2serve.export.rewrites.rotated import (
+    ROTATED_ANCHORS,
+    ROTATED_OUTPUT_LAYERS,
+    RROI_HEADS,
+    RRPN_PROPOSALS,
+)
+from d2serve.export.rewrites.rotated_roi_align import ROI_ALIGN_ROTATED
 from d2serve.export.rewrites.semantic_head import SEM_SEG_FPN_HEAD
 from d2serve.export.rewrites.vit import (
     SIMPLE_FEATURE_PYRAMID,
@@ -59,6 +66,11 @@ REWRITES: tuple[Rewrite, ...] = (
     VIT_POSITIONS,
     VIT_BLOCK,
     VIT_ATTENTION,
+    ROTATED_ANCHORS,
+    RRPN_PROPOSALS,
+    RROI_HEADS,
+    ROTATED_OUTPUT_LAYERS,
+    ROI_ALIGN_ROTATED,
     *_point_rend(),
     CONFIG_LISTS,
 )
