@@ -54,7 +54,7 @@ def doctor(
 
 
 def _print(diagnosis: Diagnosis) -> None:
-    from d2serve.export.limits import place_of
+    from d2serve.export.refusals import place_of
 
     table = Table(title=f"{diagnosis.family.name}", title_justify="left")
     for column in ("method", "runtime", "verdict", "rewrites"):

@@ -17,12 +17,12 @@ from torch import nn
 from d2serve.export.config import ConfigSource, ModelConfig, load_config
 from d2serve.export.errors import ExportError, UnsupportedFamily, one_line
 from d2serve.export.families import Family, family_of
-from d2serve.export.limits import limits_of, place_of
+from d2serve.export.limits import limits_of
 from d2serve.export.loading import build_model
-from d2serve.export.refusals import where_in_script
+from d2serve.export.refusals import place_of, where_in_script
 from d2serve.export.request import ONNX, RUNTIMES_OF
-from d2serve.export.rewrites.registry import REWRITES, exportable, rewrites_of
-from d2serve.export.rewrites.rewrite import Rewrite, applicable, overridden
+from d2serve.export.rewrites.registry import REWRITES, exportable
+from d2serve.export.rewrites.rewrite import Rewrite
 from d2serve.export.scripting import FIELDS
 from d2serve.export.tracing import trace
 from d2serve.handlers.model_spec import ONNXRUNTIME, OPENVINO, SCRIPTING, TORCHSCRIPT, TRACING
@@ -84,35 +84,17 @@ def examine(source: ConfigSource) -> Diagnosis:
 
 def _finding(model: nn.Module, family: Family, method: str, format_: str, runtime: str) -> Finding:
     way = ONNX if format_ == ONNX else method
-    ways = (TRACING, way) if way == ONNX else (way,)
-    found = [
-        (path, module, rewrite)
-        for each in ways
-        for path, module, rewrite in applicable(model, each, rewrites_of(model))
-    ]
-    # Where upstream's own export ends too is no news.
-    names = {rewrite.name for _path, _module, rewrite in found}
+    try:
+        changed, names = exportable(model, way)
+    except UnsupportedFamily as error:
+        return Finding(method, format_, runtime, (), str(error))
     rewrites = tuple(rewrite for rewrite in REWRITES if rewrite.name in names)
     refusal = (
-        _overriding(found)
-        or _limited(model, method if format_ == TORCHSCRIPT else runtime)
-        or _own_modules(model, family, way)
+        _limited(model, method if format_ == TORCHSCRIPT else runtime)
+        or _own_modules(model, changed, family, way)
         or _not_installed(runtime)
     )
     return Finding(method, format_, runtime, rewrites, refusal)
-
-
-def _overriding(found: list[tuple[str, nn.Module, Rewrite]]) -> str | None:
-    for path, module, rewrite in found:
-        method = overridden(module, rewrite)
-        if method is not None:
-            place = place_of(getattr(type(module), method.rpartition(".")[2]))
-            return (
-                f"{method} ({path or 'the model'}) at {place} overrides what the export replaces "
-                f"({rewrite.reason}). Put the change into a method that is not replaced; replaced "
-                f"are: {', '.join(rewrite.methods)}."
-            )
-    return None
 
 
 def _limited(model: nn.Module, way: str) -> str | None:
@@ -121,14 +103,10 @@ def _limited(model: nn.Module, way: str) -> str | None:
     return None
 
 
-def _own_modules(model: nn.Module, family: Family, way: str) -> str | None:
+def _own_modules(model: nn.Module, changed: nn.Module, family: Family, way: str) -> str | None:
     own = list(_foreign(model))
     if not own:
         return None
-    try:
-        changed, _names = exportable(model, way)
-    except UnsupportedFamily as error:
-        return str(error)
     if way == SCRIPTING:
         return next(filter(None, (_scripted(changed, path) for path in own)), None)
     try:

@@ -12,6 +12,7 @@ from typing import Any
 from detectron2.modeling import GeneralizedRCNN, PanopticFPN, SemanticSegmentor
 from detectron2.modeling.backbone import FPN, SimpleFeaturePyramid, ViT
 from detectron2.modeling.meta_arch import FCOS, ProposalNetwork, RetinaNet
+from detectron2.modeling.proposal_generator.rrpn import RRPN
 from detectron2.modeling.roi_heads import (
     CascadeROIHeads,
     Res5ROIHeads,
@@ -94,6 +95,8 @@ def family_of(model: nn.Module) -> Family:
     if isinstance(model, ProposalNetwork):
         generator: Any = model.proposal_generator
         _require_proposals(generator)
+        if isinstance(generator, RRPN):
+            raise _unsupported("A proposal network of rotated boxes (RRPN) without heads")
         return Family(
             f"RPN {_backbone_kind(model)}",
             (PROPOSAL_BOXES, OBJECTNESS_LOGITS),

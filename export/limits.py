@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -33,9 +32,3 @@ def limits_of(model: nn.Module, ways: Sequence[str]) -> list[tuple[str, Limit]]:
         for limit in LIMITS
         if isinstance(module, limit.module) and limit.ways.intersection(ways)
     ]
-
-
-def place_of(thing: Callable[..., object]) -> str:
-    """``FILE:LINE`` where a function or class is defined."""
-    _lines, number = inspect.getsourcelines(thing)
-    return f"{inspect.getsourcefile(thing)}:{number}"

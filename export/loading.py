@@ -9,6 +9,7 @@ from torch import nn
 
 from d2serve.export.config import ModelConfig
 from d2serve.export.errors import ConfigError, WeightsError, one_line
+from d2serve.export.rewrites.eager import buildable
 
 
 class _StrictCheckpointer(DetectionCheckpointer):  # type: ignore[misc]  # detectron2 is untyped
@@ -34,7 +35,8 @@ def build_model(config: ModelConfig) -> nn.Module:
         ConfigError: detectron2 cannot build it.
     """
     try:
-        model = config.build()
+        with buildable():
+            model = config.build()
     except Exception as error:
         raise ConfigError(
             f"detectron2 cannot build the model of this config ({one_line(error)}). "

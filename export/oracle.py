@@ -19,6 +19,7 @@ from torch import nn
 
 from d2serve.export.config import ModelConfig
 from d2serve.export.loading import load_model
+from d2serve.export.rewrites.eager import buildable, runnable
 from d2serve.export.samples import Pixels
 from d2serve.handlers.detections import Detections, Outputs, PanopticSeg, Proposals, Segment
 from d2serve.handlers.rle import Rle
@@ -34,10 +35,15 @@ class Oracle:
             ConfigError, WeightsError: as for the export.
         """
         self._config = config
-        self._predictor = None if config.cfg is None else DefaultPredictor(config.cfg)
-        self._model: nn.Module = (
-            load_model(config) if self._predictor is None else self._predictor.model
-        )
+        with buildable():
+            self._predictor = None if config.cfg is None else DefaultPredictor(config.cfg)
+        model = load_model(config) if self._predictor is None else self._predictor.model
+        self._model: nn.Module
+        self._model, notes = runnable(model, config.device)
+        if self._predictor is not None:
+            self._predictor.model = self._model
+        self.reference = "; ".join(("eager detectron2 on the same images", *notes))
+        """What the answers are, for the record."""
         self._resize = ResizeShortestEdge([config.min_size_test] * 2, config.max_size_test)
 
     def predict(self, image: Pixels) -> dict[str, Any]:

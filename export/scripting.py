@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from d2serve.export.errors import ProgramError, one_line
 from d2serve.export.refusals import where_in_script
+from d2serve.export.rewrites.rotated import scripted_fields
 from d2serve.export.tracing import Program
 
 FIELDS = {
@@ -38,7 +39,7 @@ def script(model: nn.Module) -> Program:
         ProgramError: naming the module and line that TorchScript refuses.
     """
     try:
-        module = scripting_with_instances(model, FIELDS)
+        module = scripting_with_instances(model, {**FIELDS, **scripted_fields(model)})
     except Exception as error:
         raise ProgramError(
             f"The model cannot be scripted: {where_in_script(error)}{one_line(error)}. "

@@ -152,9 +152,7 @@ def verify(
             )
             for i, got in zip(indices, answers):
                 differences += _compare_case(cases[i], expected[i], got, bounds)
-    record = Verification(
-        "eager detectron2 on the same images", bounds, tuple(differences), not_reached
-    )
+    record = Verification(oracle.reference, bounds, tuple(differences), not_reached)
     _judge(record, doubts)
     return record
 

@@ -8,7 +8,7 @@ this.
 
 # No `from __future__ import annotations` here: TorchScript cannot read postponed annotations.
 
-from typing import Dict, Final, List, Optional, Tuple  # noqa: UP035  # TorchScript reads these
+from typing import Dict, List, Optional, Tuple  # noqa: UP035  # TorchScript reads these
 
 from detectron2.modeling.roi_heads import CascadeROIHeads
 from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference
@@ -22,9 +22,6 @@ from d2serve.export.rewrites.rewrite import SCRIPTING, Rewrite
 
 
 class _Scriptable:
-    mask_on: Final[bool]  # type: ignore[misc]  # of the module it is mixed into
-    keypoint_on: Final[bool]  # type: ignore[misc]
-
     def forward(
         self,
         images: ImageList,  # noqa: ARG002  # the interface of ROI heads

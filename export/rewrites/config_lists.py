@@ -15,19 +15,14 @@ from torch import nn
 from d2serve.export.rewrites.rewrite import SCRIPTING, Rewrite
 
 
-class _ByWhatItHolds(type):
-    def __instancecheck__(cls, module: object) -> bool:
-        return isinstance(module, nn.Module) and any(map(_is_config_list, vars(module).values()))
-
-
-class ModuleWithConfigLists(nn.Module, metaclass=_ByWhatItHolds):
-    """Any module, of whatever class, that has a ListConfig for an attribute."""
-
-
 def _is_config_list(value: object) -> bool:
     return isinstance(value, ListConfig) or (
         isinstance(value, (list, tuple)) and any(map(_is_config_list, value))
     )
+
+
+def _holds_config_lists(module: nn.Module) -> bool:
+    return any(map(_is_config_list, vars(module).values()))
 
 
 def _plain(value: Any) -> Any:
@@ -48,7 +43,7 @@ def with_plain_lists(module: nn.Module) -> nn.Module:
 
 CONFIG_LISTS = Rewrite(
     name="config_lists",
-    replaces=ModuleWithConfigLists,
+    replaces=nn.Module,
     methods=(),  # attributes only
     needed_for=frozenset({SCRIPTING}),
     reason=(
@@ -56,4 +51,5 @@ CONFIG_LISTS = Rewrite(
         "of TorchScript's"
     ),
     make=with_plain_lists,
+    applies=_holds_config_lists,
 )

@@ -11,9 +11,10 @@ weights, offsets and masks in the same order, groups included.
 from collections.abc import Callable
 from typing import Any, Optional
 
+import torch
+import torchvision  # noqa: F401  # registers its operator
 from detectron2.layers import deform_conv as upstream
 from torch import Tensor, nn
-from torchvision.ops import deform_conv2d
 
 from d2serve.export.rewrites.rewrite import SCRIPTING, TRACING, Rewrite
 
@@ -68,15 +69,23 @@ class TorchvisionDeformConv(nn.Module):
 
     def convolve(self, x: Tensor, offset: Tensor, mask: Optional[Tensor]) -> Tensor:
         """The convolution alone."""
-        convolved: Tensor = deform_conv2d(
+        # Not by torchvision.ops.deform_conv2d, in whose trace the device is a constant.
+        bias = self.bias if self.bias is not None else torch.zeros_like(self.weight[:, 0, 0, 0])
+        convolved: Tensor = torch.ops.torchvision.deform_conv2d(
             x,
-            offset,
             self.weight,
-            self.bias,
-            stride=self.stride,
-            padding=self.padding,
-            dilation=self.dilation,
-            mask=mask,
+            offset,
+            mask if mask is not None else x[:, :1, 0, 0],
+            bias,
+            self.stride[0],
+            self.stride[1],
+            self.padding[0],
+            self.padding[1],
+            self.dilation[0],
+            self.dilation[1],
+            self.groups,
+            self.deformable_groups,
+            mask is not None,
         )
         return convolved
 

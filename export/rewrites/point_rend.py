@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  as everybody names it
 
 from d2serve.export.errors import UnsupportedFamily
-from d2serve.export.rewrites.rewrite import ONNX, SCRIPTING, Rewrite, overridden
+from d2serve.export.rewrites.rewrite import SCRIPTING, TRACING, Rewrite, overridden
 
 
 class TypedPointRend(nn.Module):
@@ -151,7 +151,7 @@ def _sample_boxes(
         for level, scale in zip(levels, scales):
             size = shapes_to_tensor([level.shape[3], level.shape[2]]) / scale
             # One image's points as one grid (1, R, P, 2).
-            grid = 2.0 * (own / size.to(level.device)).unsqueeze(0) - 1.0
+            grid = 2.0 * (own / size.type_as(own)).unsqueeze(0) - 1.0
             sampled = F.grid_sample(level[index].unsqueeze(0), grid, align_corners=False)
             of_image.append(sampled.squeeze(0).transpose(1, 0))
         found.append(torch.cat(of_image, dim=1))
@@ -187,10 +187,10 @@ POINT_REND = Rewrite(
     name="point_rend",
     replaces=PointRendMaskHead,
     methods=("_roi_pooler", "_point_pooler", "_subdivision_inference"),
-    needed_for=frozenset({SCRIPTING, ONNX}),
+    needed_for=frozenset({TRACING, SCRIPTING}),
     reason=(
-        "projects/point_rend/mask_head.py: PointRendMaskHead has no types, and "
-        "_subdivision_inference's reshape(R, C, H * W) fails in onnxruntime without instances"
+        "projects/point_rend/mask_head.py: PointRendMaskHead has no types, a trace of its grids "
+        "holds the device, and reshape(R, C, H * W) fails in onnxruntime without instances"
     ),
     make=_typed,
 )

@@ -6,16 +6,47 @@ from detectron2.modeling import PanopticFPN
 from torch import nn
 
 from d2serve.export.rewrites.cascade import CASCADE_ROI_HEADS
+from d2serve.export.rewrites.config_lists import CONFIG_LISTS
 from d2serve.export.rewrites.conv_activation import CONV_ACTIVATION
+from d2serve.export.rewrites.deform_conv import DEFORM_CONV, MODULATED_DEFORM_CONV
+from d2serve.export.rewrites.deform_conv_onnx import DEFORM_CONV_ONNX
 from d2serve.export.rewrites.endings import (
     PANOPTIC_FPN,
     PROPOSAL_NETWORK,
     SEMANTIC_SEGMENTOR,
     UPSTREAMS_ENDINGS,
 )
-from d2serve.export.rewrites.res5_heads import RES5_ROI_HEADS
+from d2serve.export.rewrites.fcos import FCOS_BOX_TRANSFORM, FCOS_HEAD
+from d2serve.export.rewrites.head_switches import RES5_ROI_HEADS, ROI_HEAD_SWITCHES
 from d2serve.export.rewrites.rewrite import ONNX, TRACING, Rewrite, rewritten
+from d2serve.export.rewrites.rotated import (
+    ROTATED_ANCHORS,
+    ROTATED_OUTPUT_LAYERS,
+    RROI_HEADS,
+    RRPN_PROPOSALS,
+)
+from d2serve.export.rewrites.rotated_roi_align import ROI_ALIGN_ROTATED
 from d2serve.export.rewrites.semantic_head import SEM_SEG_FPN_HEAD
+from d2serve.export.rewrites.vit import (
+    SIMPLE_FEATURE_PYRAMID,
+    VIT_ATTENTION,
+    VIT_BLOCK,
+    VIT_POSITIONS,
+)
+
+
+def _point_rend() -> tuple[Rewrite, ...]:
+    try:  # a project, which not every installation of detectron2 brings
+        from d2serve.export.rewrites.point_rend import POINT_REND
+        from d2serve.export.rewrites.point_rend_heads import (
+            CONV_FC_HEAD,
+            IMPLICIT_POINT_HEAD,
+            STANDARD_POINT_HEAD,
+        )
+    except ImportError:
+        return ()
+    return (POINT_REND, CONV_FC_HEAD, STANDARD_POINT_HEAD, IMPLICIT_POINT_HEAD)
+
 
 REWRITES: tuple[Rewrite, ...] = (
     PANOPTIC_FPN,
@@ -23,8 +54,25 @@ REWRITES: tuple[Rewrite, ...] = (
     PROPOSAL_NETWORK,
     CASCADE_ROI_HEADS,
     SEM_SEG_FPN_HEAD,
+    ROI_HEAD_SWITCHES,
     RES5_ROI_HEADS,
     CONV_ACTIVATION,
+    FCOS_BOX_TRANSFORM,
+    FCOS_HEAD,
+    DEFORM_CONV,
+    MODULATED_DEFORM_CONV,
+    DEFORM_CONV_ONNX,
+    SIMPLE_FEATURE_PYRAMID,
+    VIT_POSITIONS,
+    VIT_BLOCK,
+    VIT_ATTENTION,
+    ROTATED_ANCHORS,
+    RRPN_PROPOSALS,
+    RROI_HEADS,
+    ROTATED_OUTPUT_LAYERS,
+    ROI_ALIGN_ROTATED,
+    *_point_rend(),
+    CONFIG_LISTS,
 )
 """Beside UPSTREAMS_ENDINGS, which are no news."""
 

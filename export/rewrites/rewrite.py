@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from d2serve.export.errors import UnsupportedFamily
+from d2serve.export.refusals import place_of
 
 # Ways to a program; "onnx" goes through tracing, and its rewrites come on top of tracing's.
 TRACING, SCRIPTING, ONNX = "tracing", "scripting", "onnx"
@@ -76,12 +77,14 @@ def rewritten(
     Raises:
         UnsupportedFamily: a subclass overrides what would be replaced; the message names it.
     """
-    for _path, module, rewrite in applicable(model, way, rewrites):
+    for path, module, rewrite in applicable(model, way, rewrites):
         method = overridden(module, rewrite)
         if method is not None:
+            place = place_of(getattr(type(module), method.rpartition(".")[2]))
             raise UnsupportedFamily(
-                f"{method} overrides what the export replaces ({rewrite.name}: {rewrite.reason}). "
-                "Its answers would be lost. Put the change into a method that is not replaced "
+                f"{method} ({path or 'the model'}, {place}) overrides what the export replaces "
+                f"({rewrite.name}: {rewrite.reason}). Its answers would be lost. "
+                "Put the change into a method that is not replaced "
                 f"(replaced are: {', '.join(rewrite.methods)}), or try another --export-method."
             )
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}

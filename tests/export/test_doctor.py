@@ -46,7 +46,7 @@ def test_upstreams_own_family_exports_as_it_is() -> None:
         ("Misc/cascade_mask_rcnn_R_50_FPN_3x.yaml", ["cascade_roi_heads"]),
         (
             "COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.py",
-            ["panoptic_fpn", "sem_seg_fpn_head", "conv_activation"],
+            ["panoptic_fpn", "sem_seg_fpn_head", "conv_activation", "config_lists"],
         ),
         ("COCO-Detection/rpn_R_50_FPN_1x.yaml", ["proposal_network"]),
     ],
@@ -98,7 +98,7 @@ def test_an_override_of_what_is_replaced_is_named_with_its_line() -> None:
     zoo = "Misc/cascade_mask_rcnn_R_50_FPN_3x.yaml"
     refusal = _of(examine(ConfigSource(zoo, overrides, CUSTOM)), "scripting").refusal
     assert refusal is not None
-    assert "OverridingCascadeHeads._run_stage (roi_heads)" in refusal
+    assert "OverridingCascadeHeads._run_stage (roi_heads, " in refusal
     assert f"custom_modules.py:{_line('def _run_stage')}" in refusal
 
 
