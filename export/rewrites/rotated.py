@@ -10,7 +10,7 @@ a syntax error for fields of type ``RotatedBoxes`` (export/torchscript_patch.py,
 
 # No `from __future__ import annotations` here: TorchScript cannot read postponed annotations.
 
-from typing import Dict, List, Optional, Tuple  # noqa: UP035  # TorchScript reads these
+from typing import Dict, Final, List, Optional, Tuple  # noqa: UP035  # TorchScript reads these
 
 import torch
 from detectron2.modeling.anchor_generator import RotatedAnchorGenerator
@@ -44,6 +44,7 @@ def _proposal_boxes(proposals: List[Instances]) -> List[Tensor]:
 
 
 class _Anchors:
+    box_dim: Final[int]
     __jit_unused_properties__ = ("num_anchors", "num_cell_anchors")
 
     def forward(self, features: List[Tensor]) -> List[RotatedBoxes]:
@@ -56,7 +57,9 @@ class _Anchors:
             y = torch.arange(feature.shape[2], device=cell.device).float() * stride + start
             down, across = torch.meshgrid(y, x, indexing="ij")
             centre = torch.stack((across.reshape(-1), down.reshape(-1)), dim=1)
-            shift = torch.cat((centre, torch.zeros_like(centre), torch.zeros_like(centre[:, :1])), 1)
+            shift = torch.cat(
+                (centre, torch.zeros_like(centre), torch.zeros_like(centre[:, :1])), 1
+            )
             found.append(RotatedBoxes((shift.unsqueeze(1) + cell.unsqueeze(0)).reshape(-1, 5)))
         return found
 
@@ -124,9 +127,7 @@ class _OutputLayers:
         if self.use_sigmoid_ce:
             probabilities = predictions[0].sigmoid()
         numbers = [each.shape[0] for each in given]
-        for each, box, scores in zip(
-            proposals, boxes.split(numbers), probabilities.split(numbers)
-        ):
+        for each, box, scores in zip(proposals, boxes.split(numbers), probabilities.split(numbers)):
             found, rows = self._instances_of(each.image_size, box, scores)
             instances.append(found)
             kept.append(rows)

@@ -100,9 +100,7 @@ def _covered(box: Tensor, other: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 def _shared(apart: Tensor, length: Tensor, other: Tensor) -> Tensor:
     """How much two intervals of some lengths share, their middles being apart."""
-    return torch.minimum(
-        torch.minimum(length, other), ((length + other) / 2 - apart).clamp(min=0)
-    )
+    return torch.minimum(torch.minimum(length, other), ((length + other) / 2 - apart).clamp(min=0))
 
 
 def _kept(ahead: Tensor, behind: Tensor, number: int) -> Tensor:

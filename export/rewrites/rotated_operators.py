@@ -68,6 +68,8 @@ def _backward(
     input_width: int,
     sampling_ratio: int,
 ) -> Tensor:
+    if rois.shape[0] == 0:
+        return grad.new_zeros((batch, channels, input_height, input_width))
     # Pooling is linear in the features, so its gradient is the same at any of them.
     features = grad.new_zeros((batch, channels, input_height, input_width), requires_grad=True)
     with torch.enable_grad():

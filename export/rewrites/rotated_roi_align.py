@@ -63,7 +63,9 @@ def roi_align_rotated(
     x, y = _sample_points(rois, roi, scale, bin_x, bin_y, ix, iy, grid_w, grid_h, height, width)
 
     pixels, weights = _bilinear(x, y, features.shape[2], features.shape[3])
-    pixels = pixels + (rois[:, 0].long()[roi] * (features.shape[2] * features.shape[3])).unsqueeze(1)
+    pixels = pixels + (rois[:, 0].long()[roi] * (features.shape[2] * features.shape[3])).unsqueeze(
+        1
+    )
     summed = functional.embedding_bag(
         pixels.flatten(),
         features.permute(0, 2, 3, 1).reshape(-1, channels),
