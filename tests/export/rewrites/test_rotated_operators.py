@@ -38,8 +38,8 @@ def _opencv_iou(first: Tensor, second: Tensor) -> float:
         ((float(x), float(y)), (float(w), float(h)), -float(angle))
         for x, y, w, h, angle in (first, second)
     )
-    _, corners = cv2.rotatedRectangleIntersection(a, b)
-    if corners is None:
+    kind, corners = cv2.rotatedRectangleIntersection(a, b)
+    if kind == cv2.INTERSECT_NONE:
         return 0.0
     overlap = float(cv2.contourArea(cv2.convexHull(corners)))
     return overlap / (a[1][0] * a[1][1] + b[1][0] * b[1][1] - overlap)
@@ -83,7 +83,8 @@ def test_iou_of_no_boxes() -> None:
 
 
 def _greedy(boxes: Tensor, scores: Tensor, threshold: float) -> list[int]:
-    overlaps, kept = pairwise_iou(boxes, boxes), []
+    overlaps = pairwise_iou(boxes, boxes)
+    kept: list[int] = []
     for index in scores.sort(descending=True)[1].tolist():
         if all(overlaps[other, index] < threshold for other in kept):
             kept.append(index)
