@@ -15,8 +15,9 @@ from torch import nn
 from d2serve.export.archive import install, opened, settings_for, staging
 from d2serve.export.bounds import bounds_for
 from d2serve.export.config import ModelConfig, load_config
-from d2serve.export.errors import ArchiveError, SampleError, needing
+from d2serve.export.errors import ArchiveError, SampleError, UnsupportedFamily, needing
 from d2serve.export.families import Family, family_of
+from d2serve.export.limits import limit_of
 from d2serve.export.loading import build_model, load_weights
 from d2serve.export.names import Names, find_names
 from d2serve.export.oracle import Oracle, count_of
@@ -33,6 +34,7 @@ from d2serve.handlers.model_spec import (
     OPENVINO,
     SCRIPTING,
     SEM_SEG,
+    TORCHSCRIPT,
     ModelSpec,
     read_spec,
 )
@@ -59,11 +61,15 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
         ExportError: the message says what was wrong and what to do.
     """
     request.check()
+    runtime = request.chosen_runtime
     _check_installed(request)
     progress.begin("Reading the config", 0)
     config = load_config(request.source)
     model = build_model(config)
     family = family_of(model)
+    limit = limit_of(model, request.method if request.format == TORCHSCRIPT else runtime)
+    if limit is not None:
+        raise UnsupportedFamily(limit)
     sample = load_sample(request.sample_image)
     if request.precision != FP32:
         from d2serve.export.low_precision import check_inputs, lower  # brings OpenVINO
