@@ -26,7 +26,6 @@ from d2serve.export.samples import builtin_sample
 from d2serve.handlers.model_spec import read_spec
 from tests.conftest import FAMILIES, MODELS, Exporter, source_of
 
-
 EXPORTED = [*MODELS, *(model for model, kinds in FAMILIES.items() if "onnxruntime" in kinds)]
 
 
