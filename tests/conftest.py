@@ -35,6 +35,9 @@ FAMILIES = {
     "semantic_fpn": KINDS,
     "rpn_fpn": KINDS,
     "fcos": KINDS,
+    "mask_rcnn_dconv_fpn": KINDS,
+    "point_rend": KINDS,
+    "vitdet": KINDS,
 }
 """Those that upstream's own tools do not export in every kind, with the kinds that there are."""
 STUFF_MODELS = ("panoptic_fpn", "semantic_fpn")
