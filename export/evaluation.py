@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, SemSegEvaluator
 from detectron2.structures import Boxes, Instances
+from PIL import Image
 from pycocotools import mask as coco_mask
 
 from d2serve.export.config import ModelConfig
@@ -229,7 +231,11 @@ def _evaluators(
             )
         )
     if SEM_SEG in family.outputs and "sem_seg_file_name" in records[0]:
-        chosen.append(SemSegEvaluator(dataset, distributed=False, output_dir=None))
+        chosen.append(
+            SemSegEvaluator(
+                dataset, distributed=False, output_dir=None, sem_seg_loading_fn=_read_labels
+            )
+        )
     if not chosen:
         raise EvaluationError(
             f"{dataset} has no semantic labels (sem_seg_file_name), by which alone this model can "
@@ -237,6 +243,12 @@ def _evaluators(
             "test data sets, then use --run-eval."
         )
     return chosen
+
+
+def _read_labels(file: str, dtype: Any) -> np.ndarray:
+    # detectron2's own asks for an array without a copy, which numpy 2 refuses.
+    with Image.open(file) as image:
+        return np.array(image, dtype=dtype)
 
 
 def first_test_dataset(config: ModelConfig) -> str:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 # One thread on either side: eager detectron2's own answer depends on the number of threads, since
 # sums are split differently (by 6e-5 px on mask_rcnn_dc5, and now and then by a pixel of a mask).
@@ -15,8 +14,9 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 
-if TYPE_CHECKING:
-    from d2serve.export.config import ConfigSource
+from tests.exports import METHODS, ROOT, RUNTIMES, Exports, config_of, source_of
+
+__all__ = ["METHODS", "ROOT", "RUNTIMES", "config_of", "source_of"]
 
 MODELS = (
     "faster_rcnn_fpn",
@@ -26,11 +26,21 @@ MODELS = (
     "faster_rcnn_c4",
     "mask_rcnn_dc5",
 )
-METHODS = ("tracing", "scripting")
-RUNTIMES = ("onnxruntime", "openvino")
+"""Those that upstream's own tools export."""
 KINDS = (*METHODS, *RUNTIMES)
 """Of archives: TorchScript by either method, and ONNX on either runtime."""
-ROOT = Path(__file__).resolve().parent.parent
+FAMILIES = {
+    "cascade_mask_rcnn_fpn": KINDS,
+    "panoptic_fpn": KINDS,
+    "semantic_fpn": KINDS,
+    "rpn_fpn": KINDS,
+    "fcos": KINDS,
+}
+"""Those that upstream's own tools do not export in every kind, with the kinds that there are."""
+STUFF_MODELS = ("panoptic_fpn", "semantic_fpn")
+"""Those of images in which every pixel has a class."""
+
+Exporter = Exports
 
 warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
 
@@ -52,50 +62,30 @@ def _in_the_repository_root() -> None:
 @pytest.fixture(scope="session")
 def held_out(tmp_path_factory: pytest.TempPathFactory) -> HeldOut:
     """200 held-out images of the shapes data set."""
-    from examples.shapes.generate import generate_split
-
-    folder = tmp_path_factory.mktemp("heldout")
-    annotations = generate_split(folder, "heldout", 200)
-    return HeldOut(sorted((folder / "images").glob("*.jpg")), annotations)
-
-
-def config_of(model: str) -> Path:
-    """The example model's config: YAML, or else a LazyConfig."""
-    yaml = ROOT / "examples" / "shapes" / "models" / f"{model}.yaml"
-    return yaml if yaml.is_file() else yaml.with_suffix(".py")
-
-
-def source_of(model: str) -> ConfigSource:
-    """The example model's config as the export takes it, with the data sets registered."""
-    from d2serve.export.config import ConfigSource
-
-    return ConfigSource(str(config_of(model)), imports=("examples.shapes.dataset",))
-
-
-Exporter = Callable[[str, str], Path]
+    return _generated(tmp_path_factory.mktemp("heldout"), "heldout", 200)
 
 
 @pytest.fixture(scope="session")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Exporter:
+def stuff_held_out(tmp_path_factory: pytest.TempPathFactory) -> HeldOut:
+    """100 held-out images in which every pixel has a class; known to detectron2 by their names."""
+    from examples.shapes.dataset import register_generated
+
+    folder = tmp_path_factory.mktemp("stuff_heldout")
+    generated = _generated(folder, "stuff_heldout", 100)
+    register_generated("stuff_heldout", folder)
+    return generated
+
+
+def _generated(folder: Path, split: str, count: int) -> HeldOut:
+    from examples.shapes.generate import generate_split
+
+    annotations = generate_split(folder, split, count)
+    return HeldOut(sorted((folder / "images").glob("*.jpg")), annotations)
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exporter]:
     """Exports an example model, once a session: ``exported(model, kind)`` is its .mar."""
-    from d2serve.export.pipeline import export
-    from d2serve.export.request import ExportRequest, Progress
-
-    store = tmp_path_factory.mktemp("store")
-    made: dict[tuple[str, str], Path] = {}
-
-    def make(model: str, kind: str) -> Path:
-        if (model, kind) not in made:
-            request = ExportRequest(
-                source=source_of(model),
-                method=kind if kind in METHODS else "tracing",
-                name=f"{model}_{kind}",
-                output=store,
-                format="torchscript" if kind in METHODS else "onnx",
-                runtime=kind if kind in RUNTIMES else None,
-            )
-            quiet = Progress(lambda _step, _parts: None, lambda: None)
-            made[model, kind] = export(request, quiet).archive
-        return made[model, kind]
-
-    return make
+    exports = Exports(tmp_path_factory.mktemp("store"), os.cpu_count() or 1)
+    yield exports
+    exports.stop()

@@ -10,7 +10,7 @@ a syntax error for fields of type ``RotatedBoxes`` (export/torchscript_patch.py,
 
 # No `from __future__ import annotations` here: TorchScript cannot read postponed annotations.
 
-from typing import Dict, List, Optional, Tuple  # noqa: UP035  # TorchScript reads these
+from typing import Dict, Final, List, Optional, Tuple  # noqa: UP035  # TorchScript reads these
 
 import torch
 from detectron2.modeling.anchor_generator import RotatedAnchorGenerator
@@ -26,7 +26,7 @@ from d2serve.export.rewrites.rotated_boxes import clipped, finite, pooler_levels
 from d2serve.export.rewrites.rotated_nms import batched_nms_rotated
 
 # ruff: noqa: UP006
-# mypy: disable-error-code="attr-defined"
+# mypy: disable-error-code="attr-defined, misc, no-any-return, no-untyped-call"
 
 
 def scripted_fields(model: nn.Module) -> Dict[str, type]:
@@ -44,6 +44,7 @@ def _proposal_boxes(proposals: List[Instances]) -> List[Tensor]:
 
 
 class _Anchors:
+    box_dim: Final[int]
     __jit_unused_properties__ = ("num_anchors", "num_cell_anchors")
 
     def forward(self, features: List[Tensor]) -> List[RotatedBoxes]:

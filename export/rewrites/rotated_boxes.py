@@ -43,7 +43,7 @@ def finite(rows: Tensor) -> Tensor:
 
 
 # As a script, so that a trace keeps the comparison of sizes.
-@torch.jit.script_if_tracing
+@torch.jit.script_if_tracing  # type: ignore[untyped-decorator]
 def top_rows(boxes: Tensor, scores: Tensor, most: int) -> tuple[Tensor, Tensor]:
     """The boxes of highest score of each image, at most so many.
 

@@ -48,7 +48,8 @@ def may_meet(first: Tensor, second: Tensor) -> Tensor:
 def _reach(boxes: Tensor) -> Tensor:
     width, height = boxes[..., 2], boxes[..., 3]
     # Half a diagonal, and as far outside a side as upstream's tolerances (below) still count.
-    return torch.hypot(width, height) * 0.5001 + 2e-5 / torch.minimum(width, height)
+    diagonal = (width * width + height * height).sqrt()
+    return diagonal * 0.5001 + 2e-5 / torch.minimum(width, height)
 
 
 def paired_iou(first: Tensor, second: Tensor, chunk: int = 8192) -> Tensor:

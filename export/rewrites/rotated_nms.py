@@ -12,6 +12,8 @@ from torch import Tensor
 
 from d2serve.export.rewrites.rotated_iou import may_meet, paired_iou
 
+# mypy: disable-error-code="untyped-decorator, no-any-return"
+
 
 # As a script, since the number of rounds and of chunks depends on the boxes.
 @torch.jit.script_if_tracing

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,7 +41,7 @@ def plain_rotated_operators() -> Iterator[None]:
     if has_compiled_operators():
         yield
         return
-    library = torch.library.Library("detectron2", "FRAGMENT")
+    library: Any = torch.library.Library("detectron2", "FRAGMENT")  # type: ignore[no-untyped-call]
     try:
         for schema, function in (
             ("box_iou_rotated(Tensor boxes1, Tensor boxes2) -> Tensor", pairwise_iou),
@@ -68,6 +69,8 @@ def _backward(
     input_width: int,
     sampling_ratio: int,
 ) -> Tensor:
+    if rois.shape[0] == 0:
+        return grad.new_zeros((batch, channels, input_height, input_width))
     # Pooling is linear in the features, so its gradient is the same at any of them.
     features = grad.new_zeros((batch, channels, input_height, input_width), requires_grad=True)
     with torch.enable_grad():

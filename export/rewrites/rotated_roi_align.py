@@ -17,6 +17,8 @@ from torch.nn.modules.utils import _pair
 
 from d2serve.export.rewrites.rewrite import SCRIPTING, TRACING, Rewrite
 
+# mypy: disable-error-code="untyped-decorator, no-any-return"
+
 
 # As a script: how many samples there are depends on the boxes.
 @torch.jit.script_if_tracing

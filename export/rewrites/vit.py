@@ -14,14 +14,14 @@ and to resize to the same size are exact, so no decision is needed.
 
 import copy
 import math
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import torch
 from detectron2.modeling.backbone.vit import Attention, Block, SimpleFeaturePyramid, ViT
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  as everybody names it
 
+from d2serve.export.rewrites.mixing import with_methods
 from d2serve.export.rewrites.rewrite import SCRIPTING, TRACING, Rewrite
 
 
@@ -139,17 +139,9 @@ class ScriptablePyramid(SimpleFeaturePyramid):  # type: ignore[misc]
 def _relative(positions: Tensor, size: int) -> Tensor:
     """(size, size, C) of (L, C): what lies between each pair of ``size`` places in a row."""
     resized = F.interpolate(positions.t().unsqueeze(0), size=2 * size - 1, mode="linear")
-    places = torch.arange(size, device=positions.device)
+    # Counted up from the positions, so that the device is no constant of a trace.
+    places = (torch.ones_like(resized[0, 0, :size]).cumsum(0) - 1).long()
     return resized[0].t()[places[:, None] - places[None, :] + size - 1]
-
-
-def _of_class(kind: type[nn.Module]) -> Callable[[nn.Module], nn.Module]:
-    def make(module: Any) -> nn.Module:
-        module.__class__ = kind
-        changed: nn.Module = module
-        return changed
-
-    return make
 
 
 _EVERY_WAY = frozenset({TRACING, SCRIPTING})
@@ -163,7 +155,7 @@ VIT_ATTENTION = Rewrite(
         "modeling/backbone/utils.py: get_rel_pos turns the size of an image into a Python int, "
         "which a trace keeps; add_decomposed_rel_pos has no types"
     ),
-    make=_of_class(AnySizeAttention),
+    make=with_methods(AnySizeAttention),
 )
 
 VIT_BLOCK = Rewrite(
@@ -175,7 +167,7 @@ VIT_BLOCK = Rewrite(
         "modeling/backbone/utils.py: window_partition and window_unpartition decide by the size of "
         "an image whether to pad, which a trace keeps, and have no types"
     ),
-    make=_of_class(AnySizeBlock),
+    make=with_methods(AnySizeBlock),
 )
 
 VIT_POSITIONS = Rewrite(
@@ -187,7 +179,7 @@ VIT_POSITIONS = Rewrite(
         "modeling/backbone/utils.py: get_abs_pos decides by the size of an image whether to resize "
         "positions, which a trace keeps, and has no types"
     ),
-    make=_of_class(AnySizeViT),
+    make=with_methods(AnySizeViT),
 )
 
 SIMPLE_FEATURE_PYRAMID = Rewrite(
@@ -198,5 +190,5 @@ SIMPLE_FEATURE_PYRAMID = Rewrite(
     reason=(
         "modeling/backbone/vit.py: SimpleFeaturePyramid.forward loops over a plain list of stages"
     ),
-    make=_of_class(ScriptablePyramid),
+    make=with_methods(ScriptablePyramid),
 )

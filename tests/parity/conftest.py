@@ -1,24 +1,81 @@
-"""One TorchServe with all every example archive, and eager detectron2 beside it."""
+"""One TorchServe that serves the example models in turn, and eager detectron2 beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
 from d2serve.client.server import TorchServeProcess
 from d2serve.export.config import load_config
+from d2serve.export.errors import ExportError
 from d2serve.export.oracle import Oracle
-from tests.conftest import KINDS, MODELS, Exporter, source_of
+from tests.conftest import Exporter, source_of
+
+
+class Served:
+    """``served(model, kind)`` is the name under which an example model answers.
+
+    Workers of all of them would not fit into the memory, so one model is there at a time, in every
+    kind that a test of this session asks for: their workers start together.
+    """
+
+    def __init__(
+        self, server: TorchServeProcess, exported: Exporter, wanted: Sequence[tuple[str, str]]
+    ) -> None:
+        self._server = server
+        self._exported = exported
+        self._wanted = wanted
+        self._live: list[str] = []
+        exported.ahead(*wanted)
+
+    def __call__(self, model: str, kind: str) -> str:
+        """Registers it if need be; raises what its export raised."""
+        name = self._exported(model, kind).stem
+        if name not in self._live:
+            self._leave()
+            others = (k for m, k in self._wanted if m == model and k != kind)
+            self._live = [name, *(each for each in map(self._name(model), others) if each)]
+            management = self._server.management
+            for each in self._live:
+                management.register(f"{each}.mar", model_name=each, synchronous=False)
+            for each in self._live:
+                management.wait_ready(each)
+        return name
+
+    def _name(self, model: str) -> Callable[[str], str | None]:
+        def name_of(kind: str) -> str | None:
+            try:
+                return self._exported(model, kind).stem
+            except ExportError:  # for the test of that kind to tell
+                return None
+
+        return name_of
+
+    def _leave(self) -> None:
+        while self._live:
+            self._server.management.unregister(self._live.pop())
 
 
 @pytest.fixture(scope="session")
 def server(exported: Exporter) -> Iterator[TorchServeProcess]:
-    """A real TorchServe that serves every example model in every kind."""
-    archives = {f"{model}_{kind}": exported(model, kind) for model in MODELS for kind in KINDS}
-    one_each = {"default_workers_per_model": "1"}
-    with TorchServeProcess(archives, overrides=one_each, timeout=600) as running:
+    """A real TorchServe on the folder of the example models' archives."""
+    with TorchServeProcess(model_store=exported.store, enable_model_api=True) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def served(server: TorchServeProcess, exported: Exporter, request: pytest.FixtureRequest) -> Served:
+    """Serves an example model."""
+    asked = [
+        (str(item.callspec.params["model"]), str(item.callspec.params["kind"]))
+        for item in request.session.items
+        if isinstance(item, pytest.Function)
+        and hasattr(item, "callspec")
+        and {"model", "kind"} <= set(item.callspec.params)
+        and "served" in item.fixturenames
+    ]
+    return Served(server, exported, list(dict.fromkeys(asked)))
 
 
 @pytest.fixture(scope="session")

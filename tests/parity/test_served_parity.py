@@ -6,33 +6,34 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from detectron2.data.detection_utils import read_image
 from PIL import Image
 
 from d2serve.client.server import TorchServeProcess
-from d2serve.export.bounds import TORCHSCRIPT_BOUNDS, bounds_for
+from d2serve.export.bounds import TORCHSCRIPT_BOUNDS
 from d2serve.export.comparison import compare
 from d2serve.export.oracle import Oracle
 from d2serve.export.replies import outputs_of
-from d2serve.handlers.detections import Outputs
-from d2serve.handlers.model_spec import TORCHSCRIPT
-from tests.conftest import KINDS, MODELS, RUNTIMES, HeldOut
+from tests.conftest import KINDS, METHODS, MODELS, HeldOut
+from tests.parity.conftest import Served
+from tests.parity.references import Reference, answers, bounds_of, reference_for
 
 IMAGES = 52
+# The same model answers over gRPC: what is compared there is the way of the answer.
+OVER_GRPC_EACH = 13
+
+References = Callable[[str], list[Reference]]
 
 
 @pytest.fixture(scope="module")
-def references(
-    held_out: HeldOut, oracle_of: Callable[[str], Oracle]
-) -> Callable[[str], list[Outputs]]:
-    """DefaultPredictor's answers to the images, as read by detectron2's own read_image."""
-    made: dict[str, list[Outputs]] = {}
+def references(held_out: HeldOut, oracle_of: Callable[[str], Oracle]) -> References:
+    """DefaultPredictor's answers of a model to the images."""
+    made: dict[str, list[Reference]] = {}
 
-    def make(model: str) -> list[Outputs]:
+    def make(model: str) -> list[Reference]:
         if model not in made:
-            oracle = oracle_of(model)
-            arrays = [read_image(str(file), "BGR") for file in held_out.images[:IMAGES]]
-            made[model] = [oracle.answer(bgr[:, :, ::-1]) for bgr in arrays]
+            made.clear()  # its masks are large, and models come one after another
+            files = held_out.images[:IMAGES]
+            made[model] = [reference_for(oracle_of(model), file) for file in files]
         return made[model]
 
     return make
@@ -47,24 +48,20 @@ def test_the_images_are_of_at_least_eight_sizes(held_out: HeldOut) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("model", MODELS)
 def test_http_and_grpc_answer_as_default_predictor(
-    model: str,
-    kind: str,
-    server: TorchServeProcess,
-    held_out: HeldOut,
-    references: Callable[[str], list[Outputs]],
+    model: str, kind: str, server: TorchServeProcess, served: Served, references: References
 ) -> None:
+    name = served(model, kind)
     instances = 0
-    bounds = bounds_for(kind if kind in RUNTIMES else TORCHSCRIPT)
-    for index, (file, expected) in enumerate(zip(held_out.images[:IMAGES], references(model))):
-        over_http = server.http.predict(f"{model}_{kind}", file)
-        difference = compare(file.name, expected, outputs_of(over_http.raw), bounds)
+    for index, (reference, answer) in enumerate(answers(server, name, references(model))):
+        got = outputs_of(answer.raw)
+        difference = compare(reference.file.name, reference.outputs, got, bounds_of(kind))
         assert difference.misses == ()
-        assert kind in RUNTIMES or difference.masks_differing == 0
+        assert kind not in METHODS or difference.masks_differing == 0
         instances += difference.detections
-        if index % 4 == 0:
-            assert server.grpc.predict(f"{model}_{kind}", file).raw == over_http.raw
+        if index % OVER_GRPC_EACH == 0:
+            assert server.grpc.predict(name, reference.file).raw == answer.raw
     assert instances >= 2 * IMAGES  # many detections: agreement on nothing would prove nothing
-    assert over_http.raw["model"] == f"{model}_{kind}"
+    assert answer.raw["model"] == name
 
 
 @pytest.mark.server
@@ -72,14 +69,15 @@ def test_http_and_grpc_answer_as_default_predictor(
 def test_every_image_format_is_answered_as_default_predictor(
     suffix: str,
     server: TorchServeProcess,
+    served: Served,
     held_out: HeldOut,
     oracle_of: Callable[[str], Oracle],
     tmp_path: Path,
 ) -> None:
     file = tmp_path / f"image.{suffix}"
     Image.open(held_out.images[3]).save(file)
-    expected = oracle_of("mask_rcnn_fpn").answer(read_image(str(file), "BGR")[:, :, ::-1])
-    reply = server.http.predict("mask_rcnn_fpn_tracing", file)
+    expected = reference_for(oracle_of("mask_rcnn_fpn"), file).outputs
+    reply = server.http.predict(served("mask_rcnn_fpn", "tracing"), file)
     difference = compare(file.name, expected, outputs_of(reply.raw), TORCHSCRIPT_BOUNDS)
     assert difference.misses == ()
     assert difference.detections > 0
@@ -88,6 +86,7 @@ def test_every_image_format_is_answered_as_default_predictor(
 @pytest.mark.server
 def test_exif_orientation_is_applied_as_read_image_does(
     server: TorchServeProcess,
+    served: Served,
     held_out: HeldOut,
     oracle_of: Callable[[str], Oracle],
     tmp_path: Path,
@@ -97,8 +96,8 @@ def test_exif_orientation_is_applied_as_read_image_does(
     exif[0x0112] = 6
     file = tmp_path / "turned.jpg"
     image.save(file, exif=exif, quality=95)
-    expected = oracle_of("mask_rcnn_fpn").answer(read_image(str(file), "BGR")[:, :, ::-1])
-    reply = server.http.predict("mask_rcnn_fpn_tracing", file)
+    expected = reference_for(oracle_of("mask_rcnn_fpn"), file).outputs
+    reply = server.http.predict(served("mask_rcnn_fpn", "tracing"), file)
     assert (reply.raw["image"]["width"], reply.raw["image"]["height"]) == image.size[::-1]
     difference = compare(file.name, expected, outputs_of(reply.raw), TORCHSCRIPT_BOUNDS)
     assert difference.misses == ()

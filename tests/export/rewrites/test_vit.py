@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-import types
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 from omegaconf import ListConfig
-from torch import Tensor, nn
+from torch import nn
 
 from d2serve.export.errors import UnsupportedFamily
 from d2serve.export.rewrites.config_lists import CONFIG_LISTS
@@ -27,38 +22,6 @@ from tests.export.rewrites import small, ways
 
 REWRITES = (SIMPLE_FEATURE_PYRAMID, VIT_ATTENTION, VIT_BLOCK, VIT_POSITIONS, CONFIG_LISTS)
 FIRST, *OTHERS = ways.images((96, 128), (64, 120), (128, 97), (70, 50), (128, 128))
-
-
-class _Mlp(nn.Module):
-    """What detectron2 takes from timm, where timm is not installed."""
-
-    def __init__(self, in_features: int, hidden_features: int, act_layer: Any) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(in_features, hidden_features)
-        self.act = act_layer()
-        self.fc2 = nn.Linear(hidden_features, in_features)
-
-    def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = self.fc2(self.act(self.fc1(x)))
-        return found
-
-
-class _DropPath(nn.Identity):
-    """As timm's, outside of training."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _timm() -> Iterator[None]:
-    if importlib.util.find_spec("timm") is not None:
-        yield
-        return
-    names = ("timm", "timm.models", "timm.models.layers")
-    for name in names:
-        sys.modules[name] = types.ModuleType(name)
-    vars(sys.modules[names[-1]]).update(Mlp=_Mlp, DropPath=_DropPath)
-    yield
-    for name in names:
-        del sys.modules[name]
 
 
 @dataclass(frozen=True)
@@ -94,16 +57,10 @@ def test_rewritten_and_scripted_equal_eager(case: Case) -> None:
                 ways.assert_close(mine, theirs)
 
 
-def test_traced_and_onnx(case: Case, tmp_path: Path) -> None:
-    changed = rewritten(case.model, TRACING, REWRITES)[0]
-    trace = ways.traced(changed, FIRST)
-    programs = ways.onnx_programs(changed, FIRST, tmp_path)
+def test_traced_at_other_sizes(case: Case) -> None:
+    trace = ways.traced(rewritten(case.model, TRACING, REWRITES)[0], FIRST)
     for image in OTHERS:
-        expected = ways.eager(case.model, [image])[0]
-        ways.assert_close(trace(image), expected)
-        for program in (programs.onnxruntime, programs.openvino):
-            found = program(image)
-            ways.assert_close(found, expected, pred_boxes=2e-4, scores=1e-5, pred_masks=1e-4)
+        ways.assert_close(trace(image), ways.eager(case.model, [image])[0])
 
 
 def test_no_detections(case: Case) -> None:

@@ -1,0 +1,72 @@
+"""Archives of the example models, made once a session, on as many cores as there are.
+
+Exports take most of the suite's time. Each runs in a process of its own with one thread, so that
+the tests that need one archive can begin while the next is made.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from concurrent.futures import Future, ProcessPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from d2serve.export.config import ConfigSource
+
+ROOT = Path(__file__).resolve().parent.parent
+METHODS = ("tracing", "scripting")
+RUNTIMES = ("onnxruntime", "openvino")
+
+
+def config_of(model: str) -> Path:
+    """The example model's config: YAML, or else a LazyConfig."""
+    yaml = ROOT / "examples" / "shapes" / "models" / f"{model}.yaml"
+    return yaml if yaml.is_file() else yaml.with_suffix(".py")
+
+
+def source_of(model: str) -> ConfigSource:
+    """The example model's config as the export takes it, with the data sets registered."""
+    from d2serve.export.config import ConfigSource
+
+    return ConfigSource(str(config_of(model)), imports=("examples.shapes.dataset",))
+
+
+class Exports:
+    """``exports(model, kind)`` is the .mar of an example model, exported when first asked for."""
+
+    def __init__(self, store: Path, processes: int) -> None:
+        self.store = store
+        # Not forked: torch's threads do not survive that.
+        self._pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"))
+        self._made: dict[tuple[str, str], Future[Path]] = {}
+
+    def __call__(self, model: str, kind: str) -> Path:
+        """The archive, waiting for it; raises what the export raised."""
+        self.ahead((model, kind))
+        return self._made[model, kind].result()
+
+    def ahead(self, *wanted: tuple[str, str]) -> None:
+        """Begin with what will be asked for, in this order."""
+        for model, kind in wanted:
+            if (model, kind) not in self._made:
+                self._made[model, kind] = self._pool.submit(_export, model, kind, self.store)
+
+    def stop(self) -> None:
+        """Drop what nobody waits for any more."""
+        self._pool.shutdown(cancel_futures=True)
+
+
+def _export(model: str, kind: str, store: Path) -> Path:
+    from d2serve.export.pipeline import export
+    from d2serve.export.request import ExportRequest, Progress
+
+    request = ExportRequest(
+        source=source_of(model),
+        method=kind if kind in METHODS else "tracing",
+        name=f"{model}_{kind}",
+        output=store,
+        format="torchscript" if kind in METHODS else "onnx",
+        runtime=kind if kind in RUNTIMES else None,
+    )
+    return export(request, Progress(lambda _step, _parts: None, lambda: None)).archive

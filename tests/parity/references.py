@@ -1,0 +1,65 @@
+"""DefaultPredictor's answers, computed once a model: eager detectron2 is the slow side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from detectron2.data.detection_utils import read_image
+from PIL import Image
+
+from d2serve.client.responses import Prediction
+from d2serve.client.server import TorchServeProcess
+from d2serve.export.bounds import Bounds, bounds_for
+from d2serve.export.oracle import Oracle, as_outputs
+from d2serve.handlers.detections import Outputs
+from d2serve.handlers.model_spec import TORCHSCRIPT
+from tests.conftest import METHODS
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What DefaultPredictor answers for a file, as read by detectron2's own read_image."""
+
+    file: Path
+    predicted: dict[str, Any]
+    outputs: Outputs
+
+
+def reference_for(oracle: Oracle, file: Path) -> Reference:
+    """Eager detectron2's answer to a file."""
+    pixels = read_image(str(file), "BGR")[:, :, ::-1]
+    predicted = oracle.predict(pixels)
+    return Reference(file, predicted, as_outputs(predicted, pixels.shape[0], pixels.shape[1]))
+
+
+def bounds_of(kind: str) -> Bounds:
+    """Those of a kind of archive."""
+    return bounds_for(TORCHSCRIPT if kind in METHODS else kind)
+
+
+def answers(
+    server: TorchServeProcess, name: str, references: Sequence[Reference]
+) -> Iterator[tuple[Reference, Prediction]]:
+    """Each reference with the server's answer; while one is compared, the next is computed."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = [pool.submit(server.http.predict, name, each.file) for each in references]
+        for reference, answer in zip(references, coming):
+            yield reference, answer.result()
+
+
+def of_many_sizes(images: Sequence[Path], count: int, sizes: int) -> list[Path]:
+    """So many of the images, of at least so many sizes."""
+    by_size: dict[tuple[int, int], Path] = {}
+    for file in images:
+        with Image.open(file) as image:
+            by_size.setdefault(image.size, file)
+        if len(by_size) == sizes:
+            break
+    assert len(by_size) == sizes, f"only {len(by_size)} sizes in {len(images)} images"
+    chosen = list(by_size.values())
+    rest = [file for file in images if file not in chosen]
+    return chosen + rest[: count - sizes]

@@ -1,0 +1,44 @@
+"""Scripted programs answer batches of mixed sizes as eager detectron2 answers the same batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from d2serve.export.archive import opened
+from d2serve.export.bounds import TORCHSCRIPT_BOUNDS
+from d2serve.export.comparison import compare
+from d2serve.export.oracle import Oracle
+from d2serve.export.replaying import replay
+from d2serve.handlers.decoding import decode
+from d2serve.handlers.model_spec import read_spec
+from tests.conftest import FAMILIES, STUFF_MODELS, Exporter, HeldOut
+from tests.parity.references import of_many_sizes
+
+BATCHES = (1, 2, 5)
+
+
+@pytest.mark.parametrize("model", [m for m, kinds in FAMILIES.items() if "scripting" in kinds])
+def test_a_batch_of_mixed_sizes_is_answered_as_by_eager(
+    model: str,
+    exported: Exporter,
+    held_out: HeldOut,
+    stuff_held_out: HeldOut,
+    oracle_of: Callable[[str], Oracle],
+) -> None:
+    """The archive's own handler, in a process that cannot import detectron2."""
+    split = stuff_held_out if model in STUFF_MODELS else held_out
+    files = of_many_sizes(split.images, sum(BATCHES), sum(BATCHES))
+    batches = [files[:1], files[1:3], files[3:8]]
+    assert tuple(map(len, batches)) == BATCHES
+    with opened(exported(model, "scripting")) as contents:
+        assert read_spec(contents).dynamic_batch
+        answers = replay(contents, batches, batching="always")
+    for batch, answered in zip(batches, answers):
+        expected = oracle_of(model).answer_batch([decode(file.read_bytes()) for file in batch])
+        for file, reference, got in zip(batch, expected, answered):
+            difference = compare(file.name, reference, got, TORCHSCRIPT_BOUNDS)
+            assert difference.misses == (), f"in a batch of {len(batch)}"
+            assert difference.masks_differing == 0
+            assert difference.detections > 0
