@@ -34,6 +34,8 @@ from d2serve.export.loading import build_model, load_model
 from d2serve.export.oracle import Oracle
 from d2serve.export.samples import Pixels, builtin_sample, sized_variants
 
+# The example models' data sets, and where the keys of PointRend's config are declared.
+_IMPORTS = ("examples.shapes.dataset", "detectron2.projects.point_rend")
 _SAMPLES = ("half", "turned", "panorama")
 
 
@@ -119,7 +121,7 @@ def _zoo_model(name: str, folder: Path) -> _Prepared:
 
 
 def _example(file: str) -> _Prepared:
-    source = ConfigSource(file, imports=("examples.shapes.dataset",))
+    source = ConfigSource(file, imports=_IMPORTS)
     config = load_config(source)
     return _Prepared(source, config, load_model(config))
 

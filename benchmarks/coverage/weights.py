@@ -24,6 +24,7 @@ _SPREADS = (
     ("anchor_deltas", 0.3),
     ("bbox_pred", 0.5),
     ("predictor", 3.0),  # of masks and of labels
+    ("conv2_offset", 0.5),  # pixels, of a deformable convolution
 )
 _ELSEWHERE = 1.0
 # Of what a residual branch adds.
