@@ -53,7 +53,7 @@ class _Scriptable:
                 sums = [total + each for total, each in zip(sums, scores)]
         means = [total * (1.0 / self.num_cascade_stages) for total in sums]  # type: ignore[attr-defined]
         last = self.box_predictor[-1]  # type: ignore[attr-defined]
-        instances, _ = fast_rcnn_inference(
+        found: Tuple[List[Instances], List[Tensor]] = fast_rcnn_inference(
             boxes,
             means,
             image_sizes,
@@ -61,7 +61,7 @@ class _Scriptable:
             last.test_nms_thresh,
             last.test_topk_per_image,
         )
-        return instances
+        return found[0]
 
     def _create_proposals_from_boxes(
         self, boxes: List[Tensor], image_sizes: List[Tuple[int, int]]
