@@ -12,7 +12,7 @@ SOURCES := $(foreach room,handlers export export/rewrites client cli,$(wildcard 
 TYPED := .typed
 MYPY := MYPYPATH=$(TYPED) $(VENV)/bin/mypy
 
-.PHONY: demo test bench precision lint clean
+.PHONY: demo test bench precision coverage-table lint clean
 
 demo: $(STAMPS)/demo $(STAMPS)/package
 	$(PY) -W ignore -m examples.demo
@@ -26,6 +26,10 @@ bench: $(STAMPS)/test $(STAMPS)/package
 # What bf16 and int8 cost the example models in AP.
 precision: $(STAMPS)/test $(STAMPS)/package
 	$(PY) -W ignore -m benchmarks.precision
+
+# Which of detectron2's model zoo exports, and how far from detectron2 (docs/coverage.md): hours.
+coverage-table: $(STAMPS)/test $(STAMPS)/package
+	$(PY) -W ignore -m benchmarks.coverage
 
 lint: $(STAMPS)/test $(STAMPS)/package
 	$(VENV)/bin/ruff check .

@@ -1,0 +1,170 @@
+"""Why: what is on the page comes from the record of the runs, and from nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from benchmarks.coverage.record import (
+    DIFFERS,
+    EXPORTS,
+    FAILED,
+    KINDS,
+    REFUSED,
+    Cell,
+    Coverage,
+    Row,
+)
+from benchmarks.coverage.wording import in_short, power
+from benchmarks.coverage.zoo import DETECTIONS, LONG_EDGE, PROPOSALS, SHORT_EDGE
+
+PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "coverage.md"
+
+_HEADER = "| {} | family | tracing | scripting, with batches | onnxruntime | openvino |"
+_RULE = "| --- | --- | --- | --- | --- | --- |"
+
+
+def render(coverage: Coverage) -> str:
+    """The page as Markdown."""
+    letters = {name: f"r{number}" for number, name in enumerate(sorted(coverage.reasons), 1)}
+    parts = [
+        _INTRODUCTION.format(
+            versions=", ".join(f"{name} {version}" for name, version in coverage.versions.items()),
+            cpu=coverage.cpu,
+            days=_days(coverage),
+            summary=_summary(coverage.zoo),
+        ),
+        "## The example models\n",
+        _EXAMPLES,
+        *_table("model", coverage.examples, letters),
+        "\n## The model zoo\n",
+        _ZOO.format(short=SHORT_EDGE, long=LONG_EDGE, proposals=PROPOSALS, detections=DETECTIONS),
+        *_table("configuration", coverage.zoo, letters),
+        "\n## Rewrites\n",
+        "What upstream's module is replaced for; most are equivalents bit by bit.\n",
+        *(f"- **{letters[name]}** `{name}`: {coverage.reasons[name]}" for name in letters),
+        *_messages("What does not export", coverage, (REFUSED,)),
+        *_messages("What is out of bounds", coverage, (DIFFERS,)),
+        *_messages("What failed, and should not have", coverage, (FAILED,)),
+    ]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _days(coverage: Coverage) -> str:
+    days = sorted({row.made for row in (*coverage.zoo.values(), *coverage.examples.values())})
+    return days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}" if days else "never"
+
+
+def _summary(rows: dict[str, Row]) -> str:
+    told = []
+    for kind in KINDS:
+        verdicts = [row.cells[kind].verdict for row in rows.values()]
+        counts = ((verdicts.count(each), words) for each, words in _IN_WORDS.items())
+        told.append(f"{kind} {', '.join(f'{n} {words}' for n, words in counts if n)}")
+    return f"Of {len(rows)} configurations: {'; '.join(told)}."
+
+
+_IN_WORDS = {
+    EXPORTS: "export within bounds",
+    DIFFERS: "out of bounds",
+    REFUSED: "refused",
+    FAILED: "failed",
+}
+
+
+def _table(what: str, rows: dict[str, Row], letters: dict[str, str]) -> Iterable[str]:
+    yield _HEADER.format(what)
+    yield _RULE
+    for row in rows.values():
+        name = row.config if row.same_as is None else f"{row.config} (as {row.same_as})"
+        cells = [_cell(row.cells[kind], letters) for kind in KINDS]
+        yield f"| {' | '.join([name, row.family or '', *cells])} |"
+
+
+def _cell(cell: Cell, letters: dict[str, str]) -> str:
+    if cell.verdict == REFUSED:
+        return f"no: {_escaped(in_short(cell.message))}"
+    if cell.verdict == FAILED:
+        return f"**failed**: {_escaped(in_short(cell.message))}"
+    rewrites = " ".join(letters[name] for name in cell.rewrites)
+    found = f"{_difference(cell)}{f' ({rewrites})' if rewrites else ''}"
+    if cell.verdict == DIFFERS:
+        return f"**differs**: {cell.within} of {cell.detections} within bounds; {found}"
+    return found
+
+
+def _difference(cell: Cell) -> str:
+    """The largest ones, or 0 where nothing differs in any digit."""
+    told = [
+        f"{power(value)}{unit}"
+        for value, unit in (
+            (cell.box_px, " px"),
+            (cell.score, " score"),
+            (cell.keypoint_px, " px of keypoints"),
+        )
+        if value
+    ]
+    told += [
+        f"{count} {what}"
+        for count, what in (
+            (cell.masks_differing, "masks"),
+            (cell.labels_differing, "pixels of sem_seg"),
+            (cell.segments_differing, "pixels of panoptic_seg"),
+        )
+        if count
+    ]
+    return ", ".join(told) or "0"
+
+
+def _messages(title: str, coverage: Coverage, verdicts: tuple[str, ...]) -> Iterable[str]:
+    where: dict[str, dict[str, list[str]]] = {}
+    for row in (*coverage.examples.values(), *coverage.zoo.values()):
+        for kind, cell in row.cells.items():
+            if cell.verdict in verdicts and row.same_as is None:
+                where.setdefault(cell.message, {}).setdefault(row.config, []).append(kind)
+    if where:
+        yield f"\n## {title}\n"
+    for message, configs in where.items():
+        named = "; ".join(
+            config if len(kinds) == len(KINDS) else f"{config} ({', '.join(kinds)})"
+            for config, kinds in configs.items()
+        )
+        yield f"- {named}: {_escaped(message)}"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "\\<").replace("*", "\\*")
+
+
+_INTRODUCTION = """\
+# What exports, and how far from detectron2
+
+`make coverage-table` makes this page from real runs: every model is built, exported by the
+exporter's own functions, loaded as a server loads it, and asked beside eager detectron2
+(DefaultPredictor; for a LazyConfig the same steps with its own model; for a batch the model itself)
+on the same images. Nothing here is written by hand. Made {days}, on {cpu}, one thread, with
+{versions}.
+
+{summary}
+
+A cell says what differs most from eager detectron2 over all images: box coordinates in pixels,
+scores (logits, of proposals), keypoints, masks that are not identical, pixels with another label. 0
+means that no digit differs. r1, r2, ... are [rewrites](#rewrites). Out of bounds means more than
+0.01 px, a score of 1e-4, or a mask that is not identical on TorchScript; 0.01 px, 1e-3 and a mask
+IoU of 0.999 on ONNX Runtime and OpenVINO (`export/bounds.py`).
+"""
+
+_EXAMPLES = """\
+Trained models carry the claim: held-out images, real detections, near-ties as rare as in practice.
+"""
+
+_ZOO = """\
+One row for each configuration of `detectron2/model_zoo/configs`, without `Base-*.yaml` and
+`common/`, which are parts of others, and `quick_schedules/`, which are upstream's own continuous
+integration. Architectures are complete; so that a forward is cheap, test sizes are {short} to
+{long} pixels, {proposals} proposals and {detections} detections are kept. Weights are random, from a seed,
+and settled so that tens of objects are found at scores that differ: such a model is fit to tell
+whether a program computes the same, not how near a trained one comes. Three images of different
+shapes, and for scripted programs a batch of two of them. "as ..." stands where a configuration
+describes the same model at test time (another schedule, say) and shares its run.
+"""

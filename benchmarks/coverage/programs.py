@@ -1,0 +1,122 @@
+"""Why: a row's four programs are made by the exporter's own functions, and loaded by the handler's.
+
+ONNX Runtime and OpenVINO share one trace, as it takes longest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from benchmarks.coverage.record import ONNXRUNTIME, OPENVINO, SCRIPTING, TRACING
+from d2serve.export.config import ConfigSource, ModelConfig
+from d2serve.export.families import Family
+from d2serve.export.openvino_program import from_onnx, save
+from d2serve.export.programs import Program, write_program
+from d2serve.export.request import ONNX, ExportRequest
+from d2serve.handlers.detector import Detector
+from d2serve.handlers.model_spec import FP32, SPEC_FILE, TORCHSCRIPT, ModelSpec, read_spec
+
+_METHODS = (TRACING, SCRIPTING)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is exported."""
+
+    source: ConfigSource
+    config: ModelConfig
+    model: nn.Module
+    family: Family
+    image: torch.Tensor
+    """(3, H, W) float32, as the program will get it, with detections in it."""
+
+
+class Programs:
+    """Makes the programs of a model, each in a folder of its own."""
+
+    def __init__(self, subject: Subject, folder: Path) -> None:
+        self._subject = subject
+        self._folder = folder
+        self._onnx: Program | Exception | None = None
+
+    def make(self, kind: str) -> Program:
+        """One program, with its spec beside it.
+
+        Raises:
+            ExportError: it cannot be made; the message says why.
+        """
+        if kind in _METHODS:
+            program = self._write(kind, kind, TORCHSCRIPT, TORCHSCRIPT)
+        elif kind == ONNXRUNTIME:
+            program = self._traced()
+        else:
+            program = self._converted(self._traced())
+        spec = self._spec(kind, program)
+        (program.main.parent / SPEC_FILE).write_text(spec.to_json(), encoding="utf-8")
+        return program
+
+    def _traced(self) -> Program:
+        if self._onnx is None:
+            try:
+                self._onnx = self._write("onnx", TRACING, ONNX, ONNXRUNTIME)
+            except Exception as error:  # OpenVINO's refusal is the same one
+                self._onnx = error
+        if isinstance(self._onnx, Exception):
+            raise self._onnx
+        return self._onnx
+
+    def _converted(self, traced: Program) -> Program:
+        folder = self._new_folder(OPENVINO)
+        main = save(from_onnx(traced.main), folder)
+        return Program(main, traced.outputs, traced.doubts, traced.rewrites)
+
+    def _write(self, name: str, method: str, format_: str, runtime: str) -> Program:
+        subject = self._subject
+        request = ExportRequest(subject.source, method, name, format=format_, runtime=runtime)
+        folder = self._new_folder(name)
+        return write_program(request, subject.model, subject.family, subject.image, folder, {})
+
+    def _new_folder(self, name: str) -> Path:
+        folder = self._folder / name
+        folder.mkdir()
+        return folder
+
+    def _spec(self, kind: str, program: Program) -> ModelSpec:
+        family, config = self._subject.family, self._subject.config
+        return ModelSpec(
+            name=kind,
+            family=family.name,
+            method=kind if kind in _METHODS else TRACING,
+            runtime=TORCHSCRIPT if kind in _METHODS else kind,
+            precision=FP32,
+            program=program.main.name,
+            sha256=program.hashes(),
+            image_format=config.image_format,
+            min_size_test=config.min_size_test,
+            max_size_test=config.max_size_test,
+            size_divisibility=0,  # for information only
+            outputs=program.outputs,
+            box_mode=family.box_mode,
+            class_names=None,
+            stuff_class_names=None,
+            panoptic=family.panoptic,
+            score_thresh=family.score_thresh,
+            nms_thresh=family.nms_thresh,
+            detections_per_image=family.detections_per_image,
+            mask_threshold=0.5,
+            dynamic_batch=kind == SCRIPTING,
+            rewrites=program.rewrites,
+            versions={},
+            verification={},
+            accuracy={},
+        )
+
+
+def load(program: Program) -> Detector:
+    """The program as a server has it, on one thread and with batches where it takes them."""
+    traced = read_spec(program.main.parent).method == TRACING
+    return Detector.load(program.main.parent, batching="auto" if traced else "always", threads=1)

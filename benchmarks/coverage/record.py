@@ -1,0 +1,98 @@
+"""Why: the page is rendered from a record of the runs, so that it can be checked against them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).resolve().parent.parent / "results" / "coverage.json"
+
+TRACING, SCRIPTING, ONNXRUNTIME, OPENVINO = KINDS = (
+    "tracing",
+    "scripting",
+    "onnxruntime",
+    "openvino",
+)
+
+EXPORTS, DIFFERS, REFUSED, FAILED = "exports", "differs", "refused", "failed"
+"""Verdicts: within the bounds, out of them, refused with a reason, and what nobody expected."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One way of export of one configuration."""
+
+    verdict: str
+    message: str = ""
+    """The refusal, or what is out of bounds; empty where it exports."""
+    rewrites: tuple[str, ...] = ()
+    images: int = 0
+    """On which it was compared, those of batches among them."""
+    detections: int = 0
+    """Instances, proposals, or else labels that were compared on them."""
+    within: int | None = None
+    """Of the detections, how many have a counterpart within the bounds; where it differs only."""
+    box_px: float = 0.0
+    score: float = 0.0
+    keypoint_px: float = 0.0
+    masks_differing: int = 0
+    labels_differing: int = 0
+    segments_differing: int = 0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One configuration."""
+
+    config: str
+    family: str | None
+    """None where the config is refused before its model is known."""
+    cells: dict[str, Cell]
+    """By kind."""
+    made: str = ""
+    """The day of the run."""
+    seconds: float = 0.0
+    same_as: str | None = None
+    """The configuration that describes the same model, whose run counts for this one."""
+
+
+@dataclass
+class Coverage:
+    """Everything that is on the page."""
+
+    cpu: str
+    versions: dict[str, str]
+    reasons: dict[str, str] = field(default_factory=dict)
+    """Why each rewrite is needed, by name."""
+    zoo: dict[str, Row] = field(default_factory=dict)
+    examples: dict[str, Row] = field(default_factory=dict)
+
+
+def write(coverage: Coverage, file: Path = RESULTS) -> None:
+    """Write the record, with rows in order of their names."""
+    coverage.zoo = dict(sorted(coverage.zoo.items()))
+    coverage.examples = dict(sorted(coverage.examples.items()))
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps(asdict(coverage), indent=1) + "\n", encoding="utf-8")
+    part.replace(file)
+
+
+def read(file: Path = RESULTS) -> Coverage:
+    """Read the record."""
+    raw = json.loads(file.read_text(encoding="utf-8"))
+    tables = {
+        name: {config: row_of(row) for config, row in raw.pop(name).items()}
+        for name in ("zoo", "examples")
+    }
+    return Coverage(**raw, **tables)
+
+
+def row_of(raw: dict[str, Any]) -> Row:
+    """A row of what ``asdict`` made of it."""
+    cells = {
+        kind: Cell(**{**cell, "rewrites": tuple(cell["rewrites"])})
+        for kind, cell in raw["cells"].items()
+    }
+    return Row(**{**raw, "cells": cells})
