@@ -94,7 +94,7 @@ def _finding(model: nn.Module, family: Family, method: str, format_: str, runtim
         or _own_modules(model, changed, family, way)
         or _not_installed(runtime)
     )
-    return Finding(method, format_, runtime, rewrites, refusal)
+    return Finding(method, format_, runtime, rewrites if refusal is None else (), refusal)
 
 
 def _own_modules(model: nn.Module, changed: nn.Module, family: Family, way: str) -> str | None:

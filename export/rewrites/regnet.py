@@ -1,8 +1,8 @@
 """RegNet (detectron2/modeling/backbone/regnet.py) cannot be scripted.
 
 ``ResBasicBlock`` and ``ResBottleneckBlock`` ask ``if self.proj``, and TorchScript takes a module
-for no truth value. ``AnyNet`` keeps its stages in a list of tuples, ``stages_and_names``, which is no
-type of TorchScript's.
+for no truth value. ``AnyNet`` keeps its stages in ``stages_and_names``, a list of tuples, which is
+no type of TorchScript's.
 """
 
 # No `from __future__ import annotations` here: TorchScript cannot read postponed annotations.
