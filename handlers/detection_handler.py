@@ -18,6 +18,7 @@ from d2serve.handlers.detections import Outputs
 from d2serve.handlers.detector import Detector
 from d2serve.handlers.encoding import CONTENT_TYPE, encode, encode_error
 from d2serve.handlers.errors import EmptyRequest, ModelFailed, RequestError
+from d2serve.handlers.limits import SETTING as LIMITS
 from d2serve.handlers.options import DEFAULT_OPTIONS, RequestOptions
 from d2serve.handlers.preprocessing import PreparedImage, preprocess
 from d2serve.handlers.threads import thread_share
@@ -54,6 +55,7 @@ class DetectionHandler:
             device="cpu" if gpu is None else f"cuda:{gpu}",
             batching=str(settings.get("batching", "auto")),
             threads=thread_share(self._max_workers),
+            limits=settings.get(LIMITS),
         )
         self._detector.warm_up()
         self._share_cores()
@@ -88,7 +90,8 @@ class DetectionHandler:
     ) -> tuple[PreparedImage, RequestOptions] | RequestError:
         try:
             options = RequestOptions.parse(request)
-            return preprocess(decode(_image_bytes(request)), self._detector.spec), options
+            spec = self._detector.spec
+            return preprocess(decode(_image_bytes(request), spec.limits), spec), options
         except RequestError as error:
             return error
         except Exception as error:

@@ -20,13 +20,11 @@ from d2serve.handlers.detections import (
 )
 from d2serve.handlers.errors import ReplyTooLarge, RequestError
 from d2serve.handlers.label_maps import areas_of, to_png, to_rles
+from d2serve.handlers.limits import RequestLimits
 from d2serve.handlers.model_spec import XYXY_ABS, ModelSpec
 from d2serve.handlers.options import DEFAULT_OPTIONS, RLE, RequestOptions
 
 CONTENT_TYPE = "application/json"
-
-# TorchServe's max_response_size: a worker that answers more is killed by the server.
-MAX_REPLY_BYTES = 6_553_500
 
 
 def encode(
@@ -40,12 +38,12 @@ def encode(
 
     Args:
         outputs: what was found; what is None has no field in the reply.
-        spec: the model's; it has the class names.
+        spec: the model's; it has the class names, and the limit of a reply.
         model, version: under which the model is registered.
         options: of the request.
 
     Raises:
-        ReplyTooLarge: the reply is larger than TorchServe's default max_response_size.
+        ReplyTooLarge: the reply is larger than the server can send.
     """
     fields: dict[str, Any] = {
         "model": model,
@@ -62,15 +60,27 @@ def encode(
     if outputs.panoptic_seg is not None:
         fields["panoptic_seg"] = _panoptic_seg(outputs.panoptic_seg, spec)
     reply = orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY)
-    if len(reply) > MAX_REPLY_BYTES:
-        lists = [name for name in ("instances", "proposals") if name in fields]
-        what = " and ".join(f"{len(fields[name])} {name}" for name in lists) or "a label map"
+    lists = [name for name in ("instances", "proposals") if fields.get(name)]
+    what = " and ".join(f"{len(fields[name])} {name}" for name in lists) or "a label map"
+    check_reply(reply, what, spec.limits)
+    return reply
+
+
+def check_reply(reply: bytes, what: str, limits: RequestLimits) -> None:
+    """Refuse a reply for its size: the server would kill the worker that answers it.
+
+    Args:
+        what: it is for, in words.
+
+    Raises:
+        ReplyTooLarge: it has more bytes than the limit.
+    """
+    if len(reply) > limits.max_reply_bytes:
         raise ReplyTooLarge(
             f"The answer has {len(reply):,} bytes for {what}, expected at most "
-            f"{MAX_REPLY_BYTES:,}. Send a smaller image, or export with a higher "
-            "score threshold."
+            f"{limits.max_reply_bytes:,}. Send a smaller image, or ask for less: a higher "
+            "score_thresh, fewer max_detections, masks=none."
         )
-    return reply
 
 
 def _instance(detections: Detections, i: int, spec: ModelSpec) -> dict[str, Any]:

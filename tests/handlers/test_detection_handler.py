@@ -15,9 +15,10 @@ from PIL import Image
 from ts.context import Context, RequestProcessor
 from ts.utils.util import list_classes_from_module
 
-from d2serve.handlers import detection_handler, encoding
+from d2serve.handlers import detection_handler
 from d2serve.handlers.detection_handler import DetectionHandler
 from d2serve.handlers.errors import LoadError
+from d2serve.handlers.limits import RequestLimits
 from tests.handlers.programs import UNLUCKY, write_archive, write_semantic_archive
 from tests.handlers.samples import coco_rles, picture, saved
 
@@ -145,8 +146,8 @@ def test_a_status_does_not_stay_for_the_next_batch(worker: Worker) -> None:
     assert worker.answer([{"body": grey_png(9)}])[0][0] == 200
 
 
-def test_a_reply_that_is_too_large(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoding, "MAX_REPLY_BYTES", 99)
+def test_a_reply_that_is_too_large(scripted_archive: Path) -> None:
+    worker = Worker(scripted_archive, limits={"max_reply_bytes": 99})
     ((status, reply),) = worker.answer([{"body": grey_png(9)}])
     assert (status, reply["error"]["code"]) == (413, "reply_too_large")
 
@@ -239,6 +240,17 @@ class TestLoading:
     def test_an_unknown_setting(self, scripted_archive: Path) -> None:
         with pytest.raises(LoadError, match="batching is 'sometimes'"):
             Worker(scripted_archive, batching="sometimes")
+
+    def test_limits_of_the_yaml_hold_beside_those_of_the_archive(self, tmp_path: Path) -> None:
+        archive = write_archive(tmp_path, limits=RequestLimits(max_image_pixels=500, max_frames=7))
+        assert Worker(archive).answer([{"body": grey_png(0)}])[0][0] == 413
+        worker = Worker(archive, limits={"max_image_pixels": 600})
+        assert worker.answer([{"body": grey_png(0)}])[0][0] == 200
+        assert worker.handler._detector.spec.limits.max_frames == 7
+
+    def test_a_wrong_limit(self, scripted_archive: Path) -> None:
+        with pytest.raises(LoadError, match="max_frames is 0, expected a whole number from 1"):
+            Worker(scripted_archive, limits={"max_frames": 0})
 
     @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
     def test_a_gpu_that_torch_does_not_see(self, scripted_archive: Path) -> None:
