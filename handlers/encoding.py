@@ -22,7 +22,8 @@ from d2serve.handlers.errors import ReplyTooLarge, RequestError
 from d2serve.handlers.label_maps import areas_of, to_png, to_rles
 from d2serve.handlers.limits import RequestLimits
 from d2serve.handlers.model_spec import XYXY_ABS, ModelSpec
-from d2serve.handlers.options import DEFAULT_OPTIONS, RLE, RequestOptions
+from d2serve.handlers.options import DEFAULT_OPTIONS, POLYGON, RLE, RequestOptions
+from d2serve.handlers.polygons import to_polygons
 
 CONTENT_TYPE = "application/json"
 
@@ -52,7 +53,7 @@ def encode(
     }
     found = outputs.instances
     if found is not None:
-        fields["instances"] = [_instance(found, i, spec) for i in range(len(found))]
+        fields["instances"] = [_instance(found, i, spec, options) for i in range(len(found))]
     if outputs.proposals is not None:
         fields["proposals"] = _proposals(outputs.proposals)
     if outputs.sem_seg is not None:
@@ -83,7 +84,9 @@ def check_reply(reply: bytes, what: str, limits: RequestLimits) -> None:
         )
 
 
-def _instance(detections: Detections, i: int, spec: ModelSpec) -> dict[str, Any]:
+def _instance(
+    detections: Detections, i: int, spec: ModelSpec, options: RequestOptions
+) -> dict[str, Any]:
     category = int(detections.classes[i])
     instance: dict[str, Any] = {
         "bbox": np.ascontiguousarray(detections.boxes[i]),
@@ -94,7 +97,8 @@ def _instance(detections: Detections, i: int, spec: ModelSpec) -> dict[str, Any]
     if spec.class_names is not None:
         instance["category_name"] = spec.class_names[category]
     if detections.masks is not None:
-        instance["segmentation"] = detections.masks[i]
+        mask = detections.masks[i]
+        instance["segmentation"] = to_polygons(mask) if options.masks == POLYGON else mask
     if detections.keypoints is not None:
         instance["keypoints"] = np.ascontiguousarray(detections.keypoints[i])
     return instance
@@ -143,7 +147,8 @@ def _segment(segment: Segment, spec: ModelSpec) -> dict[str, Any]:
     }
     if segment.isthing:
         info["score"] = np.float32(segment.score)
-        info["instance_id"] = segment.instance_id
+        if segment.instance_id is not None:  # its instance is in the reply
+            info["instance_id"] = segment.instance_id
     return info
 
 
