@@ -27,6 +27,7 @@ from d2serve.export.request import ExportRequest, Progress
 from d2serve.export.samples import Pixels, load_sample
 from d2serve.export.verification import Case, Verification, plan_cases, verify
 from d2serve.handlers.errors import LoadError
+from d2serve.handlers.limits import DEFAULT_LIMITS, RequestLimits
 from d2serve.handlers.model_spec import (
     FP32,
     INT8,
@@ -171,6 +172,7 @@ def _spec(
         score_thresh=family.score_thresh,
         nms_thresh=family.nms_thresh,
         detections_per_image=family.detections_per_image,
+        limits=_limits(family),
         mask_threshold=0.5,  # detector_postprocess's default, which DefaultPredictor uses
         dynamic_batch=request.method == SCRIPTING,
         rewrites=program.rewrites,
@@ -178,6 +180,12 @@ def _spec(
         verification={},
         accuracy={},
     )
+
+
+def _limits(family: Family) -> RequestLimits:
+    """The defaults, but never fewer detections than the model itself gives."""
+    own = family.detections_per_image or 0
+    return replace(DEFAULT_LIMITS, max_detections=max(DEFAULT_LIMITS.max_detections, own))
 
 
 def _versions(runtime: str) -> Mapping[str, str]:
