@@ -40,6 +40,7 @@ FAMILIES = {
     "vitdet": KINDS,
     "regnet_mask_rcnn": KINDS,
     "mask_rcnn_gn_cls_agnostic": KINDS,
+    "rotated_faster_rcnn_fpn": METHODS,
 }
 """Those that upstream's own tools do not export in every kind, with the kinds that there are."""
 STUFF_MODELS = ("panoptic_fpn", "semantic_fpn")
