@@ -54,6 +54,8 @@ def of_zoo(name: str, *overrides: str) -> Family:
         ("mask_rcnn_dconv_fpn", "Mask R-CNN FPN", (*BOXES, "pred_masks")),
         ("point_rend", "PointRend R-CNN FPN", (*BOXES, "pred_masks")),
         ("vitdet", "Mask R-CNN ViTDet", (*BOXES, "pred_masks")),
+        ("regnet_mask_rcnn", "Mask R-CNN RegNet FPN", (*BOXES, "pred_masks")),
+        ("mask_rcnn_gn_cls_agnostic", "Mask R-CNN FPN", (*BOXES, "pred_masks")),
     ],
 )
 def test_the_examples_are_recognised(model: str, name: str, outputs: tuple[str, ...]) -> None:

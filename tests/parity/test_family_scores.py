@@ -54,6 +54,8 @@ def first_images(held_out: HeldOut) -> tuple[Path, Path]:
         ("mask_rcnn_dconv_fpn", "tracing", {"bbox", "segm"}),
         ("point_rend", "scripting", {"bbox", "segm"}),
         ("vitdet", "tracing", {"bbox", "segm"}),
+        ("regnet_mask_rcnn", "scripting", {"bbox", "segm"}),
+        ("mask_rcnn_gn_cls_agnostic", "tracing", {"bbox", "segm"}),
         ("semantic_fpn", "tracing", {"sem_seg"}),
         ("panoptic_fpn", "scripting", {"bbox", "segm", "sem_seg"}),
     ],
