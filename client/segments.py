@@ -161,7 +161,8 @@ def _segment(item: Any, instances: int) -> PanopticSegment:
         area=natural(item, "area"),
         category_name=optional_text(item, "category_name"),
         score=float(required(item, "score", (int, float))) if isthing else None,
-        instance_id=natural(item, "instance_id") if isthing else None,
+        # Absent where the request left its instance out.
+        instance_id=natural(item, "instance_id") if isthing and "instance_id" in item else None,
     )
     if segment.instance_id is not None and segment.instance_id >= instances:
         raise ValueError(f"'instance_id' is {segment.instance_id} of {instances} instances")

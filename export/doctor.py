@@ -17,9 +17,9 @@ from torch import nn
 from d2serve.export.config import ConfigSource, ModelConfig, load_config
 from d2serve.export.errors import ExportError, UnsupportedFamily, one_line
 from d2serve.export.families import Family, family_of
-from d2serve.export.limits import limits_of
+from d2serve.export.limits import limit_of
 from d2serve.export.loading import build_model
-from d2serve.export.refusals import place_of, where_in_script
+from d2serve.export.refusals import where_in_script
 from d2serve.export.request import ONNX, RUNTIMES_OF
 from d2serve.export.rewrites.registry import REWRITES, exportable
 from d2serve.export.rewrites.rewrite import Rewrite
@@ -90,17 +90,11 @@ def _finding(model: nn.Module, family: Family, method: str, format_: str, runtim
         return Finding(method, format_, runtime, (), str(error))
     rewrites = tuple(rewrite for rewrite in REWRITES if rewrite.name in names)
     refusal = (
-        _limited(model, method if format_ == TORCHSCRIPT else runtime)
+        limit_of(model, method if format_ == TORCHSCRIPT else runtime)
         or _own_modules(model, changed, family, way)
         or _not_installed(runtime)
     )
-    return Finding(method, format_, runtime, rewrites, refusal)
-
-
-def _limited(model: nn.Module, way: str) -> str | None:
-    for path, limit in limits_of(model, (way,)):
-        return f"{path} at {place_of(limit.stops_at)}: {limit.reason}. {limit.advice}"
-    return None
+    return Finding(method, format_, runtime, rewrites if refusal is None else (), refusal)
 
 
 def _own_modules(model: nn.Module, changed: nn.Module, family: Family, way: str) -> str | None:

@@ -2,33 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from detectron2.layers.nms import batched_nms_rotated
+from detectron2.modeling.proposal_generator.rrpn import RRPN
+from detectron2.modeling.roi_heads import RROIHeads
 from torch import nn
+
+from d2serve.export.refusals import place_of
+from d2serve.handlers.model_spec import ONNXRUNTIME, OPENVINO
 
 
 @dataclass(frozen=True)
 class Limit:
-    """A class of module that one way of export cannot take."""
+    """A class of module that some ways of export cannot take."""
 
-    module: type[nn.Module]
+    modules: tuple[type[nn.Module], ...]
     ways: frozenset[str]
-    """Of ``"tracing"``, ``"scripting"``, ``"onnxruntime"``, ``"openvino"``."""
+    """Methods of TorchScript, ``"tracing"`` and ``"scripting"``, or runtimes of ONNX."""
     stops_at: Callable[..., object]
     """The function upstream that stops it."""
     reason: str
     advice: str
 
 
-LIMITS: tuple[Limit, ...] = ()
+LIMITS = (
+    Limit(
+        modules=(RRPN, RROIHeads),
+        ways=frozenset({ONNXRUNTIME, OPENVINO}),
+        stops_at=batched_nms_rotated,
+        reason="ONNX's NonMaxSuppression knows upright boxes only, and rotated NMS in plain "
+        "operators is a loop whose length depends on the boxes, which torch's ONNX exporter "
+        "cannot write",
+        advice="Use --format torchscript.",
+    ),
+)
 
 
-def limits_of(model: nn.Module, ways: Sequence[str]) -> list[tuple[str, Limit]]:
-    """Path and limit of every module in a model that one of the ways cannot take."""
-    return [
-        (path, limit)
-        for path, module in model.named_modules()
-        for limit in LIMITS
-        if isinstance(module, limit.module) and limit.ways.intersection(ways)
-    ]
+def limit_of(model: nn.Module, way: str) -> str | None:
+    """Why a model cannot be exported one way, with module, file and line, and what to do.
+
+    Args:
+        model: detectron2's.
+        way: ``"tracing"`` or ``"scripting"`` of TorchScript, or the runtime of an ONNX program.
+    """
+    for path, module in model.named_modules():
+        for limit in LIMITS:
+            if way in limit.ways and isinstance(module, limit.modules):
+                return (
+                    f"{path} ({type(module).__name__}) cannot be exported for {way}: "
+                    f"{place_of(limit.stops_at)}: {limit.reason}. {limit.advice}"
+                )
+    return None

@@ -15,8 +15,9 @@ from torch import nn
 from d2serve.export.archive import install, opened, settings_for, staging
 from d2serve.export.bounds import bounds_for
 from d2serve.export.config import ModelConfig, load_config
-from d2serve.export.errors import ArchiveError, SampleError, needing
+from d2serve.export.errors import ArchiveError, SampleError, UnsupportedFamily, needing
 from d2serve.export.families import Family, family_of
+from d2serve.export.limits import limit_of
 from d2serve.export.loading import build_model, load_weights
 from d2serve.export.names import Names, find_names
 from d2serve.export.oracle import Oracle, count_of
@@ -26,6 +27,7 @@ from d2serve.export.request import ExportRequest, Progress
 from d2serve.export.samples import Pixels, load_sample
 from d2serve.export.verification import Case, Verification, plan_cases, verify
 from d2serve.handlers.errors import LoadError
+from d2serve.handlers.limits import DEFAULT_LIMITS, RequestLimits
 from d2serve.handlers.model_spec import (
     FP32,
     INT8,
@@ -33,6 +35,7 @@ from d2serve.handlers.model_spec import (
     OPENVINO,
     SCRIPTING,
     SEM_SEG,
+    TORCHSCRIPT,
     ModelSpec,
     read_spec,
 )
@@ -59,11 +62,15 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
         ExportError: the message says what was wrong and what to do.
     """
     request.check()
+    runtime = request.chosen_runtime
     _check_installed(request)
     progress.begin("Reading the config", 0)
     config = load_config(request.source)
     model = build_model(config)
     family = family_of(model)
+    limit = limit_of(model, request.method if request.format == TORCHSCRIPT else runtime)
+    if limit is not None:
+        raise UnsupportedFamily(limit)
     sample = load_sample(request.sample_image)
     if request.precision != FP32:
         from d2serve.export.low_precision import check_inputs, lower  # brings OpenVINO
@@ -165,6 +172,7 @@ def _spec(
         score_thresh=family.score_thresh,
         nms_thresh=family.nms_thresh,
         detections_per_image=family.detections_per_image,
+        limits=_limits(family),
         mask_threshold=0.5,  # detector_postprocess's default, which DefaultPredictor uses
         dynamic_batch=request.method == SCRIPTING,
         rewrites=program.rewrites,
@@ -172,6 +180,12 @@ def _spec(
         verification={},
         accuracy={},
     )
+
+
+def _limits(family: Family) -> RequestLimits:
+    """The defaults, but never fewer detections than the model itself gives."""
+    own = family.detections_per_image or 0
+    return replace(DEFAULT_LIMITS, max_detections=max(DEFAULT_LIMITS.max_detections, own))
 
 
 def _versions(runtime: str) -> Mapping[str, str]:

@@ -33,5 +33,6 @@ def where_in_user_code(error: BaseException) -> str:
 
 def place_of(thing: Callable[..., object]) -> str:
     """``FILE:LINE`` where a function or class is defined."""
+    thing = inspect.unwrap(thing)
     _lines, number = inspect.getsourcelines(thing)
     return f"{inspect.getsourcefile(thing)}:{number}"

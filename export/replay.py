@@ -47,6 +47,9 @@ class _Context:
     def set_response_status(self, code: int, _phrase: str, idx: int) -> None:
         self.statuses[idx] = code
 
+    def get_all_request_header(self, _idx: int) -> dict[str, str]:
+        return {"Host": "replay"}  # as over HTTP
+
     def set_response_content_type(self, _idx: int, _value: str) -> None:
         pass
 

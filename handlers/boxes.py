@@ -74,3 +74,21 @@ def nonempty(boxes: Float32, mode: str) -> npt.NDArray[np.intp]:
     if mode == XYWHA_ABS:
         return np.nonzero((boxes[:, 2] > 0) & (boxes[:, 3] > 0))[0]
     return np.nonzero((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]))[0]
+
+
+def corners(boxes: Float32, mode: str) -> Float32:
+    """(N, 4, 2) corners x, y of boxes, one after the other around each.
+
+    Of a rotated box as ``RotatedBoxes`` has it: turned by its angle, in degrees, counter-clockwise
+    as the image is seen.
+    """
+    if mode != XYWHA_ABS:
+        return boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)
+    angle = np.deg2rad(boxes[:, 4])
+    cosine, sine = np.cos(angle) / 2, np.sin(angle) / 2
+    along = np.stack([boxes[:, 2] * cosine, -boxes[:, 2] * sine], axis=1)
+    down = np.stack([boxes[:, 3] * sine, boxes[:, 3] * cosine], axis=1)
+    centre = boxes[:, :2]
+    left, right = centre - along, centre + along
+    around = np.stack([left - down, right - down, right + down, left + down], axis=1)
+    return around.astype(np.float32)

@@ -13,13 +13,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from d2serve.handlers.decoding import decode
 from d2serve.handlers.detections import Outputs
 from d2serve.handlers.detector import Detector
-from d2serve.handlers.encoding import CONTENT_TYPE, encode, encode_error
-from d2serve.handlers.errors import EmptyRequest, ModelFailed, RequestError
-from d2serve.handlers.options import DEFAULT_OPTIONS, RequestOptions
-from d2serve.handlers.preprocessing import PreparedImage, preprocess
+from d2serve.handlers.drawing import CONTENT_TYPES as DRAWN_TYPES
+from d2serve.handlers.drawing import draw
+from d2serve.handlers.encoding import CONTENT_TYPE, check_reply, encode, encode_error
+from d2serve.handlers.errors import ModelFailed, RequestError
+from d2serve.handlers.limits import SETTING as LIMITS
+from d2serve.handlers.preparing import PreparedRequest, prepare
+from d2serve.handlers.request_fields import is_grpc
+from d2serve.handlers.selection import select
 from d2serve.handlers.threads import thread_share
 
 _log = logging.getLogger(__name__)
@@ -54,6 +57,7 @@ class DetectionHandler:
             device="cpu" if gpu is None else f"cuda:{gpu}",
             batching=str(settings.get("batching", "auto")),
             threads=thread_share(self._max_workers),
+            limits=settings.get(LIMITS),
         )
         self._detector.warm_up()
         self._share_cores()
@@ -68,13 +72,13 @@ class DetectionHandler:
         """
         if time.monotonic() >= self._next_thread_check:
             self._share_cores()
-        prepared = [self._prepare(request) for request in data]
-        images = [each[0] for each in prepared if isinstance(each, tuple)]
+        prepared = [self._prepare(request, i, context) for i, request in enumerate(data)]
+        images = [each.image for each in prepared if isinstance(each, PreparedRequest)]
         answers = iter(self._detector.answer(images))
         replies = []
         for index, each in enumerate(prepared):
-            if isinstance(each, tuple):
-                replies.append(self._reply(index, next(answers), context, each[1]))
+            if isinstance(each, PreparedRequest):
+                replies.append(self._reply(index, next(answers), context, each))
             else:
                 replies.append(self._reply(index, each, context))
         return replies
@@ -84,11 +88,14 @@ class DetectionHandler:
         self._next_thread_check = time.monotonic() + _SECONDS_BETWEEN_THREAD_CHECKS
 
     def _prepare(
-        self, request: Mapping[str, Any]
-    ) -> tuple[PreparedImage, RequestOptions] | RequestError:
+        self, request: Mapping[str, Any], index: int, context: Any
+    ) -> PreparedRequest | RequestError:
         try:
-            options = RequestOptions.parse(request)
-            return preprocess(decode(_image_bytes(request)), self._detector.spec), options
+            headers = context.get_all_request_header(index)
+            if is_grpc(headers):
+                # Else a streaming call would end the worker. Over HTTP it would do harm.
+                context.set_response_header(index, "ts_stream_next", "false")
+            return prepare(request, headers, self._detector.spec)
         except RequestError as error:
             return error
         except Exception as error:
@@ -100,34 +107,29 @@ class DetectionHandler:
         index: int,
         answer: Outputs | RequestError,
         context: Any,
-        options: RequestOptions = DEFAULT_OPTIONS,
+        prepared: PreparedRequest | None = None,
     ) -> bytes:
-        context.set_response_content_type(index, CONTENT_TYPE)
-        if isinstance(answer, Outputs):
+        if isinstance(answer, Outputs) and prepared is not None:
             try:
-                return encode(answer, self._detector.spec, self._model, self._version, options)
+                content_type, reply = self._encoded(answer, prepared)
+                context.set_response_content_type(index, content_type)
+                return reply
             except RequestError as error:
                 answer = error
             except Exception as error:
                 _log.exception("d2serve: encoding a reply failed")
                 answer = ModelFailed(f"The server failed on this image ({type(error).__name__}).")
+        assert isinstance(answer, RequestError)  # outputs are there for what was prepared only
+        context.set_response_content_type(index, CONTENT_TYPE)
         # The reason phrase must be plain ASCII: anything else ends the worker.
         context.set_response_status(answer.status, answer.code, index)
         return encode_error(answer)
 
-
-def _image_bytes(request: Mapping[str, Any]) -> bytes:
-    value = request.get("data")
-    if value is None:
-        value = request.get("body")
-    if value is None:
-        raise EmptyRequest(
-            f"Got the fields {sorted(request)}, expected an image file as the body, as the "
-            "multipart field 'data' or as the gRPC input 'data'."
-        )
-    if not isinstance(value, (bytes, bytearray, memoryview)):
-        raise EmptyRequest(
-            f"Got a {type(value).__name__}, expected the bytes of an image file. "
-            "Do not send it as JSON or text."
-        )
-    return bytes(value)
+    def _encoded(self, answer: Outputs, prepared: PreparedRequest) -> tuple[str, bytes]:
+        spec, options = self._detector.spec, prepared.options
+        answer = select(answer, options, spec.limits)
+        if options.draw is None or prepared.pixels is None:
+            return CONTENT_TYPE, encode(answer, spec, self._model, self._version, options)
+        picture = draw(prepared.pixels, answer, spec, options.draw)
+        check_reply(picture, f"the picture as {options.draw}", spec.limits)
+        return DRAWN_TYPES[options.draw], picture

@@ -68,7 +68,7 @@ class Segment:
     score: float | None
     """Of a thing; None for stuff."""
     instance_id: int | None
-    """Of a thing, its index into the instances; None for stuff."""
+    """Of a thing, its index into the instances, None where that is left out; None for stuff."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Union
 
@@ -38,6 +39,7 @@ class Detector:
         device: str = "cpu",
         batching: str = "auto",
         threads: int | None = None,
+        limits: object = None,
     ) -> Detector:
         """Load an extracted archive.
 
@@ -47,11 +49,14 @@ class Detector:
             threads: CPU threads to use; None takes every core.
             batching: ``"auto"`` batches where the program permits it and runs on a GPU,
                 ``"always"`` wherever the program permits it, ``"never"`` not at all.
+            limits: what the model's YAML says under ``limits``: a mapping of those that are not
+                to be the archive's own, or None.
 
         Raises:
             LoadError: the archive cannot be served here; the message says why.
         """
         spec = read_spec(model_dir)
+        spec = replace(spec, limits=spec.limits.overridden(limits))
         runtime = load_runtime(model_dir, spec, device, threads or available_cores())
         return Detector(spec, runtime, BatchPlanner(batching, spec.dynamic_batch, runtime.on_gpu))
 

@@ -20,13 +20,12 @@ from d2serve.handlers.detections import (
 )
 from d2serve.handlers.errors import ReplyTooLarge, RequestError
 from d2serve.handlers.label_maps import areas_of, to_png, to_rles
+from d2serve.handlers.limits import RequestLimits
 from d2serve.handlers.model_spec import XYXY_ABS, ModelSpec
-from d2serve.handlers.options import DEFAULT_OPTIONS, RLE, RequestOptions
+from d2serve.handlers.options import DEFAULT_OPTIONS, POLYGON, RLE, RequestOptions
+from d2serve.handlers.polygons import to_polygons
 
 CONTENT_TYPE = "application/json"
-
-# TorchServe's max_response_size: a worker that answers more is killed by the server.
-MAX_REPLY_BYTES = 6_553_500
 
 
 def encode(
@@ -40,12 +39,12 @@ def encode(
 
     Args:
         outputs: what was found; what is None has no field in the reply.
-        spec: the model's; it has the class names.
+        spec: the model's; it has the class names, and the limit of a reply.
         model, version: under which the model is registered.
         options: of the request.
 
     Raises:
-        ReplyTooLarge: the reply is larger than TorchServe's default max_response_size.
+        ReplyTooLarge: the reply is larger than the server can send.
     """
     fields: dict[str, Any] = {
         "model": model,
@@ -54,7 +53,7 @@ def encode(
     }
     found = outputs.instances
     if found is not None:
-        fields["instances"] = [_instance(found, i, spec) for i in range(len(found))]
+        fields["instances"] = [_instance(found, i, spec, options) for i in range(len(found))]
     if outputs.proposals is not None:
         fields["proposals"] = _proposals(outputs.proposals)
     if outputs.sem_seg is not None:
@@ -62,18 +61,32 @@ def encode(
     if outputs.panoptic_seg is not None:
         fields["panoptic_seg"] = _panoptic_seg(outputs.panoptic_seg, spec)
     reply = orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY)
-    if len(reply) > MAX_REPLY_BYTES:
-        lists = [name for name in ("instances", "proposals") if name in fields]
-        what = " and ".join(f"{len(fields[name])} {name}" for name in lists) or "a label map"
-        raise ReplyTooLarge(
-            f"The answer has {len(reply):,} bytes for {what}, expected at most "
-            f"{MAX_REPLY_BYTES:,}. Send a smaller image, or export with a higher "
-            "score threshold."
-        )
+    lists = [name for name in ("instances", "proposals") if fields.get(name)]
+    what = " and ".join(f"{len(fields[name])} {name}" for name in lists) or "a label map"
+    check_reply(reply, what, spec.limits)
     return reply
 
 
-def _instance(detections: Detections, i: int, spec: ModelSpec) -> dict[str, Any]:
+def check_reply(reply: bytes, what: str, limits: RequestLimits) -> None:
+    """Refuse a reply for its size: the server would kill the worker that answers it.
+
+    Args:
+        what: it is for, in words.
+
+    Raises:
+        ReplyTooLarge: it has more bytes than the limit.
+    """
+    if len(reply) > limits.max_reply_bytes:
+        raise ReplyTooLarge(
+            f"The answer has {len(reply):,} bytes for {what}, expected at most "
+            f"{limits.max_reply_bytes:,}. Send a smaller image, or ask for less: a higher "
+            "score_thresh, fewer max_detections, masks=none."
+        )
+
+
+def _instance(
+    detections: Detections, i: int, spec: ModelSpec, options: RequestOptions
+) -> dict[str, Any]:
     category = int(detections.classes[i])
     instance: dict[str, Any] = {
         "bbox": np.ascontiguousarray(detections.boxes[i]),
@@ -84,7 +97,8 @@ def _instance(detections: Detections, i: int, spec: ModelSpec) -> dict[str, Any]
     if spec.class_names is not None:
         instance["category_name"] = spec.class_names[category]
     if detections.masks is not None:
-        instance["segmentation"] = detections.masks[i]
+        mask = detections.masks[i]
+        instance["segmentation"] = to_polygons(mask) if options.masks == POLYGON else mask
     if detections.keypoints is not None:
         instance["keypoints"] = np.ascontiguousarray(detections.keypoints[i])
     return instance
@@ -133,7 +147,8 @@ def _segment(segment: Segment, spec: ModelSpec) -> dict[str, Any]:
     }
     if segment.isthing:
         info["score"] = np.float32(segment.score)
-        info["instance_id"] = segment.instance_id
+        if segment.instance_id is not None:  # its instance is in the reply
+            info["instance_id"] = segment.instance_id
     return info
 
 

@@ -9,6 +9,7 @@
     │   ├── InvalidOption           400 invalid_option
     │   ├── UnsupportedImageFormat  415 unsupported_image_format
     │   ├── ImageTooLarge           413 image_too_large
+    │   ├── ImageTooSlow            413 image_too_slow
     │   ├── ReplyTooLarge           413 reply_too_large
     │   └── ModelFailed             500 model_failed
     └── LoadError               the archive cannot be served; ends the load
@@ -60,10 +61,17 @@ class UnsupportedImageFormat(RequestError):
 
 
 class ImageTooLarge(RequestError):
-    """The header announces more pixels than are served."""
+    """There are more bytes, or the header announces more pixels or frames, than are served."""
 
     status = 413
     code = "image_too_large"
+
+
+class ImageTooSlow(RequestError):
+    """Decoding takes, or would take, longer than one request may."""
+
+    status = 413
+    code = "image_too_slow"
 
 
 class ReplyTooLarge(RequestError):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from d2serve.handlers.errors import SpecError
+from d2serve.handlers.limits import DEFAULT_LIMITS, RequestLimits, problems_of
 from d2serve.handlers.spec_types import wrong_types
 
 SCHEMA_VERSION = 2
@@ -101,6 +102,8 @@ class ModelSpec:
     """What was compared with eager detectron2, and how far apart the two were."""
     accuracy: Mapping[str, Any]
     """COCO AP in fp32 and in a lower precision, and the data set; empty where that is fp32."""
+    limits: RequestLimits = DEFAULT_LIMITS
+    """Of a request; whoever serves the archive may set others."""
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> str:
@@ -140,6 +143,7 @@ class ModelSpec:
             raw[name] = None if raw[name] is None else tuple(raw[name])
         if raw["panoptic"] is not None:
             raw["panoptic"] = PanopticMerge(**raw["panoptic"])
+        raw["limits"] = RequestLimits(**raw["limits"])
         spec = ModelSpec(**raw)
         spec._check()
         return spec
@@ -176,6 +180,7 @@ class ModelSpec:
             for name, value in merge.items()
             if not 0 <= value < float("inf")
         ]
+        problems += [f"limits: {problem}" for problem in problems_of(asdict(self.limits))]
         if problems:
             raise SpecError(f"{SPEC_FILE} is wrong: {'; '.join(problems)}. Export the model again.")
 

@@ -64,6 +64,21 @@ def run_lengths(rle: Rle) -> Int64:
     return lengths
 
 
+def decoded(rle: Rle) -> tuple[npt.NDArray[np.bool_], int]:
+    """The mask of an RLE: (H, W) of the columns that it reaches, and the first of them."""
+    height = rle["size"][0]
+    ends = np.cumsum(run_lengths(rle)) if rle["counts"] else np.zeros(0, np.int64)
+    starts, ends = ends[: len(ends) - 1 : 2], ends[1::2]
+    if not len(ends) or starts[0] == ends[-1]:
+        return np.zeros((height, 0), np.bool_), 0
+    left, right = starts[0] // height, (ends[-1] - 1) // height + 1
+    changes = np.zeros((right - left) * height + 1, np.int8)
+    np.add.at(changes, starts - left * height, 1)
+    np.add.at(changes, ends - left * height, -1)
+    mask = np.cumsum(changes[:-1], dtype=np.int8).view(np.bool_)
+    return mask.reshape(-1, height).T, int(left)
+
+
 def _run_lengths(toggles: Int64, masks: int, pixels: int) -> tuple[Int64, Int64]:
     """Run lengths of all masks in a row, and where those of each mask start."""
     toggles = _without_pairs(toggles)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from d2serve.handlers.limits import NAMES as LIMITS
+
 
 def _is_text(value: object) -> bool:
     return isinstance(value, str)
@@ -53,6 +55,14 @@ def _is_merge(value: object) -> bool:
     )
 
 
+def _is_limits(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() == set(LIMITS)
+        and all(_is_number(each) for each in value.values())
+    )
+
+
 _EXPECTED: Mapping[str, tuple[Callable[[object], bool], tuple[str, ...]]] = {
     "a string": (
         _is_text,
@@ -71,6 +81,7 @@ _EXPECTED: Mapping[str, tuple[Callable[[object], bool], tuple[str, ...]]] = {
         _or_null(_is_merge),
         ("panoptic",),
     ),
+    f"an object of the numbers {', '.join(LIMITS)}": (_is_limits, ("limits",)),
 }
 
 

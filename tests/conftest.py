@@ -35,6 +35,11 @@ FAMILIES = {
     "semantic_fpn": KINDS,
     "rpn_fpn": KINDS,
     "fcos": KINDS,
+    "mask_rcnn_dconv_fpn": KINDS,
+    "point_rend": KINDS,
+    "vitdet": KINDS,
+    "regnet_mask_rcnn": KINDS,
+    "mask_rcnn_gn_cls_agnostic": KINDS,
 }
 """Those that upstream's own tools do not export in every kind, with the kinds that there are."""
 STUFF_MODELS = ("panoptic_fpn", "semantic_fpn")

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 METHODS = ("tracing", "scripting")
 RUNTIMES = ("onnxruntime", "openvino")
+# Modules that register what a config names, beside the data sets.
+_PROJECTS = {"point_rend": ("detectron2.projects.point_rend",)}
 
 
 def config_of(model: str) -> Path:
@@ -29,7 +31,8 @@ def source_of(model: str) -> ConfigSource:
     """The example model's config as the export takes it, with the data sets registered."""
     from d2serve.export.config import ConfigSource
 
-    return ConfigSource(str(config_of(model)), imports=("examples.shapes.dataset",))
+    imports = ("examples.shapes.dataset", *_PROJECTS.get(model, ()))
+    return ConfigSource(str(config_of(model)), imports=imports)
 
 
 class Exports:

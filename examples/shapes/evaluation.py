@@ -30,7 +30,7 @@ from examples.shapes.panoptic_quality import PanopticQualityEvaluator
 from examples.shapes.recipes import Recipe
 
 METRICS = {
-    **dict.fromkeys(("bbox", "segm", "keypoints"), ("AP", "AP50", "AP75")),
+    **dict.fromkeys(("bbox", "segm", "keypoints", "rotated_bbox"), ("AP", "AP50", "AP75")),
     "box_proposals": ("AR@100", "AR@1000"),
     "sem_seg": ("mIoU", "pACC"),
     "panoptic": ("PQ", "PQ_things", "PQ_stuff"),

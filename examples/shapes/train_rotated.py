@@ -184,9 +184,9 @@ def main() -> None:
     seed_all_rng(recipe.seed)
     with plain_rotated_operators():
         model = recipe.model()
-        _start_from_first_model(recipe, model)
+        first = _start_from_first_model(recipe, model)
         started = time.perf_counter()
-        _optimise(recipe, model)
+        _optimise(recipe, model, first)
         minutes = (time.perf_counter() - started) / 60.0
         save_weights(model, recipe.weights)
         metrics, parameters = evaluate_rotated(recipe)

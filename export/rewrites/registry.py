@@ -17,7 +17,9 @@ from d2serve.export.rewrites.endings import (
     UPSTREAMS_ENDINGS,
 )
 from d2serve.export.rewrites.fcos import FCOS_BOX_TRANSFORM, FCOS_HEAD
+from d2serve.export.rewrites.group_norm import GROUP_NORM_ONNX
 from d2serve.export.rewrites.head_switches import RES5_ROI_HEADS, ROI_HEAD_SWITCHES
+from d2serve.export.rewrites.regnet import ANY_NET, REGNET_BASIC_BLOCK, REGNET_BOTTLENECK_BLOCK
 from d2serve.export.rewrites.rewrite import ONNX, TRACING, Rewrite, rewritten
 from d2serve.export.rewrites.rotated import (
     ROTATED_ANCHORS,
@@ -62,6 +64,10 @@ REWRITES: tuple[Rewrite, ...] = (
     DEFORM_CONV,
     MODULATED_DEFORM_CONV,
     DEFORM_CONV_ONNX,
+    GROUP_NORM_ONNX,
+    ANY_NET,
+    REGNET_BASIC_BLOCK,
+    REGNET_BOTTLENECK_BLOCK,
     SIMPLE_FEATURE_PYRAMID,
     VIT_POSITIONS,
     VIT_BLOCK,

@@ -50,6 +50,10 @@ def of_zoo(name: str, *overrides: str) -> Family:
         ("panoptic_fpn", "Panoptic FPN (Mask R-CNN FPN)", (*BOXES, "pred_masks", "sem_seg")),
         ("semantic_fpn", "Semantic segmentation FPN", ("sem_seg",)),
         ("rpn_fpn", "RPN FPN", ("proposal_boxes", "objectness_logits")),
+        ("fcos", "FCOS", BOXES),
+        ("mask_rcnn_dconv_fpn", "Mask R-CNN FPN", (*BOXES, "pred_masks")),
+        ("point_rend", "PointRend R-CNN FPN", (*BOXES, "pred_masks")),
+        ("vitdet", "Mask R-CNN ViTDet", (*BOXES, "pred_masks")),
     ],
 )
 def test_the_examples_are_recognised(model: str, name: str, outputs: tuple[str, ...]) -> None:

@@ -224,7 +224,6 @@ def test_a_mistake_is_named(
         load_model(load_config(ConfigSource(file, overrides, (), 192, 272, "BGR")))
 
 
-@pytest.mark.skipif(not config_of("fcos").is_file(), reason="the example is not there")
 def test_the_reference_is_what_the_configs_own_loader_gives_to_its_model(
     held_out: HeldOut,
 ) -> None:

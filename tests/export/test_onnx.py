@@ -24,7 +24,9 @@ from d2serve.export.rewrites.registry import exportable
 from d2serve.export.rewrites.rewrite import ONNX
 from d2serve.export.samples import builtin_sample
 from d2serve.handlers.model_spec import read_spec
-from tests.conftest import MODELS, Exporter, source_of
+from tests.conftest import FAMILIES, MODELS, Exporter, source_of
+
+EXPORTED = [*MODELS, *(model for model, kinds in FAMILIES.items() if "onnxruntime" in kinds)]
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +34,8 @@ def program_of(
     exported: Exporter, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Path]:
     """The .onnx file of an example model, taken out of its archive."""
+
+    exported.ahead(*((model, "onnxruntime") for model in EXPORTED))
 
     def take(model: str) -> Path:
         target = tmp_path_factory.mktemp(model) / "model.onnx"
@@ -42,7 +46,7 @@ def program_of(
     return take
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", EXPORTED)
 def test_every_family_gives_a_valid_file_of_any_size(
     model: str, program_of: Callable[[str], Path], exported: Exporter
 ) -> None:

@@ -116,7 +116,7 @@ def test_a_registered_backbone_of_the_users_own_works(
     method: str, custom_config: Path, tmp_path: Path
 ) -> None:
     result = _export(custom_config, tmp_path, method, imports=CUSTOM)
-    assert result.spec.family == "Faster R-CNN on build_PlainBackbone"
+    assert result.spec.family == "Faster R-CNN on PlainBackbone"
     assert result.verification.detections > 50
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from d2serve.handlers.limits import RequestLimits
 from d2serve.handlers.model_spec import ModelSpec, PanopticMerge
 
 OUTPUTS = ("pred_boxes", "pred_classes", "scores")
@@ -98,4 +99,10 @@ _specs = st.builds(
     versions=st.dictionaries(texts, texts, max_size=3),
     verification=st.dictionaries(texts, json_values, max_size=3),
     accuracy=st.dictionaries(texts, json_values, max_size=3),
+    limits=st.builds(
+        RequestLimits,
+        max_image_bytes=st.integers(1, 2**31 - 1),
+        max_decode_seconds=st.floats(0, 3600, exclude_min=True),
+        max_detections=st.integers(1, 10**6),
+    ),
 )

@@ -15,7 +15,6 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from d2serve.handlers import decoding
 from d2serve.handlers.decoding import FORMATS, decode
 from d2serve.handlers.errors import (
     EmptyRequest,
@@ -24,6 +23,7 @@ from d2serve.handlers.errors import (
     RequestError,
     UnsupportedImageFormat,
 )
+from d2serve.handlers.limits import DEFAULT_LIMITS, RequestLimits
 from tests.handlers.samples import cases, detectron2_reads, picture, saved
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
@@ -31,9 +31,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 FILES = {name: saved(picture(40, 30), name) for name in (*FORMATS, "MPO")}
 
 
-def refused(data: bytes) -> RequestError:
+def refused(data: bytes, limits: RequestLimits = DEFAULT_LIMITS) -> RequestError:
     with pytest.raises(RequestError) as caught:
-        decode(data)
+        decode(data, limits)
     assert 400 <= caught.value.status < 500
     assert str(caught.value).isprintable()
     return caught.value
@@ -181,13 +181,19 @@ class TestSizes:
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 50_000
         assert isinstance(error, ImageTooLarge)
         assert error.status == 413
-        assert "89,478,485 pixels" in str(error)
+        assert "50,000,000 pixels" in str(error)
 
-    def test_the_limit_itself_is_served(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(decoding, "MAX_PIXELS", 1200)
-        assert decode(FILES["PNG"]).shape == (30, 40, 3)
-        monkeypatch.setattr(decoding, "MAX_PIXELS", 1199)
-        assert isinstance(refused(FILES["PNG"]), ImageTooLarge)
+    def test_the_limit_itself_is_served(self) -> None:
+        assert decode(FILES["PNG"], RequestLimits(max_image_pixels=1200)).shape == (30, 40, 3)
+        error = refused(FILES["PNG"], RequestLimits(max_image_pixels=1199))
+        assert isinstance(error, ImageTooLarge)
+
+    def test_the_limit_of_bytes_itself_is_served(self) -> None:
+        size = len(FILES["JPEG"])
+        assert decode(FILES["JPEG"], RequestLimits(max_image_bytes=size)).shape == (30, 40, 3)
+        error = refused(FILES["JPEG"], RequestLimits(max_image_bytes=size - 1))
+        assert isinstance(error, ImageTooLarge)
+        assert f"{size:,} bytes, expected at most {size - 1:,}" in str(error)
 
     @pytest.mark.parametrize("size", [(0, 0), (0, 9), (9, 0)])
     @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "GIF", "BMP", "TIFF"])

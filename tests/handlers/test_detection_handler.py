@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,9 +17,10 @@ from PIL import Image
 from ts.context import Context, RequestProcessor
 from ts.utils.util import list_classes_from_module
 
-from d2serve.handlers import detection_handler, encoding
+from d2serve.handlers import detection_handler, preparing
 from d2serve.handlers.detection_handler import DetectionHandler
 from d2serve.handlers.errors import LoadError
+from d2serve.handlers.limits import RequestLimits
 from tests.handlers.programs import UNLUCKY, write_archive, write_semantic_archive
 from tests.handlers.samples import coco_rles, picture, saved
 
@@ -39,7 +42,8 @@ class Worker:
 
     def answer(self, requests: Sequence[Any]) -> list[tuple[int, dict[str, Any]]]:
         """Status and parsed reply for each request."""
-        self.context.request_processor = [RequestProcessor({}) for _ in requests]
+        http = {"Host": "127.0.0.1"}
+        self.context.request_processor = [RequestProcessor(dict(http)) for _ in requests]
         replies = self.handler.handle(requests, self.context)
         assert isinstance(replies, list)
         assert len(replies) == len(requests)
@@ -85,7 +89,7 @@ def test_an_empty_batch(worker: Worker) -> None:
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 @pytest.mark.parametrize("name", ["data", "body"])
 def test_fields_and_types_that_bring_an_image(worker: Worker, name: str, kind: Any) -> None:
-    ((status, reply),) = worker.answer([{name: kind(grey_png(102)), "other": b"x"}])
+    ((status, reply),) = worker.answer([{name: kind(grey_png(102)), "masks": kind(b"rle")}])
     assert status == 200
     assert reply["instances"][0]["score"] == pytest.approx(0.4)
 
@@ -105,6 +109,10 @@ BAD_REQUESTS = [
     ({"body": grey_png(9), "sem_seg": b"jpeg"}, 400, "invalid_option"),
     ({"body": grey_png(9), "sem_seg": "naïve\ntext"}, 400, "invalid_option"),
     ({"body": grey_png(9), "sem_seg": {}}, 400, "invalid_option"),
+    ({"body": grey_png(9), "other": b"x"}, 400, "invalid_option"),
+    ({"body": {"image": "no base64"}}, 400, "invalid_image"),
+    ({"body": {"image": "", "masks": "none"}}, 400, "empty_request"),
+    ({"body": {"image": base64.b64encode(grey_png(9)).decode(), "a": 1}}, 400, "invalid_option"),
     ({1: b"", "x": b""}, None, None),
     (None, None, None),
 ]
@@ -145,8 +153,8 @@ def test_a_status_does_not_stay_for_the_next_batch(worker: Worker) -> None:
     assert worker.answer([{"body": grey_png(9)}])[0][0] == 200
 
 
-def test_a_reply_that_is_too_large(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoding, "MAX_REPLY_BYTES", 99)
+def test_a_reply_that_is_too_large(scripted_archive: Path) -> None:
+    worker = Worker(scripted_archive, limits={"max_reply_bytes": 99})
     ((status, reply),) = worker.answer([{"body": grey_png(9)}])
     assert (status, reply["error"]["code"]) == (413, "reply_too_large")
 
@@ -159,15 +167,23 @@ def test_a_class_without_a_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "step", ["decode", "preprocess", "encode"], ids=lambda step: f"bug in {step}"
+    ("module", "step"),
+    [
+        (preparing, "decode"),
+        (preparing, "preprocess"),
+        (detection_handler, "prepare"),
+        (detection_handler, "select"),
+        (detection_handler, "encode"),
+    ],
+    ids=str,
 )
 def test_a_bug_of_ours_is_an_error_500(
-    worker: Worker, monkeypatch: pytest.MonkeyPatch, step: str
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, module: Any, step: str
 ) -> None:
     def broken(*_: Any) -> Any:
         raise KeyError("a bug")
 
-    monkeypatch.setattr(detection_handler, step, broken)
+    monkeypatch.setattr(module, step, broken)
     ((status, reply),) = worker.answer([{"body": grey_png(9)}])
     assert (status, reply["error"]["code"]) == (500, "model_failed")
     assert "a bug" not in reply["error"]["message"]
@@ -207,6 +223,53 @@ def test_each_request_has_options_of_its_own(tmp_path: Path) -> None:
     }
 
 
+def test_options_in_a_form_in_json_and_in_headers(worker: Worker) -> None:
+    image = grey_png(51)
+    body = {"image": base64.b64encode(image).decode(), "masks": "polygon"}
+    requests: list[Any] = [{"data": image, "masks": b"polygon"}, {"body": body}, {"body": image}]
+    worker.context.request_processor = [
+        RequestProcessor({"Host": "x"}),
+        RequestProcessor({"Host": "x"}),
+        RequestProcessor({"Host": "x", "X-D2serve-Masks": "polygon"}),
+    ]
+    replies = [json.loads(reply) for reply in worker.handler.handle(requests, worker.context)]
+    assert replies[0] == replies[1] == replies[2]
+    (instance,) = replies[0]["instances"]
+    assert instance["segmentation"] == [[0, 0, 15, 0, 15, 10, 0, 10]]
+
+
+@pytest.mark.parametrize(
+    ("option", "kind"), [(b"png", "image/png"), (b"jpeg", "image/jpeg")], ids=["png", "jpeg"]
+)
+def test_the_picture_as_the_reply(worker: Worker, option: bytes, kind: str) -> None:
+    worker.context.request_processor = [RequestProcessor({"Host": "x"}) for _ in range(2)]
+    requests = [{"data": grey_png(51), "draw": option}, {"data": b"", "draw": option}]
+    picture, error = worker.handler.handle(requests, worker.context)
+    assert worker.context.get_response_content_type(0) == kind
+    with Image.open(io.BytesIO(picture)) as image:
+        assert image.size == (30, 20)
+        assert Image.MIME[str(image.format)] == kind
+    assert worker.context.get_response_content_type(1) == "application/json"
+    assert json.loads(error)["error"]["code"] == "empty_request"
+
+
+def test_a_picture_that_is_too_large(scripted_archive: Path) -> None:
+    worker = Worker(scripted_archive, limits={"max_reply_bytes": 99})
+    ((status, reply),) = worker.answer([{"body": grey_png(9), "draw": "png"}])
+    assert (status, reply["error"]["code"]) == (413, "reply_too_large")
+    assert "bytes for the picture as png, expected at most 99" in reply["error"]["message"]
+
+
+@pytest.mark.parametrize("body", [grey_png(9), b"bad"])
+def test_streaming_ends_with_the_reply_on_grpc_only(worker: Worker, body: bytes) -> None:
+    grpc = {"data": {"content-type": ""}}
+    http = {"Host": "x", **grpc}
+    worker.context.request_processor = [RequestProcessor(grpc), RequestProcessor(http)]
+    worker.handler.handle([{"data": body}] * 2, worker.context)
+    ends = [worker.context.get_response_headers(i).get("ts_stream_next") for i in range(2)]
+    assert ends == ["false", None]
+
+
 def test_the_share_of_cores_is_asked_for_again_now_and_then(
     scripted_archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,6 +302,17 @@ class TestLoading:
     def test_an_unknown_setting(self, scripted_archive: Path) -> None:
         with pytest.raises(LoadError, match="batching is 'sometimes'"):
             Worker(scripted_archive, batching="sometimes")
+
+    def test_limits_of_the_yaml_hold_beside_those_of_the_archive(self, tmp_path: Path) -> None:
+        archive = write_archive(tmp_path, limits=RequestLimits(max_image_pixels=500, max_frames=7))
+        assert Worker(archive).answer([{"body": grey_png(0)}])[0][0] == 413
+        worker = Worker(archive, limits={"max_image_pixels": 600})
+        assert worker.answer([{"body": grey_png(0)}])[0][0] == 200
+        assert worker.handler._detector.spec.limits.max_frames == 7
+
+    def test_a_wrong_limit(self, scripted_archive: Path) -> None:
+        with pytest.raises(LoadError, match="max_frames is 0, expected a whole number from 1"):
+            Worker(scripted_archive, limits={"max_frames": 0})
 
     @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
     def test_a_gpu_that_torch_does_not_see(self, scripted_archive: Path) -> None:

@@ -13,12 +13,12 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from d2serve.handlers import encoding
 from d2serve.handlers.detections import Detections
-from d2serve.handlers.encoding import CONTENT_TYPE, MAX_REPLY_BYTES, encode, encode_error
+from d2serve.handlers.encoding import CONTENT_TYPE, encode, encode_error
 from d2serve.handlers.errors import (
     EmptyRequest,
     ImageTooLarge,
+    ImageTooSlow,
     InvalidImage,
     InvalidOption,
     ModelFailed,
@@ -26,6 +26,7 @@ from d2serve.handlers.errors import (
     RequestError,
     UnsupportedImageFormat,
 )
+from d2serve.handlers.limits import RequestLimits
 from d2serve.handlers.rle import Rle
 from tests.handlers.answers import found, outputs_of
 from tests.handlers.samples import bits, cases, coco_rles, spec_with
@@ -119,19 +120,19 @@ def test_masks_survive(masks: NDArray[np.bool_]) -> None:
     np.testing.assert_array_equal(decoded.transpose(2, 0, 1), masks)
 
 
-def test_a_reply_that_would_end_the_worker_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    detections = found([[0, 0, 1, 1]] * 3)
-    size = len(encode(outputs_of(detections), spec_with(), "shapes", "1.0"))
-    monkeypatch.setattr(encoding, "MAX_REPLY_BYTES", size)
-    assert len(encode(outputs_of(detections), spec_with(), "shapes", "1.0")) == size
-    monkeypatch.setattr(encoding, "MAX_REPLY_BYTES", size - 1)
+def test_a_reply_that_would_end_the_worker_is_refused() -> None:
+    def reply(most: int) -> bytes:
+        spec = spec_with(limits=RequestLimits(max_reply_bytes=most))
+        return encode(outputs_of(found([[0, 0, 1, 1]] * 3)), spec, "shapes", "1.0")
+
+    size = len(reply(10**6))
+    assert len(reply(size)) == size
     with pytest.raises(ReplyTooLarge, match=f"{size:,} bytes for 3 instances") as caught:
-        encode(outputs_of(detections), spec_with(), "shapes", "1.0")
+        reply(size - 1)
     assert caught.value.status == 413
 
 
-def test_the_limit_is_torchserves_default() -> None:
-    assert MAX_REPLY_BYTES == 6_553_500
+def test_the_content_type() -> None:
     assert CONTENT_TYPE == "application/json"
 
 
@@ -143,6 +144,7 @@ def test_the_limit_is_torchserves_default() -> None:
         (InvalidOption, 400, "invalid_option"),
         (UnsupportedImageFormat, 415, "unsupported_image_format"),
         (ImageTooLarge, 413, "image_too_large"),
+        (ImageTooSlow, 413, "image_too_slow"),
         (ReplyTooLarge, 413, "reply_too_large"),
         (ModelFailed, 500, "model_failed"),
     ],
@@ -154,4 +156,4 @@ def test_the_error_envelope(kind: type[RequestError], status: int, code: str) ->
 
 
 def test_the_table_of_errors_above_is_whole() -> None:
-    assert len(RequestError.__subclasses__()) == 7
+    assert len(RequestError.__subclasses__()) == 8

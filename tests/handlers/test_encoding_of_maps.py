@@ -12,10 +12,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from d2serve.handlers import encoding
 from d2serve.handlers.detections import Detections, Outputs, PanopticSeg, Proposals, Segment
 from d2serve.handlers.encoding import encode
 from d2serve.handlers.errors import ReplyTooLarge
+from d2serve.handlers.limits import RequestLimits
 from d2serve.handlers.options import RequestOptions
 from tests.handlers.answers import found, outputs_of
 from tests.handlers.samples import coco_rles, spec_with
@@ -149,9 +149,6 @@ def test_a_panoptic_reply_without_names() -> None:
         ),
     ],
 )
-def test_replies_of_all_kinds_are_bounded(
-    monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], told: str
-) -> None:
-    monkeypatch.setattr(encoding, "MAX_REPLY_BYTES", 9)
+def test_replies_of_all_kinds_are_bounded(fields: dict[str, Any], told: str) -> None:
     with pytest.raises(ReplyTooLarge, match=told):
-        replied(outputs_of(**fields))
+        replied(outputs_of(**fields), limits=RequestLimits(max_reply_bytes=9))

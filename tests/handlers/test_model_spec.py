@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 
 from d2serve.handlers.errors import LoadError, SpecError
+from d2serve.handlers.limits import RequestLimits
 from d2serve.handlers.model_spec import (
     SCHEMA_VERSION,
     SPEC_FILE,
@@ -20,6 +21,8 @@ from d2serve.handlers.model_spec import (
 )
 from tests.handlers.samples import cases, spec_with
 from tests.handlers.specs import MERGE, OUTPUTS, PROPOSALS, WITH_SEM_SEG, specs
+
+LIMITS = dataclasses.asdict(RequestLimits())
 
 
 def altered(**changes: Any) -> str:
@@ -112,6 +115,7 @@ def test_json_that_is_no_object(text: str, kind: str) -> None:
         ({"min_size_test": -1}, "min_size_test is -1, expected 0 or more"),
         ({"max_size_test": 0}, "max_size_test is 0, expected 1 or more"),
         ({"mask_threshold": 1.5}, "mask_threshold is 1.5, expected above 0"),
+        ({"limits": {**LIMITS, "max_frames": 0}}, "limits: max_frames is 0, expected a whole"),
         ({"method": "x", "image_format": "y"}, "method is 'x'.*; image_format is 'y'"),
     ],
 )
@@ -153,6 +157,10 @@ def test_bad_values_are_all_named(changes: dict[str, Any], message: str) -> None
         {"dynamic_batch": "yes"},
         {"versions": []},
         {"name": None},
+        {"limits": None},
+        {"limits": {"max_frames": 1}},
+        {"limits": {**LIMITS, "max_frames": "1"}},
+        {"limits": {**LIMITS, "max_cost": 1}},
     ],
 )
 def test_values_of_a_wrong_type_are_refused_by_name(changes: dict[str, Any]) -> None:

@@ -1,0 +1,135 @@
+"""Why: a file of a few kilobytes may announce hours of work, which can be told before it is done.
+
+Pillow walks through a file's pieces one by one, in Python; libjpeg goes over the whole picture for
+each scan, however short. Here the pieces are counted in the bytes alone, in a bounded number of
+steps. What is damaged or of another format counts as one picture: the decoder will judge it.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+# Far above what software writes: 50 megapixels in TIFF tiles of 16 x 16 are 200,000, a PNG of 32 MB
+# has 4,000 chunks, a GIF of 32 MB 130,000 blocks, a JPEG some hundred segments.
+_MAX_TILES = 250_000
+_MAX_DIRECTORY = 4096
+_MAX_CHUNKS = 100_000
+_MAX_BLOCKS = 500_000
+_MAX_SEGMENTS = 10_000
+
+_TIFF_TILES = (273, 324)  # StripOffsets, TileOffsets
+
+
+class Announced(NamedTuple):
+    """What a file's bytes tell of the work that it makes."""
+
+    frames: int = 1
+    """Of a GIF or TIFF file; never more than one above the bound that was given."""
+    scans: int = 1
+    """Of a JPEG file: passes over the whole picture."""
+    fragmented: bool = False
+    """In so many pieces that they would take longer than the pixels."""
+
+
+def announced(data: bytes, most_frames: int) -> Announced:
+    """What a file announces, counting frames up to ``most_frames`` and one more."""
+    try:
+        if data.startswith(b"\xff\xd8"):
+            return _jpeg(data)
+        if data.startswith(b"\x89PNG"):
+            return _png(data)
+        if data.startswith(b"GIF8"):
+            return _gif(data, most_frames)
+        if data[:2] in (b"II", b"MM"):
+            return _tiff(data, most_frames)
+    except (IndexError, struct.error, OverflowError):  # it ends, or points outside itself
+        pass
+    return Announced()
+
+
+def _jpeg(data: bytes) -> Announced:
+    at, components = 2, 0
+    for _ in range(_MAX_SEGMENTS):
+        marker = data[at + 1]
+        if data[at] != 0xFF:
+            return Announced()
+        if marker == 0xDA:
+            break
+        if marker in (0x00, 0xFF):  # filling
+            at += 1
+            continue
+        if marker in (0xC0, 0xC1):  # the only frames of one scan
+            components = data[at + 9]
+        at += 2
+        if not 0xD0 <= marker <= 0xD8:
+            at += struct.unpack_from(">H", data, at)[0]
+    else:
+        return Announced(fragmented=True)
+    if components == data[at + 4]:
+        return Announced()  # all in this scan, after which libjpeg stops
+    # What is entropy-coded has no such pair of bytes; a thumbnail has one and adds one.
+    return Announced(scans=data.count(b"\xff\xda"))
+
+
+def _png(data: bytes) -> Announced:
+    at = 8
+    for _ in range(_MAX_CHUNKS):
+        at += 12 + struct.unpack_from(">L", data, at)[0]
+        if at >= len(data):
+            return Announced()
+    return Announced(fragmented=True)
+
+
+def _gif(data: bytes, most_frames: int) -> Announced:
+    frames, blocks = 0, 0
+    try:
+        at = 13 + _colour_bytes(data[10])
+        while frames <= most_frames:
+            kind = data[at]
+            if kind == 0x2C:  # a frame
+                frames += 1
+                at += 11 + _colour_bytes(data[at + 9])
+            else:  # an extension, or a byte that Pillow skips
+                at += 2 if kind == 0x21 else 1
+            blocks += 1
+            while kind in (0x21, 0x2C) and data[at]:
+                at += data[at] + 1
+                blocks += 1
+                if blocks > _MAX_BLOCKS:
+                    break
+            if blocks > _MAX_BLOCKS:
+                return Announced(frames, fragmented=True)
+            at += kind in (0x21, 0x2C)
+    except IndexError:
+        pass
+    return Announced(frames)
+
+
+def _colour_bytes(flags: int) -> int:
+    """Of the colour table that a GIF's flags announce."""
+    return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
+
+
+def _tiff(data: bytes, most_frames: int) -> Announced:
+    order = "<" if data.startswith(b"II") else ">"
+    big = struct.unpack_from(order + "H", data, 2)[0] == 43
+    head, entry, link = (order + each for each in (("Q", "HHQ", "Q") if big else ("H", "HHL", "L")))
+    start, step = (8, 20) if big else (2, 12)
+    pages = 0
+    try:
+        at = struct.unpack_from(link, data, 8 if big else 4)[0]
+        while at and pages <= most_frames:
+            entries = struct.unpack_from(head, data, at)[0]
+            if entries > _MAX_DIRECTORY:
+                return Announced(pages, fragmented=True)
+            at += start
+            for i in range(0 if pages else entries):
+                tag, _, count = struct.unpack_from(entry, data, at + i * step)
+                if tag in _TIFF_TILES and count > _MAX_TILES:
+                    return Announced(pages, fragmented=True)
+            pages += 1
+            at = struct.unpack_from(link, data, at + entries * step)[0]
+    except (struct.error, OverflowError):
+        pass
+    return Announced(pages)

@@ -1,0 +1,45 @@
+"""Why: all of a request that can be wrong is found wrong before the model is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from d2serve.handlers.decoding import decode
+from d2serve.handlers.model_spec import ModelSpec
+from d2serve.handlers.options import RequestOptions
+from d2serve.handlers.preprocessing import PreparedImage, preprocess
+from d2serve.handlers.request_fields import read_fields
+
+
+@dataclass(frozen=True)
+class PreparedRequest:
+    """One request, on its way through the model and back."""
+
+    image: PreparedImage
+    options: RequestOptions
+    pixels: npt.NDArray[np.uint8] | None
+    """(H, W, 3) RGB, of the image as it was sent, where it is to be drawn upon."""
+
+
+def prepare(
+    request: Mapping[str, Any], headers: Mapping[str, Any], spec: ModelSpec
+) -> PreparedRequest:
+    """Read, check and decode a request.
+
+    Args:
+        request: bytes, text or parsed JSON by field name.
+        headers: of HTTP.
+        spec: the model's, with its limits.
+
+    Raises:
+        RequestError: it cannot be answered.
+    """
+    fields = read_fields(request, headers, spec.limits)
+    options = RequestOptions.parse(fields.options, spec)
+    pixels = decode(fields.image, spec.limits)
+    return PreparedRequest(preprocess(pixels, spec), options, pixels if options.draw else None)
