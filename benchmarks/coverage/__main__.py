@@ -18,7 +18,7 @@ import typer
 
 from benchmarks.coverage import record
 from benchmarks.coverage.page import PAGE, render
-from benchmarks.coverage.record import RESULTS, Coverage, Row
+from benchmarks.coverage.record import HELD_OUT, RESULTS, Coverage, Row
 from benchmarks.coverage.rows import made_apart
 from benchmarks.coverage.zoo import same_models, zoo_configs
 from benchmarks.errors import BenchError
@@ -29,7 +29,6 @@ from examples.shapes.generate import generate_split
 
 _ROOT = Path(__file__).resolve().parent.parent.parent
 _MODELS = _ROOT / "examples" / "shapes" / "models"
-_HELD_OUT = 12
 _PACKAGES = ("python", "detectron2", "torch", "torchvision", "onnxruntime", "openvino")
 
 
@@ -112,7 +111,7 @@ def _begun(kept: bool) -> Coverage:
 
 
 def _held_out(folder: Path) -> list[Path]:
-    generate_split(folder, "heldout", _HELD_OUT)
+    generate_split(folder, "heldout", HELD_OUT)
     return sorted((folder / "images").glob("*.jpg"))
 
 

@@ -9,8 +9,10 @@ from benchmarks.coverage.record import (
     DIFFERS,
     EXPORTS,
     FAILED,
+    HELD_OUT,
     KINDS,
     REFUSED,
+    SCRIPTING,
     Cell,
     Coverage,
     Row,
@@ -20,8 +22,8 @@ from benchmarks.coverage.zoo import DETECTIONS, LONG_EDGE, PROPOSALS, SHORT_EDGE
 
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "coverage.md"
 
-_HEADER = "| {} | family | tracing | scripting, with batches | onnxruntime | openvino |"
-_RULE = "| --- | --- | --- | --- | --- | --- |"
+_HEADER = "| {} | family | compared | tracing | scripting, with batches | onnxruntime | openvino |"
+_RULE = "| --- | --- | ---: | --- | --- | --- | --- |"
 
 
 def render(coverage: Coverage) -> str:
@@ -35,7 +37,7 @@ def render(coverage: Coverage) -> str:
             summary=_summary(coverage.zoo),
         ),
         "## The example models\n",
-        _EXAMPLES,
+        _EXAMPLES.format(held_out=HELD_OUT),
         *_table("model", coverage.examples, letters),
         "\n## The model zoo\n",
         _ZOO.format(short=SHORT_EDGE, long=LONG_EDGE, proposals=PROPOSALS, detections=DETECTIONS),
@@ -78,7 +80,12 @@ def _table(what: str, rows: dict[str, Row], letters: dict[str, str]) -> Iterable
     for row in rows.values():
         name = row.config if row.same_as is None else f"{row.config} (as {row.same_as})"
         cells = [_cell(row.cells[kind], letters) for kind in KINDS]
-        yield f"| {' | '.join([name, row.family or '', *cells])} |"
+        yield f"| {' | '.join([name, row.family or '', _compared(row), *cells])} |"
+
+
+def _compared(row: Row) -> str:
+    """Instances, proposals or labels on which the kinds without batches were compared."""
+    return str(max((c.detections for kind, c in row.cells.items() if kind != SCRIPTING)) or "")
 
 
 def _cell(cell: Cell, letters: dict[str, str]) -> str:
@@ -142,29 +149,35 @@ _INTRODUCTION = """\
 `make coverage-table` makes this page from real runs: every model is built, exported by the
 exporter's own functions, loaded as a server loads it, and asked beside eager detectron2
 (DefaultPredictor; for a LazyConfig the same steps with its own model; for a batch the model itself)
-on the same images. Nothing here is written by hand. Made {days}, on {cpu}, one thread, with
-{versions}.
+on the same images. Nothing here is written by hand.
+
+Made {days} on {cpu}, one thread, with {versions}.
 
 {summary}
 
 A cell says what differs most from eager detectron2 over all images: box coordinates in pixels,
-scores (logits, of proposals), keypoints, masks that are not identical, pixels with another label. 0
-means that no digit differs. r1, r2, ... are [rewrites](#rewrites). Out of bounds means more than
-0.01 px, a score of 1e-4, or a mask that is not identical on TorchScript; 0.01 px, 1e-3 and a mask
-IoU of 0.999 on ONNX Runtime and OpenVINO (`export/bounds.py`).
+scores (logits, of proposals), keypoints; masks that are not identical, pixels with another label. 0
+means that no digit differs. r1, r2, ... are [rewrites](#rewrites). Within bounds means at most
+0.01 px, a score of 1e-4 and identical masks on TorchScript, and at most 0.01 px, 1e-3 and a mask
+IoU of at least 0.999 on ONNX Runtime and OpenVINO (`export/bounds.py`). "compared" counts the
+instances, proposals or labels in detectron2's answers; for scripted programs those to a batch of
+two images of different shapes come on top.
 """
 
 _EXAMPLES = """\
-Trained models carry the claim: held-out images, real detections, near-ties as rare as in practice.
+Trained models carry the claim: {held_out} generated images that no model was trained on.
 """
 
 _ZOO = """\
 One row for each configuration of `detectron2/model_zoo/configs`, without `Base-*.yaml` and
 `common/`, which are parts of others, and `quick_schedules/`, which are upstream's own continuous
-integration. Architectures are complete; so that a forward is cheap, test sizes are {short} to
-{long} pixels, {proposals} proposals and {detections} detections are kept. Weights are random, from a seed,
-and settled so that tens of objects are found at scores that differ: such a model is fit to tell
-whether a program computes the same, not how near a trained one comes. Three images of different
-shapes, and for scripted programs a batch of two of them. "as ..." stands where a configuration
-describes the same model at test time (another schedule, say) and shares its run.
+integration. Architectures are complete. So that a forward is cheap, images are resized to {short}
+to {long} pixels, and {proposals} proposals and {detections} detections are kept.
+
+Weights are random, from a seed, and settled (`benchmarks/coverage/weights.py`) so that tens of
+objects are found at scores that differ. Such a model shows whether a program computes the same, not
+how near a trained one comes: its candidates are nearly tied and its layers blow up rounding, so
+that another runtime's last digit can change a mask's edge, or which box survives NMS. Each is asked
+about three images of different shapes. "as ..." stands where a configuration describes the same
+model at test time (another schedule, say) and shares its run.
 """

@@ -16,6 +16,9 @@ TRACING, SCRIPTING, ONNXRUNTIME, OPENVINO = KINDS = (
     "openvino",
 )
 
+HELD_OUT = 12
+"""Images on which the example models are compared."""
+
 EXPORTS, DIFFERS, REFUSED, FAILED = "exports", "differs", "refused", "failed"
 """Verdicts: within the bounds, out of them, refused with a reason, and what nobody expected."""
 
@@ -82,11 +85,11 @@ def write(coverage: Coverage, file: Path = RESULTS) -> None:
 def read(file: Path = RESULTS) -> Coverage:
     """Read the record."""
     raw = json.loads(file.read_text(encoding="utf-8"))
-    tables = {
-        name: {config: row_of(row) for config, row in raw.pop(name).items()}
+    zoo, examples = (
+        {config: row_of(row) for config, row in raw.pop(name).items()}
         for name in ("zoo", "examples")
-    }
-    return Coverage(**raw, **tables)
+    )
+    return Coverage(**raw, zoo=zoo, examples=examples)
 
 
 def row_of(raw: dict[str, Any]) -> Row:

@@ -11,6 +11,11 @@ import detectron2
 _SITE = Path(detectron2.__file__).resolve().parent.parent
 _ROOT = Path(__file__).resolve().parent.parent.parent
 _LONGEST_REASON = 60
+# What the verdict of a cell says already.
+_PREFACE = re.compile(
+    r"^(detectron2 cannot build the model of this config \(|"
+    r"The model cannot be (traced|scripted|exported to ONNX): )"
+)
 
 
 def without_paths(text: str) -> str:
@@ -31,5 +36,6 @@ def power(value: float) -> str:
 
 def in_short(message: str) -> str:
     """The first clause of a message, for a cell; the whole stands below the table."""
-    first = re.split(r"[:;(]|\. ", message, maxsplit=1)[0].strip()
+    message = _PREFACE.sub("", message)
+    first = re.split(r"[:;()]|\. ", message, maxsplit=1)[0].strip()
     return first if len(first) <= _LONGEST_REASON else first[:_LONGEST_REASON] + "..."

@@ -7,6 +7,7 @@ comparing what they say of the model when it is tested.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -87,13 +88,14 @@ def source_of(name: str, weights: str | None = None) -> ConfigSource:
 
 def _description(name: str) -> str:
     file = str(_CONFIGS / name)
+    # Upstream's RetinaNet has a Python expression in it: the zoo's own files are trusted.
+    logging.getLogger("fvcore.common.config").setLevel(logging.ERROR)
     if name.endswith(".py"):
         config = LazyConfig.load(file)
         order = OmegaConf.select(config, "dataloader.test.mapper.image_format")
         said = [_plain(OmegaConf.to_container(config.model)), order]
     else:
         cfg = get_cfg()
-        # Upstream's RetinaNet has a Python expression in it: the zoo's own files are trusted.
         cfg.merge_from_file(file, allow_unsafe=True)
         cfg.MODEL.WEIGHTS = ""
         test = {"detections": cfg.TEST.DETECTIONS_PER_IMAGE, "augmented": cfg.TEST.AUG.ENABLED}

@@ -1,0 +1,97 @@
+"""docs/coverage.md: every configuration, as recorded, and not stale where that is quick to see."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from benchmarks.coverage import record
+from benchmarks.coverage.__main__ import example_models, make
+from benchmarks.coverage.page import PAGE, render
+from benchmarks.coverage.record import EXPORTS, FAILED, KINDS, REFUSED, Cell, Coverage, Row
+from benchmarks.coverage.rows import made_apart
+from benchmarks.coverage.wording import in_short, power
+from benchmarks.coverage.zoo import same_models, zoo_configs
+from benchmarks.errors import BenchError
+
+_STALE = "docs/coverage.md is stale: make coverage-table"
+_QUICK = (
+    "COCO-Detection/fast_rcnn_R_50_FPN_1x.yaml",
+    "COCO-Detection/rpn_R_50_FPN_1x.yaml",
+    "Misc/semantic_R_50_FPN_1x.yaml",
+)
+
+
+def test_the_page_is_what_the_record_says() -> None:
+    assert PAGE.read_text(encoding="utf-8") == render(record.read()), _STALE
+
+
+def test_there_is_a_row_for_every_configuration() -> None:
+    recorded = record.read()
+    assert sorted(recorded.zoo) == zoo_configs(), _STALE
+    assert sorted(recorded.examples) == sorted(example_models()), _STALE
+    rows = (*recorded.zoo.values(), *recorded.examples.values())
+    assert all(set(row.cells) == set(KINDS) for row in rows), _STALE
+
+
+def test_rows_that_share_a_run_describe_the_same_model() -> None:
+    shared = {name: row.same_as or name for name, row in record.read().zoo.items()}
+    assert shared == same_models(zoo_configs()), _STALE
+
+
+@pytest.mark.parametrize("config", _QUICK)
+def test_a_quick_row_comes_out_as_recorded(config: str) -> None:
+    recorded, made = record.read().zoo[config], made_apart(config)
+    assert made.family == recorded.family, _STALE
+    for kind in KINDS:
+        was, now = recorded.cells[kind], made.cells[kind]
+        told = f"{config}, {kind}: recorded {was}, made now {now}. {_STALE}"
+        assert (now.verdict, now.rewrites) == (was.verdict, was.rewrites), told
+        if was.verdict == REFUSED:
+            assert now.message == was.message, told
+
+
+def test_configurations_of_another_schedule_describe_the_same_model() -> None:
+    same = same_models(zoo_configs())
+    mask = "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_{}.yaml"
+    assert same[mask.format("3x")] == same[mask.format("1x_giou")] == mask.format("1x")
+    assert same[mask.format("3x").replace("R_50", "R_101")] != mask.format("1x")
+    # LVIS has other classes, and Cityscapes too.
+    assert same["Cityscapes/mask_rcnn_R_50_FPN.yaml"] == "Cityscapes/mask_rcnn_R_50_FPN.yaml"
+
+
+def test_a_row_that_is_not_there_is_refused() -> None:
+    with pytest.raises(BenchError, match="There is no row nothing"):
+        make(["nothing"], False, lambda _step, _parts: None, lambda: None)
+
+
+def test_nothing_that_differs_or_fails_is_hidden() -> None:
+    fine = Cell(EXPORTS, rewrites=("some_rewrite",), images=3, detections=90, box_px=2.4e-4)
+    differs = replace(fine, verdict="differs", message="boxes by 3 px", within=87)
+    cells = {
+        "tracing": fine,
+        "scripting": Cell(REFUSED, "It cannot be: a reason. Do this."),
+        "onnxruntime": differs,
+        "openvino": Cell(FAILED, "RuntimeError: out of something"),
+    }
+    coverage = Coverage("a CPU", {"torch": "1"}, {"some_rewrite": "because"})
+    coverage.zoo["a.yaml"] = Row("a.yaml", "Mask R-CNN FPN", cells, "2026-01-02")
+    page = render(coverage)
+    assert (
+        "| a.yaml | Mask R-CNN FPN | 90 | 2e-4 px (r1) | no: It cannot be "
+        "| **differs**: 87 of 90 within bounds; 2e-4 px (r1) | **failed**: RuntimeError |" in page
+    )
+    assert "- a.yaml (scripting): It cannot be: a reason. Do this." in page
+    assert "- a.yaml (onnxruntime): boxes by 3 px" in page
+    assert "- a.yaml (openvino): RuntimeError: out of something" in page
+    assert "- **r1** `some_rewrite`: because" in page
+
+
+def test_figures_and_reasons_are_short() -> None:
+    assert [power(each) for each in (0, 2.4e-4, 0.013, 0.34, 12.3)] == [
+        *("0", "2e-4", "1e-2", "0.34", "12")
+    ]
+    refused = "detectron2 cannot build the model of this config (No module named 'mmdet'). If"
+    assert in_short(refused) == "No module named 'mmdet'"
+    assert in_short("The model cannot be scripted: in Head.forward: no types") == "in Head.forward"
