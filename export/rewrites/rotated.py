@@ -43,6 +43,14 @@ def _proposal_boxes(proposals: List[Instances]) -> List[Tensor]:
     return boxes
 
 
+@torch.jit.ignore
+def _rotated_boxes(boxes: Tensor) -> RotatedBoxes:
+    # Without RotatedBoxes.__init__, in whose trace the device is a constant.
+    made = RotatedBoxes.__new__(RotatedBoxes)
+    made.tensor = boxes
+    return made
+
+
 class _Anchors:
     box_dim: Final[int]
     __jit_unused_properties__ = ("num_anchors", "num_cell_anchors")
@@ -53,14 +61,19 @@ class _Anchors:
         for feature, stride, cell in zip(features, self.strides, cells):
             # Upstream counts up in float32 too, which is exact for these numbers.
             start = self.offset * stride
-            x = torch.arange(feature.shape[3], device=cell.device).float() * stride + start
-            y = torch.arange(feature.shape[2], device=cell.device).float() * stride + start
+            # Counted along the feature, so that the device is no constant of a trace.
+            x = (torch.ones_like(feature[0, 0, 0]).cumsum(0) - 1) * stride + start
+            y = (torch.ones_like(feature[0, 0, :, 0]).cumsum(0) - 1) * stride + start
             down, across = torch.meshgrid(y, x, indexing="ij")
             centre = torch.stack((across.reshape(-1), down.reshape(-1)), dim=1)
             shift = torch.cat(
                 (centre, torch.zeros_like(centre), torch.zeros_like(centre[:, :1])), 1
             )
-            found.append(RotatedBoxes((shift.unsqueeze(1) + cell.unsqueeze(0)).reshape(-1, 5)))
+            anchors = (shift.unsqueeze(1) + cell.unsqueeze(0)).reshape(-1, 5)
+            if torch.jit.is_scripting():
+                found.append(RotatedBoxes(anchors))
+            else:
+                found.append(_rotated_boxes(anchors))
         return found
 
 
@@ -107,7 +120,7 @@ class _Proposals:
         if torch.jit.is_scripting():
             proposals.proposal_boxes = boxes[keep]
         else:
-            proposals.proposal_boxes = RotatedBoxes(boxes[keep])
+            proposals.proposal_boxes = _rotated_boxes(boxes[keep])
         proposals.objectness_logits = scores[keep]
         return proposals
 
@@ -152,7 +165,7 @@ class _OutputLayers:
         if torch.jit.is_scripting():
             found.pred_boxes = boxes[keep]
         else:
-            found.pred_boxes = RotatedBoxes(boxes[keep])
+            found.pred_boxes = _rotated_boxes(boxes[keep])
         found.scores = scores[keep]
         found.pred_classes = classes[keep]
         return found, rows[keep]
@@ -212,9 +225,9 @@ ROTATED_ANCHORS = Rewrite(
     name="rotated_anchors",
     replaces=RotatedAnchorGenerator,
     methods=("forward", "_grid_anchors"),
-    needed_for=frozenset({SCRIPTING}),
+    needed_for=frozenset({TRACING, SCRIPTING}),
     reason="modeling/anchor_generator.py: RotatedAnchorGenerator.forward is untyped, which "
-    "TorchScript does not take",
+    "TorchScript does not take, and a trace of its boxes holds the device",
     make=with_methods(_Anchors),
 )
 RRPN_PROPOSALS = Rewrite(
