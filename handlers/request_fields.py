@@ -15,6 +15,7 @@ from typing import Any
 from d2serve.handlers.decoding import check_bytes
 from d2serve.handlers.errors import EmptyRequest, InvalidImage, InvalidOption
 from d2serve.handlers.limits import RequestLimits
+from d2serve.handlers.oip import as_plain_json
 
 HEADER_PREFIX = "x-d2serve-"
 
@@ -54,6 +55,8 @@ def read_fields(
         if isinstance(header, str) and name.lower().startswith(HEADER_PREFIX):
             _add(options, name.lower()[len(HEADER_PREFIX) :].replace("-", "_"), header)
     if isinstance(value, Mapping):
+        if "inputs" in value:
+            value = as_plain_json(value, is_grpc(headers))
         for name, each in value.items():
             if name != "image":
                 _add(options, name, each)
