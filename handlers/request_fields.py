@@ -34,19 +34,19 @@ class RequestFields:
     """By name: text, bytes or what JSON has."""
 
 
-def read_fields(
-    request: Mapping[str, Any], headers: Mapping[str, Any], limits: RequestLimits
-) -> RequestFields:
+def read_fields(request: Any, headers: Mapping[str, Any], limits: RequestLimits) -> RequestFields:
     """The parts of one request.
 
     Args:
-        request: what TorchServe gives: bytes, text or parsed JSON by field name.
+        request: a mapping, as TorchServe gives it: bytes, text or parsed JSON by field name.
         headers: HTTP headers; those that are no text belong to fields.
         limits: of the image's bytes.
 
     Raises:
         EmptyRequest, InvalidImage, ImageTooLarge, InvalidOption.
     """
+    if not isinstance(request, Mapping):
+        raise EmptyRequest(f"Got a {type(request).__name__}, expected fields by name.")
     value = request.get("data")
     if value is None:
         value = request.get("body")
