@@ -12,7 +12,7 @@ SOURCES := $(foreach room,handlers export export/rewrites client cli,$(wildcard 
 TYPED := .typed
 MYPY := MYPYPATH=$(TYPED) $(VENV)/bin/mypy
 
-.PHONY: demo test bench precision coverage-table lint clean
+.PHONY: demo test bench fuzz precision coverage-table lint clean
 
 demo: $(STAMPS)/demo $(STAMPS)/package
 	$(PY) -W ignore -m examples.demo
@@ -22,6 +22,10 @@ test: lint
 
 bench: $(STAMPS)/test $(STAMPS)/package
 	$(PY) -W ignore -m benchmarks.run
+
+# 50,000 mutated requests, about three minutes.
+fuzz: $(STAMPS)/test $(STAMPS)/package
+	$(PY) -W ignore -m benchmarks.fuzz 50000
 
 # What bf16 and int8 cost the example models in AP.
 precision: $(STAMPS)/test $(STAMPS)/package

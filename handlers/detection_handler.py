@@ -20,6 +20,7 @@ from d2serve.handlers.drawing import draw
 from d2serve.handlers.encoding import CONTENT_TYPE, check_reply, encode, encode_error
 from d2serve.handlers.errors import ModelFailed, RequestError
 from d2serve.handlers.limits import SETTING as LIMITS
+from d2serve.handlers.oip import oip_call
 from d2serve.handlers.preparing import PreparedRequest, prepare
 from d2serve.handlers.request_fields import is_grpc
 from d2serve.handlers.selection import select
@@ -75,13 +76,12 @@ class DetectionHandler:
         prepared = [self._prepare(request, i, context) for i, request in enumerate(data)]
         images = [each.image for each in prepared if isinstance(each, PreparedRequest)]
         answers = iter(self._detector.answer(images))
-        replies = []
-        for index, each in enumerate(prepared):
-            if isinstance(each, PreparedRequest):
-                replies.append(self._reply(index, next(answers), context, each))
-            else:
-                replies.append(self._reply(index, each, context))
-        return replies
+        return [
+            self._reply(i, request, next(answers), context, each)
+            if isinstance(each, PreparedRequest)
+            else self._reply(i, request, each, context)
+            for i, (request, each) in enumerate(zip(data, prepared))
+        ]
 
     def _share_cores(self) -> None:
         self._detector.set_threads(thread_share(self._max_workers))
@@ -105,13 +105,20 @@ class DetectionHandler:
     def _reply(
         self,
         index: int,
+        request: Mapping[str, Any],
         answer: Outputs | RequestError,
         context: Any,
         prepared: PreparedRequest | None = None,
     ) -> bytes:
+        headers = context.get_all_request_header(index)
+        call = oip_call(request, headers, is_grpc(headers))
         if isinstance(answer, Outputs) and prepared is not None:
             try:
                 content_type, reply = self._encoded(answer, prepared)
+                if call is not None:
+                    reply = call.wrapped(content_type, reply, self._model, self._version)
+                    check_reply(reply, "the Open Inference Protocol", self._detector.spec.limits)
+                    content_type = CONTENT_TYPE
                 context.set_response_content_type(index, content_type)
                 return reply
             except RequestError as error:
@@ -123,7 +130,10 @@ class DetectionHandler:
         context.set_response_content_type(index, CONTENT_TYPE)
         # The reason phrase must be plain ASCII: anything else ends the worker.
         context.set_response_status(answer.status, answer.code, index)
-        return encode_error(answer)
+        reply = encode_error(answer)
+        if call is not None and call.grpc:  # over HTTP the status tells
+            reply = call.wrapped(CONTENT_TYPE, reply, self._model, self._version)
+        return reply
 
     def _encoded(self, answer: Outputs, prepared: PreparedRequest) -> tuple[str, bytes]:
         spec, options = self._detector.spec, prepared.options

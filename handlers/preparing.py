@@ -26,13 +26,11 @@ class PreparedRequest:
     """(H, W, 3) RGB, of the image as it was sent, where it is to be drawn upon."""
 
 
-def prepare(
-    request: Mapping[str, Any], headers: Mapping[str, Any], spec: ModelSpec
-) -> PreparedRequest:
+def prepare(request: Any, headers: Mapping[str, Any], spec: ModelSpec) -> PreparedRequest:
     """Read, check and decode a request.
 
     Args:
-        request: bytes, text or parsed JSON by field name.
+        request: a mapping: bytes, text or parsed JSON by field name.
         headers: of HTTP.
         spec: the model's, with its limits.
 

@@ -15,6 +15,7 @@ from typing import Any
 from d2serve.handlers.decoding import check_bytes
 from d2serve.handlers.errors import EmptyRequest, InvalidImage, InvalidOption
 from d2serve.handlers.limits import RequestLimits
+from d2serve.handlers.oip import as_plain_json
 
 HEADER_PREFIX = "x-d2serve-"
 
@@ -33,19 +34,19 @@ class RequestFields:
     """By name: text, bytes or what JSON has."""
 
 
-def read_fields(
-    request: Mapping[str, Any], headers: Mapping[str, Any], limits: RequestLimits
-) -> RequestFields:
+def read_fields(request: Any, headers: Mapping[str, Any], limits: RequestLimits) -> RequestFields:
     """The parts of one request.
 
     Args:
-        request: what TorchServe gives: bytes, text or parsed JSON by field name.
+        request: a mapping, as TorchServe gives it: bytes, text or parsed JSON by field name.
         headers: HTTP headers; those that are no text belong to fields.
         limits: of the image's bytes.
 
     Raises:
         EmptyRequest, InvalidImage, ImageTooLarge, InvalidOption.
     """
+    if not isinstance(request, Mapping):
+        raise EmptyRequest(f"Got a {type(request).__name__}, expected fields by name.")
     value = request.get("data")
     if value is None:
         value = request.get("body")
@@ -54,6 +55,8 @@ def read_fields(
         if isinstance(header, str) and name.lower().startswith(HEADER_PREFIX):
             _add(options, name.lower()[len(HEADER_PREFIX) :].replace("-", "_"), header)
     if isinstance(value, Mapping):
+        if "inputs" in value:
+            value = as_plain_json(value, is_grpc(headers))
         for name, each in value.items():
             if name != "image":
                 _add(options, name, each)

@@ -114,7 +114,7 @@ BAD_REQUESTS = [
     ({"body": {"image": "", "masks": "none"}}, 400, "empty_request"),
     ({"body": {"image": base64.b64encode(grey_png(9)).decode(), "a": 1}}, 400, "invalid_option"),
     ({1: b"", "x": b""}, None, None),
-    (None, None, None),
+    (None, 400, "empty_request"),
 ]
 
 

@@ -1,0 +1,42 @@
+"""One TorchServe, with the handler as archives have it and programs that cost next to nothing."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from d2serve.client.server import TorchServeProcess
+from d2serve.export.archive import staging
+from d2serve.handlers.model_spec import read_spec
+from tests.handlers.programs import write_archive, write_semantic_archive
+
+BATCH = 4
+ONE_WORKER = {"minWorkers": 1, "maxWorkers": 1, "responseTimeout": 60}
+
+
+def pack(source: Path, store: Path, name: str, settings: dict[str, object]) -> Path:
+    """A .mar in a store, of a program and its spec."""
+    spec = read_spec(source)
+    with staging(name, "1.0") as stage:
+        stage.describe([source / spec.program], spec, settings)
+        return Path(shutil.copy(stage.pack(), store / f"{name}.mar"))
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TorchServeProcess]:
+    """Serves ``shapes``, in batches, and ``ground``, which answers a label map."""
+    store = tmp_path_factory.mktemp("store")
+    # The program answers as the class how many images it was given at once.
+    names = ("none", "square", *(f"{i} at once" for i in range(2, BATCH + 1)))
+    shapes = write_archive(tmp_path_factory.mktemp("shapes"), class_names=names)
+    ground = write_semantic_archive(tmp_path_factory.mktemp("ground"))
+    batches = {"batchSize": BATCH, "maxBatchDelay": 300, "batching": "always"}
+    pack(shapes, store, "shapes", {**ONE_WORKER, **batches})
+    pack(ground, store, "ground", {**ONE_WORKER, "batchSize": 1})
+    models = {"shapes": "shapes.mar", "ground": "ground.mar"}
+    oip = {"TS_OPEN_INFERENCE_PROTOCOL": "oip"}  # else gRPC has no such calls
+    with TorchServeProcess(models, model_store=store, environment=oip) as running:
+        yield running

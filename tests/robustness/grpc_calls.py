@@ -1,0 +1,95 @@
+"""TorchServe's gRPC calls that our client does not make: streams, and the Open Inference Protocol.
+
+Their definitions are those in the server's own jar.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+from d2serve.client.grpc_stubs import installed_jar
+from d2serve.client.server import TorchServeProcess
+
+_INFERENCE = "org.pytorch.serve.grpc.inference"
+_OPEN = "org.pytorch.serve.grpc.openinference"
+
+
+def _pool(definition: str, folder: Path) -> Any:
+    import grpc_tools
+    from google.rpc import status_pb2
+    from grpc_tools import protoc
+
+    with zipfile.ZipFile(installed_jar()) as jar:
+        (folder / definition).write_bytes(jar.read(f"proto/{definition}"))
+    output = folder / f"{definition}.binpb"
+    paths = (
+        folder,
+        Path(grpc_tools.__file__).parent / "_proto",
+        Path(status_pb2.__file__).parents[2],
+    )
+    includes = [f"--proto_path={path}" for path in paths]
+    wish = ["--include_imports", f"--descriptor_set_out={output}", str(folder / definition)]
+    assert protoc.main(["protoc", *includes, *wish]) == 0
+    pool = descriptor_pool.DescriptorPool()
+    for file in descriptor_pb2.FileDescriptorSet.FromString(output.read_bytes()).file:
+        pool.Add(file)
+    return pool
+
+
+class GrpcCalls:
+    """Calls of one server's model ``shapes``; replies are parsed JSON."""
+
+    def __init__(self, server: TorchServeProcess) -> None:
+        self._channel = grpc.insecure_channel(server.grpc_address)
+        self._options: dict[str, Any] = {
+            "metadata": [("authorization", f"Bearer {server.inference_token}")],
+            "timeout": 60,
+        }
+        inference = _pool("inference.proto", server.directory)
+        opened = _pool("open_inference_grpc.proto", server.directory)
+
+        def message(pool: Any, name: str) -> Any:
+            return message_factory.GetMessageClass(pool.FindMessageTypeByName(name))
+
+        self._request = message(inference, f"{_INFERENCE}.PredictionsRequest")
+        response = message(inference, f"{_INFERENCE}.PredictionResponse")
+        kinds = {
+            "request_serializer": self._request.SerializeToString,
+            "response_deserializer": response.FromString,
+        }
+        service = f"/{_INFERENCE}.InferenceAPIsService"
+        self._predict = self._channel.unary_unary(f"{service}/Predictions", **kinds)
+        self._stream = self._channel.unary_stream(f"{service}/StreamPredictions", **kinds)
+        self._infer_request = message(opened, f"{_OPEN}.ModelInferRequest")
+        self._infer = self._channel.unary_unary(
+            f"/{_OPEN}.GRPCInferenceService/ModelInfer",
+            request_serializer=self._infer_request.SerializeToString,
+            response_deserializer=message(opened, f"{_OPEN}.ModelInferResponse").FromString,
+        )
+
+    def predict(self, **inputs: bytes) -> Any:
+        request = self._request(model_name="shapes", input=inputs)
+        return json.loads(self._predict(request, **self._options).prediction)
+
+    def stream(self, **inputs: bytes) -> list[Any]:
+        request = self._request(model_name="shapes", input=inputs)
+        return [json.loads(each.prediction) for each in self._stream(request, **self._options)]
+
+    def infer(self, image: bytes | None, **options: bytes) -> Any:
+        """The reply inside the answer to the Open Inference Protocol's call."""
+        request = self._infer_request(model_name="shapes", id="42")
+        for name, content in {"image": image, **options}.items():
+            if content is not None:
+                tensor = request.inputs.add(name=name, datatype="BYTES", shape=[1])
+                tensor.contents.bytes_contents.append(content)
+        answer = self._infer(request, **self._options)
+        assert (answer.id, answer.model_name) == ("42", "shapes")
+        (output,) = answer.outputs
+        assert (output.name, output.datatype, list(output.shape)) == ("reply", "BYTES", [1])
+        return json.loads(output.contents.bytes_contents[0])
