@@ -8,6 +8,7 @@ behind. The server is for this machine only; to serve others, use `torchserve` i
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -113,6 +114,8 @@ def _store(models: list[str] | None, given: Path | None) -> Path | None:
     if given is not None:
         if not given.is_dir():
             raise ServerStartError(f"There is no model store {given}: expected a folder of .mar.")
+        if not os.access(given, os.R_OK | os.X_OK):
+            raise ServerStartError(f"{given} may not be read by you: its owner has to allow it.")
         return given
     if not DEFAULT_STORE.is_dir():
         return None

@@ -50,9 +50,10 @@ def read_properties(path: Path) -> dict[str, str]:
     """The settings of a config.properties file."""
     try:
         return parse_properties(path.read_text(encoding="utf-8"))
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
         raise ServerStartError(
-            f"The configuration {path} cannot be read ({error.strerror}): expected a TorchServe "
+            f"The configuration {path} cannot be read ({reason}): expected a TorchServe "
             "config.properties, such as the one in the root of d2serve's repository."
         ) from error
 

@@ -21,10 +21,11 @@ from typing import Callable
 
 from d2serve.client import launch
 from d2serve.client.credentials import KEY_FILE_NAME, KeyFile
+from d2serve.client.directories import ServerDirectory, make_directory, no_room, sweep
 from d2serve.client.errors import ServerStartError
 from d2serve.client.grpc_client import D2ServeGrpcClient
 from d2serve.client.http_client import D2ServeClient
-from d2serve.client.java import find_java
+from d2serve.client.java import Java, find_java
 from d2serve.client.management import ManagementClient
 from d2serve.client.model_archives import (
     ModelArguments,
@@ -103,7 +104,7 @@ class TorchServeProcess:
         self._on_progress = on_progress or _ignore
         self._on_log = on_log or _ignore
         self._log = ServerLog()
-        self._directory: Path | None = None
+        self._directory: ServerDirectory | None = None
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
         self._http: D2ServeClient | None = None
@@ -117,7 +118,7 @@ class TorchServeProcess:
         """The server's working directory; it is deleted when the server stops."""
         if self._directory is None:
             raise ServerStartError("The server is not running: call start(), or use `with`.")
-        return self._directory
+        return self._directory.path
 
     @property
     def log_directory(self) -> Path:
@@ -183,17 +184,17 @@ class TorchServeProcess:
         launch.require_server_packages()
         java = find_java({**os.environ, **self._environment})
         self.models = resolve_models(self._model_arguments, self._model_store)
+        sweep()  # before the ports are looked at: what a killed server left may still hold them
         self.ports.require_free()
-        self._directory = launch.make_directory()
+        self._directory = make_directory()
         atexit.register(self.stop)
         try:
-            environment = launch.server_environment(
-                os.environ, self._environment, java, self._directory
-            )
-            self._process = launch.spawn(self._directory, environment, self._arguments())
-            self._reader = threading.Thread(target=self._read_log, daemon=True)
-            self._reader.start()
+            self._launch(java)
             self._wait_until_ready()
+        except OSError as error:
+            directory = self.directory
+            self.stop()
+            raise no_room(directory, error) from error
         except BaseException:
             self.stop()
             raise
@@ -206,10 +207,10 @@ class TorchServeProcess:
                 client.close()
         self._http = self._grpc = self._management = None
         if self._process is not None and self._directory is not None:
-            launch.end(self._process, self._directory)
+            launch.end(self._process, self._directory.path)
             self._reader_at_end()
         if self._directory is not None:
-            launch.remove(self._directory)
+            self._directory.remove()
         self._process = self._directory = None
         atexit.unregister(self.stop)
 
@@ -224,6 +225,12 @@ class TorchServeProcess:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    def _launch(self, java: Java) -> None:
+        environment = launch.server_environment(os.environ, self._environment, java, self.directory)
+        self._process = launch.spawn(self.directory, environment, self._arguments())
+        self._reader = threading.Thread(target=self._read_log, daemon=True)
+        self._reader.start()
 
     def _arguments(self) -> list[str]:
         private = self.directory / "config.properties"

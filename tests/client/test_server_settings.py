@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from d2serve.client.directories import make_directory
 from d2serve.client.errors import ServerStartError, StubsUnavailable
 from d2serve.client.grpc_stubs import inference_messages
-from d2serve.client.launch import make_directory
 from d2serve.client.model_archives import ServedModel, prepare_store, resolve_models
 from d2serve.client.ports import Ports, is_busy
 from d2serve.client.properties import (
