@@ -55,6 +55,14 @@ def serve(
     metrics_port: Annotated[Port, typer.Option(help="Default: 8082.")] = None,
     grpc_port: Annotated[Port, typer.Option(help="Default: 7070.")] = None,
     grpc_management_port: Annotated[Port, typer.Option(help="Default: 7071.")] = None,
+    require_digest: Annotated[
+        Optional[Path],
+        typer.Option(
+            help="Serve only archives whose SHA-256 is in this file (as `sha256sum *.mar` writes "
+            "it), and let none be registered while it runs.",
+            metavar="FILE",
+        ),
+    ] = None,
     timeout: Annotated[
         float, typer.Option(help="Seconds until every worker must be READY.")
     ] = 300.0,
@@ -79,6 +87,7 @@ def serve(
                     model_store=store,
                     config=config,
                     ports=_ports(config, given),
+                    require_digest=require_digest,
                     timeout=timeout,
                     on_progress=lambda stage: begin(stage, 0),
                     on_log=log,
