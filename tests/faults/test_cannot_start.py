@@ -45,6 +45,14 @@ AT_ONCE = (
         config=b"inference_address=http://127.0.0.1:many\n",
         says=("inference_address", "expected a port"),
     ),
+    pytest.param(
+        Fault(
+            "no room to unpack",
+            before='mount -t tmpfs -o size=2m tmpfs "$TMPDIR"',
+            says=("too full", "take 8 MB", "set TMPDIR"),
+        ),
+        marks=needs_mounts,
+    ),
 )
 FULL_SOON = """
 mount -t tmpfs -o size=16m tmpfs "$TMPDIR"
