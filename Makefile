@@ -12,7 +12,7 @@ SOURCES := $(foreach room,handlers export export/rewrites client cli,$(wildcard 
 TYPED := .typed
 MYPY := MYPYPATH=$(TYPED) $(VENV)/bin/mypy
 
-.PHONY: demo test bench fuzz precision coverage-table lint clean
+.PHONY: demo test bench fuzz precision coverage-table lint audit clean
 
 demo: $(STAMPS)/demo $(STAMPS)/package
 	$(PY) -W ignore -m examples.demo
@@ -43,6 +43,15 @@ lint: $(STAMPS)/test $(STAMPS)/package
 	$(MYPY) -p d2serve.handlers -p d2serve.export -p d2serve.client -p d2serve.cli
 	$(MYPY) examples benchmarks tests
 	PYTHONPATH=$(TYPED) $(VENV)/bin/lint-imports
+
+# Known vulnerabilities of what is installed; in an environment of its own, to change nothing in it.
+# Strict: what could not be looked up is a failure, not a clean bill.
+AUDIT := $(VENV)/.d2serve/audit
+audit: $(STAMPS)/demo
+	@[ -x $(AUDIT)/bin/pip-audit ] || { $(PYTHON) -m venv $(AUDIT) && \
+	  $(AUDIT)/bin/python -m pip --disable-pip-version-check install --quiet pip-audit; }
+	$(AUDIT)/bin/pip-audit --strict --progress-spinner off \
+	  --path "$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 
 clean:
 	rm -rf $(TYPED) build .mypy_cache .ruff_cache .pytest_cache .hypothesis demo.png

@@ -8,6 +8,7 @@ behind. The server is for this machine only; to serve others, use `torchserve` i
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -54,6 +55,14 @@ def serve(
     metrics_port: Annotated[Port, typer.Option(help="Default: 8082.")] = None,
     grpc_port: Annotated[Port, typer.Option(help="Default: 7070.")] = None,
     grpc_management_port: Annotated[Port, typer.Option(help="Default: 7071.")] = None,
+    require_digest: Annotated[
+        Optional[Path],
+        typer.Option(
+            help="Serve only archives whose SHA-256 is in this file (as `sha256sum *.mar` writes "
+            "it), and let none be registered while it runs.",
+            metavar="FILE",
+        ),
+    ] = None,
     timeout: Annotated[
         float, typer.Option(help="Seconds until every worker must be READY.")
     ] = 300.0,
@@ -78,6 +87,7 @@ def serve(
                     model_store=store,
                     config=config,
                     ports=_ports(config, given),
+                    require_digest=require_digest,
                     timeout=timeout,
                     on_progress=lambda stage: begin(stage, 0),
                     on_log=log,
@@ -113,6 +123,8 @@ def _store(models: list[str] | None, given: Path | None) -> Path | None:
     if given is not None:
         if not given.is_dir():
             raise ServerStartError(f"There is no model store {given}: expected a folder of .mar.")
+        if not os.access(given, os.R_OK | os.X_OK):
+            raise ServerStartError(f"{given} may not be read by you: its owner has to allow it.")
         return given
     if not DEFAULT_STORE.is_dir():
         return None

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         SemSegClass,
         parse_prediction,
     )
+    from d2serve.client.retrying import Retry
     from d2serve.client.server import TorchServeProcess
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "PanopticSegment",
     "Prediction",
     "Proposal",
+    "Retry",
     "SemSeg",
     "SemSegClass",
     "TorchServeProcess",
@@ -56,6 +58,7 @@ _HOMES = {
     "PanopticSegment": "responses",
     "Prediction": "responses",
     "Proposal": "responses",
+    "Retry": "retrying",
     "SemSeg": "responses",
     "SemSegClass": "responses",
     "TorchServeProcess": "server",

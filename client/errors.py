@@ -7,11 +7,13 @@
     ├── ServerOverloaded      queue full, or no worker to answer: try again
     ├── ServerFailed          any other 5xx
     ├── ServerUnavailable     nothing answers at the address, or not in time
+    │   └── NotConnected      nothing was sent: there is nobody at the address
     ├── MalformedReply        the reply is not "response, version 1"
     ├── InvalidInput          refused on this side, before anything was sent
     ├── WorkersNotReady       the model's workers die, or are not READY in time
     ├── ServerStartError      TorchServe did not start; carries the end of its log
-    │   └── JavaNotFound
+    │   ├── JavaNotFound
+    │   └── ArchiveRefused    a .mar is damaged, unlisted or not for this server
     ├── StubsUnavailable      the gRPC definitions could not be found or compiled
     ├── Detectron2Unavailable detectron2's structures were asked for where it is not installed
     └── DrawingError
@@ -57,6 +59,10 @@ class ServerUnavailable(ClientError):
     """Nothing answers at the address, or the answer did not come in time."""
 
 
+class NotConnected(ServerUnavailable):
+    """No connection could be made, so nothing was sent: safe to try again."""
+
+
 class MalformedReply(ClientError):
     """The reply is not a response of version 1."""
 
@@ -79,6 +85,10 @@ class ServerStartError(ClientError):
 
 class JavaNotFound(ServerStartError):
     """No Java 17 or newer on this machine."""
+
+
+class ArchiveRefused(ServerStartError):
+    """A model archive must not be served, neither from the start nor by a registration."""
 
 
 class StubsUnavailable(ClientError):

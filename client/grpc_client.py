@@ -15,6 +15,7 @@ import grpc
 from d2serve.client.credentials import Credentials
 from d2serve.client.errors import (
     ClientError,
+    NotConnected,
     RequestRejected,
     ServerFailed,
     ServerUnavailable,
@@ -31,6 +32,7 @@ from d2serve.client.replies import (
 )
 from d2serve.client.reply_options import reply_options
 from d2serve.client.responses import Prediction, parse_prediction
+from d2serve.client.retrying import DEFAULT_RETRY, Retry
 
 DEFAULT_GRPC_ADDRESS = "127.0.0.1:7070"
 _UNLIMITED = -1
@@ -39,6 +41,7 @@ _UNLIMITED = -1
 _NO_SUCH_MODEL = ("ModelNotFoundException", "ModelVersionNotFoundException")
 _HANDLER_FAILED = "org.pytorch.serve.http.InternalServerException"
 _OVERLOADED = "has no worker to serve inference request"
+_NOT_CONNECTED = "failed to connect to all addresses"
 _REJECTIONS = (
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.FAILED_PRECONDITION,
@@ -59,11 +62,13 @@ class D2ServeGrpcClient:
         token: str | None = None,
         key_file: str | os.PathLike[str] | None = None,
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
+        retry: Retry = DEFAULT_RETRY,
         jar: str | os.PathLike[str] | None = None,
     ) -> None:
         self.address = address.split("://")[-1].rstrip("/")
         self._timeout = timeout
         self._credentials = Credentials.of("inference", token, key_file)
+        self._retry = retry
         self._messages = inference_messages(jar)
         self._channel = grpc.insecure_channel(
             self.address,
@@ -100,11 +105,15 @@ class D2ServeGrpcClient:
             model_version=version or "",
             input={"data": data, **reply_options(sem_seg)},
         )
-        body = bytes(self._call(self._predictions, request).prediction)
-        rejected = envelope_error(body, status=None)
-        if rejected is not None:
-            raise rejected
-        return parse_prediction(body)
+
+        def ask() -> Prediction:
+            body = bytes(self._call(self._predictions, request).prediction)
+            rejected = envelope_error(body, status=None)
+            if rejected is not None:
+                raise rejected
+            return parse_prediction(body)
+
+        return self._retry.call(ask)
 
     def ping(self) -> str:
         """See D2ServeClient.ping."""
@@ -130,7 +139,8 @@ class D2ServeGrpcClient:
         if _OVERLOADED in details:
             return overloaded(message)
         if code is grpc.StatusCode.UNAVAILABLE and not details.endswith(_HANDLER_FAILED):
-            return ServerUnavailable(
+            kind = NotConnected if _NOT_CONNECTED in details else ServerUnavailable
+            return kind(
                 f"No answer from {self.address} over gRPC: {message}. Is TorchServe running there? "
                 "The gRPC port is not the HTTP one: 7070 by default."
             )

@@ -15,11 +15,12 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 from d2serve.client.credentials import Credentials
-from d2serve.client.errors import ServerUnavailable
+from d2serve.client.errors import NotConnected, ServerUnavailable
 from d2serve.client.image_input import ImageInput, encode_image
 from d2serve.client.replies import envelope_error, health_status, http_error
 from d2serve.client.reply_options import reply_options
 from d2serve.client.responses import Prediction, parse_prediction
+from d2serve.client.retrying import DEFAULT_RETRY, Retry
 
 DEFAULT_INFERENCE_ADDRESS = "http://127.0.0.1:8080"
 DEFAULT_TIMEOUT_SECONDS = 120.0
@@ -58,7 +59,8 @@ def unavailable(address: str, error: Exception) -> ServerUnavailable:
             f"{address} did not answer in time ({type(error).__name__}). The model may still be "
             "loading or need longer than the client's timeout: raise `timeout`."
         )
-    return ServerUnavailable(
+    kind = NotConnected if isinstance(error, httpx.ConnectError) else ServerUnavailable
+    return kind(
         f"No answer from {address}: {error or type(error).__name__}. Is TorchServe running there? "
         "Start it with `d2serve serve`, or give the address it printed."
     )
@@ -101,7 +103,8 @@ class D2ServeClient:
     """Sends images to TorchServe's inference address and returns typed answers.
 
     Give ``token`` or ``key_file`` (TorchServe's key_file.json), or neither where the server runs
-    with token authorization disabled. May be used from several threads.
+    with token authorization disabled. May be used from several threads. ``retry`` says how long
+    an image is sent again while the server's queue is full.
     """
 
     def __init__(
@@ -111,9 +114,11 @@ class D2ServeClient:
         token: str | None = None,
         key_file: str | os.PathLike[str] | None = None,
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
+        retry: Retry = DEFAULT_RETRY,
     ) -> None:
         self.address = with_scheme(address)
         self._credentials = Credentials.of("inference", token, key_file)
+        self._retry = retry
         self._http = httpx.Client(**connection_options(self.address, timeout))
 
     def predict(
@@ -130,8 +135,12 @@ class D2ServeClient:
         ``sem_seg``: what the server is to send of a semantic segmentation, "png" (one label map)
         or "rle" (COCO's run lengths for each class); both give the same ``label_map()``."""
         request = _image_request(image, array_format, sem_seg, self._credentials)
-        response = self._request("POST", _predict_path(model, version), **request)
-        return parse_prediction(_accepted(response, self._credentials))
+
+        def ask() -> Prediction:
+            response = self._request("POST", _predict_path(model, version), **request)
+            return parse_prediction(_accepted(response, self._credentials))
+
+        return self._retry.call(ask)
 
     def ping(self) -> str:
         """TorchServe's word about itself, e.g. "Healthy". It says so while workers crash, too:
@@ -165,9 +174,11 @@ class AsyncD2ServeClient:
         token: str | None = None,
         key_file: str | os.PathLike[str] | None = None,
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
+        retry: Retry = DEFAULT_RETRY,
     ) -> None:
         self.address = with_scheme(address)
         self._credentials = Credentials.of("inference", token, key_file)
+        self._retry = retry
         self._http = httpx.AsyncClient(**connection_options(self.address, timeout))
 
     async def predict(
@@ -181,8 +192,12 @@ class AsyncD2ServeClient:
     ) -> Prediction:
         """See D2ServeClient.predict."""
         request = _image_request(image, array_format, sem_seg, self._credentials)
-        response = await self._request("POST", _predict_path(model, version), **request)
-        return parse_prediction(_accepted(response, self._credentials))
+
+        async def ask() -> Prediction:
+            response = await self._request("POST", _predict_path(model, version), **request)
+            return parse_prediction(_accepted(response, self._credentials))
+
+        return await self._retry.call_async(ask)
 
     async def ping(self) -> str:
         """See D2ServeClient.ping."""

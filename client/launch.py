@@ -11,11 +11,9 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,8 +24,6 @@ from d2serve.client.java import Java
 _GRACE_SECONDS = 20.0
 _AFTER_KILL_SECONDS = 5.0
 _POLL_SECONDS = 0.05
-# Unix sockets: 108 bytes on Linux, 104 on macOS, for "<TEMP>/.ts.sock.<number>".
-_LONGEST_TEMP = 85
 _NOT_INHERITED = (
     "PYTHONPATH",  # would come before the handler library inside the archive
     "TS_CONFIG_FILE",  # would silently replace --ts-config
@@ -59,19 +55,6 @@ def require_server_packages() -> None:
                 f"{package} is not installed for {sys.executable} ({why}): "
                 f"`pip install {package}`, or `pip install 'd2serve[server]'` for all of them."
             )
-
-
-def make_directory() -> Path:
-    """A private directory (mode 0700) with a ``tmp`` in it, short enough for worker sockets."""
-    directory = Path(tempfile.mkdtemp(prefix="d2serve-")).resolve()
-    if len(os.fsencode(directory / "tmp")) > _LONGEST_TEMP:
-        directory.rmdir()
-        raise ServerStartError(
-            f"The temporary directory {directory.parent} has too long a path for the sockets of "
-            f"TorchServe's workers. Set TMPDIR to a shorter one, such as /tmp."
-        )
-    (directory / "tmp").mkdir()
-    return directory
 
 
 def server_environment(
@@ -126,15 +109,6 @@ def end(process: subprocess.Popen[str], directory: Path) -> None:
     if process.stdin is not None:
         with contextlib.suppress(BrokenPipeError):
             process.stdin.close()
-
-
-def remove(directory: Path) -> None:
-    """Delete a server's directory; a worker's last write may race with the first attempt."""
-    for _ in range(20):
-        shutil.rmtree(directory, ignore_errors=True)
-        if not directory.exists():
-            return
-        time.sleep(_POLL_SECONDS)
 
 
 def _java_pid(directory: Path) -> int | None:

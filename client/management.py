@@ -8,11 +8,13 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 
+from d2serve.client.archive_checks import check_archive
 from d2serve.client.credentials import Credentials
 from d2serve.client.errors import MalformedReply, ModelNotFound, ServerUnavailable
 from d2serve.client.http_client import (
@@ -67,7 +69,11 @@ class ModelDescription:
 
 
 class ManagementClient:
-    """Client of the management address. ``token`` is the management token of key_file.json."""
+    """Client of the management address. ``token`` is the management token of key_file.json.
+
+    ``model_store``, where the server's is on this machine, lets archives be checked before they
+    are registered: TorchServe says of a bad one little more than that a worker died.
+    """
 
     def __init__(
         self,
@@ -76,8 +82,10 @@ class ManagementClient:
         token: str | None = None,
         key_file: str | os.PathLike[str] | None = None,
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
+        model_store: str | os.PathLike[str] | None = None,
     ) -> None:
         self.address = with_scheme(address)
+        self._model_store = None if model_store is None else Path(model_store)
         self._credentials = Credentials.of("management", token, key_file)
         self._http = httpx.Client(**connection_options(self.address, timeout))
 
@@ -97,7 +105,15 @@ class ManagementClient:
         ``max_batch_delay`` is in milliseconds, ``response_timeout`` in seconds; None leaves what
         the archive's model-config.yaml says. A minWorkers in that file wins over
         ``initial_workers``. ``synchronous`` waits until the workers are up.
+
+        Raises ArchiveRefused for an archive of the client's ``model_store`` that cannot be served.
         """
+        if (
+            self._model_store is not None
+            and url == Path(url).name
+            and (self._model_store / url).is_file()
+        ):
+            check_archive(self._model_store / url)
         options = {
             "url": url,
             "model_name": model_name,

@@ -6,17 +6,21 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import zipfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Union
 
+from d2serve.client.archive_checks import check_archive
 from d2serve.client.errors import ServerStartError
 
 PathLike = Union[str, "os.PathLike[str]"]
 ModelArguments = Union[Mapping[str, PathLike], Iterable[PathLike]]
 """``{"name": "file.mar"}``, or a list of ``"file.mar"`` and ``"name=file.mar"``."""
+
+_ROOM_FOR_LOGS = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,8 @@ class ServedModel:
 
     name: str
     archive: Path
+    unpacked: int = 0
+    """Bytes it takes unpacked, once it has been checked."""
 
     @property
     def argument(self) -> str:
@@ -52,6 +58,29 @@ def resolve_models(models: ModelArguments, model_store: Path | None) -> list[Ser
     return served
 
 
+def checked(served: Iterable[ServedModel]) -> list[ServedModel]:
+    """The same models, each of an archive that is whole and can be served here.
+
+    Raises:
+        ArchiveRefused: see check_archive.
+    """
+    models = list(served)
+    unpacked = {archive: check_archive(archive) for archive in {m.archive for m in models}}
+    return [replace(model, unpacked=unpacked[model.archive]) for model in models]
+
+
+def require_room(served: Iterable[ServedModel], directory: Path) -> None:
+    """Raise ServerStartError if the archives, unpacked, do not fit into the server's directory."""
+    needed = sum(model.unpacked for model in served) + _ROOM_FOR_LOGS
+    free = shutil.disk_usage(directory).free
+    if free < needed:
+        raise ServerStartError(
+            f"The disk of {directory.parent} has {free >> 20} MB free and is too full: unpacked, "
+            f"the models and the server's log take {needed >> 20} MB there. Free some space, or "
+            "set TMPDIR to a folder with room."
+        )
+
+
 def archived_name(archive: Path) -> str:
     """The model's name in the manifest of a .mar file."""
     try:
@@ -60,9 +89,10 @@ def archived_name(archive: Path) -> str:
         return str(manifest["model"]["modelName"])
     except (OSError, zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
         raise ServerStartError(
-            f"{archive} is not a model archive ({error or type(error).__name__}): expected a .mar "
-            "made by `d2serve export` or torch-model-archiver, a zip file with "
-            "MAR-INF/MANIFEST.json. If an export was interrupted, repeat it."
+            f"{archive} is truncated or damaged, or no model archive "
+            f"({error or type(error).__name__}): expected a .mar made by `d2serve export` or "
+            "torch-model-archiver, a zip file with MAR-INF/MANIFEST.json. Copy it again, or "
+            "export it again."
         ) from error
 
 

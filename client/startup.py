@@ -43,6 +43,10 @@ class Startup:
         """Whether TorchServe is up, gRPC included, and every worker of every model is READY."""
         refused = self._log.model_failure()
         if refused is not None:
+            # TorchServe's own words for a full disk are only the name of a file.
+            full = self._log.disk_failure()
+            if full is not None:
+                raise ServerStartError(f"TorchServe could not load a model: {full}.")
             raise self._error(f"TorchServe could not load a model: {refused}")
         dying = self._log.dying_worker(DEATHS_THAT_TELL)
         if dying is not None:
@@ -60,8 +64,11 @@ class Startup:
 
     def ended(self) -> ServerStartError:
         """The error for a TorchServe that stopped before it was up."""
-        cause = self._log.startup_failure() or self._log.model_failure()
-        return self._error(f"TorchServe ended before it was up: {cause or 'see the log'}")
+        known = self._log.startup_failure()
+        if known is not None:  # the log would only bury it
+            return ServerStartError(f"TorchServe ended before it was up: {known}.")
+        cause = self._log.model_failure() or "see the log"
+        return self._error(f"TorchServe ended before it was up: {cause}")
 
     def timed_out(self, seconds: float) -> ServerStartError:
         """The error for a TorchServe that is not ready after so many seconds."""
@@ -69,6 +76,9 @@ class Startup:
         dying = self._log.dying_worker(1)
         if dying is not None:
             return self._worker_error(f"{message}; the worker {dying} died", dying)
+        full = self._log.disk_failure()
+        if full is not None:
+            return ServerStartError(f"{message}: {full}.")
         return self._error(f"{message}. A slow machine or a large model needs a longer timeout.")
 
     def _is_ready(self, name: str) -> bool:
@@ -85,6 +95,9 @@ class Startup:
 
     def _worker_error(self, message: str, worker: str) -> ServerStartError:
         output = self._log.worker_failure(worker)
+        full = self._log.disk_failure()
+        if full is not None:
+            return ServerStartError(f"{message}: {full}.")
         cause = output[-1] if output else "it wrote no exception"
         return ServerStartError(
             f"{message}: {cause}. If a package is missing, install it for {sys.executable}; "

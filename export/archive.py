@@ -6,12 +6,15 @@ a finished, reopened archive is renamed to its name.
 
 from __future__ import annotations
 
+import errno
+import glob
 import os
 import shutil
 import tempfile
+import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -24,6 +27,8 @@ from d2serve.export.errors import ArchiveError, one_line
 from d2serve.handlers.model_spec import SPEC_FILE, TORCHSCRIPT, ModelSpec
 
 CONFIG_FILE = "model-config.yaml"
+_ABANDONED_SECONDS = 3600
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _HANDLERS = Path(handlers.__path__[0])
 _HANDLER_FILE = "detection_handler.py"
@@ -105,9 +110,24 @@ class Staging:
 
 @contextmanager
 def staging(name: str, version: str) -> Iterator[Staging]:
-    """A private folder in which an archive of a model and version is put together."""
+    """A private folder in which an archive of a model and version is put together.
+
+    Raises:
+        ArchiveError: the disk of the temporary directory is full.
+    """
     with tempfile.TemporaryDirectory(prefix="d2serve-export-") as folder:
-        yield Staging(Path(folder), name, version)
+        try:
+            yield Staging(Path(folder), name, version)
+        # torch tells of a full disk by a RuntimeError that does not say so.
+        except (OSError, RuntimeError) as error:
+            full = getattr(error, "errno", None) in _DISK_FULL
+            if not full and shutil.disk_usage(folder).free >> 20:
+                raise
+            raise ArchiveError(
+                f"The disk of {Path(folder).parent} is full ({one_line(error)}): an export is put "
+                "together there. Free some space, or set TMPDIR to a folder with room. "
+                "An older archive is untouched."
+            ) from error
 
 
 def settings_for(dynamic_batch: bool, device: str) -> dict[str, object]:
@@ -160,6 +180,7 @@ def install(archive: Path, store: Path, name: str) -> Path:
     partial = None
     try:
         store.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(store, name)
         # In the store itself: only within one file system is a rename a single step.
         handle, partial = tempfile.mkstemp(prefix=f".{name}.", suffix=".partial", dir=store)
         with os.fdopen(handle, "wb") as out, archive.open("rb") as source:
@@ -176,6 +197,15 @@ def install(archive: Path, store: Path, name: str) -> Path:
             f"{archive.stat().st_size >> 20} MB that you may write; an older archive is untouched."
         ) from error
     return target
+
+
+def _remove_abandoned(store: Path, name: str) -> None:
+    """What exports that were killed while they wrote have left; one that is writing touches its
+    own all the time."""
+    for partial in store.glob(f".{glob.escape(name)}.*.partial"):
+        with suppress(OSError):  # another export may do the same
+            if time.time() - partial.stat().st_mtime > _ABANDONED_SECONDS:
+                partial.unlink()
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from d2serve.client import D2ServeClient, D2ServeGrpcClient
 from d2serve.client.errors import (
     AuthorizationError,
     ModelNotFound,
@@ -18,6 +19,7 @@ from d2serve.client.errors import (
     WorkersNotReady,
 )
 from d2serve.client.management import ManagementClient
+from d2serve.client.retrying import NO_RETRY
 from d2serve.client.server import TorchServeProcess
 
 pytestmark = pytest.mark.server
@@ -50,9 +52,14 @@ def test_scaling_changes_the_number_of_ready_workers(
     (described,) = server.management.wait_ready(second, timeout=120)
     assert len(described.workers) == 2
     server.management.scale(second, min_worker=0)
-    for client in (server.http, server.grpc):
-        with pytest.raises(ServerOverloaded, match="no worker"):
-            client.predict(second, b"1")
+    key, never = server.key_file, NO_RETRY
+    with (
+        D2ServeClient(server.inference_address, key_file=key, retry=never) as http,
+        D2ServeGrpcClient(server.grpc_address, key_file=key, retry=never) as grpc,
+    ):
+        for client in (http, grpc):
+            with pytest.raises(ServerOverloaded, match="no worker"):
+                client.predict(second, b"1")
     with pytest.raises(WorkersNotReady, match="has no workers"):
         server.management.wait_ready(second, timeout=0)
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from d2serve.client.directories import make_directory
 from d2serve.client.errors import ServerStartError, StubsUnavailable
 from d2serve.client.grpc_stubs import inference_messages
-from d2serve.client.launch import make_directory
 from d2serve.client.model_archives import ServedModel, prepare_store, resolve_models
 from d2serve.client.ports import Ports, is_busy
 from d2serve.client.properties import (
@@ -20,6 +20,7 @@ from d2serve.client.properties import (
     format_properties,
     parse_properties,
     read_properties,
+    risks_of,
 )
 from d2serve.client.server_log import ServerLog
 
@@ -54,6 +55,48 @@ class TestProperties:
             "e": "A=",
             "empty": "",
         }
+
+
+class TestRisks:
+    SAFE = (REPOSITORY / "config.properties").read_text()
+
+    def risks(self, folder: Path, text: str) -> list[str]:
+        (folder / "config.properties").write_text(text)
+        return risks_of(folder / "config.properties")
+
+    def test_the_shipped_file_has_none(self, tmp_path: Path) -> None:
+        assert self.risks(tmp_path, self.SAFE) == []
+        assert self.risks(tmp_path, self.SAFE + "\ninference_address=unix:/tmp/ts.sock") == []
+
+    @pytest.mark.parametrize(
+        ("line", "advice"),
+        [
+            ("inference_address=http://0.0.0.0:8080", "a proxy with TLS"),
+            ("management_address=http://0.0.0.0:8081", "run code on the server"),
+            ("metrics_address=http://192.168.1.2:8082", "asks for no token"),
+            ("grpc_inference_address=0.0.0.0", "a proxy with TLS"),
+            ("grpc_management_address=::", "run code on the server"),
+            ("disable_token_authorization=TRUE", "Remove it"),
+            ("allowed_urls=.*", "model store only"),
+            ("allowed_urls=https://models.example/.*,file://.*", "file:///tmp/m.mar"),
+            ("install_py_dep_per_model=true", "runs pip"),
+            ("enable_envvars_config=true", "undo every other setting"),
+            ("use_env_allowed_urls = true", "replace allowed_urls"),
+            ("cors_allowed_origin=*", "every web page"),
+        ],
+    )
+    def test_each_opening_is_one_warning(self, tmp_path: Path, line: str, advice: str) -> None:
+        (risk,) = self.risks(tmp_path, f"{self.SAFE}\n{line}\n")
+        assert line.split("=")[0].strip() in risk
+        assert advice in risk
+
+    def test_an_empty_file_leaves_torchserves_defaults(self, tmp_path: Path) -> None:
+        (risk,) = self.risks(tmp_path, "")
+        assert "allowed_urls is missing" in risk
+
+    def test_one_trusted_host_is_no_risk(self, tmp_path: Path) -> None:
+        safe = f"{self.SAFE}\nallowed_urls=https://models.internal/.*\n"
+        assert self.risks(tmp_path, safe) == []
 
 
 class TestPorts:

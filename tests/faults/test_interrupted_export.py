@@ -1,0 +1,155 @@
+"""An export that is killed at any step, and two of one name at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from d2serve.client.archive_checks import check_archive
+from d2serve.export.archive import install
+from tests.conftest import ROOT
+from tests.export.conftest import write_tiny_config
+
+OLDER = b"an older archive"
+
+
+@pytest.fixture(scope="session")
+def tiny_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_config(tmp_path_factory.mktemp("tiny"))
+
+
+# All steps in one process that imports torch once: each is a fork, killed when the step begins.
+SCRIPT = """
+import os, shutil, signal, sys
+from pathlib import Path
+from types import SimpleNamespace
+from d2serve.export import archive, tracing, verification
+from d2serve.export.config import ConfigSource
+from d2serve.export.pipeline import export
+from d2serve.export.request import ExportRequest, Progress
+
+config, store, *steps = sys.argv[1:]
+
+def die(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def copy_half_and_die(source, target, _size):
+    target.write(source.read(100_000))
+    target.flush()
+    die()
+
+def run(step):
+    def begin(name, _parts):
+        if name == step:
+            die()
+    if step == "copying into the store":
+        archive.shutil = SimpleNamespace(**{**vars(shutil), "copyfileobj": copy_half_and_die})
+    if step == "renaming":
+        archive.os = SimpleNamespace(**{**vars(os), "fsync": die})
+    request = ExportRequest(ConfigSource(config), "tracing", "tiny", output=Path(store))
+    export(request, Progress(begin, lambda: None))
+
+for step in steps:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            run(step)
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    killed = os.WIFSIGNALED(status)
+    print(step, killed, Path(store, "tiny.mar").read_bytes()[:16], sep="|", flush=True)
+"""
+STEPS = (
+    "Reading the config",
+    "Loading the weights",
+    "Tracing the model",
+    "Choosing images",
+    "Comparing with detectron2",
+    "Packaging",
+    "copying into the store",
+    "renaming",
+)
+
+
+def python(code: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", code, *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_killed_as_each_step_begins_it_leaves_the_older_archive(
+    tiny_config: Path, tmp_path: Path
+) -> None:
+    older = tmp_path / "tiny.mar"
+    older.write_bytes(OLDER)
+    process = python(SCRIPT, str(tiny_config), str(tmp_path), *STEPS)
+    output, errors = process.communicate(timeout=600)
+    assert output.splitlines() == [f"{step}|True|{OLDER!r}" for step in STEPS], errors
+    assert list(tmp_path.glob("*.mar")) == [older]
+    partial = [path for path in tmp_path.iterdir() if path != older]
+    assert len(partial) == 2, "of the last two steps"
+    assert all(path.name.startswith(".") for path in partial), "no server takes them for models"
+
+
+def test_the_next_export_removes_what_an_interrupted_one_left(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    made.write_bytes(b"new")
+    store = tmp_path / "store"
+    store.mkdir()
+    left, in_work, others = (
+        store / name for name in (".m.left.partial", ".m.now.partial", ".m2.x.partial")
+    )
+    for path in (left, in_work, others):
+        path.write_bytes(b"half")
+    yesterday = time.time() - 86_400
+    for path in (left, others):
+        os.utime(path, (yesterday, yesterday))
+    install(made, store, "m")
+    assert sorted(path.name for path in store.iterdir()) == [in_work.name, others.name, "m.mar"]
+
+
+def test_two_at_once_both_finish_and_one_wins(tiny_config: Path, tmp_path: Path) -> None:
+    code = "from d2serve.cli.app import main; main()"
+    versions = ("1.0", "2.0")
+    both = [
+        python(
+            code,
+            *("export", "--config-file", str(tiny_config), "--export-method", "tracing"),
+            *("--name", "tiny", "--version", version, "--output", str(tmp_path)),
+        )
+        for version in versions
+    ]
+    for process in both:
+        _, errors = process.communicate(timeout=600)
+        assert process.returncode == 0, errors
+    (archive,) = tmp_path.iterdir()
+    assert archive.name == "tiny.mar"
+    assert check_archive(archive) > 0
+    with zipfile.ZipFile(archive) as opened:
+        assert json.loads(opened.read("MAR-INF/MANIFEST.json"))["model"]["modelVersion"] in versions
+
+
+def test_installs_that_race_leave_one_whole_archive(tmp_path: Path) -> None:
+    """Many times, since a whole export gives the race only one chance."""
+    contents = [bytes([number]) * 300_000 for number in range(8)]
+    for number, content in enumerate(contents):
+        (tmp_path / str(number)).write_bytes(content)
+    store = tmp_path / "store"
+    for _ in range(20):
+        with ThreadPoolExecutor(8) as pool:
+            for _ in pool.map(lambda n: install(tmp_path / str(n), store, "m"), range(8)):
+                assert (store / "m.mar").read_bytes() in contents
+    assert [path.name for path in store.iterdir()] == ["m.mar"]
