@@ -17,7 +17,7 @@ from torch.nn import functional
 from d2serve.export.rewrites.mixing import with_methods
 from d2serve.export.rewrites.rewrite import ONNX, Rewrite
 
-# mypy: disable-error-code="attr-defined"
+# mypy: disable-error-code="attr-defined, no-untyped-call"
 
 
 class _WithoutReshape:

@@ -26,7 +26,7 @@ from d2serve.export.rewrites.rotated_boxes import clipped, finite, pooler_levels
 from d2serve.export.rewrites.rotated_nms import batched_nms_rotated
 
 # ruff: noqa: UP006
-# mypy: disable-error-code="attr-defined, misc, no-any-return, no-untyped-call"
+# mypy: disable-error-code="attr-defined, misc, no-any-return, no-untyped-call, untyped-decorator"
 
 
 def scripted_fields(model: nn.Module) -> Dict[str, type]:
