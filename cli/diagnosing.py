@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
 from d2serve.cli.options import (
-    ConfigFile,
     ImageFormat,
     Imports,
     MaxSizeTest,
@@ -17,7 +17,9 @@ from d2serve.cli.options import (
     Overrides,
 )
 from d2serve.cli.progress import console
-from d2serve.cli.running import needs_detectron2, run
+from d2serve.cli.running import fail, needs_detectron2, run
+from d2serve.client.errors import ClientError
+from d2serve.client.properties import risks_of
 
 if TYPE_CHECKING:
     from d2serve.export.doctor import Diagnosis
@@ -27,14 +29,29 @@ _COLOURS = {"exports": "green", "exports with rewrites": "green", "cannot": "red
 
 
 def doctor(
-    config_file: ConfigFile,
+    config_file: Annotated[
+        Optional[str],
+        typer.Option(
+            "--config-file", help="A detectron2 YAML config, a LazyConfig (it runs), or a zoo name."
+        ),
+    ] = None,
     overrides: Overrides = None,
     imports: Imports = None,
     min_size_test: MinSizeTest = None,
     max_size_test: MaxSizeTest = None,
     image_format: ImageFormat = None,
+    ts_config: Annotated[
+        Optional[Path],
+        typer.Option(help="A config.properties, to be warned of what it opens."),
+    ] = None,
 ) -> None:
-    """Say whether and how a model can be exported, without exporting it."""
+    """Say whether and how a model can be exported, and what a server's settings open."""
+    if config_file is None and ts_config is None:
+        fail("Give a model's config (--config-file), a server's (--ts-config), or both.")
+    if ts_config is not None:
+        _print_risks(ts_config)
+    if config_file is None:
+        return
     with needs_detectron2():
         from d2serve.export.config import ConfigSource
         from d2serve.export.doctor import examine
@@ -51,6 +68,17 @@ def doctor(
     _print(diagnosis)
     if all(finding.refusal is not None for finding in diagnosis.findings):
         raise typer.Exit(1)
+
+
+def _print_risks(ts_config: Path) -> None:
+    try:
+        risks = risks_of(ts_config)
+    except ClientError as error:
+        fail(error)
+    for risk in risks:
+        console.print(f"[yellow]Warning:[/] {escape(risk)}", soft_wrap=True, highlight=False)
+    if not risks:
+        console.print(f"{escape(str(ts_config))} opens nothing that the safe settings keep shut.")
 
 
 def _print(diagnosis: Diagnosis) -> None:

@@ -26,6 +26,7 @@ from d2serve.cli.options import (
     MaxSizeTest,
     MinSizeTest,
     Overrides,
+    TrustWeights,
 )
 from d2serve.cli.progress import console
 from d2serve.cli.running import fail, needs_detectron2, run
@@ -85,6 +86,7 @@ def export(
     min_size_test: MinSizeTest = None,
     max_size_test: MaxSizeTest = None,
     image_format: ImageFormat = None,
+    trust_weights: TrustWeights = False,
 ) -> None:
     """Turn a detectron2 model into a verified archive for TorchServe."""
     with needs_detectron2():
@@ -95,7 +97,13 @@ def export(
     if (coco_json is None) != (image_root is None):
         fail("--coco-json and --image-root go together: give both or neither.")
     source = ConfigSource(
-        config_file, overrides or (), imports or (), min_size_test, max_size_test, image_format
+        config_file,
+        overrides or (),
+        imports or (),
+        min_size_test,
+        max_size_test,
+        image_format,
+        trust_weights,
     )
     request = ExportRequest(
         source=source,
@@ -156,6 +164,7 @@ def verify(
     min_size_test: MinSizeTest = None,
     max_size_test: MaxSizeTest = None,
     image_format: ImageFormat = None,
+    trust_weights: TrustWeights = False,
 ) -> None:
     """Compare a .mar with eager detectron2 again, on your own images."""
     with needs_detectron2():
@@ -163,7 +172,13 @@ def verify(
         from d2serve.export.config import ConfigSource
 
     source = ConfigSource(
-        config_file, overrides or (), imports or (), min_size_test, max_size_test, image_format
+        config_file,
+        overrides or (),
+        imports or (),
+        min_size_test,
+        max_size_test,
+        image_format,
+        trust_weights,
     )
     record = run(lambda progress: checking.verify_archive(archive, source, images, progress))
     print_verification(record.to_json())
@@ -179,6 +194,7 @@ def evaluate(
     min_size_test: MinSizeTest = None,
     max_size_test: MaxSizeTest = None,
     image_format: ImageFormat = None,
+    trust_weights: TrustWeights = False,
 ) -> None:
     """COCO AP by detectron2's own evaluator, of eager detectron2 and of a .mar."""
     with needs_detectron2():
@@ -186,7 +202,13 @@ def evaluate(
         from d2serve.export.config import ConfigSource
 
     source = ConfigSource(
-        config_file, overrides or (), imports or (), min_size_test, max_size_test, image_format
+        config_file,
+        overrides or (),
+        imports or (),
+        min_size_test,
+        max_size_test,
+        image_format,
+        trust_weights,
     )
     scores = run(
         lambda progress: checking.evaluate_archive(

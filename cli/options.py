@@ -21,6 +21,13 @@ MaxSizeTest = Annotated[
     Optional[int], typer.Option(help="For such a LazyConfig: the bound of the long edge.")
 ]
 ImageFormat = Annotated[Optional[str], typer.Option(help="For such a LazyConfig: BGR or RGB.")]
+TrustWeights = Annotated[
+    bool,
+    typer.Option(
+        "--trust-weights",
+        help="Unpickle weights that hold more than tensors, which runs code that they bring.",
+    ),
+]
 Imports = Annotated[
     Optional[list[str]],
     typer.Option("--import", help="Module that registers your backbones, heads or data sets."),

@@ -39,6 +39,8 @@ class ConfigSource:
     """For a LazyConfig whose test mapper does not tell; likewise the next two."""
     max_size_test: int | None = None
     image_format: str | None = None
+    trust_weights: bool = False
+    """Whether to unpickle weights that hold more than tensors, which may run code."""
 
     @property
     def is_lazy(self) -> bool:
@@ -67,6 +69,7 @@ class ModelConfig:
     test_datasets: tuple[str, ...]
     train_datasets: tuple[str, ...]
     keypoint_oks_sigmas: tuple[float, ...]
+    trust_weights: bool
 
 
 def load_config(source: ConfigSource) -> ModelConfig:

@@ -29,9 +29,12 @@ def read_lazy(source: ConfigSource, path: Path, zoo_weights: str | None) -> Mode
         )
     try:
         config = LazyConfig.load(str(path))
+        _check_keys(source, config)
         if zoo_weights is not None:
             config.train.init_checkpoint = zoo_weights
         config = LazyConfig.apply_overrides(config, list(source.overrides))
+    except ConfigError:
+        raise
     # It is the user's Python; overrides are parsed by hydra, which raises its own.
     except Exception as error:
         raise ConfigError(
@@ -63,7 +66,26 @@ def read_lazy(source: ConfigSource, path: Path, zoo_weights: str | None) -> Mode
         test_datasets=_names(_at(config, "dataloader.test.dataset.names")),
         train_datasets=_names(_at(config, "dataloader.train.dataset.names")),
         keypoint_oks_sigmas=tuple(_at(config, "dataloader.evaluator.kpt_oks_sigmas") or ()),
+        trust_weights=source.trust_weights,
     )
+
+
+def _check_keys(source: ConfigSource, config: Any) -> None:
+    """Refuse what detectron2 would add without a word: a key of another name changes nothing."""
+    # Under `model` arguments may be left out of a config; instantiating it refuses wrong ones.
+    for override in source.overrides:
+        key = override.split("=", 1)[0].lstrip("+~")
+        if not key.startswith("model.") and _at(config, key) is None and not _is_null(config, key):
+            raise ConfigError(
+                f"{key} is not in {source.config_file}, so overriding it would change nothing. Is "
+                "it misspelt? Expected such as train.init_checkpoint=model_final.pth."
+            )
+
+
+def _is_null(config: Any, path: str) -> bool:
+    parent, _, leaf = path.rpartition(".")
+    holder = _at(config, parent) if parent else config
+    return hasattr(holder, "get") and leaf in holder
 
 
 def _at(config: Any, path: str) -> Any:

@@ -4,18 +4,34 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.utils.file_io import PathManager
 from torch import nn
 
 from d2serve.export.config import ModelConfig
 from d2serve.export.errors import ConfigError, WeightsError, one_line
 from d2serve.export.rewrites.eager import buildable
+from d2serve.export.unpickling import read_arrays, read_tensors
 
 
 class _StrictCheckpointer(DetectionCheckpointer):  # type: ignore[misc]  # detectron2 is untyped
     """DetectionCheckpointer that keeps what did not fit instead of only logging it."""
 
     misfits: list[str]
+    trusted = False
+
+    def _load_file(self, filename: str) -> Any:
+        if filename.endswith(".pkl") and not self.trusted:
+            with PathManager.open(filename, "rb") as file:
+                read_arrays(file, filename)  # refuses what detectron2 would unpickle
+        return super()._load_file(filename)
+
+    def _torch_load(self, filename: str) -> Any:
+        with PathManager.open(filename, "rb") as file:
+            if self.trusted:
+                return torch.load(file, map_location="cpu", weights_only=False)
+            return read_tensors(file, filename)
 
     def _log_incompatible_keys(self, incompatible: Any) -> None:
         # A tensor of a wrong shape is not loaded, so it is listed as missing as well.
@@ -70,8 +86,11 @@ def load_weights(model: nn.Module, config: ModelConfig) -> None:
             f"Add your checkpoint to the command: {key}output/model_final.pth"
         )
     checkpointer = _StrictCheckpointer(model)
+    checkpointer.trusted = config.trust_weights
     try:
         checkpointer.load(weights)
+    except WeightsError:
+        raise
     # Path handlers and unpickling raise nearly anything.
     except Exception as error:
         raise WeightsError(

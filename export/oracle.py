@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from detectron2.config import CfgNode
 from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.engine import DefaultPredictor
 from detectron2.structures import Instances
@@ -18,7 +19,7 @@ from pycocotools import mask as coco_mask
 from torch import nn
 
 from d2serve.export.config import ModelConfig
-from d2serve.export.loading import load_model
+from d2serve.export.loading import load_model, load_weights
 from d2serve.export.rewrites.eager import buildable, runnable
 from d2serve.export.samples import Pixels
 from d2serve.handlers.detections import Detections, Outputs, PanopticSeg, Proposals, Segment
@@ -35,8 +36,7 @@ class Oracle:
             ConfigError, WeightsError: as for the export.
         """
         self._config = config
-        with buildable():
-            self._predictor = None if config.cfg is None else DefaultPredictor(config.cfg)
+        self._predictor = None if config.cfg is None else _predictor(config, config.cfg)
         model = load_model(config) if self._predictor is None else self._predictor.model
         self._model: nn.Module
         self._model, notes = runnable(model, config.device)
@@ -80,6 +80,17 @@ class Oracle:
         with torch.no_grad():
             predicted: list[dict[str, Any]] = self._model(inputs)
         return predicted
+
+
+def _predictor(config: ModelConfig, cfg: CfgNode) -> DefaultPredictor:
+    """DefaultPredictor, but that weights are read as the export reads them: no code is run."""
+    without_weights = cfg.clone()
+    without_weights.defrost()
+    without_weights.MODEL.WEIGHTS = ""
+    with buildable():
+        predictor = DefaultPredictor(without_weights)
+    load_weights(predictor.model, config)
+    return predictor
 
 
 def count_of(answer: Outputs) -> int:

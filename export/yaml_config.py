@@ -53,6 +53,7 @@ def read_yaml(
         test_datasets=tuple(cfg.DATASETS.TEST),
         train_datasets=tuple(cfg.DATASETS.TRAIN),
         keypoint_oks_sigmas=tuple(cfg.TEST.KEYPOINT_OKS_SIGMAS),
+        trust_weights=source.trust_weights,
     )
 
 

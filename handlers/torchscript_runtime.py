@@ -63,10 +63,17 @@ def load(program: Path, spec: ModelSpec, device: str, threads: int) -> TorchScri
             f"Asked to run on {device}, but torch {torch.__version__} sees no CUDA device. "
             "Install a CUDA build of torch and the driver, or start TorchServe without GPUs."
         )
+    exported_with = spec.versions.get("torch", "an unknown version")
+    major = torch.__version__.split(".")[0]
+    if exported_with.split(".")[0] != major and "torch" in spec.versions:
+        raise LoadError(
+            f"{program.name} was exported with torch {exported_with}, this server has torch "
+            f"{torch.__version__}: TorchScript is only read across minor versions. Serve with "
+            "that version, or export again with this one."
+        )
     try:
         module = torch.jit.load(str(program), map_location=device)  # type: ignore[no-untyped-call]
     except Exception as error:
-        exported_with = spec.versions.get("torch", "an unknown version")
         raise LoadError(
             f"torch {torch.__version__} cannot load {program.name}, which was exported with torch "
             f"{exported_with} ({' '.join(str(error).split())[:300]}). "

@@ -207,7 +207,7 @@ def test_formats_that_default_predictor_does_not_take(tmp_path: Path) -> None:
         ),
         (CONFIG, ["MODEL.WEIGHTS", "x.pth"], ConfigError, r"are key=value; got MODEL\.WEIGHTS x"),
         (CONFIG, ["train.init_checkpoint=[unclosed"], ConfigError, "cannot be read as a LazyConf"),
-        (CONFIG, ["train.device.index=1"], ConfigError, r"cannot be read as a LazyConfig"),
+        (CONFIG, ["train.device.index=1"], ConfigError, r"train\.device\.index is not in"),
         (CONFIG, ["model.out_featurs=3"], ConfigError, r"cannot build.*out_featurs"),
         (CONFIG, ["train.init_checkpoint="], WeightsError, r"names no.*: train\.init_checkpoint=o"),
         (CONFIG, [], WeightsError, r"trained\.pth cannot be loaded"),
@@ -249,3 +249,9 @@ def test_the_reference_is_what_the_configs_own_loader_gives_to_its_model(
         assert torch.equal(answered.scores, expected["instances"].scores)
         found += len(answered)
     assert found >= 8
+
+
+def test_a_misspelt_key_outside_the_model_is_refused() -> None:
+    zoo = "COCO-Detection/fcos_R_50_FPN_1x.py"
+    with pytest.raises(ConfigError, match=r"train\.init_checkpont is not in"):
+        load_config(ConfigSource(zoo, ("train.init_checkpont=mine.pth",)))

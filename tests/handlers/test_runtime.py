@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ def archive(scripted_archive: Path, tmp_path: Path) -> Path:
 def spec_for(content: bytes, archive: Path) -> ModelSpec:
     program = archive / "model.pt"
     program.write_bytes(content)
-    return spec_with(sha256={"model.pt": sha256_of(program)}, versions={"torch": "1.2.3"})
+    return spec_with(sha256={"model.pt": sha256_of(program)}, versions={"torch": "2.0.3"})
 
 
 def test_it_loads_and_runs(archive: Path) -> None:
@@ -72,8 +73,15 @@ def test_a_program_that_was_changed(archive: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"not a program", b"PK\x03\x04 nor this" + bytes(99)])
 def test_a_file_that_is_no_program(archive: Path, content: bytes) -> None:
-    with pytest.raises(LoadError, match=r"cannot load model.pt, .* torch 1\.2\.3 .*export again"):
+    with pytest.raises(LoadError, match=r"cannot load model.pt, .* torch 2\.0\.3 .*export again"):
         load_runtime(archive, spec_for(content, archive), "cpu")
+
+
+def test_a_program_of_another_torch_major(archive: Path) -> None:
+    content = (archive / "model.pt").read_bytes()
+    spec = replace(spec_for(content, archive), versions={"torch": "1.13.1"})
+    with pytest.raises(LoadError, match=r"exported with torch 1\.13\.1, this server has torch"):
+        load_runtime(archive, spec, "cpu")
 
 
 def test_half_a_program(archive: Path) -> None:
