@@ -30,7 +30,7 @@ _KNOWN = {
 
 
 # How torch's reader, or ours, says that a file holds more than it may.
-_MORE = re.compile(r"[Uu]nsupported (global|class)|it holds")
+_MORE = re.compile(r"(?i)unsupported (global|class)|it holds")
 
 
 class _ArraysOnly(pickle.Unpickler):
