@@ -105,6 +105,7 @@ def _block(start: str) -> str:
 STEPS = (
     "make demo",
     "export PATH",
+    "d2serve doctor",
     "d2serve export --config-file examples/shapes/models/mask_rcnn_fpn.yaml \\\n  --export-method",
     "d2serve export --config-file examples/shapes/models/mask_rcnn_fpn.yaml \\\n  --format onnx",
     "python -m examples.shapes.generate",
@@ -126,8 +127,9 @@ def test_every_block_has_its_step() -> None:
 
 
 def test_the_answer_shown_is_json_of_the_response_format() -> None:
-    (shown,) = [json.loads(text) for kind, text in BLOCKS if kind == "json"]
+    shown, others = [json.loads(text) for kind, text in BLOCKS if kind == "json"]
     assert list(shown) == ["model", "version", "image", "instances"]
+    assert list(others) == ["sem_seg", "panoptic_seg", "proposals"]
 
 
 @pytest.mark.server
@@ -140,6 +142,14 @@ def test_make_demo(reader: Reader) -> None:
     again = reader.shell("make -o .venv/.d2serve/demo -o .venv/.d2serve/package demo")
     assert "is there already" in again
     assert time.monotonic() - started < MINUTES
+
+
+def test_doctor(reader: Reader) -> None:
+    reader.shell(_block("export PATH"))
+    printed = reader.shell(_block("d2serve doctor"))
+    assert "cascade_roi_heads" in printed
+    assert "exports with rewrites" in printed
+    assert "config.properties opens nothing" in printed
 
 
 @pytest.mark.server
