@@ -5,6 +5,11 @@ from __future__ import annotations
 from detectron2.modeling import PanopticFPN
 from torch import nn
 
+from d2serve.export.rewrites.batch_norm import (
+    CYCLE_BATCH_NORM,
+    NAIVE_SYNC_BATCH_NORM,
+    SYNC_BATCH_NORM,
+)
 from d2serve.export.rewrites.cascade import CASCADE_ROI_HEADS
 from d2serve.export.rewrites.config_lists import CONFIG_LISTS
 from d2serve.export.rewrites.conv_activation import CONV_ACTIVATION
@@ -64,6 +69,9 @@ REWRITES: tuple[Rewrite, ...] = (
     DEFORM_CONV,
     MODULATED_DEFORM_CONV,
     DEFORM_CONV_ONNX,
+    SYNC_BATCH_NORM,
+    NAIVE_SYNC_BATCH_NORM,
+    CYCLE_BATCH_NORM,
     GROUP_NORM_ONNX,
     ANY_NET,
     REGNET_BASIC_BLOCK,

@@ -43,7 +43,7 @@ def test_upstreams_own_family_exports_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("config", "rewrites"),
     [
-        ("Misc/cascade_mask_rcnn_R_50_FPN_3x.yaml", ["cascade_roi_heads"]),
+        ("Misc/cascade_mask_rcnn_R_50_FPN_3x.yaml", ["cascade_roi_heads", "roi_head_switches"]),
         (
             "COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.py",
             ["panoptic_fpn", "sem_seg_fpn_head", "conv_activation", "config_lists"],
