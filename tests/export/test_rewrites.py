@@ -29,7 +29,7 @@ from tests.conftest import source_of
 
 BATCHES = ([0], [1, 2], [2, 0, 3, 1, 4])
 MODELS = {
-    "cascade_mask_rcnn_fpn": {"cascade_roi_heads"},
+    "cascade_mask_rcnn_fpn": {"cascade_roi_heads", "roi_head_switches"},
     "semantic_fpn": {"semantic_segmentor", "sem_seg_fpn_head", "conv_activation"},
     "panoptic_fpn": {"panoptic_fpn", "sem_seg_fpn_head", "conv_activation"},
     "rpn_fpn": {"proposal_network"},
@@ -116,11 +116,17 @@ def test_eagerly_and_scripted_the_answers_are_the_same_bits(name: str) -> None:
 @pytest.mark.parametrize("way", [TRACING, ONNX])
 @pytest.mark.parametrize("name", MODELS)
 def test_for_the_other_ways_too(name: str, way: str) -> None:
-    changed, _names = exportable(model_of(name), way)
+    changed, names = exportable(model_of(name), way)
     batch = batch_of(name, [1])
     with torch.no_grad():
         got = changed([{"image": each["image"]} for each in batch])
-    assert_same(untouched(model_of(name), batch), got)
+    expected = untouched(model_of(name), batch)
+    if "group_norm_onnx" in names:  # which sums in another order
+        for one, other in zip(expected, got, strict=True):
+            for field, value in one.items():
+                torch.testing.assert_close(other[field], value, rtol=1e-4, atol=1e-3)
+    else:
+        assert_same(expected, got)
 
 
 @pytest.mark.parametrize("way", [TRACING, SCRIPTING, ONNX])
@@ -137,7 +143,8 @@ def test_the_users_model_is_left_as_it_is_and_shares_its_weights(name: str, way:
     assert model.state_dict(keep_vars=True).keys() == state.keys()
     assert all(value is state[key] for key, value in model.state_dict(keep_vars=True).items())
     tensors = {id(each) for each in (*model.parameters(), *model.buffers())}
-    assert {id(each) for each in (*changed.parameters(), *changed.buffers())} == tensors
+    # GroupNorm in ONNX has a constant of its own beside the weights.
+    assert {id(each) for each in (*changed.parameters(), *changed.buffers())} >= tensors
 
 
 class OwnBoxes(CascadeROIHeads):  # type: ignore[misc]  # detectron2 is untyped
@@ -176,7 +183,8 @@ def test_a_subclass_that_overrides_what_is_replaced_is_refused_by_name() -> None
     with pytest.raises(UnsupportedFamily) as caught:
         exportable(model, SCRIPTING)
     message = str(caught.value)
-    assert message.startswith(f"{__name__}.OwnBoxes._forward_box overrides what the export")
+    assert message.startswith(f"{__name__}.OwnBoxes._forward_box (roi_heads, {__file__}:")
+    assert "overrides what the export replaces" in message
     assert "cascade_roi_heads: modeling/roi_heads/cascade_rcnn.py" in message
     assert "--export-method" in message
     assert isinstance(model.roi_heads, OwnBoxes)
@@ -187,7 +195,7 @@ def test_a_subclass_that_overrides_what_is_replaced_is_refused_by_name() -> None
 
 def test_a_semantic_head_of_the_users_own_is_refused_by_name() -> None:
     model = with_class("semantic_fpn", "sem_seg_head", OwnLayers)
-    with pytest.raises(UnsupportedFamily, match=r"test_rewrites\.OwnLayers\.layers overrides"):
+    with pytest.raises(UnsupportedFamily, match=r"test_rewrites\.OwnLayers\.layers .*overrides"):
         exportable(model, SCRIPTING)
     assert exportable(model, TRACING)[1] == ("semantic_segmentor",)
 
@@ -196,7 +204,7 @@ def test_what_a_subclass_overrides_beside_that_is_kept() -> None:
     model = with_class("cascade_mask_rcnn_fpn", "roi_heads", OwnMasks)
     batch = batch_of("cascade_mask_rcnn_fpn", [1])
     changed, names = exportable(model, SCRIPTING)
-    assert names == ("cascade_roi_heads",)
+    assert names == ("cascade_roi_heads", "roi_head_switches")
     images = [{"image": each["image"]} for each in batch]
     with torch.no_grad():
         (own,) = changed(images)

@@ -218,7 +218,7 @@ def test_a_subclass_that_overrides_is_refused(method: str, upstream: Any) -> Non
     replaced = upstream.DeformConv if method == "forward" else DeformConv
     mine = type("MyConv", (replaced,), {method: lambda *_: None})
     rewrites = [dataclasses.replace(DEFORM_CONV, replaces=upstream.DeformConv), DEFORM_CONV_ONNX]
-    with pytest.raises(UnsupportedFamily, match=rf"MyConv\.{method} overrides"):
+    with pytest.raises(UnsupportedFamily, match=rf"MyConv\.{method} .*overrides"):
         rewritten(mine(8, 6, 3), TRACING if method == "forward" else ONNX, rewrites)
 
 

@@ -18,7 +18,7 @@ from d2serve.export.rewrites.point_rend_heads import (
     IMPLICIT_POINT_HEAD,
     STANDARD_POINT_HEAD,
 )
-from d2serve.export.rewrites.rewrite import ONNX, SCRIPTING, TRACING, rewritten
+from d2serve.export.rewrites.rewrite import SCRIPTING, TRACING, rewritten
 from tests.export.rewrites import small, ways
 
 REWRITES = (POINT_REND, CONV_FC_HEAD, STANDARD_POINT_HEAD, IMPLICIT_POINT_HEAD)
@@ -48,7 +48,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 def test_parameters_keep_their_names(case: Case) -> None:
     assert set(case.rewritten.state_dict()) == set(case.model.state_dict())
-    assert rewritten(case.model, TRACING, REWRITES)[1] == ()
+    assert rewritten(case.model, TRACING, REWRITES)[1] == ("point_rend",)
 
 
 def test_rewritten_and_scripted_equal_eager(case: Case) -> None:
@@ -70,7 +70,7 @@ def test_a_batch_without_any_instance(case: Case) -> None:
 
 @pytest.mark.parametrize(
     ("method", "way"),
-    [("forward", ONNX), ("_get_point_logits", SCRIPTING), ("_subdivision_inference", SCRIPTING)],
+    [("forward", TRACING), ("_get_point_logits", SCRIPTING), ("_subdivision_inference", SCRIPTING)],
 )
 @pytest.mark.parametrize("kind", [PointRendMaskHead, ImplicitPointRendMaskHead])
 def test_a_mask_head_that_overrides_is_refused(
@@ -81,7 +81,7 @@ def test_a_mask_head_that_overrides_is_refused(
     mine = type("MyMaskHead", (kind,), {method: lambda *_: None})
     case.model.roi_heads.mask_head.__class__ = mine
     try:
-        with pytest.raises(UnsupportedFamily, match=rf"MyMaskHead\.{method} overrides"):
+        with pytest.raises(UnsupportedFamily, match=rf"MyMaskHead\.{method} .*overrides"):
             rewritten(case.model, way, REWRITES)
     finally:
         case.model.roi_heads.mask_head.__class__ = kind
@@ -94,5 +94,5 @@ def test_a_point_head_that_overrides_is_refused() -> None:
 
     model = small.point_rend()
     model.roi_heads.mask_head.point_head.__class__ = MyPointHead
-    with pytest.raises(UnsupportedFamily, match=r"MyPointHead\.forward overrides"):
+    with pytest.raises(UnsupportedFamily, match=r"MyPointHead\.forward .*overrides"):
         rewritten(model, SCRIPTING, REWRITES)

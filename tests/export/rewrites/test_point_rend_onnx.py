@@ -1,4 +1,4 @@
-"""PointRend traced as it is, and its ONNX on both runtimes."""
+"""PointRend traced, and its ONNX on both runtimes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from d2serve.export.rewrites.rewrite import ONNX, rewritten
+from d2serve.export.rewrites.rewrite import ONNX, TRACING, rewritten
 from tests.export.rewrites import small, ways
 from tests.export.rewrites.test_point_rend import IMPLICIT, REWRITES
 
@@ -16,8 +16,9 @@ FIRST, *OTHERS = ways.images((96, 128), (64, 160), (130, 97))
 @pytest.mark.parametrize("overrides", [(), IMPLICIT], ids=["standard", "implicit"])
 def test_traced_and_onnx(overrides: tuple[str, ...], tmp_path: Path) -> None:
     model = small.point_rend(*overrides)
-    trace = ways.traced(model, FIRST)
-    programs = ways.onnx_programs(rewritten(model, ONNX, REWRITES)[0], FIRST, tmp_path)
+    traceable = rewritten(model, TRACING, REWRITES)[0]
+    trace = ways.traced(traceable, FIRST)
+    programs = ways.onnx_programs(rewritten(traceable, ONNX, REWRITES)[0], FIRST, tmp_path)
     blank = model.pixel_mean.expand(3, 90, 70).contiguous()
     for image in (*OTHERS, blank):
         expected = ways.eager(model, [image])[0]

@@ -84,5 +84,5 @@ def test_a_subclass_that_overrides_is_refused(rewrite: Rewrite) -> None:
         if isinstance(module, rewrite.replaces):
             module.__class__ = type("Mine", (rewrite.replaces,), {"forward": lambda _, x: x})
             break
-    with pytest.raises(UnsupportedFamily, match=r"Mine\.forward overrides"):
+    with pytest.raises(UnsupportedFamily, match=r"Mine\.forward .*overrides"):
         rewritten(model, SCRIPTING, REWRITES)
