@@ -13,7 +13,9 @@ from torch import nn
 
 from benchmarks.coverage.record import ONNXRUNTIME, OPENVINO, SCRIPTING, TRACING
 from d2serve.export.config import ConfigSource, ModelConfig
+from d2serve.export.errors import UnsupportedFamily
 from d2serve.export.families import Family
+from d2serve.export.limits import limit_of
 from d2serve.export.openvino_program import from_onnx, save
 from d2serve.export.programs import Program, write_program
 from d2serve.export.request import ONNX, ExportRequest
@@ -49,6 +51,9 @@ class Programs:
         Raises:
             ExportError: it cannot be made; the message says why.
         """
+        limit = limit_of(self._subject.model, kind)
+        if limit is not None:
+            raise UnsupportedFamily(limit)
         if kind in _METHODS:
             program = self._write(kind, kind, TORCHSCRIPT, TORCHSCRIPT)
         elif kind == ONNXRUNTIME:

@@ -14,7 +14,8 @@ _LONGEST_REASON = 60
 # What the verdict of a cell says already.
 _PREFACE = re.compile(
     r"^(detectron2 cannot build the model of this config \(|"
-    r"The model cannot be (traced|scripted|exported to ONNX): )"
+    r"The model cannot be (traced|scripted|exported to ONNX): |"
+    r"\S+ \(\w+\) cannot be exported for \w+: \S+: )"
 )
 
 
@@ -37,5 +38,5 @@ def power(value: float) -> str:
 def in_short(message: str) -> str:
     """The first clause of a message, for a cell; the whole stands below the table."""
     message = _PREFACE.sub("", message)
-    first = re.split(r"[:;()]|\. ", message, maxsplit=1)[0].strip()
+    first = re.split(r"[:;,()]|\. ", message, maxsplit=1)[0].strip()
     return first if len(first) <= _LONGEST_REASON else first[:_LONGEST_REASON] + "..."
