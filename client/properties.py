@@ -19,6 +19,8 @@ SAFE_DEFAULTS: dict[str, str] = {
     "inference_address": "http://127.0.0.1:8080",
     "management_address": "http://127.0.0.1:8081",
     "metrics_address": "http://127.0.0.1:8082",
+    "metrics_mode": "prometheus",
+    "metrics_config": "metrics.yaml",
     "grpc_inference_address": "127.0.0.1",
     "grpc_management_address": "127.0.0.1",
     "grpc_inference_port": "7070",

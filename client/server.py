@@ -13,7 +13,6 @@ from __future__ import annotations
 import atexit
 import os
 import subprocess
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -28,6 +27,7 @@ from d2serve.client.errors import ServerStartError
 from d2serve.client.grpc_client import D2ServeGrpcClient
 from d2serve.client.http_client import D2ServeClient
 from d2serve.client.java import Java, find_java
+from d2serve.client.log_reader import LogReader
 from d2serve.client.management import ManagementClient
 from d2serve.client.model_archives import (
     ModelArguments,
@@ -39,8 +39,9 @@ from d2serve.client.model_archives import (
     resolve_models,
 )
 from d2serve.client.ports import LOOPBACK, Ports
-from d2serve.client.properties import SAFE_DEFAULTS, format_properties, read_properties
+from d2serve.client.server_clients import ServerClients
 from d2serve.client.server_log import ServerLog
+from d2serve.client.server_settings import server_settings, write_settings
 from d2serve.client.startup import Startup
 
 _POLL_SECONDS = 0.25
@@ -88,7 +89,8 @@ class TorchServeProcess:
                 PYTHONPATH reaches the workers only from here.
             timeout: seconds from the start until every worker is READY.
             on_progress: is told, in a few words, what is being waited for.
-            on_log: is given every line TorchServe writes, from another thread.
+            on_log: is given every line TorchServe writes, but for values of metrics, from another
+                thread.
         """
         self.ports = ports or Ports.free()
         self.inference_address = self.ports.address("inference")
@@ -98,29 +100,25 @@ class TorchServeProcess:
         self.models: list[ServedModel] = []
         self._model_arguments = models
         self._model_store = None if model_store is None else Path(model_store)
-        self._settings = {**(SAFE_DEFAULTS if config is None else read_properties(Path(config)))}
-        self._settings.update(overrides or {})
-        self._settings.update(self.ports.settings())
-        if token_auth is not None:
-            self._settings["disable_token_authorization"] = str(not token_auth).lower()
-        if enable_model_api is not None:
-            self._settings["enable_model_api"] = str(enable_model_api).lower()
         self._digests = None if require_digest is None else read_digests(Path(require_digest))
-        if self._digests is not None:
-            self._settings["enable_model_api"] = "false"
-        self._settings.pop("model_snapshot", None)  # would win over the models asked for
+        self._settings = server_settings(
+            None if config is None else Path(config),
+            overrides or {},
+            self.ports,
+            token_auth,
+            enable_model_api if self._digests is None else False,
+        )
         self._environment = dict(environment or {})
         self._timeout = timeout
         self._on_progress = on_progress or _ignore
-        self._on_log = on_log or _ignore
         self._log = ServerLog()
+        self._reader = LogReader(self._log, on_log or _ignore)
         self._directory: ServerDirectory | None = None
         self._store: Path | None = None
         self._process: subprocess.Popen[str] | None = None
-        self._reader: threading.Thread | None = None
-        self._http: D2ServeClient | None = None
-        self._grpc: D2ServeGrpcClient | None = None
-        self._management: ManagementClient | None = None
+        self._clients = ServerClients(
+            self.inference_address, self.grpc_address, self.management_address
+        )
 
     # --- what a caller needs to know -------------------------------------------------------
 
@@ -160,25 +158,17 @@ class TorchServeProcess:
     @property
     def http(self) -> D2ServeClient:
         """A client of this server, closed when it stops."""
-        if self._http is None:
-            self._http = D2ServeClient(self.inference_address, key_file=self.key_file)
-        return self._http
+        return self._clients.http(self.key_file)
 
     @property
     def grpc(self) -> D2ServeGrpcClient:
         """A gRPC client of this server, closed when it stops."""
-        if self._grpc is None:
-            self._grpc = D2ServeGrpcClient(self.grpc_address, key_file=self.key_file)
-        return self._grpc
+        return self._clients.grpc(self.key_file)
 
     @property
     def management(self) -> ManagementClient:
         """A management client of this server, closed when it stops."""
-        if self._management is None:
-            self._management = ManagementClient(
-                self.management_address, key_file=self.key_file, model_store=self._store
-            )
-        return self._management
+        return self._clients.management(self.key_file, self._store)
 
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
@@ -219,13 +209,10 @@ class TorchServeProcess:
 
     def stop(self) -> None:
         """Stop TorchServe and delete its directory; does nothing if it is stopped already."""
-        for client in (self._http, self._grpc, self._management):
-            if client is not None:
-                client.close()
-        self._http = self._grpc = self._management = None
+        self._clients.close()
         if self._process is not None and self._directory is not None:
             launch.end(self._process, self._directory.path)
-            self._reader_at_end()
+            self._reader.wait_for_the_end()
         if self._directory is not None:
             self._directory.remove()
         self._process = self._directory = None
@@ -258,38 +245,22 @@ class TorchServeProcess:
     def _launch(self, java: Java) -> None:
         environment = launch.server_environment(os.environ, self._environment, java, self.directory)
         self._process = launch.spawn(self.directory, environment, self._arguments())
-        self._reader = threading.Thread(target=self._read_log, daemon=True)
-        self._reader.start()
+        assert self._process.stdout is not None  # it is a pipe
+        self._reader.follow(self._process.stdout)
 
     def _arguments(self) -> list[str]:
-        private = self.directory / "config.properties"
-        private.write_text(format_properties(self._settings), encoding="ascii")
-        arguments = ["--ts-config", str(private), "--model-store", str(self._store)]
+        config = write_settings(self._settings, self.directory)
+        arguments = ["--ts-config", str(config), "--model-store", str(self._store)]
         if self.models:
             arguments += ["--models", *(model.argument for model in self.models)]
         return arguments
-
-    def _read_log(self) -> None:
-        assert self._process is not None
-        assert self._process.stdout is not None
-        with self._process.stdout as lines:
-            for line in lines:
-                self._log.feed(line.rstrip("\n"))
-                try:
-                    self._on_log(line.rstrip("\n"))
-                except Exception:  # must go on reading: a full pipe would block TorchServe
-                    self._on_log = _ignore
-
-    def _reader_at_end(self) -> None:
-        if self._reader is not None:
-            self._reader.join(timeout=5)
 
     def _wait_until_ready(self) -> None:
         startup = Startup(self.models, self.management, self._log, self._on_progress)
         deadline = time.monotonic() + self._timeout
         while not startup.is_done():
             if not self.is_running():
-                self._reader_at_end()
+                self._reader.wait_for_the_end()
                 raise startup.ended()
             if time.monotonic() >= deadline:
                 raise startup.timed_out(self._timeout)

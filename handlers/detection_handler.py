@@ -10,21 +10,25 @@ import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from d2serve.handlers.detections import Outputs
-from d2serve.handlers.detector import Detector
+from d2serve.handlers.detector import Answered, Detector
 from d2serve.handlers.drawing import CONTENT_TYPES as DRAWN_TYPES
 from d2serve.handlers.drawing import draw
 from d2serve.handlers.encoding import CONTENT_TYPE, check_reply, encode, encode_error
 from d2serve.handlers.errors import ModelFailed, RequestError
 from d2serve.handlers.limits import SETTING as LIMITS
-from d2serve.handlers.oip import oip_call
+from d2serve.handlers.metrics import Metrics
+from d2serve.handlers.oip import OipCall, oip_call
 from d2serve.handlers.preparing import PreparedRequest, prepare
+from d2serve.handlers.reporting import Reporter
 from d2serve.handlers.request_fields import is_grpc
 from d2serve.handlers.selection import select
 from d2serve.handlers.threads import thread_share
+from d2serve.handlers.timing import Stopwatch
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +40,7 @@ class DetectionHandler:
     """Answers batches of images, as JSON, version 1 of the response format."""
 
     _detector: Detector
+    _reporter: Reporter
     _model: str
     _version: str
     _max_workers: int
@@ -62,6 +67,7 @@ class DetectionHandler:
         )
         self._detector.warm_up()
         self._share_cores()
+        self._reporter = Reporter(Metrics(context.metrics, self._model, self._version))
         _log.info("d2serve: %s %s is ready, pid %d", self._model, self._version, os.getpid())
 
     def handle(self, data: Sequence[Mapping[str, Any]], context: Any) -> list[bytes]:
@@ -74,12 +80,19 @@ class DetectionHandler:
         if time.monotonic() >= self._next_thread_check:
             self._share_cores()
         prepared = [self._prepare(request, i, context) for i, request in enumerate(data)]
-        images = [each.image for each in prepared if isinstance(each, PreparedRequest)]
-        answers = iter(self._detector.answer(images))
+        answered = self._detector.answer(
+            [each.image for each in prepared if isinstance(each, PreparedRequest)]
+        )
+        self._reporter.called(answered)
+        answers = iter(answered)
         return [
-            self._reply(i, request, next(answers), context, each)
-            if isinstance(each, PreparedRequest)
-            else self._reply(i, request, each, context)
+            self._reply(
+                i,
+                request,
+                each,
+                next(answers) if isinstance(each, PreparedRequest) else None,
+                context,
+            )
             for i, (request, each) in enumerate(zip(data, prepared))
         ]
 
@@ -99,47 +112,80 @@ class DetectionHandler:
         except RequestError as error:
             return error
         except Exception as error:
-            _log.exception("d2serve: preparing an image failed")
-            return ModelFailed(f"The server failed on this image ({type(error).__name__}).")
+            _log.exception("d2serve: preparing %s failed", context.get_request_id(index))
+            return _bug(error)
 
     def _reply(
         self,
         index: int,
         request: Mapping[str, Any],
-        answer: Outputs | RequestError,
+        prepared: PreparedRequest | RequestError,
+        answered: Answered | None,
         context: Any,
-        prepared: PreparedRequest | None = None,
     ) -> bytes:
+        request_id = context.get_request_id(index)
         headers = context.get_all_request_header(index)
         call = oip_call(request, headers, is_grpc(headers))
-        if isinstance(answer, Outputs) and prepared is not None:
-            try:
-                content_type, reply = self._encoded(answer, prepared)
-                if call is not None:
-                    reply = call.wrapped(content_type, reply, self._model, self._version)
-                    check_reply(reply, "the Open Inference Protocol", self._detector.spec.limits)
-                    content_type = CONTENT_TYPE
-                context.set_response_content_type(index, content_type)
-                return reply
-            except RequestError as error:
-                answer = error
-            except Exception as error:
-                _log.exception("d2serve: encoding a reply failed")
-                answer = ModelFailed(f"The server failed on this image ({type(error).__name__}).")
-        assert isinstance(answer, RequestError)  # outputs are there for what was prepared only
+        if call is not None:
+            call = replace(call, id=call.id or request_id or "")
+        try:
+            content_type, reply = self._answer(prepared, answered, call, request_id)
+            context.set_response_content_type(index, content_type)
+            return reply
+        except RequestError as error:
+            refusal = error
+        except Exception as error:
+            _log.exception("d2serve: encoding the reply to %s failed", request_id)
+            refusal = _bug(error)
+        self._reporter.refused(request_id, refusal)
         context.set_response_content_type(index, CONTENT_TYPE)
         # The reason phrase must be plain ASCII: anything else ends the worker.
-        context.set_response_status(answer.status, answer.code, index)
-        reply = encode_error(answer)
+        context.set_response_status(refusal.status, refusal.code, index)
+        reply = encode_error(refusal, request_id)
         if call is not None and call.grpc:  # over HTTP the status tells
             reply = call.wrapped(CONTENT_TYPE, reply, self._model, self._version)
         return reply
 
-    def _encoded(self, answer: Outputs, prepared: PreparedRequest) -> tuple[str, bytes]:
+    def _answer(
+        self,
+        prepared: PreparedRequest | RequestError,
+        answered: Answered | None,
+        call: OipCall | None,
+        request_id: str | None,
+    ) -> tuple[str, bytes]:
+        """The type and the bytes of a reply.
+
+        Raises:
+            RequestError: what was wrong with the request, or is with its answer.
+        """
+        if isinstance(prepared, RequestError):
+            raise prepared
+        assert answered is not None  # what was prepared went to the model
+        if isinstance(answered.answer, RequestError):
+            raise answered.answer
+        assert answered.call is not None  # it has outputs
+        watch = Stopwatch()
+        outputs = select(answered.answer, prepared.options, self._detector.spec.limits)
+        content_type, reply = self._encoded(outputs, prepared, request_id)
+        if call is not None:
+            reply = call.wrapped(content_type, reply, self._model, self._version)
+            check_reply(reply, "the Open Inference Protocol", self._detector.spec.limits)
+            content_type = CONTENT_TYPE
+        seconds = {**prepared.seconds, **answered.seconds, "encode": watch.lap()}
+        self._reporter.answered(request_id, outputs, answered.call.images, seconds)
+        return content_type, reply
+
+    def _encoded(
+        self, outputs: Outputs, prepared: PreparedRequest, request_id: str | None
+    ) -> tuple[str, bytes]:
         spec, options = self._detector.spec, prepared.options
-        answer = select(answer, options, spec.limits)
         if options.draw is None or prepared.pixels is None:
-            return CONTENT_TYPE, encode(answer, spec, self._model, self._version, options)
-        picture = draw(prepared.pixels, answer, spec, options.draw)
+            reply = encode(outputs, spec, self._model, self._version, options, request_id)
+            return CONTENT_TYPE, reply
+        picture = draw(prepared.pixels, outputs, spec, options.draw)
         check_reply(picture, f"the picture as {options.draw}", spec.limits)
         return DRAWN_TYPES[options.draw], picture
+
+
+def _bug(error: Exception) -> ModelFailed:
+    return ModelFailed(f"The server failed on this image ({type(error).__name__}).")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Union
 
@@ -18,11 +18,23 @@ from d2serve.handlers.postprocessing import postprocess
 from d2serve.handlers.preprocessing import PreparedImage, preprocess
 from d2serve.handlers.runtime import Runtime, load_runtime
 from d2serve.handlers.threads import available_cores
+from d2serve.handlers.timing import ProgramCall, Seconds, Stopwatch
 
 # (height, width) of the image that warms a program up, in pixels.
 _WARM_UP_SHAPE = (64, 64)
 
 Answer = Union[Outputs, RequestError]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """An image's answer, and what it took."""
+
+    answer: Answer
+    call: ProgramCall | None = None
+    """In which the program answered; None where it failed."""
+    seconds: Seconds = field(default_factory=dict)
+    """``forward``, which is the whole call's, and ``postprocess``; empty where it failed."""
 
 
 class Detector:
@@ -66,19 +78,19 @@ class Detector:
         Raises:
             ModelFailed: the program failed on one of them.
         """
-        answers = self.answer([preprocess(image, self.spec) for image in images])
-        for answer in answers:
-            if isinstance(answer, RequestError):
-                raise answer
-        return [answer for answer in answers if isinstance(answer, Outputs)]
+        answered = self.answer([preprocess(image, self.spec) for image in images])
+        for each in answered:
+            if isinstance(each.answer, RequestError):
+                raise each.answer
+        return [each.answer for each in answered if isinstance(each.answer, Outputs)]
 
-    def answer(self, images: Sequence[PreparedImage]) -> list[Answer]:
-        """As calling it, but an image that fails gives its error in its place."""
-        answers: list[Answer] = [ModelFailed("not answered")] * len(images)
+    def answer(self, images: Sequence[PreparedImage]) -> list[Answered]:
+        """As calling it, but an image that fails has its error for an answer."""
+        answered = [Answered(ModelFailed("not answered"))] * len(images)
         for group in self._planner.plan(len(images)):
-            for index, answer in zip(group, self._answer_group([images[i] for i in group])):
-                answers[index] = answer
-        return answers
+            for index, each in zip(group, self._answer_group([images[i] for i in group])):
+                answered[index] = each
+        return answered
 
     def set_threads(self, threads: int) -> None:
         """Use this many CPU threads from now on."""
@@ -94,24 +106,30 @@ class Detector:
         pattern = np.random.default_rng(0).integers(0, 256, (3, *_WARM_UP_SHAPE))
         self._runtime.run([pattern.astype(np.float32)])
 
-    def _answer_group(self, images: Sequence[PreparedImage]) -> list[Answer]:
+    def _answer_group(self, images: Sequence[PreparedImage]) -> list[Answered]:
+        watch = Stopwatch()
         try:
             outputs = self._runtime.run([image.tensor for image in images])
         # A runtime raises its own exceptions, out of memory among them.
         except Exception as error:
             if len(images) > 1:  # find the one that fails; the others still get their answers
-                return [answer for image in images for answer in self._answer_group([image])]
-            return [_failed(error)]
-        return [self._finish(raw, image) for raw, image in zip(outputs, images)]
+                return [each for image in images for each in self._answer_group([image])]
+            return [Answered(_failed(error))]
+        call = ProgramCall(len(images), watch.lap())
+        return [self._finish(raw, image, call, watch) for raw, image in zip(outputs, images)]
 
-    def _finish(self, raw: RawOutputs, image: PreparedImage) -> Answer:
+    def _finish(
+        self, raw: RawOutputs, image: PreparedImage, call: ProgramCall, watch: Stopwatch
+    ) -> Answered:
+        answer: Answer
         try:
-            return postprocess(raw, image, self.spec)
+            answer = postprocess(raw, image, self.spec)
         except RequestError as error:
-            return error
+            answer = error
         # Outputs of other shapes than the spec says, or no memory for the masks.
         except Exception as error:
-            return _failed(error)
+            answer = _failed(error)
+        return Answered(answer, call, {"forward": call.seconds, "postprocess": watch.lap()})
 
 
 def _failed(error: Exception) -> ModelFailed:

@@ -34,6 +34,7 @@ def encode(
     model: str,
     version: str,
     options: RequestOptions = DEFAULT_OPTIONS,
+    request_id: str | None = None,
 ) -> bytes:
     """The reply for one image.
 
@@ -42,6 +43,7 @@ def encode(
         spec: the model's; it has the class names, and the limit of a reply.
         model, version: under which the model is registered.
         options: of the request.
+        request_id: the server's, where it gives its requests one.
 
     Raises:
         ReplyTooLarge: the reply is larger than the server can send.
@@ -49,6 +51,7 @@ def encode(
     fields: dict[str, Any] = {
         "model": model,
         "version": version,
+        **_identified(request_id),
         "image": {"height": outputs.height, "width": outputs.width},
     }
     found = outputs.instances
@@ -156,6 +159,14 @@ def _named(names: tuple[str, ...] | None, category: int) -> dict[str, str]:
     return {} if names is None else {"category_name": names[category]}
 
 
-def encode_error(error: RequestError) -> bytes:
-    """The reply for a request that cannot be answered."""
-    return orjson.dumps({"error": {"code": error.code, "message": str(error)}})
+def encode_error(error: RequestError, request_id: str | None = None) -> bytes:
+    """The reply for a request that cannot be answered.
+
+    It begins with the error: over gRPC, where there is no status, that is how one is told.
+    """
+    told = {"code": error.code, "message": str(error)}
+    return orjson.dumps({"error": told, **_identified(request_id)})
+
+
+def _identified(request_id: str | None) -> dict[str, str]:
+    return {} if request_id is None else {"request_id": request_id}

@@ -14,6 +14,7 @@ from d2serve.handlers.model_spec import ModelSpec
 from d2serve.handlers.options import RequestOptions
 from d2serve.handlers.preprocessing import PreparedImage, preprocess
 from d2serve.handlers.request_fields import read_fields
+from d2serve.handlers.timing import Seconds, Stopwatch
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class PreparedRequest:
     options: RequestOptions
     pixels: npt.NDArray[np.uint8] | None
     """(H, W, 3) RGB, of the image as it was sent, where it is to be drawn upon."""
+    seconds: Seconds
+    """That ``decode``, from the request as it came to pixels, and ``preprocess`` took."""
 
 
 def prepare(request: Any, headers: Mapping[str, Any], spec: ModelSpec) -> PreparedRequest:
@@ -37,7 +40,11 @@ def prepare(request: Any, headers: Mapping[str, Any], spec: ModelSpec) -> Prepar
     Raises:
         RequestError: it cannot be answered.
     """
+    watch = Stopwatch()
     fields = read_fields(request, headers, spec.limits)
     options = RequestOptions.parse(fields.options, spec)
     pixels = decode(fields.image, spec.limits)
-    return PreparedRequest(preprocess(pixels, spec), options, pixels if options.draw else None)
+    seconds = {"decode": watch.lap()}
+    image = preprocess(pixels, spec)
+    seconds["preprocess"] = watch.lap()
+    return PreparedRequest(image, options, pixels if options.draw else None, seconds)

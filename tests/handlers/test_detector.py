@@ -99,12 +99,26 @@ def test_an_image_that_fails_harms_no_other(
 ) -> None:
     detector = Detector.load(scripted_archive, batching=batching)
     images = [*IMAGES[:place], grey(9, 9, UNLUCKY), *IMAGES[place:]]
-    answers = detector.answer([preprocess(image, detector.spec) for image in images])
-    failed = answers.pop(place)
-    assert isinstance(failed, ModelFailed)
-    assert "an unlucky image" in str(failed)
-    assert "\n" not in str(failed)
-    assert_right(answers, IMAGES, 1)
+    answered = detector.answer([preprocess(image, detector.spec) for image in images])
+    failed = answered.pop(place)
+    assert isinstance(failed.answer, ModelFailed)
+    assert (failed.call, failed.seconds) == (None, {})
+    assert "an unlucky image" in str(failed.answer)
+    assert "\n" not in str(failed.answer)
+    assert_right([each.answer for each in answered], IMAGES, 1)
+
+
+@pytest.mark.parametrize(("batching", "calls"), [("always", 1), ("never", len(IMAGES))])
+def test_images_that_share_a_call_say_so(scripted_archive: Path, batching: str, calls: int) -> None:
+    detector = Detector.load(scripted_archive, batching=batching)
+    answered = detector.answer([preprocess(image, detector.spec) for image in IMAGES])
+    made = {each.call for each in answered if each.call is not None}
+    assert len(made) == calls
+    assert sum(each.images for each in made) == len(IMAGES)
+    for each in answered:
+        assert each.call is not None
+        assert each.seconds["forward"] == each.call.seconds > 0
+        assert 0 < each.seconds["postprocess"] < 60
 
 
 def test_calling_it_raises_what_failed(scripted_archive: Path) -> None:
@@ -171,5 +185,5 @@ def test_an_answer_that_makes_no_sense_is_the_models_failure(changes: RawOutputs
     }
     fake = FakeRuntime({**outputs, **changes})
     detector = Detector(spec_with(), fake, BatchPlanner("never", True, False))
-    (answer,) = detector.answer([preprocess(IMAGES[0], detector.spec)])
-    assert isinstance(answer, ModelFailed)
+    (answered,) = detector.answer([preprocess(IMAGES[0], detector.spec)])
+    assert isinstance(answered.answer, ModelFailed)

@@ -23,6 +23,8 @@ from d2serve.handlers.batching import BatchPlanner
 from d2serve.handlers.detection_handler import DetectionHandler
 from d2serve.handlers.detections import Float32, RawOutputs
 from d2serve.handlers.detector import Detector
+from d2serve.handlers.metrics import Metrics
+from d2serve.handlers.reporting import Reporter
 from tests.handlers.samples import spec_with
 from tests.robustness import mutations
 
@@ -62,6 +64,7 @@ def handler() -> DetectionHandler:
     made = DetectionHandler()
     made._detector = Detector(spec, _Runtime(), BatchPlanner("never", True, False))
     made._model, made._version, made._max_workers = "shapes", "1.0", 1
+    made._reporter = Reporter(Metrics(None, "shapes", "1.0"))
     made._next_thread_check = float("inf")
     return made
 
