@@ -7,11 +7,12 @@ The list has the format of ``sha256sum *.mar``: a digest, two spaces, a file nam
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from d2serve.client.archive_checks import sha256_of
 from d2serve.client.errors import ArchiveRefused, ServerStartError
+from d2serve.client.model_archives import ServedModel, checked, prepare_store
 
 # sha256sum marks binary mode by an asterisk, and names with odd characters by a backslash.
 _LINE = re.compile(r"\\?(?P<digest>[0-9a-fA-F]{64}) [ *](?P<name>.+)")
@@ -67,6 +68,18 @@ def read_digests(path: Path) -> DigestList:
             )
         names[found["digest"].lower()] = found["name"]
     return DigestList(path, names)
+
+
+def store_of_listed(
+    models: list[ServedModel], digests: DigestList, private: Path
+) -> list[ServedModel]:
+    """Make a store at ``private`` out of listed copies; returns the models as they lie there.
+
+    Raises:
+        ArchiveRefused: an archive is not listed, or cannot be served here.
+    """
+    copy_listed(prepare_store(models, None, private), digests)
+    return checked(replace(model, archive=private / model.archive.name) for model in models)
 
 
 def copy_listed(store: Path, digests: DigestList) -> None:

@@ -13,15 +13,13 @@ from __future__ import annotations
 import atexit
 import os
 import subprocess
-import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Callable
 
 from d2serve.client import launch
 from d2serve.client.credentials import KEY_FILE_NAME, KeyFile
-from d2serve.client.digests import copy_listed, read_digests
+from d2serve.client.digests import read_digests, store_of_listed
 from d2serve.client.directories import ServerDirectory, make_directory, no_room, sweep
 from d2serve.client.errors import ServerStartError
 from d2serve.client.grpc_client import D2ServeGrpcClient
@@ -43,8 +41,6 @@ from d2serve.client.server_clients import ServerClients
 from d2serve.client.server_log import ServerLog
 from d2serve.client.server_settings import server_settings, write_settings
 from d2serve.client.startup import Startup
-
-_POLL_SECONDS = 0.25
 
 
 def _ignore(_: str) -> None:
@@ -197,7 +193,8 @@ class TorchServeProcess:
             self._store = self._prepare_store(models)
             require_room(self.models, self.directory)
             self._launch(java)
-            self._wait_until_ready()
+            startup = Startup(self.models, self.management, self._log, self._on_progress)
+            startup.wait(self._timeout, self.is_running, self._reader)
         except OSError as error:
             directory = self.directory
             self.stop()
@@ -232,15 +229,11 @@ class TorchServeProcess:
 
     def _prepare_store(self, models: list[ServedModel]) -> Path:
         private = self.directory / "models"
-        if self._digests is None:
-            self.models = models
-            return prepare_store(models, self._model_store, private)
-        store = prepare_store(models, None, private)
-        copy_listed(store, self._digests)
-        self.models = checked(
-            replace(model, archive=store / model.archive.name) for model in models
-        )
-        return store
+        if self._digests is not None:
+            self.models = store_of_listed(models, self._digests, private)
+            return private
+        self.models = models
+        return prepare_store(models, self._model_store, private)
 
     def _launch(self, java: Java) -> None:
         environment = launch.server_environment(os.environ, self._environment, java, self.directory)
@@ -254,14 +247,3 @@ class TorchServeProcess:
         if self.models:
             arguments += ["--models", *(model.argument for model in self.models)]
         return arguments
-
-    def _wait_until_ready(self) -> None:
-        startup = Startup(self.models, self.management, self._log, self._on_progress)
-        deadline = time.monotonic() + self._timeout
-        while not startup.is_done():
-            if not self.is_running():
-                self._reader.wait_for_the_end()
-                raise startup.ended()
-            if time.monotonic() >= deadline:
-                raise startup.timed_out(self._timeout)
-            time.sleep(_POLL_SECONDS)

@@ -5,6 +5,7 @@ when that moment does not come.
 from __future__ import annotations
 
 import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import Callable
@@ -15,12 +16,16 @@ from d2serve.client.errors import (
     ServerStartError,
     ServerUnavailable,
 )
+from d2serve.client.log_reader import LogReader
 from d2serve.client.management import ALL_VERSIONS, ManagementClient
 from d2serve.client.model_archives import ServedModel
 from d2serve.client.server_log import ServerLog
 
 DEATHS_THAT_TELL = 2
 """A worker may die once by bad luck; one that dies again at once will do so for ever."""
+
+
+_POLL_SECONDS = 0.25
 
 
 class Startup:
@@ -38,6 +43,26 @@ class Startup:
         self._log = log
         self._on_progress = on_progress
         self._stage = ""
+
+    def wait(self, timeout: float, is_running: Callable[[], bool], reader: LogReader) -> None:
+        """Ask until it is done.
+
+        Args:
+            timeout: seconds, after which it is hopeless.
+            is_running: whether TorchServe is.
+            reader: of what it writes.
+
+        Raises:
+            ServerStartError: it is hopeless.
+        """
+        deadline = time.monotonic() + timeout
+        while not self.is_done():
+            if not is_running():
+                reader.wait_for_the_end()
+                raise self.ended()
+            if time.monotonic() >= deadline:
+                raise self.timed_out(timeout)
+            time.sleep(_POLL_SECONDS)
 
     def is_done(self) -> bool:
         """Whether TorchServe is up, gRPC included, and every worker of every model is READY."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import socket
 from dataclasses import astuple
 from pathlib import Path
+from typing import Callable
 
 import pytest
 from hypothesis import given
@@ -13,6 +15,8 @@ from hypothesis import strategies as st
 from d2serve.client.directories import make_directory
 from d2serve.client.errors import ServerStartError, StubsUnavailable
 from d2serve.client.grpc_stubs import inference_messages
+from d2serve.client.log_reader import LogReader
+from d2serve.client.metrics_file import metrics_file
 from d2serve.client.model_archives import ServedModel, prepare_store, resolve_models
 from d2serve.client.ports import Ports, is_busy
 from d2serve.client.properties import (
@@ -23,6 +27,7 @@ from d2serve.client.properties import (
     risks_of,
 )
 from d2serve.client.server_log import ServerLog
+from d2serve.client.server_settings import server_settings, write_settings
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -133,6 +138,51 @@ class TestPorts:
             Ports.from_settings(settings)
 
 
+class TestServerSettings:
+    PORTS = Ports(inference=9000)
+
+    def test_the_safe_ones_on_other_ports(self, tmp_path: Path) -> None:
+        settings = server_settings(None, {"job_queue_size": "7"}, self.PORTS)
+        assert settings == {**SAFE_DEFAULTS, **self.PORTS.settings(), "job_queue_size": "7"}
+        written = read_properties(write_settings(settings, tmp_path))
+        assert written == {**settings, "metrics_config": str(tmp_path / "metrics.yaml")}
+        assert (tmp_path / "metrics.yaml").read_text() == metrics_file()
+
+    def test_what_the_caller_says_wins(self, tmp_path: Path) -> None:
+        config = tmp_path / "config.properties"
+        config.write_text("model_snapshot={}\ninference_address=http://0.0.0.0:1\n")
+        settings = server_settings(config, {}, self.PORTS, False, True)
+        asked = {"disable_token_authorization": "true", "enable_model_api": "true"}
+        assert settings == {**self.PORTS.settings(), **asked}
+        write_settings(settings, tmp_path)
+        assert not (tmp_path / "metrics.yaml").exists()
+
+    @pytest.mark.parametrize("beside", ["the caller", "the configuration"])
+    def test_a_metrics_file_of_the_users_is_found(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside: str
+    ) -> None:
+        for folder in ("here", "there", "private"):
+            (tmp_path / folder).mkdir()
+        monkeypatch.chdir(tmp_path / "here")
+        config = tmp_path / "there" / "config.properties"
+        config.write_text("metrics_config=mine.yaml\n")
+        own = tmp_path / ("here" if beside == "the caller" else "there") / "mine.yaml"
+        own.write_text("model_metrics: {}\n")
+        settings = server_settings(config, {}, self.PORTS)
+        assert settings["metrics_config"] == str(own)
+        written = read_properties(write_settings(settings, tmp_path / "private"))
+        assert written["metrics_config"] == str(own)
+        assert not (tmp_path / "private" / "metrics.yaml").exists()
+
+    def test_a_metrics_file_that_is_not_there(self, tmp_path: Path) -> None:
+        config = tmp_path / "config.properties"
+        config.write_text("metrics_config=mine.yaml\n")
+        with pytest.raises(ServerStartError, match=r"mine\.yaml.*no worker starts"):
+            server_settings(config, {}, self.PORTS)
+        with pytest.raises(ServerStartError, match=r"There is no metrics file x\.yaml"):
+            server_settings(None, {"metrics_config": "x.yaml"}, self.PORTS)
+
+
 class TestModelArguments:
     def test_a_store_of_links_is_made_where_none_is_given(self, tmp_path: Path) -> None:
         archive = tmp_path / "a.mar"
@@ -213,6 +263,33 @@ class TestServerLog:
     def test_it_is_up_when_torchserve_says_so(self) -> None:
         assert self.log("Model server started.").is_up
         assert not self.log(self.CRASH).is_up
+
+
+class TestLogReader:
+    METRIC = "1 [INFO ] W-1-stdout org.pytorch.serve.wlm.WorkerLifeCycle - result=[METRICS]a.b:1"
+    OTHER = "1 [ERROR] W-1-stdout org.pytorch.serve.wlm.WorkerLifeCycle - Failed to parse [METRICS]"
+
+    def read(self, on_line: Callable[[str], None]) -> ServerLog:
+        log = ServerLog()
+        reader = LogReader(log, on_line)
+        reader.follow(io.StringIO(f"first\n{self.METRIC}\n{self.OTHER}\nModel server started.\n"))
+        reader.wait_for_the_end()
+        return log
+
+    def test_all_but_values_of_metrics_is_passed_on(self) -> None:
+        lines: list[str] = []
+        log = self.read(lines.append)
+        assert lines == log.tail().splitlines() == ["first", self.OTHER, "Model server started."]
+
+    def test_who_cannot_listen_does_not_stop_it(self) -> None:
+        heard: list[str] = []
+
+        def deaf(line: str) -> None:
+            heard.append(line)
+            raise BrokenPipeError
+
+        assert self.read(deaf).is_up
+        assert heard == ["first"]
 
 
 def test_a_temporary_directory_too_long_for_sockets_is_refused(
