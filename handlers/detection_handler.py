@@ -10,6 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from d2serve.handlers.drawing import draw
 from d2serve.handlers.encoding import CONTENT_TYPE, check_reply, encode, encode_error
 from d2serve.handlers.errors import ModelFailed, RequestError
 from d2serve.handlers.limits import SETTING as LIMITS
-from d2serve.handlers.oip import oip_call
+from d2serve.handlers.metadata import describe, is_describe
+from d2serve.handlers.oip import oip_call, unpacked
+from d2serve.handlers.oip_answers import answer_of, error_of
 from d2serve.handlers.preparing import PreparedRequest, prepare
 from d2serve.handlers.request_fields import is_grpc
 from d2serve.handlers.selection import select
@@ -73,6 +76,9 @@ class DetectionHandler:
         """
         if time.monotonic() >= self._next_thread_check:
             self._share_cores()
+        data = [
+            unpacked(request, context.get_all_request_header(i)) for i, request in enumerate(data)
+        ]
         prepared = [self._prepare(request, i, context) for i, request in enumerate(data)]
         images = [each.image for each in prepared if isinstance(each, PreparedRequest)]
         answers = iter(self._detector.answer(images))
@@ -111,14 +117,20 @@ class DetectionHandler:
         prepared: PreparedRequest | None = None,
     ) -> bytes:
         headers = context.get_all_request_header(index)
-        call = oip_call(request, headers, is_grpc(headers))
+        call = oip_call(request, headers, is_grpc(headers), context.get_request_id(index))
+        served_as = (self._model, self._version)
+        if is_describe(request, headers):
+            context.set_response_content_type(index, CONTENT_TYPE)
+            return describe(self._detector.spec, *served_as)
         if isinstance(answer, Outputs) and prepared is not None:
             try:
-                content_type, reply = self._encoded(answer, prepared)
-                if call is not None:
-                    reply = call.wrapped(content_type, reply, self._model, self._version)
-                    check_reply(reply, "the Open Inference Protocol", self._detector.spec.limits)
-                    content_type = CONTENT_TYPE
+                encoded = partial(self._encoded, answer, prepared)
+                if call is None:
+                    content_type, reply = encoded()
+                else:
+                    content_type, spec = CONTENT_TYPE, self._detector.spec
+                    wish = (prepared.outputs, prepared.options)
+                    reply = answer_of(call, *wish, answer, spec, served_as, encoded)
                 context.set_response_content_type(index, content_type)
                 return reply
             except RequestError as error:
@@ -131,9 +143,7 @@ class DetectionHandler:
         # The reason phrase must be plain ASCII: anything else ends the worker.
         context.set_response_status(answer.status, answer.code, index)
         reply = encode_error(answer)
-        if call is not None and call.grpc:  # over HTTP the status tells
-            reply = call.wrapped(CONTENT_TYPE, reply, self._model, self._version)
-        return reply
+        return reply if call is None else error_of(call, answer, reply, served_as)
 
     def _encoded(self, answer: Outputs, prepared: PreparedRequest) -> tuple[str, bytes]:
         spec, options = self._detector.spec, prepared.options

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from d2serve.handlers.decoding import decode
 from d2serve.handlers.model_spec import ModelSpec
+from d2serve.handlers.oip_outputs import chosen_outputs
 from d2serve.handlers.options import RequestOptions
 from d2serve.handlers.preprocessing import PreparedImage, preprocess
 from d2serve.handlers.request_fields import read_fields
@@ -24,6 +25,8 @@ class PreparedRequest:
     options: RequestOptions
     pixels: npt.NDArray[np.uint8] | None
     """(H, W, 3) RGB, of the image as it was sent, where it is to be drawn upon."""
+    outputs: tuple[str, ...]
+    """Names of those that a call of the Open Inference Protocol gets."""
 
 
 def prepare(request: Any, headers: Mapping[str, Any], spec: ModelSpec) -> PreparedRequest:
@@ -39,5 +42,9 @@ def prepare(request: Any, headers: Mapping[str, Any], spec: ModelSpec) -> Prepar
     """
     fields = read_fields(request, headers, spec.limits)
     options = RequestOptions.parse(fields.options, spec)
-    pixels = decode(fields.image, spec.limits)
-    return PreparedRequest(preprocess(pixels, spec), options, pixels if options.draw else None)
+    outputs = chosen_outputs(fields.outputs, options, spec)
+    image = fields.image
+    pixels = decode(image, spec.limits) if isinstance(image, bytes) else image
+    return PreparedRequest(
+        preprocess(pixels, spec), options, pixels if options.draw else None, outputs
+    )
