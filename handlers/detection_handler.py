@@ -10,7 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,10 @@ from d2serve.handlers.drawing import draw
 from d2serve.handlers.encoding import CONTENT_TYPE, check_reply, encode, encode_error
 from d2serve.handlers.errors import ModelFailed, RequestError
 from d2serve.handlers.limits import SETTING as LIMITS
+from d2serve.handlers.metadata import describe, is_describe
 from d2serve.handlers.metrics import Metrics
-from d2serve.handlers.oip import OipCall, oip_call
+from d2serve.handlers.oip import OipCall, oip_call, unpacked
+from d2serve.handlers.oip_answers import answer_of, error_of
 from d2serve.handlers.preparing import PreparedRequest, prepare
 from d2serve.handlers.reporting import Reporter
 from d2serve.handlers.request_fields import is_grpc
@@ -79,6 +81,9 @@ class DetectionHandler:
         """
         if time.monotonic() >= self._next_thread_check:
             self._share_cores()
+        data = [
+            unpacked(request, context.get_all_request_header(i)) for i, request in enumerate(data)
+        ]
         prepared = [self._prepare(request, i, context) for i, request in enumerate(data)]
         answered = self._detector.answer(
             [each.image for each in prepared if isinstance(each, PreparedRequest)]
@@ -125,9 +130,10 @@ class DetectionHandler:
     ) -> bytes:
         request_id = context.get_request_id(index)
         headers = context.get_all_request_header(index)
-        call = oip_call(request, headers, is_grpc(headers))
-        if call is not None:
-            call = replace(call, id=call.id or request_id or "")
+        if is_describe(request, headers):
+            context.set_response_content_type(index, CONTENT_TYPE)
+            return describe(self._detector.spec, self._model, self._version)
+        call = oip_call(request, headers, is_grpc(headers), request_id)
         try:
             content_type, reply = self._answer(prepared, answered, call, request_id)
             context.set_response_content_type(index, content_type)
@@ -142,9 +148,8 @@ class DetectionHandler:
         # The reason phrase must be plain ASCII: anything else ends the worker.
         context.set_response_status(refusal.status, refusal.code, index)
         reply = encode_error(refusal, request_id)
-        if call is not None and call.grpc:  # over HTTP the status tells
-            reply = call.wrapped(CONTENT_TYPE, reply, self._model, self._version)
-        return reply
+        served_as = (self._model, self._version)
+        return reply if call is None else error_of(call, refusal, reply, served_as)
 
     def _answer(
         self,
@@ -165,11 +170,15 @@ class DetectionHandler:
             raise answered.answer
         assert answered.call is not None  # it has outputs
         watch = Stopwatch()
-        outputs = select(answered.answer, prepared.options, self._detector.spec.limits)
-        content_type, reply = self._encoded(outputs, prepared, request_id)
-        if call is not None:
-            reply = call.wrapped(content_type, reply, self._model, self._version)
-            check_reply(reply, "the Open Inference Protocol", self._detector.spec.limits)
+        spec, options = self._detector.spec, prepared.options
+        outputs = select(answered.answer, options, spec.limits)
+        encoded = partial(self._encoded, outputs, prepared, request_id)
+        if call is None:
+            content_type, reply = encoded()
+        else:
+            served_as = (self._model, self._version)
+            wish = (prepared.outputs, options)
+            reply = answer_of(call, *wish, outputs, spec, served_as, encoded)
             content_type = CONTENT_TYPE
         seconds = {**prepared.seconds, **answered.seconds, "encode": watch.lap()}
         self._reporter.answered(request_id, outputs, answered.call.images, seconds)

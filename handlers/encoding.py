@@ -60,9 +60,9 @@ def encode(
     if outputs.proposals is not None:
         fields["proposals"] = _proposals(outputs.proposals)
     if outputs.sem_seg is not None:
-        fields["sem_seg"] = _sem_seg(outputs.sem_seg, spec.stuff_class_names, options)
+        fields["sem_seg"] = sem_seg_field(outputs.sem_seg, spec.stuff_class_names, options)
     if outputs.panoptic_seg is not None:
-        fields["panoptic_seg"] = _panoptic_seg(outputs.panoptic_seg, spec)
+        fields["panoptic_seg"] = panoptic_seg_field(outputs.panoptic_seg, spec)
     reply = orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY)
     lists = [name for name in ("instances", "proposals") if fields.get(name)]
     what = " and ".join(f"{len(fields[name])} {name}" for name in lists) or "a label map"
@@ -116,9 +116,10 @@ def _proposals(proposals: Proposals) -> list[dict[str, Any]]:
     ]
 
 
-def _sem_seg(
+def sem_seg_field(
     labels: Int32, names: tuple[str, ...] | None, options: RequestOptions
 ) -> dict[str, Any]:
+    """The reply's ``sem_seg``."""
     present, areas = (each.tolist() for each in areas_of(labels))
     classes = [
         {"category_id": label, **_named(names, label), "area": area}
@@ -131,7 +132,8 @@ def _sem_seg(
     return {"size": labels.shape, "classes": classes}
 
 
-def _panoptic_seg(panoptic: PanopticSeg, spec: ModelSpec) -> dict[str, Any]:
+def panoptic_seg_field(panoptic: PanopticSeg, spec: ModelSpec) -> dict[str, Any]:
+    """The reply's ``panoptic_seg``."""
     return {
         "size": panoptic.labels.shape,
         "png": to_png(panoptic.labels),

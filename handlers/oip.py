@@ -1,24 +1,25 @@
 """Why: a call of the Open Inference Protocol that is answered in another shape ends the worker.
 
-An input of type BYTES holds an image file in base64; every other input and, over HTTP, every
-parameter is an option. The one output, ``reply``, holds what would else have been the whole reply.
-TorchServe hands gRPC calls over as JSON, without parameters and raw contents, with bytes in base64;
-of the answer it takes what an element of BYTES is as JSON, so there the reply stands unquoted.
+So which requests are such calls is told before anything in them is judged. Of a gRPC call
+TorchServe hands over, as JSON, the id and the inputs, whose bytes are in base64: parameters,
+requested outputs and raw contents it drops. Over HTTP, KServe's clients send JSON without a
+content type, or with the contents of inputs in binary behind it, both of which arrive as bytes.
 """
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from d2serve.handlers.errors import EmptyRequest, InvalidOption
+RAW = "raw_input_contents"
+"""Beside a body's inputs: what came behind its JSON, which no JSON can hold."""
 
 _JSON = "application/json"
-_IMAGE_INPUTS = ("image", "data")
+_JSON_LENGTH = "inference-header-content-length"
+_LONGEST_ID = 1000
 
 
 @dataclass(frozen=True)
@@ -26,62 +27,55 @@ class OipCall:
     """That a request came by this protocol, and what its answer has to repeat."""
 
     id: str
+    """The call's own, or else the server's."""
     grpc: bool
 
-    def wrapped(self, content_type: str, reply: bytes, model: str, version: str) -> bytes:
-        """A reply in the protocol's shape; a picture becomes base64 in JSON."""
-        if content_type != _JSON:
-            picture = base64.b64encode(reply).decode("ascii")
-            reply = orjson.dumps({"content_type": content_type, "picture": picture})
-        element = orjson.Fragment(reply) if self.grpc else reply.decode("utf-8")
-        output = {"name": "reply", "datatype": "BYTES", "shape": [1], "data": [element]}
-        return orjson.dumps(
-            {"id": self.id, "model_name": model, "model_version": version, "outputs": [output]}
-        )
 
+def oip_call(
+    request: Any, headers: Mapping[str, Any], grpc: bool, request_id: str | None = None
+) -> OipCall | None:
+    """The protocol's call that a request is, if it is one; whatever is wrong with it.
 
-def oip_call(request: Any, headers: Mapping[str, Any], grpc: bool) -> OipCall | None:
-    """The protocol's call that a request is, if it is one; whatever is wrong with it."""
+    Args:
+        request: as ``unpacked`` returns it.
+        headers, grpc: that came with it, and whether it came over gRPC.
+        request_id: the server's.
+    """
     body = request.get("body") if isinstance(request, Mapping) else None
     kind = headers.get("body")
     # An input of TorchServe's own gRPC calls has no content type.
     by_grpc = grpc and isinstance(kind, Mapping) and kind.get("content-type") == _JSON
     if by_grpc or (isinstance(body, Mapping) and "inputs" in body):
-        name = body.get("id") if isinstance(body, Mapping) else None
-        return OipCall(name if isinstance(name, str) else "", by_grpc)
+        own = body.get("id") if isinstance(body, Mapping) else None
+        return OipCall(own if own and is_id(own) else request_id or "", by_grpc)
     return None
 
 
-def as_plain_json(body: Mapping[str, Any], grpc: bool) -> dict[str, Any]:
-    """The same request as a JSON object of an ``image`` and options.
+def unpacked(request: Any, headers: Mapping[str, Any]) -> Any:
+    """The request, with a body that is JSON read where TorchServe has not done so.
 
-    Raises:
-        EmptyRequest: there is no image among the inputs.
-        InvalidOption: an input is not one value.
+    A request that cannot be read so is returned as it is: it has to be refused, not here.
     """
-    inputs = [each for each in _list(body.get("inputs")) if isinstance(each, Mapping)]
-    named = [each for each in inputs if each.get("name") in _IMAGE_INPUTS]
-    image = (named or inputs)[0] if named or len(inputs) == 1 else {}
-    data = _list(image.get("data"))
-    if image.get("datatype") != "BYTES" or len(data) != 1:
-        raise EmptyRequest(
-            f"Got {len(inputs)} inputs, expected one named 'image' of datatype BYTES and shape [1] "
-            "with an image file (in JSON: in base64; over gRPC: in contents, not in raw contents)."
-        )
-    parameters = body.get("parameters")
-    plain = dict(parameters) if isinstance(parameters, Mapping) else {}
-    for each in inputs:
-        if each is image:
-            continue
-        name, values = str(each.get("name")), _list(each.get("data"))
-        if name in plain or len(values) != 1:
-            raise InvalidOption(f"Got the input {name[:40]!a}, expected one value, once.")
-        (value,) = values
-        if grpc and each.get("datatype") == "BYTES" and isinstance(value, str):
-            value = base64.b64decode(value)
-        plain[name] = value
-    return {**plain, "image": data[0]}
+    body = request.get("body") if isinstance(request, Mapping) else None
+    if not isinstance(body, (bytes, bytearray)) or not body.startswith(b"{"):
+        return request
+    told = [value for name, value in headers.items() if name.lower() == _JSON_LENGTH]
+    length = int(told[0]) if told and _is_number(told[0]) else len(body)
+    try:
+        read = orjson.loads(memoryview(body)[:length])
+    except ValueError:
+        return request
+    if length < len(body):
+        read[RAW] = memoryview(body)[length:]
+    return {**request, "body": read}
 
 
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
+def is_id(value: object) -> bool:
+    """Whether an answer can repeat this as its id."""
+    if not isinstance(value, str) or len(value) > _LONGEST_ID:
+        return False
+    return not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 9

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from d2serve.handlers.decoding import decode
 from d2serve.handlers.model_spec import ModelSpec
+from d2serve.handlers.oip_outputs import chosen_outputs
 from d2serve.handlers.options import RequestOptions
 from d2serve.handlers.preprocessing import PreparedImage, preprocess
 from d2serve.handlers.request_fields import read_fields
@@ -25,6 +26,8 @@ class PreparedRequest:
     options: RequestOptions
     pixels: npt.NDArray[np.uint8] | None
     """(H, W, 3) RGB, of the image as it was sent, where it is to be drawn upon."""
+    outputs: tuple[str, ...]
+    """Names of those that a call of the Open Inference Protocol gets."""
     seconds: Seconds
     """That ``decode``, from the request as it came to pixels, and ``preprocess`` took."""
 
@@ -43,8 +46,10 @@ def prepare(request: Any, headers: Mapping[str, Any], spec: ModelSpec) -> Prepar
     watch = Stopwatch()
     fields = read_fields(request, headers, spec.limits)
     options = RequestOptions.parse(fields.options, spec)
-    pixels = decode(fields.image, spec.limits)
+    outputs = chosen_outputs(fields.outputs, options, spec)
+    sent = fields.image
+    pixels = decode(sent, spec.limits) if isinstance(sent, bytes) else sent
     seconds = {"decode": watch.lap()}
     image = preprocess(pixels, spec)
     seconds["preprocess"] = watch.lap()
-    return PreparedRequest(image, options, pixels if options.draw else None, seconds)
+    return PreparedRequest(image, options, pixels if options.draw else None, outputs, seconds)

@@ -12,10 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from d2serve.handlers.decoding import check_bytes
 from d2serve.handlers.errors import EmptyRequest, InvalidImage, InvalidOption
 from d2serve.handlers.limits import RequestLimits
-from d2serve.handlers.oip import as_plain_json
+from d2serve.handlers.oip_inputs import read_call
 
 HEADER_PREFIX = "x-d2serve-"
 
@@ -28,10 +31,12 @@ _NO_OPTIONS = (*_IMAGE_FIELDS, "model_name")
 class RequestFields:
     """One request, as it came."""
 
-    image: bytes
-    """The image file."""
+    image: bytes | npt.NDArray[np.uint8]
+    """The image file, or (H, W, 3) pixels in RGB order."""
     options: Mapping[str, Any]
     """By name: text, bytes or what JSON has."""
+    outputs: tuple[str, ...] | None = None
+    """Of the Open Inference Protocol, by name; None where none is asked for in particular."""
 
 
 def read_fields(request: Any, headers: Mapping[str, Any], limits: RequestLimits) -> RequestFields:
@@ -55,12 +60,14 @@ def read_fields(request: Any, headers: Mapping[str, Any], limits: RequestLimits)
         if isinstance(header, str) and name.lower().startswith(HEADER_PREFIX):
             _add(options, name.lower()[len(HEADER_PREFIX) :].replace("-", "_"), header)
     if isinstance(value, Mapping):
-        if "inputs" in value:
-            value = as_plain_json(value, is_grpc(headers))
-        for name, each in value.items():
-            if name != "image":
+        call = read_call(value, is_grpc(headers), limits) if "inputs" in value else None
+        beside = value if call is None else call.options
+        for name, each in beside.items():
+            if call is not None or name != "image":
                 _add(options, name, each)
-        return RequestFields(_from_json(value, limits), options)
+        if call is None:
+            return RequestFields(_from_json(value.get("image"), limits), options)
+        return RequestFields(_from_json(call.image, limits), options, call.outputs)
     if value is None:
         raise EmptyRequest(
             f"Got the fields {sorted(map(str, request))}, expected an image file as the body, as "
@@ -70,6 +77,11 @@ def read_fields(request: Any, headers: Mapping[str, Any], limits: RequestLimits)
         raise EmptyRequest(
             f"Got a {type(value).__name__}, expected the bytes of an image file, or a JSON object "
             'with them in base64: {"image": "..."}.'
+        )
+    if value[:1] == b"{":
+        raise EmptyRequest(
+            f"Got {len(value)} bytes that start as JSON and are not valid JSON, as far as the "
+            "header Inference-Header-Content-Length says, if it is there."
         )
     return RequestFields(bytes(value), options)
 
@@ -87,8 +99,9 @@ def _add(options: dict[str, Any], name: str, value: Any) -> None:
     options[name] = value
 
 
-def _from_json(body: Mapping[str, Any], limits: RequestLimits) -> bytes:
-    image = body.get("image")
+def _from_json(image: Any, limits: RequestLimits) -> bytes | npt.NDArray[np.uint8]:
+    if isinstance(image, (bytes, np.ndarray)):  # of the Open Inference Protocol alone
+        return image
     if not isinstance(image, str) or not image:
         raise EmptyRequest(
             f"Got a JSON object whose 'image' is {'absent' if image is None else 'no text'}, "

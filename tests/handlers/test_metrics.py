@@ -267,6 +267,7 @@ def test_an_open_inference_call_without_an_id_gets_the_servers(
 ) -> None:
     data = [base64.b64encode(grey(51)).decode()]
     image = {"name": "image", "datatype": "BYTES", "shape": [1], "data": data}
-    (reply,) = worker.answer({"body": {**given, "inputs": [image]}})
+    asked = {"inputs": [image], "outputs": [{"name": "reply"}]}
+    (reply,) = worker.answer({"body": {**given, **asked}})
     assert reply["id"] == expected
     assert json.loads(reply["outputs"][0]["data"][0])["request_id"] == "id-0"

@@ -97,7 +97,8 @@ class Figures:
             told = json.loads(reply)
             if "outputs" in told:
                 told = told["outputs"][0]["data"][0]
-            code = told["error"]["code"]
+            refused = told["error"]
+            code = refused.split(":")[0] if isinstance(refused, str) else refused["code"]
             self.slowest_refusal = max(self.slowest_refusal, (seconds, f"{name} {code}"))
             if not str(phrase).isascii() or not str(phrase).isprintable():
                 self.failures.append(f"{name}: the phrase {phrase!a} would end the worker")

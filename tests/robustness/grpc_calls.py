@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +67,7 @@ class GrpcCalls:
         service = f"/{_INFERENCE}.InferenceAPIsService"
         self._predict = self._channel.unary_unary(f"{service}/Predictions", **kinds)
         self._stream = self._channel.unary_stream(f"{service}/StreamPredictions", **kinds)
-        self._infer_request = message(opened, f"{_OPEN}.ModelInferRequest")
-        self._infer = self._channel.unary_unary(
-            f"/{_OPEN}.GRPCInferenceService/ModelInfer",
-            request_serializer=self._infer_request.SerializeToString,
-            response_deserializer=message(opened, f"{_OPEN}.ModelInferResponse").FromString,
-        )
+        self._opened, self._message = opened, message
 
     def predict(self, **inputs: bytes) -> Any:
         request = self._request(model_name="shapes", input=inputs)
@@ -81,15 +77,46 @@ class GrpcCalls:
         request = self._request(model_name="shapes", input=inputs)
         return [json.loads(each.prediction) for each in self._stream(request, **self._options)]
 
-    def infer(self, image: bytes | None, **options: bytes) -> Any:
-        """The reply inside the answer to the Open Inference Protocol's call."""
-        request = self._infer_request(model_name="shapes", id="42")
-        for name, content in {"image": image, **options}.items():
+    def rpc(self, call: str, **fields: Any) -> Any:
+        """Any call of the Open Inference Protocol, by its name."""
+        return self._call(call, self._of_protocol(f"{call}Request")(**fields))
+
+    def tensor(self, name: str, datatype: str, shape: Sequence[int], values: Sequence[int]) -> Any:
+        """The Open Inference Protocol's request with one input of unsigned integers."""
+        request = self._of_protocol("ModelInferRequest")(model_name="shapes", id="42")
+        tensor = request.inputs.add(name=name, datatype=datatype, shape=shape)
+        tensor.contents.uint_contents.extend(values)
+        return request
+
+    def of(self, request: Any) -> Any:
+        """The answer to a request of the Open Inference Protocol."""
+        return self._call("ModelInfer", request)
+
+    def answer(self, **inputs: bytes | None) -> Any:
+        """The answer to a request with inputs of type BYTES."""
+        request = self._of_protocol("ModelInferRequest")(model_name="shapes", id="42")
+        for name, content in inputs.items():
             if content is not None:
                 tensor = request.inputs.add(name=name, datatype="BYTES", shape=[1])
                 tensor.contents.bytes_contents.append(content)
-        answer = self._infer(request, **self._options)
+        return self.of(request)
+
+    def infer(self, image: bytes | None, **options: bytes) -> Any:
+        """The reply, or the error, inside the answer to the Open Inference Protocol's call."""
+        answer = self.answer(image=image, outputs=b"reply", **options)
         assert (answer.id, answer.model_name) == ("42", "shapes")
         (output,) = answer.outputs
-        assert (output.name, output.datatype, list(output.shape)) == ("reply", "BYTES", [1])
+        assert output.name in ("reply", "error")
+        assert (output.datatype, list(output.shape)) == ("BYTES", [1])
         return json.loads(output.contents.bytes_contents[0])
+
+    def _of_protocol(self, name: str) -> Any:
+        return self._message(self._opened, f"{_OPEN}.{name}")
+
+    def _call(self, name: str, request: Any) -> Any:
+        call = self._channel.unary_unary(
+            f"/{_OPEN}.GRPCInferenceService/{name}",
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=self._of_protocol(f"{name}Response").FromString,
+        )
+        return call(request, **self._options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import struct
 from functools import cache
 from random import Random
@@ -26,6 +27,24 @@ _OPTIONS: dict[str, list[Any]] = {
     "nonsense": [1],
     "naïve\n": ["x"],
 }
+
+
+_IN_TENSORS: list[Any] = [
+    None, "", "BYTES", "UINT8", "FP32", [], [1], [0], [-1, 3, 3], [3, 2, 3], [10**9, 10**9, 3],
+    [[[0, 0, 0]] * 3] * 2, [[0], [1, 2]], [256] * 18, [0.5] * 18, [True] * 18, [None] * 18,
+    [""], [[]], {}, {"binary_data_size": 18}, {"binary_data_size": 10**12}, {"other": 1}, 2**70,
+]  # fmt: skip
+_FURTHER_INPUTS: list[Any] = [
+    {"name": "masks", "datatype": "BYTES", "shape": [1], "data": ["none"]},
+    {"name": "max_detections", "datatype": "INT64", "shape": [1], "data": [1]},
+    {"name": "classes", "datatype": "INT64", "shape": [2], "data": [0, 1]},
+    {"name": "outputs", "datatype": "BYTES", "shape": [2], "data": ["boxes", "reply"]},
+    {"name": "score_thresh", "datatype": "FP32", "shape": [], "data": [[[]]]},
+]
+_REQUESTED: list[Any] = [
+    [], [{"name": "boxes"}], [{"name": "reply"}, {"name": "image_size"}], [{"name": "logits"}],
+    [{"name": "boxes"}, {"name": "boxes"}], {"name": "boxes"}, ["boxes"], [None], "boxes",
+]  # fmt: skip
 
 
 @cache
@@ -94,10 +113,7 @@ def request(random: Random) -> Request:
             "body": {"image": random.choice((text, text, text[:-1], 5, None)), **options}
         }, headers
     if shape == 1:
-        tensor = {"name": "image", "datatype": "BYTES", "shape": [1], "data": [text]}
-        inputs: Any = random.choice(([tensor], [tensor], [tensor, 5], [{}], None, "x"))
-        headers["body"] = {"content-type": "application/json"}
-        return {"body": {"id": "7", "inputs": inputs, "parameters": options}}, headers
+        return _oip_call(image, text, options, headers, random)
     if shape == 2:
         for name, value in options.items():
             headers["X-D2serve-" + name.replace("_", "-")] = str(value)
@@ -118,6 +134,40 @@ def request(random: Random) -> Request:
         name: value.encode() if isinstance(value, str) else value for name, value in options.items()
     }
     return {random.choice(("data", "body")): bytearray(image), **as_form}, headers
+
+
+def _oip_call(
+    image: bytes, text: str, options: dict[str, Any], headers: dict[str, Any], random: Random
+) -> Request:
+    """A call of the Open Inference Protocol, parsed by TorchServe, or as bytes with contents."""
+    pixels = {"name": "image", "datatype": "UINT8", "shape": [2, 3, 3], "data": [*range(18)]}
+    tensor: dict[str, Any] = {"name": "image", "datatype": "BYTES", "shape": [1], "data": [text]}
+    if random.random() < 0.5:
+        tensor = pixels
+    contents = b""
+    if random.random() < 0.3:
+        contents = bytes(18) if tensor is pixels else struct.pack("<I", len(image)) + image
+        tensor["parameters"] = {"binary_data_size": len(contents)}
+        del tensor["data"]
+    for _ in range(random.choice((0, 0, 1, 2))):
+        tensor[random.choice(sorted(tensor))] = random.choice(_IN_TENSORS)
+    inputs: Any = random.choice(([tensor],) * 8 + ([tensor, 5], [{}], None, "x"))
+    inputs = [tensor, random.choice(_FURTHER_INPUTS)] if random.random() < 0.3 else inputs
+    call = {
+        "id": random.choice(("7",) * 10 + ("\ud800", 7)),
+        "inputs": inputs,
+        "parameters": options,
+    }
+    if random.random() < 0.3:
+        call["outputs"] = random.choice(_REQUESTED)
+    if contents or (headers and random.random() < 0.4):
+        start = json.dumps(call, default=str).encode()
+        length = random.choice((*[len(start)] * 8, 0, len(start) + 1, "x", -1))
+        headers["Inference-Header-Content-Length"] = str(length)
+        behind = _truncated(contents, random) if random.random() < 0.2 else contents
+        return {"body": bytearray(start + behind)}, headers
+    headers["body"] = {"content-type": "application/json"}
+    return {"body": call}, headers
 
 
 def _truncated(data: bytes, random: Random) -> bytes:

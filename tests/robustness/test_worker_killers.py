@@ -6,7 +6,6 @@ After each of them the workers are the same processes, and the next request gets
 from __future__ import annotations
 
 import base64
-import json
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -153,31 +152,6 @@ def test_grpc_without_streams(grpc_calls: GrpcCalls) -> None:
     error = grpc_calls.predict(data=grey(51), masks=b"some")["error"]
     assert error["code"] == "invalid_option"
     assert grpc_calls.predict()["error"]["code"] == "empty_request"
-
-
-def test_open_inference_protocol_over_http(sender: Sender) -> None:
-    image = {"name": "image", "datatype": "BYTES", "shape": [1]}
-    image["data"] = [base64.b64encode(grey(51)).decode()]
-    request = {"id": "7", "inputs": [image], "parameters": {"masks": "polygon"}}
-    answer = sender.post("/v2/models/shapes/infer", json=request).json()
-    assert (answer["id"], answer["model_name"]) == ("7", "shapes")
-    (output,) = answer["outputs"]
-    assert (output["name"], output["datatype"], output["shape"]) == ("reply", "BYTES", [1])
-    (instance,) = json.loads(output["data"][0])["instances"]
-    assert instance["segmentation"] == [[0, 0, 15, 0, 15, 10, 0, 10]]
-    wrong: list[Any] = [[], [{}], "x", [{**image, "data": "x"}], [{**image, "datatype": "FP32"}]]
-    for inputs in wrong:
-        response = sender.post("/v2/models/shapes/infer", json={"inputs": inputs})
-        refusal(response, 400, "empty_request")
-
-
-def test_open_inference_protocol_over_grpc(grpc_calls: GrpcCalls) -> None:
-    assert grpc_calls.infer(grey(51))["instances"]
-    assert len(grpc_calls.infer(grey(51), masks=b"none")["instances"][0]) == 5
-    assert "picture" in grpc_calls.infer(grey(51), draw=b"jpeg")
-    assert grpc_calls.infer(b"bad")["error"]["code"] == "unsupported_image_format"
-    assert grpc_calls.infer(grey(51), masks=b"some")["error"]["code"] == "invalid_option"
-    assert grpc_calls.infer(None)["error"]["code"] == "empty_request"
 
 
 def test_a_bomb_does_not_reach_the_response_timeout(sender: Sender) -> None:
