@@ -1,0 +1,217 @@
+"""What Prometheus sees of requests of every kind, and what the log says of an id."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from d2serve.client import launch
+from d2serve.client.directories import make_directory
+from d2serve.client.java import find_java
+from d2serve.client.log_reader import LogReader
+from d2serve.client.ports import Ports
+from d2serve.client.properties import format_properties, read_properties
+from d2serve.client.server import TorchServeProcess
+from d2serve.client.server_log import ServerLog
+from d2serve.handlers.errors import RequestError
+from d2serve.handlers.metrics import HISTOGRAM, METRICS
+from tests.conftest import ROOT
+from tests.handlers.programs import UNLUCKY
+from tests.handlers.test_operating_page import promql_names
+from tests.robustness.conftest import BATCH
+from tests.robustness.grpc_calls import GrpcCalls
+from tests.robustness.scraping import Scrape, scrape, scraped_until
+from tests.robustness.test_worker_killers import Sender, grey
+
+pytestmark = pytest.mark.server
+
+ANSWERED = "d2serve_encode_seconds_count"
+REJECTED = "d2serve_rejected_total"
+
+
+@pytest.fixture(scope="module")
+def sender(server: TorchServeProcess) -> Iterator[Sender]:
+    made = Sender(server)
+    with made.http:
+        yield made
+
+
+def handled(page: Scrape, model: str) -> float:
+    """Requests that the handler has answered in whatever way."""
+    return page.of(ANSWERED, model_name=model) + page.of(REJECTED, model_name=model)
+
+
+def settled(server: TorchServeProcess) -> Scrape:
+    """When what other tests have sent is counted, which comes after the replies."""
+    while True:
+        page = scrape(server.metrics_address)
+        time.sleep(0.3)
+        if handled(scrape(server.metrics_address), "shapes") == handled(page, "shapes"):
+            return page
+
+
+def line_of(server: TorchServeProcess, request_id: str) -> str:
+    """What the log of the workers says of a request."""
+    log = (server.log_directory / "model_log.log").read_text()
+    (line,) = re.findall(rf"MODEL_LOG - (d2serve: {request_id} .*)", log)
+    return str(line)
+
+
+def test_requests_of_every_kind_are_counted(server: TorchServeProcess, sender: Sender) -> None:
+    before = scraped_until(
+        server.metrics_address, lambda page: page.of(REJECTED, model_name="shapes") >= 0
+    )
+    good = sender.image(grey(51))
+    drawn = sender.form(grey(51), draw="png")
+    bad = [sender.image(b"bad"), sender.image(grey(UNLUCKY)), sender.form(grey(9), masks="some")]
+    assert [each.status_code for each in (good, drawn, *bad)] == [200, 200, 415, 500, 400]
+    with ThreadPoolExecutor(BATCH) as pool:
+        batch = list(pool.map(sender.image, [grey(51)] * BATCH))
+    assert {each.status_code for each in batch} == {200}
+    sent = 5 + BATCH
+    after = scraped_until(
+        server.metrics_address,
+        lambda page: handled(page, "shapes") >= handled(before, "shapes") + sent,
+    )
+
+    def grown(name: str, **labels: str) -> float:
+        own = {"model_name": "shapes", "model_version": "1.0", **labels}
+        return round(after.of(name, **own) - before.of(name, **own), 6)
+
+    answered = 2 + BATCH
+    for step in ("decode", "preprocess", "postprocess", "encode"):
+        assert grown(f"d2serve_{step}_seconds_count") == answered
+        assert grown(f"d2serve_{step}_seconds_sum") > 0
+    assert grown("d2serve_detections_count") == answered == grown("d2serve_detections_sum")
+    assert grown("d2serve_image_megapixels_count") == answered
+    assert grown("d2serve_image_megapixels_sum") == pytest.approx(600e-6 * answered, rel=1e-3)
+    calls = grown("d2serve_forward_seconds_count")
+    assert 3 <= calls <= answered
+    assert grown("d2serve_batch_images_count") == calls
+    assert grown("d2serve_batch_images_sum") == answered
+    codes = {kind.code: grown(REJECTED, code=kind.code) for kind in RequestError.__subclasses__()}
+    once = ("unsupported_image_format", "model_failed", "invalid_option")
+    assert codes == {code: float(code in once) for code in codes}
+    assert after.of("ts_inference_requests_total", model_name="shapes") >= sent
+
+
+def test_every_metric_has_its_name_type_and_labels(
+    server: TorchServeProcess, sender: Sender
+) -> None:
+    assert sender.image(grey(51)).status_code == 200
+    scraped_until(server.metrics_address, lambda page: page.of(ANSWERED, model_name="shapes") > 0)
+    page = httpx.get(f"{server.metrics_address}/metrics", trust_env=False).text
+    types = dict(re.findall(r"^# TYPE (d2serve_\w+) (\w+)$", page, re.MULTILINE))
+    assert types == {metric.name: metric.kind for metric in METRICS}
+    for metric in METRICS:
+        sample = f"{metric.name}_count" if metric.kind == HISTOGRAM else metric.name
+        labels = {name for key, has in Scrape(page).values if key == sample for name, _ in has}
+        assert labels == {*metric.labels, "Hostname"}
+
+
+def test_the_operators_page_names_what_there_is(server: TorchServeProcess, sender: Sender) -> None:
+    """After a refusal and a failure, without which TorchServe has not all of its own."""
+    assert sender.image(b"bad").status_code == 415
+    assert sender.image(grey(UNLUCKY)).status_code == 500
+    assert sender.image(grey(51)).status_code == 200
+    missing = (
+        promql_names()
+        - scraped_until(
+            server.metrics_address,
+            lambda page: (
+                page.of(ANSWERED, model_name="shapes") > 0 and bool(page.of("Requests5XX"))
+            ),
+        ).names
+    )
+    assert not missing
+
+
+def test_an_id_leads_from_the_reply_to_the_log(server: TorchServeProcess, sender: Sender) -> None:
+    good, bad, failed = (sender.image(each) for each in (grey(51), b"bad", grey(UNLUCKY)))
+    for reply in (good, bad, failed):
+        assert reply.json()["request_id"] == reply.headers["x-request-id"]
+    drawn = sender.form(grey(51), draw="jpeg").headers["x-request-id"]
+    scraped_until(
+        server.metrics_address,
+        lambda _: drawn in (server.log_directory / "model_log.log").read_text(),
+    )
+    assert " answered: 30x20, 1 found, " in line_of(server, good.headers["x-request-id"])
+    assert " answered: 30x20, 1 found, " in line_of(server, drawn)
+    assert line_of(server, bad.headers["x-request-id"]).endswith(
+        " refused: 415 unsupported_image_format"
+    )
+    assert " failed: 500 model_failed: " in line_of(server, failed.headers["x-request-id"])
+
+
+def test_ids_over_grpc(server: TorchServeProcess) -> None:
+    calls = GrpcCalls(server)
+    for reply in (calls.predict(data=grey(51)), calls.predict(data=b"bad"), calls.infer(grey(51))):
+        assert re.fullmatch(r"[0-9a-f-]{36}", reply["request_id"])
+
+
+def test_torchserves_log_takes_no_offence(server: TorchServeProcess) -> None:
+    """A line that it cannot take apart, or has no metric for, would be an error there."""
+    log = (server.log_directory / "ts_log.log").read_text()
+    assert "Failed to parse metrics line" not in log
+    assert "Failed to update" not in log
+
+
+@pytest.fixture
+def shapes(server: TorchServeProcess) -> Path:
+    """The archive that the server has under this name."""
+    return next(model.archive for model in server.models if model.name == "shapes")
+
+
+def test_plain_torchserve_with_the_repositorys_files(shapes: Path) -> None:
+    """As the README starts it, in a directory that has config.properties and metrics.yaml."""
+    ports = Ports.free()
+    directory = make_directory()
+    config = {**read_properties(ROOT / "config.properties"), **ports.settings()}
+    (directory.path / "config.properties").write_text(format_properties(config))
+    shutil.copy(ROOT / "metrics.yaml", directory.path)
+    environment = launch.server_environment(
+        os.environ, {}, find_java({**os.environ}), directory.path
+    )
+    process = launch.spawn(
+        directory.path,
+        environment,
+        ["--ts-config=config.properties", f"--model-store={shapes.parent}", "--models=shapes.mar"],
+    )
+    try:
+        log = ServerLog()
+        assert process.stdout is not None
+        LogReader(log, lambda _: None).follow(process.stdout)
+        page = scraped_until(
+            ports.address("metrics"), lambda page: REJECTED in page.names, seconds=90
+        )
+        assert page.of(REJECTED, model_name="shapes", model_version="1.0") == 0
+        assert log.dying_worker(1) is None
+    finally:
+        launch.end(process, directory.path)
+        directory.remove()
+
+
+def test_an_archive_in_a_server_without_our_metrics_file(shapes: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.properties").write_text("default_workers_per_model=1\n")
+    with TorchServeProcess([shapes], config=tmp_path / "config.properties") as server:
+        sender = Sender(server)
+        replies = [sender.image(each) for each in (grey(51), b"bad")]
+        assert [each.status_code for each in replies] == [200, 415]
+        scraped_until(
+            server.metrics_address,
+            lambda _: " refused: 415" in (server.log_directory / "model_log.log").read_text(),
+        )
+        for reply in replies:
+            assert line_of(server, reply.headers["x-request-id"])
+        logs = "".join(file.read_text() for file in server.log_directory.iterdir())
+        assert "d2serve_" not in logs
+        assert "Failed to update" not in logs
+        assert not any(name.startswith("d2serve_") for name in scrape(server.metrics_address).names)
