@@ -7,7 +7,10 @@ from pathlib import Path
 
 from d2serve.handlers.errors import RequestError
 from d2serve.handlers.limits import DEFAULT_LIMITS, NAMES
+from d2serve.handlers.model_spec import PanopticMerge
+from d2serve.handlers.oip_outputs import Output, outputs_of
 from d2serve.handlers.options import NAMES as OPTIONS
+from tests.handlers.samples import spec_with
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "requests.md").read_text()
 
@@ -29,3 +32,22 @@ def test_every_limit_is_there_with_its_default() -> None:
 def test_every_code_is_there_with_its_status() -> None:
     codes = {kind.code: str(kind.status) for kind in RequestError.__subclasses__()}
     assert _rows("Errors") == codes
+
+
+def test_every_output_is_there_with_its_type_and_shape() -> None:
+    instances = ("pred_boxes", "scores", "pred_classes")
+    more = ("pred_masks", "pred_keypoints", "sem_seg")
+    everything = spec_with(
+        outputs=(*instances, *more), class_names=("a",), panoptic=PanopticMerge(0.5, 1, 0.5)
+    )
+    proposals = spec_with(outputs=("proposal_boxes", "objectness_logits"))
+    expected = {each: _shown(each) for each in (*outputs_of(everything), *outputs_of(proposals))}
+    section = PAGE.split("## Open Inference Protocol, version 2\n")[1]
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| `([^`]+)` \|", section, re.MULTILINE)
+    assert sorted(rows) == sorted(expected.values())
+
+
+def _shown(output: Output) -> tuple[str, str, str]:
+    letters = iter("NK")
+    shape = ", ".join(next(letters) if size == -1 else str(size) for size in output.shape)
+    return output.name, output.datatype, f"[{shape}]"
