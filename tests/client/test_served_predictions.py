@@ -20,7 +20,8 @@ from d2serve.client.errors import (
     ServerUnavailable,
 )
 from d2serve.client.grpc_client import D2ServeGrpcClient
-from d2serve.client.http_client import AsyncD2ServeClient, D2ServeClient
+from d2serve.client.async_client import AsyncD2ServeClient
+from d2serve.client.http_client import D2ServeClient
 from d2serve.client.responses import Prediction
 from d2serve.client.server import TorchServeProcess
 
