@@ -1,11 +1,10 @@
-"""docs/requests.md says what the code does."""
+"""docs/requests.md says what the code does; tests/client does so for its errors."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-from d2serve.handlers.errors import RequestError
 from d2serve.handlers.limits import DEFAULT_LIMITS, NAMES
 from d2serve.handlers.options import NAMES as OPTIONS
 
@@ -24,8 +23,3 @@ def test_every_option_is_there() -> None:
 
 def test_every_limit_is_there_with_its_default() -> None:
     assert _rows("Limits") == {name: str(getattr(DEFAULT_LIMITS, name)) for name in NAMES}
-
-
-def test_every_code_is_there_with_its_status() -> None:
-    codes = {kind.code: str(kind.status) for kind in RequestError.__subclasses__()}
-    assert _rows("Errors") == codes
