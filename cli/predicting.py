@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Optional, Union
+from typing import Annotated, Any, Optional, Union
 
 import orjson
 import typer
@@ -17,6 +17,7 @@ from d2serve.client.credentials import KEY_FILE_NAME
 from d2serve.client.errors import (
     AuthorizationError,
     ClientError,
+    ModelFailed,
     ModelNotFound,
     RequestRejected,
     ServerUnavailable,
@@ -35,6 +36,14 @@ class Protocol(str, Enum):
 
     HTTP = "http"
     GRPC = "grpc"
+
+
+class MaskFormat(str, Enum):
+    """How masks of instances are to be sent."""
+
+    RLE = "rle"
+    POLYGON = "polygon"
+    NONE = "none"
 
 
 class SemSegFormat(str, Enum):
@@ -63,6 +72,21 @@ def predict(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the server's JSON, one line per image.")
     ] = False,
+    score_thresh: Annotated[
+        Optional[float],
+        typer.Option(help="Leave out instances that score no higher; not below the model's own."),
+    ] = None,
+    max_detections: Annotated[
+        Optional[int], typer.Option(help="The best so many instances, and proposals.")
+    ] = None,
+    classes: Annotated[
+        Optional[list[str]],
+        typer.Option(help="Name or id of a class that is wanted; give it again for another."),
+    ] = None,
+    masks: Annotated[
+        MaskFormat,
+        typer.Option(help="Masks exactly, as COCO's outlines with holes filled, or none."),
+    ] = MaskFormat.RLE,
     sem_seg: Annotated[
         SemSegFormat,
         typer.Option(help="Semantic segmentation as one label map or as run lengths per class."),
@@ -77,12 +101,20 @@ def predict(
 ) -> None:
     """Detect objects in images with a running server."""
     failed = False
+    options: dict[str, Any] = {
+        "version": version,
+        "score_thresh": score_thresh,
+        "max_detections": max_detections,
+        "classes": classes or None,
+        "masks": masks.value,
+        "sem_seg": sem_seg.value,
+    }
     pictures = _PictureNames(draw)
     try:
         with _client(protocol, address, token, key_file) as client:
             for image in images:
                 try:
-                    prediction = client.predict(name, image, version=version, sem_seg=sem_seg.value)
+                    prediction = client.predict(name, image, **options)
                     _print(image, prediction, as_json)
                     if draw is not None:
                         _write_picture(image, prediction, pictures.next(image))
@@ -121,9 +153,11 @@ def _print(image: Path, prediction: Prediction, as_json: bool) -> None:
 def _print_failure(image: Path, error: ClientError, as_json: bool) -> None:
     error_console.print(f"[red]{escape(str(image))}:[/] {escape(str(error))}", soft_wrap=True)
     if as_json:  # a line for every image, so that lines and images can be matched
-        code = error.code if isinstance(error, RequestRejected) else type(error).__name__
-        message = error.message if isinstance(error, RequestRejected) else str(error)
-        _print_json({"error": {"code": code, "message": message}})
+        if isinstance(error, (RequestRejected, ModelFailed)):  # as the server said it
+            told = {"code": error.code, "message": error.message}
+            _print_json({"error": told, "request_id": error.request_id})
+        else:
+            _print_json({"error": {"code": type(error).__name__, "message": str(error)}})
 
 
 def _print_json(value: dict[str, object]) -> None:

@@ -3,9 +3,12 @@
     ClientError
     ├── AuthorizationError    the token is missing, wrong or expired
     ├── ModelNotFound         no such model, or no such version of it
-    ├── RequestRejected       a 4xx: this request is at fault (code, message, status)
+    ├── RequestRejected       a 4xx: this request is at fault (code, message, status, request_id)
+    │   ├── EmptyRequest, InvalidImage, InvalidOption, UnsupportedImageFormat
+    │   └── ImageTooLarge, ImageTooSlow, ReplyTooLarge
     ├── ServerOverloaded      queue full, or no worker to answer: try again
-    ├── ServerFailed          any other 5xx
+    ├── ServerFailed          any other 5xx (request_id)
+    │   └── ModelFailed           the program failed on this image (code, message, status)
     ├── ServerUnavailable     nothing answers at the address, or not in time
     │   └── NotConnected      nothing was sent: there is nobody at the address
     ├── MalformedReply        the reply is not "response, version 1"
@@ -23,6 +26,8 @@ Each message says what was got, what was expected, the likely cause and the next
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class ClientError(Exception):
     """Base of everything this package raises on purpose."""
@@ -37,14 +42,48 @@ class ModelNotFound(ClientError):
 
 
 class RequestRejected(ClientError):
-    """The server refused this one request; sending it again unchanged will not help."""
+    """The server refused this one request; sending it again unchanged will not help.
 
-    def __init__(self, message: str, *, code: str, status: int | None) -> None:
-        where = "gRPC" if status is None else f"HTTP {status}"
-        super().__init__(f"The request was rejected ({where}, {code}): {message}")
+    ``status`` is HTTP's, None over gRPC; ``request_id`` is that of the server's log, if it told it.
+    """
+
+    def __init__(
+        self, message: str, *, code: str, status: int | None, request_id: str | None = None
+    ) -> None:
+        where = origin(status, code, request_id)
+        super().__init__(f"The request was rejected ({where}): {message}")
         self.code = code
         self.message = message
         self.status = status
+        self.request_id = request_id
+
+
+class EmptyRequest(RequestRejected):
+    """No image bytes arrived."""
+
+
+class InvalidImage(RequestRejected):
+    """The bytes claim to be an image and cannot be decoded."""
+
+
+class InvalidOption(RequestRejected):
+    """What was asked for beside the image cannot be had of this model."""
+
+
+class UnsupportedImageFormat(RequestRejected):
+    """The bytes are of no image format that is served."""
+
+
+class ImageTooLarge(RequestRejected):
+    """There are more bytes, pixels or frames than are served."""
+
+
+class ImageTooSlow(RequestRejected):
+    """Decoding takes longer than one request may."""
+
+
+class ReplyTooLarge(RequestRejected):
+    """The answer is larger than the server can send: ask for less."""
 
 
 class ServerOverloaded(ClientError):
@@ -52,7 +91,46 @@ class ServerOverloaded(ClientError):
 
 
 class ServerFailed(ClientError):
-    """The server failed on its own side (HTTP 5xx other than 503)."""
+    """The server failed on its own side (HTTP 5xx other than 503 of a full queue)."""
+
+    def __init__(self, message: str, *, request_id: str | None = None) -> None:
+        super().__init__(message)
+        self.request_id = request_id
+
+
+class ModelFailed(ServerFailed):
+    """The program failed on this image: it would again, and others get their answers."""
+
+    def __init__(
+        self, message: str, *, code: str, status: int | None, request_id: str | None = None
+    ) -> None:
+        where = origin(status, code, request_id)
+        super().__init__(
+            f"The model failed on the image ({where}): {message}", request_id=request_id
+        )
+        self.code = code
+        self.message = message
+        self.status = status
+
+
+BY_CODE: Mapping[str, type[RequestRejected] | type[ModelFailed]] = {
+    "empty_request": EmptyRequest,
+    "invalid_image": InvalidImage,
+    "invalid_option": InvalidOption,
+    "unsupported_image_format": UnsupportedImageFormat,
+    "image_too_large": ImageTooLarge,
+    "image_too_slow": ImageTooSlow,
+    "reply_too_large": ReplyTooLarge,
+    "model_failed": ModelFailed,
+}
+"""What each code of d2serve.handlers.errors raises, over every protocol."""
+
+
+def origin(status: int | None, code: str | None = None, request_id: str | None = None) -> str:
+    """Where an error comes from and what it is about, as its text has it in brackets."""
+    protocol = "gRPC" if status is None else f"HTTP {status}"
+    request = None if request_id is None else f"request {request_id}"
+    return ", ".join(each for each in (protocol, code, request) if each is not None)
 
 
 class ServerUnavailable(ClientError):

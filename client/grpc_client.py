@@ -17,20 +17,21 @@ from d2serve.client.errors import (
     ClientError,
     NotConnected,
     RequestRejected,
-    ServerFailed,
     ServerUnavailable,
 )
 from d2serve.client.grpc_stubs import PING_METHOD, PREDICTIONS_METHOD, inference_messages
 from d2serve.client.http_client import DEFAULT_TIMEOUT_SECONDS, is_loopback
 from d2serve.client.image_input import ImageInput, encode_image
+from d2serve.client.pictures import parse_picture
 from d2serve.client.replies import (
     envelope_error,
     health_status,
     model_not_found,
     overloaded,
+    server_failed,
     too_large,
 )
-from d2serve.client.reply_options import reply_options
+from d2serve.client.reply_options import Classes, picture_options, reply_options
 from d2serve.client.responses import Prediction, parse_prediction
 from d2serve.client.retrying import DEFAULT_RETRY, Retry
 
@@ -96,24 +97,46 @@ class D2ServeGrpcClient:
         *,
         version: str | None = None,
         array_format: str = "BGR",
+        score_thresh: float | None = None,
+        max_detections: int | None = None,
+        classes: Classes | None = None,
+        masks: str = "rle",
         sem_seg: str = "png",
     ) -> Prediction:
         """See D2ServeClient.predict."""
-        data = encode_image(image, array_format=array_format)
-        request = self._messages.predictions_request(
-            model_name=model,
-            model_version=version or "",
-            input={"data": data, **reply_options(sem_seg)},
+        content = encode_image(image, array_format=array_format)
+        options = reply_options(
+            score_thresh=score_thresh,
+            max_detections=max_detections,
+            classes=classes,
+            masks=masks,
+            sem_seg=sem_seg,
         )
+        return parse_prediction(self._answer(model, version, content, options))
 
-        def ask() -> Prediction:
-            body = bytes(self._call(self._predictions, request).prediction)
-            rejected = envelope_error(body, status=None)
-            if rejected is not None:
-                raise rejected
-            return parse_prediction(body)
-
-        return self._retry.call(ask)
+    def predict_picture(
+        self,
+        model: str,
+        image: ImageInput,
+        *,
+        format: str = "png",
+        version: str | None = None,
+        array_format: str = "BGR",
+        score_thresh: float | None = None,
+        max_detections: int | None = None,
+        classes: Classes | None = None,
+        masks: str = "rle",
+    ) -> bytes:
+        """See D2ServeClient.predict_picture."""
+        content = encode_image(image, array_format=array_format)
+        options = picture_options(
+            format,
+            score_thresh=score_thresh,
+            max_detections=max_detections,
+            classes=classes,
+            masks=masks,
+        )
+        return parse_picture(self._answer(model, version, content, options), format)
 
     def ping(self) -> str:
         """See D2ServeClient.ping."""
@@ -121,6 +144,24 @@ class D2ServeGrpcClient:
 
     def close(self) -> None:
         self._channel.close()
+
+    def _answer(
+        self, model: str, version: str | None, content: bytes, options: dict[str, bytes]
+    ) -> bytes:
+        request = self._messages.predictions_request(
+            model_name=model,
+            model_version=version or "",
+            input={"data": content, **options},
+        )
+
+        def ask() -> bytes:
+            body = bytes(self._call(self._predictions, request).prediction)
+            rejected = envelope_error(body, status=None)
+            if rejected is not None:
+                raise rejected
+            return body
+
+        return self._retry.call(ask)
 
     def _call(self, method: Any, request: Any) -> Any:
         metadata = tuple(self._credentials.headers().items())
@@ -153,9 +194,7 @@ class D2ServeGrpcClient:
             return too_large(status=None)
         if code in _REJECTIONS:
             return RequestRejected(message, code=code.name, status=None)
-        return ServerFailed(
-            f"The server failed (gRPC {code.name}): {message}. Its logs/model_log.log says why."
-        )
+        return server_failed(None, message, name=code.name)
 
     def __enter__(self) -> D2ServeGrpcClient:
         return self

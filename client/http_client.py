@@ -1,4 +1,4 @@
-"""Predict over HTTP, blocking or asynchronous, with the same arguments and the same answers.
+"""Predict over HTTP, and see the picture; AsyncD2ServeClient asks and reads in the same way.
 
 with D2ServeClient(key_file="key_file.json") as client:
     for instance in client.predict("shapes", "image.jpg").instances:
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -17,8 +18,9 @@ import httpx
 from d2serve.client.credentials import Credentials
 from d2serve.client.errors import NotConnected, ServerUnavailable
 from d2serve.client.image_input import ImageInput, encode_image
+from d2serve.client.pictures import parse_picture
 from d2serve.client.replies import envelope_error, health_status, http_error
-from d2serve.client.reply_options import reply_options
+from d2serve.client.reply_options import Classes, picture_options, reply_options
 from d2serve.client.responses import Prediction, parse_prediction
 from d2serve.client.retrying import DEFAULT_RETRY, Retry
 
@@ -66,16 +68,16 @@ def unavailable(address: str, error: Exception) -> ServerUnavailable:
     )
 
 
-def _predict_path(model: str, version: str | None) -> str:
+def predict_path(model: str, version: str | None) -> str:
+    """Where images are sent for one version of a model, None for its default."""
     path = f"/predictions/{quote(model, safe='')}"
     return path if version is None else f"{path}/{quote(version, safe='')}"
 
 
-def _image_request(
-    image: ImageInput, array_format: str, sem_seg: str, credentials: Credentials
+def image_request(
+    content: bytes, options: Mapping[str, bytes], credentials: Credentials
 ) -> dict[str, Any]:
     """What httpx is to send: the image as the raw body, or as a form where options go with it."""
-    content, options = encode_image(image, array_format=array_format), reply_options(sem_seg)
     if options:
         files = {"data": ("image", content, _BYTES)}
         return {"headers": credentials.headers(), "files": files, "data": options}
@@ -83,19 +85,28 @@ def _image_request(
     return {"headers": {**credentials.headers(), "content-type": _BYTES}, "content": content}
 
 
-def _accepted(response: httpx.Response, credentials: Credentials) -> bytes:
-    if response.status_code >= 400:
-        raise http_error(response.status_code, response.content, credentials)
-    rejected = envelope_error(response.content, response.status_code)
+def accepted(response: httpx.Response, credentials: Credentials) -> httpx.Response:
+    """The response itself, unless it is an error: then that is raised."""
+    status, body, request_id = response.status_code, response.content, request_id_of(response)
+    if status >= 400:
+        raise http_error(status, body, credentials, request_id)
+    rejected = envelope_error(body, status, request_id)
     if rejected is not None:
         raise rejected
-    return response.content
+    return response
 
 
-def _health(response: httpx.Response, credentials: Credentials) -> str:
+def request_id_of(response: httpx.Response) -> str | None:
+    """TorchServe's name for the request, which is in the headers of every answer to one."""
+    found = response.headers.get("x-request-id")
+    return None if found is None else str(found)
+
+
+def health(response: httpx.Response, credentials: Credentials) -> str:
+    """TorchServe's word about itself."""
     # An unhealthy server answers 500 with a status, which is an answer and no failure.
     if response.status_code != 500:
-        _accepted(response, credentials)
+        accepted(response, credentials)
     return health_status(response.content)
 
 
@@ -128,28 +139,89 @@ class D2ServeClient:
         *,
         version: str | None = None,
         array_format: str = "BGR",
+        score_thresh: float | None = None,
+        max_detections: int | None = None,
+        classes: Classes | None = None,
+        masks: str = "rle",
         sem_seg: str = "png",
     ) -> Prediction:
-        """Detect objects in one image: a path, encoded bytes, a PIL image or a uint8 array
-        (height, width, 3) in ``array_format``. ``version`` None means the default version.
-        ``sem_seg``: what the server is to send of a semantic segmentation, "png" (one label map)
-        or "rle" (COCO's run lengths for each class); both give the same ``label_map()``."""
-        request = _image_request(image, array_format, sem_seg, self._credentials)
+        """Detect objects in one image.
 
-        def ask() -> Prediction:
-            response = self._request("POST", _predict_path(model, version), **request)
-            return parse_prediction(_accepted(response, self._credentials))
+        Args:
+            model: the name that it is served under.
+            image: a path, encoded bytes, a PIL image or a uint8 array (height, width, 3).
+            version: of the model; None is the server's default.
+            array_format: "BGR" or "RGB", of an array.
+            score_thresh: leaves out instances that score no higher; not below the model's own.
+            max_detections: the best so many instances, and proposals.
+            classes: names or ids of those that are wanted.
+            masks: "rle" (exact), "polygon" (COCO's outlines, holes filled) or "none".
+            sem_seg: of a semantic segmentation "png" (one label map) or "rle" (COCO's run lengths
+                for each class); both give the same ``label_map()``.
 
-        return self._retry.call(ask)
+        Raises:
+            InvalidInput: nothing was sent, for what no model could be asked for.
+            RequestRejected: its subclasses tell why; InvalidOption where this model has no such.
+            ModelFailed, ServerFailed, ServerOverloaded, ServerUnavailable, AuthorizationError,
+            ModelNotFound, MalformedReply.
+        """
+        content = encode_image(image, array_format=array_format)
+        options = reply_options(
+            score_thresh=score_thresh,
+            max_detections=max_detections,
+            classes=classes,
+            masks=masks,
+            sem_seg=sem_seg,
+        )
+        response = self._answer(model, version, content, options)
+        return parse_prediction(response.content, request_id=request_id_of(response))
+
+    def predict_picture(
+        self,
+        model: str,
+        image: ImageInput,
+        *,
+        format: str = "png",
+        version: str | None = None,
+        array_format: str = "BGR",
+        score_thresh: float | None = None,
+        max_detections: int | None = None,
+        classes: Classes | None = None,
+        masks: str = "rle",
+    ) -> bytes:
+        """The image with what ``predict`` would find drawn onto it by the server, as the bytes of
+        an image file, "png" or "jpeg": write them to a file, or open them with Pillow.
+
+        By ``masks="none"`` boxes alone are drawn. Arguments and errors are else those of
+        ``predict``.
+        """
+        content = encode_image(image, array_format=array_format)
+        options = picture_options(
+            format,
+            score_thresh=score_thresh,
+            max_detections=max_detections,
+            classes=classes,
+            masks=masks,
+        )
+        return parse_picture(self._answer(model, version, content, options).content, format)
 
     def ping(self) -> str:
         """TorchServe's word about itself, e.g. "Healthy". It says so while workers crash, too:
         for readiness use ManagementClient.wait_ready."""
         response = self._request("GET", "/ping", headers=self._credentials.headers())
-        return _health(response, self._credentials)
+        return health(response, self._credentials)
 
     def close(self) -> None:
         self._http.close()
+
+    def _answer(
+        self, model: str, version: str | None, content: bytes, options: dict[str, bytes]
+    ) -> httpx.Response:
+        path = predict_path(model, version)
+        request = image_request(content, options, self._credentials)
+        return self._retry.call(
+            lambda: accepted(self._request("POST", path, **request), self._credentials)
+        )
 
     def _request(self, method: str, path: str, **request: Any) -> httpx.Response:
         try:
@@ -162,59 +234,3 @@ class D2ServeClient:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-class AsyncD2ServeClient:
-    """D2ServeClient for asyncio: the same arguments, answers and errors."""
-
-    def __init__(
-        self,
-        address: str = DEFAULT_INFERENCE_ADDRESS,
-        *,
-        token: str | None = None,
-        key_file: str | os.PathLike[str] | None = None,
-        timeout: float = DEFAULT_TIMEOUT_SECONDS,
-        retry: Retry = DEFAULT_RETRY,
-    ) -> None:
-        self.address = with_scheme(address)
-        self._credentials = Credentials.of("inference", token, key_file)
-        self._retry = retry
-        self._http = httpx.AsyncClient(**connection_options(self.address, timeout))
-
-    async def predict(
-        self,
-        model: str,
-        image: ImageInput,
-        *,
-        version: str | None = None,
-        array_format: str = "BGR",
-        sem_seg: str = "png",
-    ) -> Prediction:
-        """See D2ServeClient.predict."""
-        request = _image_request(image, array_format, sem_seg, self._credentials)
-
-        async def ask() -> Prediction:
-            response = await self._request("POST", _predict_path(model, version), **request)
-            return parse_prediction(_accepted(response, self._credentials))
-
-        return await self._retry.call_async(ask)
-
-    async def ping(self) -> str:
-        """See D2ServeClient.ping."""
-        response = await self._request("GET", "/ping", headers=self._credentials.headers())
-        return _health(response, self._credentials)
-
-    async def aclose(self) -> None:
-        await self._http.aclose()
-
-    async def _request(self, method: str, path: str, **request: Any) -> httpx.Response:
-        try:
-            return await self._http.request(method, path, **request)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise unavailable(self.address, error) from error
-
-    async def __aenter__(self) -> AsyncD2ServeClient:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()

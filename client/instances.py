@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2serve.client.label_maps import RunLengthMask, parse_run_length_mask
+from d2serve.client.polygon_masks import Polygon, PolygonMask, parse_polygon_mask
 from d2serve.client.reply_fields import floats, optional, optional_text, required, typed
 
 Keypoint = tuple[float, float, float]
@@ -32,15 +33,25 @@ class Instance:
     score: float
     category_id: int
     category_name: str | None = None
-    segmentation: RunLengthMask | None = None
+    segmentation: RunLengthMask | PolygonMask | None = None
+    """In the form that was asked for; ``mask()`` is the same of either, but for filled holes."""
     keypoints: tuple[Keypoint, ...] | None = None
     """(x, y, score) each, in the order of the model's keypoint names."""
 
     def mask(self) -> NDArray[np.bool_]:
         """The instance's mask over the whole image, boolean, of shape (height, width)."""
         if self.segmentation is None:
-            raise ValueError(f"this {self.label()} has no mask: the model predicts none")
+            raise ValueError(
+                f"this {self.label()} has no mask: the model predicts none, or masks='none' was "
+                "asked for"
+            )
         return self.segmentation.decode()
+
+    @property
+    def polygons(self) -> tuple[Polygon, ...] | None:
+        """The outlines of the mask, (x0, y0, x1, y1, …) each as COCO has them, where they were
+        asked for by ``masks="polygon"``; else None."""
+        return self.segmentation.polygons if isinstance(self.segmentation, PolygonMask) else None
 
     def label(self) -> str:
         """The category's name, or its number where the model was exported without names."""
@@ -90,9 +101,15 @@ def _instance(item: Any, image: tuple[int, int]) -> Instance:
         score=float(required(item, "score", (int, float))),
         category_id=required(item, "category_id", int),
         category_name=optional_text(item, "category_name"),
-        segmentation=optional(item, "segmentation", lambda v: parse_run_length_mask(v, image)),
+        segmentation=optional(item, "segmentation", lambda v: _segmentation(v, image)),
         keypoints=optional(item, "keypoints", _keypoints),
     )
+
+
+def _segmentation(value: Any, image: tuple[int, int]) -> RunLengthMask | PolygonMask:
+    if isinstance(value, list):
+        return parse_polygon_mask(value, image)
+    return parse_run_length_mask(value, image)
 
 
 def _proposal(item: Any) -> Proposal:

@@ -13,11 +13,13 @@ import orjson
 
 from d2serve.client.credentials import Credentials
 from d2serve.client.errors import (
+    BY_CODE,
     ClientError,
     ModelNotFound,
     RequestRejected,
     ServerFailed,
     ServerOverloaded,
+    origin,
 )
 
 _TOKEN_REFUSED = "InvalidKeyException"
@@ -27,20 +29,37 @@ _OVERLOADED = "ServiceUnavailableException"
 _API_IS_OFF = "MethodNotAllowedException"
 
 
-def envelope_error(body: bytes, status: int | None) -> RequestRejected | None:
-    """The error in a body written by our handler, or None if there is none in it."""
+def envelope_error(
+    body: bytes, status: int | None, request_id: str | None = None
+) -> RequestRejected | ServerFailed | None:
+    """The error in a body written by our handler, or None if there is none in it.
+
+    Args:
+        body: of the answer.
+        status: HTTP's; None over gRPC, which has none.
+        request_id: from HTTP's headers, for bodies of older archives that do not tell it.
+    """
     if not body.lstrip().startswith(b'{"error"'):
         return None
-    error = _json_object(body).get("error")
+    told = _json_object(body)
+    error = told.get("error")
     if not isinstance(error, dict):
         return None
-    return RequestRejected(
-        str(error.get("message", "")), code=str(error.get("code", "unknown")), status=status
-    )
+    code, message = str(error.get("code", "unknown")), str(error.get("message", ""))
+    request_id = told["request_id"] if isinstance(told.get("request_id"), str) else request_id
+    kind = BY_CODE.get(code)
+    if kind is None and status is not None and status >= 500:  # of a newer archive
+        return server_failed(status, f"{code}: {message}", request_id)
+    return (kind or RequestRejected)(message, code=code, status=status, request_id=request_id)
 
 
-def http_error(status: int, body: bytes, credentials: Credentials) -> ClientError:
+def http_error(
+    status: int, body: bytes, credentials: Credentials, request_id: str | None = None
+) -> ClientError:
     """The error that an HTTP answer with a status of 400 or more stands for."""
+    ours = envelope_error(body, status, request_id)
+    if ours is not None:
+        return ours
     told = _json_object(body)
     kind = str(told.get("type", ""))
     message = str(told.get("message") or body.decode("utf-8", "replace")[:500] or "(no message)")
@@ -49,22 +68,27 @@ def http_error(status: int, body: bytes, credentials: Credentials) -> ClientErro
     if kind in _NO_SUCH_MODEL:
         return model_not_found(message)
     if kind == _API_IS_OFF:
-        return RequestRejected(
-            f"{message} If this registers or unregisters a model: start TorchServe with "
-            "--enable-model-api, or set enable_model_api=true in its config.properties.",
-            code=kind,
-            status=status,
+        message += (
+            " If this registers or unregisters a model: start TorchServe with "
+            "--enable-model-api, or set enable_model_api=true in its config.properties."
         )
-    if kind == _OVERLOADED:
+    elif kind == _OVERLOADED:
         return overloaded(message)
-    if status >= 500:
-        return ServerFailed(
-            f"The server failed (HTTP {status}): {message}. Its logs/model_log.log says why."
-        )
-    if status == 413 and not body:
+    elif status >= 500:
+        return server_failed(status, message, request_id)
+    elif status == 413 and not body:
         return too_large(status)
-    return envelope_error(body, status) or RequestRejected(
-        message, code=kind or "unknown", status=status
+    return RequestRejected(message, code=kind or "unknown", status=status, request_id=request_id)
+
+
+def server_failed(
+    status: int | None, message: str, request_id: str | None = None, name: str | None = None
+) -> ServerFailed:
+    """For what went wrong on the server's side; ``name`` is that of a gRPC status."""
+    where = origin(status, name, request_id)
+    return ServerFailed(
+        f"The server failed ({where}): {message}. Its logs/model_log.log says why.",
+        request_id=request_id,
     )
 
 

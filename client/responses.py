@@ -23,7 +23,8 @@ from d2serve.client.instances import (
     parse_proposals,
 )
 from d2serve.client.label_maps import PngLabelMap, RunLengthMask
-from d2serve.client.reply_fields import natural, optional, required
+from d2serve.client.polygon_masks import PolygonMask
+from d2serve.client.reply_fields import natural, optional, optional_text, required
 from d2serve.client.segments import (
     PanopticSeg,
     PanopticSegment,
@@ -39,6 +40,7 @@ __all__ = [
     "PanopticSeg",
     "PanopticSegment",
     "PngLabelMap",
+    "PolygonMask",
     "Prediction",
     "Proposal",
     "RunLengthMask",
@@ -67,6 +69,8 @@ class Prediction:
     panoptic_seg: PanopticSeg | None
     raw: dict[str, Any] = field(repr=False, compare=False)
     """The reply as received, parsed from JSON."""
+    request_id: str | None = field(default=None, compare=False)
+    """The server's name for this one request, as in its log."""
 
     def to_detectron2(self, *, sem_seg_classes: int | None = None) -> dict[str, Any]:
         """The dictionary that detectron2's DefaultPredictor returns, on the CPU.
@@ -75,7 +79,8 @@ class Prediction:
 
         - ``instances``: an ``Instances`` with ``pred_boxes`` (``Boxes`` or ``RotatedBoxes``),
           ``scores``, ``pred_classes``, and ``pred_masks`` and ``pred_keypoints`` where the model
-          predicts them. A reply without any instance does not tell of what it has none: it becomes
+          predicts them; of polygons ``pred_masks`` has the holes filled, and by ``masks="none"``
+          there are none. A reply without any instance does not tell of what it has none: it becomes
           (0, 4) ``Boxes``, and has ``pred_masks``, (0, height, width), for panoptic models alone.
         - ``proposals``: an ``Instances`` with ``proposal_boxes`` and ``objectness_logits``.
         - ``sem_seg``: a reply carries labels and no logits, so this is one-hot, float32 of shape
@@ -92,8 +97,13 @@ class Prediction:
         return detectron2_outputs.outputs_of(self, sem_seg_classes)
 
 
-def parse_prediction(reply: bytes | str | Mapping[str, Any]) -> Prediction:
-    """Turn a reply of version 1 into a Prediction; anything else raises MalformedReply."""
+def parse_prediction(
+    reply: bytes | str | Mapping[str, Any], *, request_id: str | None = None
+) -> Prediction:
+    """Turn a reply of version 1 into a Prediction; anything else raises MalformedReply.
+
+    ``request_id`` is what else told it, for a reply that does not.
+    """
     if isinstance(reply, (bytes, str)):
         try:
             loaded = orjson.loads(reply)
@@ -104,12 +114,12 @@ def parse_prediction(reply: bytes | str | Mapping[str, Any]) -> Prediction:
     if not isinstance(loaded, Mapping):
         raise MalformedReply(_not_version_1(f"it is a JSON {type(loaded).__name__}", reply))
     try:
-        return _prediction(dict(loaded))
+        return _prediction(dict(loaded), request_id)
     except (KeyError, TypeError, ValueError) as error:
         raise MalformedReply(_not_version_1(str(error), reply)) from error
 
 
-def _prediction(raw: dict[str, Any]) -> Prediction:
+def _prediction(raw: dict[str, Any], request_id: str | None) -> Prediction:
     model, version = required(raw, "model", str), required(raw, "version", str)
     sides = required(raw, "image", dict)
     size = natural(sides, "height"), natural(sides, "width")
@@ -129,6 +139,7 @@ def _prediction(raw: dict[str, Any]) -> Prediction:
             raw, "panoptic_seg", lambda v: parse_panoptic_seg(v, size, len(instances or ()))
         ),
         raw=raw,
+        request_id=optional_text(raw, "request_id") or request_id,
     )
 
 

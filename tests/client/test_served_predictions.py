@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
-from typing import Union
 
 import numpy as np
 import pytest
@@ -20,41 +18,20 @@ from d2serve.client.errors import (
     ServerUnavailable,
 )
 from d2serve.client.grpc_client import D2ServeGrpcClient
-from d2serve.client.http_client import AsyncD2ServeClient, D2ServeClient
-from d2serve.client.responses import Prediction
+from d2serve.client.http_client import D2ServeClient
 from d2serve.client.server import TorchServeProcess
+from tests.client.blocking import AnyClient, BlockingAsyncClient
 
 pytestmark = pytest.mark.server
 
-AnyClient = Union[D2ServeClient, D2ServeGrpcClient]
-
-
-class BlockingAsyncClient:
-    """The asynchronous client behind the signature of the others, one event loop per call."""
-
-    def __init__(self, address: str, key_file: Path) -> None:
-        self._address, self._key_file = address, key_file
-
-    def predict(
-        self, model: str, image: bytes, *, version: str | None = None, sem_seg: str = "png"
-    ) -> Prediction:
-        async def ask() -> Prediction:
-            async with AsyncD2ServeClient(self._address, key_file=self._key_file) as client:
-                return await client.predict(model, image, version=version, sem_seg=sem_seg)
-
-        return asyncio.run(ask())
-
 
 @pytest.fixture(params=["http", "async", "grpc"])
-def client(
-    request: pytest.FixtureRequest, server: TorchServeProcess
-) -> AnyClient | BlockingAsyncClient:
+def client(request: pytest.FixtureRequest, server: TorchServeProcess) -> AnyClient:
     if request.param == "http":
         return server.http
     if request.param == "grpc":
         return server.grpc
-    assert server.key_file is not None
-    return BlockingAsyncClient(server.inference_address, server.key_file)
+    return BlockingAsyncClient(server.inference_address, key_file=server.key_file)
 
 
 def test_the_answer_is_typed_and_the_same_for_all(client: AnyClient) -> None:
@@ -120,7 +97,7 @@ def test_an_image_travels_as_a_readable_file(server: TorchServeProcess, tmp_path
 
 @pytest.mark.parametrize("token", [None, "wrong"])
 def test_no_token_or_a_wrong_one_is_refused(server: TorchServeProcess, token: str | None) -> None:
-    clients: list[AnyClient] = [
+    clients: list[D2ServeClient | D2ServeGrpcClient] = [
         D2ServeClient(server.inference_address, token=token),
         D2ServeGrpcClient(server.grpc_address, token=token),
     ]
@@ -158,7 +135,7 @@ def test_a_request_that_is_too_large_is_named(server: TorchServeProcess) -> None
 
 
 def test_nobody_at_the_address() -> None:
-    clients: list[AnyClient] = [
+    clients: list[D2ServeClient | D2ServeGrpcClient] = [
         D2ServeClient("127.0.0.1:1"),
         D2ServeGrpcClient("127.0.0.1:1"),
     ]

@@ -1,0 +1,219 @@
+"""What a server says of each fault, over HTTP and gRPC, and servers that say it and count requests.
+
+The words are TorchServe 0.12's, as a server said them.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import grpc
+
+from d2serve.client.grpc_stubs import PREDICTIONS_METHOD, inference_messages
+from d2serve.handlers.errors import RequestError
+from tests.client import handmade
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One and the same over both protocols."""
+
+    status: int
+    body: bytes
+    grpc_code: grpc.StatusCode = grpc.StatusCode.OK
+    """Of OK, the body is the prediction."""
+    grpc_details: str = ""
+
+
+@dataclass
+class Requests:
+    """What reached a server."""
+
+    address: str
+    times: list[float] = field(default_factory=list)
+
+
+GOOD = Answer(200, json.dumps(handmade.reply(4, 6, instances=[])).encode())
+GARBAGE = Answer(200, b"[1, 2, 3]")
+
+
+def of_the_handler(code: str, status: int, **more: str) -> Answer:
+    return Answer(status, json.dumps({"error": {"code": code, "message": "told"}, **more}).encode())
+
+
+def of_torchserve(status: int, kind: str, message: str, code: grpc.StatusCode, end: str) -> Answer:
+    body = {"code": status, "type": kind, "message": message}
+    return Answer(status, json.dumps(body, indent=2).encode(), code, message + end)
+
+
+_FAILED = "\norg.pytorch.serve.http.InternalServerException"
+_UNKNOWN = "\norg.pytorch.serve.archive.model."
+_NO_WORKER = 'Model "m" has no worker to serve inference request. Please use scale workers API to '
+_INTERNAL, _UNAVAILABLE = grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE
+
+HANDLERS = {
+    kind.code: of_the_handler(kind.code, kind.status) for kind in RequestError.__subclasses__()
+}
+TORCHSERVES = {
+    ("InvalidKeyException", 400): of_torchserve(
+        400,
+        "InvalidKeyException",
+        "Token Authorization failed. Token either incorrect, expired, or not provided correctly",
+        grpc.StatusCode.PERMISSION_DENIED,
+        "",
+    ),
+    ("ModelNotFoundException", 404): of_torchserve(
+        404,
+        "ModelNotFoundException",
+        "Model not found: m",
+        _INTERNAL,
+        f"{_UNKNOWN}ModelNotFoundException",
+    ),
+    ("ModelVersionNotFoundException", 404): of_torchserve(
+        404,
+        "ModelVersionNotFoundException",
+        "Model version: 9 does not exist for model: m",
+        _INTERNAL,
+        f"{_UNKNOWN}ModelVersionNotFoundException",
+    ),
+    ("no body", 413): Answer(413, b"", grpc.StatusCode.CANCELLED, "Received RST_STREAM"),
+    ("ServiceUnavailableException", 503): of_torchserve(
+        503,
+        "ServiceUnavailableException",
+        f"{_NO_WORKER}add workers.",
+        _INTERNAL,
+        "\nInternalServerException.()",
+    ),
+    ("InternalServerException", 500): of_torchserve(
+        500, "InternalServerException", "Worker died.", _INTERNAL, _FAILED
+    ),
+    ("InternalServerException", 503): of_torchserve(
+        503, "InternalServerException", "Prediction failed", _UNAVAILABLE, _FAILED
+    ),
+    ("InternalServerException", 507): of_torchserve(
+        507, "InternalServerException", "Out of resources", _INTERNAL, _FAILED
+    ),
+}
+
+
+@contextmanager
+def http_server(*answers: Answer) -> Iterator[Requests]:
+    """Gives each answer once, the last one again and again."""
+    asked = Requests("")
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            answer = _next(asked, answers)
+            self.send_response(answer.status)
+            self.send_header("x-request-id", "of-the-header")
+            self.send_header("content-length", str(len(answer.body)))
+            self.end_headers()
+            self.wfile.write(answer.body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    asked.address = f"127.0.0.1:{server.server_port}"
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    try:
+        yield asked
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@contextmanager
+def grpc_server(*answers: Answer) -> Iterator[Requests]:
+    """As ``http_server``."""
+    asked = Requests("")
+    messages = inference_messages()
+
+    def answered(_: bytes, context: Any) -> bytes:
+        answer = _next(asked, answers)
+        if answer.grpc_code is not grpc.StatusCode.OK:
+            context.abort(answer.grpc_code, answer.grpc_details)
+        prediction: bytes = messages.prediction_response(prediction=answer.body).SerializeToString()
+        return prediction
+
+    service, method = PREDICTIONS_METHOD.strip("/").split("/")
+    handler = grpc.method_handlers_generic_handler(
+        service, {method: grpc.unary_unary_rpc_method_handler(answered)}
+    )
+    server = grpc.server(ThreadPoolExecutor(2), handlers=[handler])
+    asked.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    try:
+        yield asked
+    finally:
+        server.stop(None).wait()
+
+
+def _next(asked: Requests, answers: Sequence[Answer]) -> Answer:
+    asked.times.append(time.monotonic())
+    return answers[min(len(asked.times), len(answers)) - 1]
+
+
+@contextmanager
+def silent_server(*, hangs_up: bool, grpc_frames: bool) -> Iterator[Requests]:
+    """Takes requests and gives no answer: hangs up when one has come, or keeps it waiting."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    asked = Requests(f"127.0.0.1:{listener.getsockname()[1]}")
+    kept: list[socket.socket] = []
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:  # closed: the test is over
+                return
+            kept.append(connection)
+            threading.Thread(target=take, args=(connection,), daemon=True).start()
+
+    def take(connection: socket.socket) -> None:
+        with connection.makefile("rwb") as stream:
+            if grpc_frames:
+                _until_headers_of_http2(stream)
+            elif not stream.readline().startswith(b"POST "):
+                return
+            asked.times.append(time.monotonic())
+            if hangs_up:
+                # With what was not read yet, this is a reset.
+                connection.shutdown(socket.SHUT_RDWR)
+
+    threading.Thread(target=serve, daemon=True).start()
+    try:
+        yield asked
+    finally:
+        listener.close()
+        for each in kept:
+            each.close()
+
+
+def _until_headers_of_http2(stream: Any) -> None:
+    """Up to the first frame that opens a call (RFC 9113, sections 3.4, 4.1 and 6.2)."""
+    stream.read(24)  # the preface
+    stream.write(struct.pack(">HBBBL", 0, 0, 4, 0, 0))  # our settings: none
+    stream.flush()
+    kind, opens_a_call = None, 1
+    while kind != opens_a_call:
+        high, low, kind, flags, _ = struct.unpack(">BHBBL", stream.read(9))
+        stream.read(high << 16 | low)
+        is_settings, acknowledged = kind == 4, flags & 1
+        if is_settings and not acknowledged:
+            stream.write(struct.pack(">HBBBL", 0, 0, 4, 1, 0))
+            stream.flush()
