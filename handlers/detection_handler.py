@@ -127,6 +127,7 @@ class DetectionHandler:
                 _log.exception("d2serve: encoding a reply failed")
                 answer = ModelFailed(f"The server failed on this image ({type(error).__name__}).")
         assert isinstance(answer, RequestError)  # outputs are there for what was prepared only
+        answer.drop_frames()
         context.set_response_content_type(index, CONTENT_TYPE)
         # The reason phrase must be plain ASCII: anything else ends the worker.
         context.set_response_status(answer.status, answer.code, index)
