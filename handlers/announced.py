@@ -8,7 +8,7 @@ steps. What is damaged or of another format counts as one picture: the decoder w
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 # Far above what software writes: 50 megapixels in TIFF tiles of 16 x 16 are 200,000, a PNG of 32 MB
 # has 4,000 chunks, a GIF of 32 MB 130,000 blocks, a JPEG some hundred segments.
@@ -30,7 +30,7 @@ class Announced(NamedTuple):
     """Of a JPEG file: passes over the whole picture."""
     fragmented: bool = False
     """In so many pieces that they would take longer than the pixels."""
-    canvas: Optional[tuple[int, int]] = None
+    canvas: tuple[int, int] | None = None
     """Width and height of a WebP file, whose decoder takes memory for them when it opens it."""
 
 
