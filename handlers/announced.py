@@ -30,6 +30,8 @@ class Announced(NamedTuple):
     """Of a JPEG file: passes over the whole picture."""
     fragmented: bool = False
     """In so many pieces that they would take longer than the pixels."""
+    canvas: tuple[int, int] | None = None
+    """Width and height of a WebP file, whose decoder takes memory for them when it opens it."""
 
 
 def announced(data: bytes, most_frames: int) -> Announced:
@@ -43,6 +45,8 @@ def announced(data: bytes, most_frames: int) -> Announced:
             return _gif(data, most_frames)
         if data[:2] in (b"II", b"MM"):
             return _tiff(data, most_frames)
+        if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+            return _webp(data)
     except (IndexError, struct.error, OverflowError):  # it ends, or points outside itself
         pass
     return Announced()
@@ -133,3 +137,18 @@ def _tiff(data: bytes, most_frames: int) -> Announced:
     except (struct.error, OverflowError):
         pass
     return Announced(pages)
+
+
+def _webp(data: bytes) -> Announced:
+    """Where the size stands, the first chunk's kind says: RFC 9649; of VP8, RFC 6386, 9.1."""
+    kind = data[12:16]
+    if kind == b"VP8X":
+        width, height = (int.from_bytes(data[at : at + 3], "little") for at in (24, 27))
+        return Announced(canvas=(width + 1, height + 1))
+    if kind == b"VP8L":
+        bits = struct.unpack_from("<L", data, 21)[0]
+        return Announced(canvas=((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1))
+    if kind == b"VP8 ":
+        width, height = struct.unpack_from("<HH", data, 26)
+        return Announced(canvas=(width & 0x3FFF, height & 0x3FFF))
+    return Announced()

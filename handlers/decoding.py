@@ -87,13 +87,11 @@ def decode(data: bytes, limits: RequestLimits = DEFAULT_LIMITS) -> npt.NDArray[n
             "Got an image file in more pieces (chunks, blocks, strips or tiles) than any software "
             "writes. Save the image again, as PNG or JPEG."
         )
+    if work.canvas is not None:
+        _check_pixels(*work.canvas, limits)
     image = _open(data, limits)
     width, height = image.size
-    if width * height > limits.max_image_pixels:
-        raise ImageTooLarge(
-            f"Got an image of {width}x{height} pixels, expected at most "
-            f"{limits.max_image_pixels:,} pixels. Scale it down: the model resizes it anyway."
-        )
+    _check_pixels(width, height, limits)
     if image.format not in _COUNTED_BEFORE:
         _check_frames(getattr(image, "n_frames", 1), limits)
     scanned = work.scans * width * height
@@ -128,6 +126,14 @@ def check_bytes(size: int, limits: RequestLimits) -> None:
         raise ImageTooLarge(
             f"Got an image file of {size:,} bytes, expected at most {limits.max_image_bytes:,}. "
             "Send it as JPEG, or scale it down: the model resizes it anyway."
+        )
+
+
+def _check_pixels(width: int, height: int, limits: RequestLimits) -> None:
+    if width * height > limits.max_image_pixels:
+        raise ImageTooLarge(
+            f"Got an image of {width}x{height} pixels, expected at most "
+            f"{limits.max_image_pixels:,} pixels. Scale it down: the model resizes it anyway."
         )
 
 

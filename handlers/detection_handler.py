@@ -143,6 +143,7 @@ class DetectionHandler:
         except Exception as error:
             _log.exception("d2serve: encoding the reply to %s failed", request_id)
             refusal = _bug(error)
+        refusal.drop_frames()
         self._reporter.refused(request_id, refusal)
         context.set_response_content_type(index, CONTENT_TYPE)
         # The reason phrase must be plain ASCII: anything else ends the worker.

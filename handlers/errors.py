@@ -34,6 +34,14 @@ class RequestError(ServingError):
     status: ClassVar[int] = 400
     code: ClassVar[str] = "invalid_request"
 
+    def drop_frames(self) -> None:
+        """Forget where it was raised, once that is of no use any more.
+
+        An error that a frame holds while its traceback holds the frame is garbage that only a full
+        collection finds, which comes rarely: until then the request's image stays in memory.
+        """
+        self.__traceback__ = self.__cause__ = self.__context__ = None
+
 
 class EmptyRequest(RequestError):
     """No image bytes arrived."""

@@ -37,7 +37,7 @@ PATIENT = Retry(seconds=150, first_pause=0.2, longest_pause=4)
 def running(exported: Exporter) -> Iterator[TorchServeProcess]:
     """One worker and a short queue."""
     settings = {"default_workers_per_model": "1", "job_queue_size": str(QUEUE)}
-    archive = exported("faster_rcnn_fpn", "tracing")
+    archive = exported("faster_rcnn_fpn", "onnxruntime")  # no torch, so a worker is soon there
     with TorchServeProcess({NAME: archive}, overrides=settings) as server:
         server.http.predict(NAME, SAMPLE)
         yield server

@@ -7,6 +7,7 @@ import resource
 import struct
 import time
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -125,6 +126,44 @@ def in_pieces(file_format: str) -> bytes:
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "GIF", "TIFF"])
 def test_a_file_in_too_many_pieces(file_format: str) -> None:
     assert isinstance(refused(in_pieces(file_format)), ImageTooSlow)
+
+
+WEBPS: dict[str, dict[str, Any]] = {
+    "VP8 ": {},
+    "VP8L": {"lossless": True},
+    "VP8X": {"save_all": True, "append_images": [picture(47, 31, seed=1)]},
+}
+
+
+@pytest.mark.parametrize("kind", WEBPS)
+def test_the_canvas_of_a_webp(kind: str) -> None:
+    data = saved(picture(47, 31), "WEBP", **WEBPS[kind])
+    assert data[12:16] == kind.encode()
+    assert announced(data, 9).canvas == (47, 31)
+
+
+@pytest.mark.parametrize("kind", WEBPS)
+def test_a_webp_is_refused_before_its_decoder_takes_memory(kind: str) -> None:
+    """Which would be 8 bytes a pixel, never touched, so that only the addresses show it."""
+    edge = 16383
+    data = bytearray(saved(picture(47, 31), "WEBP", **WEBPS[kind]))
+    if kind == "VP8X":
+        data[24:30] = (edge - 1).to_bytes(3, "little") * 2
+    elif kind == "VP8L":
+        data[21:25] = struct.pack("<L", (edge - 1) | (edge - 1) << 14)
+    else:
+        data[26:30] = struct.pack("<HH", edge, edge)
+    before = addresses()
+    error = refused(bytes(data))
+    assert isinstance(error, ImageTooLarge)
+    assert f"{edge}x{edge}" in str(error)
+    assert addresses() - before < 50_000
+
+
+def addresses() -> int:
+    """The most of this process so far, in KB."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmPeak:")[2].split()[0])
 
 
 def test_a_jpeg_behind_filling() -> None:

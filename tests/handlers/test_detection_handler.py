@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import gc
 import io
 import json
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -69,6 +71,39 @@ def test_torchserve_finds_one_class_and_no_function() -> None:
     assert not hasattr(detection_handler, "handle")
     assert callable(DetectionHandler.initialize)
     assert callable(DetectionHandler.handle)
+
+
+class Body(bytearray):
+    """One that tells when it is gone."""
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"body": b"no picture"},
+        {"body": grey_png(51)[:-20]},
+        {"body": grey_png(51), "masks": b"some"},
+        {"body": grey_png(UNLUCKY)},
+        {"body": grey_png(51, 300, 300), "draw": b"png"},  # a reply that is too large
+    ],
+)
+def test_a_refused_request_is_gone_with_its_reply(
+    scripted_archive: Path, fields: dict[str, bytes]
+) -> None:
+    """Else it stays until Python collects all its garbage, which takes thousands of requests."""
+    worker = Worker(scripted_archive, limits={"max_reply_bytes": 500})
+    neighbour, refused = Body(grey_png(51)), Body(fields["body"])
+    gone = [weakref.ref(neighbour), weakref.ref(refused)]
+    gc.collect()
+    gc.disable()
+    try:
+        answers = worker.answer([{"body": neighbour}, {**fields, "body": refused}])
+        del neighbour, refused
+        assert answers[0][0] == 200
+        assert answers[1][0] >= 400
+        assert [each() for each in gone] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_one_image(worker: Worker) -> None:

@@ -12,8 +12,10 @@ from d2serve.client.server import TorchServeProcess
 from d2serve.export.archive import staging
 from d2serve.handlers.model_spec import read_spec
 from tests.handlers.programs import write_archive, write_semantic_archive
+from tests.robustness.sending import Sender
 
-BATCH = 4
+BATCH = 8
+LIMITS = {"max_image_pixels": 1200, "max_image_bytes": 5000, "max_detections": 3}
 ONE_WORKER = {"minWorkers": 1, "maxWorkers": 1, "responseTimeout": 60}
 
 
@@ -27,7 +29,10 @@ def pack(source: Path, store: Path, name: str, settings: dict[str, object]) -> P
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TorchServeProcess]:
-    """Serves ``shapes``, in batches, and ``ground``, which answers a label map."""
+    """Serves ``shapes``, in batches, ``ground``, which answers a label map, and ``limited``.
+
+    ``wrong_limits.mar`` is in its store.
+    """
     store = tmp_path_factory.mktemp("store")
     # The program answers as the class how many images it was given at once.
     names = ("none", "square", *(f"{i} at once" for i in range(2, BATCH + 1)))
@@ -36,7 +41,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TorchServeProce
     batches = {"batchSize": BATCH, "maxBatchDelay": 300, "batching": "always"}
     pack(shapes, store, "shapes", {**ONE_WORKER, **batches})
     pack(ground, store, "ground", {**ONE_WORKER, "batchSize": 1})
-    models = {"shapes": "shapes.mar", "ground": "ground.mar"}
+    pack(shapes, store, "limited", {**ONE_WORKER, "batchSize": 1, "limits": LIMITS})
+    pack(shapes, store, "wrong_limits", {**ONE_WORKER, "limits": {"max_image_pixels": "many"}})
+    models = {name: f"{name}.mar" for name in ("shapes", "ground", "limited")}
     oip = {"TS_OPEN_INFERENCE_PROTOCOL": "oip"}  # else gRPC has no such calls
     with TorchServeProcess(models, model_store=store, environment=oip) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def sender(server: TorchServeProcess) -> Sender:
+    return Sender(server)

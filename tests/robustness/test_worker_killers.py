@@ -22,56 +22,17 @@ from tests.handlers.programs import UNLUCKY
 from tests.handlers.samples import picture, saved
 from tests.robustness.conftest import BATCH
 from tests.robustness.grpc_calls import GrpcCalls
+from tests.robustness.sending import Sender, grey, refusal
 
 pytestmark = pytest.mark.server
 
 LIMIT = 6_553_500
 
 
-def grey(value: int) -> bytes:
-    return saved(Image.new("RGB", (30, 20), (value, value, value)), "PNG")
-
-
 def noise(edge: int) -> bytes:
     """A picture of about 3 bytes a pixel, however it is packed."""
     pixels = np.random.default_rng(0).integers(0, 256, (edge, edge, 3), np.uint8)
     return saved(Image.fromarray(pixels), "PNG", compress_level=1)
-
-
-class Sender:
-    """Requests as strangers send them, without our client's care."""
-
-    def __init__(self, server: TorchServeProcess) -> None:
-        self.server = server
-        self.headers = {"Authorization": f"Bearer {server.inference_token}"}
-        self.http = httpx.Client(
-            base_url=server.inference_address, headers=self.headers, timeout=60, trust_env=False
-        )
-
-    def post(self, path: str = "/predictions/shapes", **request: Any) -> httpx.Response:
-        return self.http.post(path, **request)
-
-    def image(self, data: bytes, model: str = "shapes", **headers: str) -> httpx.Response:
-        headers = {"content-type": "application/octet-stream", **headers}
-        return self.post(f"/predictions/{model}", content=data, headers=headers)
-
-    def form(self, data: bytes, model: str = "shapes", **options: str) -> httpx.Response:
-        return self.post(f"/predictions/{model}", files={"data": data}, data=options)
-
-    def workers(self) -> dict[str, tuple[int, str]]:
-        token = {"Authorization": f"Bearer {self.server.management_token}"}
-        found = {}
-        for model in ("shapes", "ground"):
-            url = f"{self.server.management_address}/models/{model}"
-            (described,) = httpx.get(url, headers=token, trust_env=False, timeout=60).json()
-            (worker,) = described["workers"]
-            found[model] = (worker["pid"], worker["status"])
-        return found
-
-
-@pytest.fixture(scope="session")
-def sender(server: TorchServeProcess) -> Sender:
-    return Sender(server)
 
 
 @pytest.fixture(scope="session")
@@ -87,13 +48,6 @@ def _same_workers(sender: Sender) -> Iterator[None]:
     for model in ("shapes", "ground"):
         assert sender.image(grey(51), model).status_code == 200
     assert sender.workers() == before
-
-
-def refusal(response: httpx.Response, status: int, code: str) -> str:
-    assert response.status_code == status, response.text
-    error = response.json()["error"]
-    assert error["code"] == code
-    return str(error["message"])
 
 
 def test_a_bad_image_does_not_fail_its_batch(sender: Sender) -> None:
