@@ -17,7 +17,7 @@ from pycocotools import mask as coco_mask
 from benchmarks.errors import BenchError
 from benchmarks.figures import Figure, median_of
 from benchmarks.sides import Bounds
-from d2serve.client.responses import parse_prediction
+from d2serve.client.responses import RunLengthMask, parse_prediction
 from d2serve.export.replies import outputs_of
 from d2serve.handlers.detections import Detections
 
@@ -64,7 +64,7 @@ def workload_of(reply: dict[str, Any], detections: int) -> Workload:
     """
     answer = parse_prediction(reply)
     instances = answer.instances
-    masks = [i.segmentation for i in instances if i.segmentation is not None]
+    masks = [i.segmentation for i in instances if isinstance(i.segmentation, RunLengthMask)]
     if len(instances) != detections or len(masks) != detections:
         raise BenchError(
             f"{answer.model} answered {len(instances)} instances with {len(masks)} masks, expected "

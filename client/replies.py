@@ -87,7 +87,7 @@ def server_failed(
     """For what went wrong on the server's side; ``name`` is that of a gRPC status."""
     where = origin(status, name, request_id)
     return ServerFailed(
-        f"The server failed ({where}): {message}. Its logs/model_log.log says why.",
+        f"The server failed ({where}): {message.rstrip('.')}. Its logs/model_log.log says why.",
         request_id=request_id,
     )
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from d2serve.cli import predicting
+from d2serve.client.errors import ClientError, InvalidInput, InvalidOption, ModelFailed
 from d2serve.client.responses import Prediction
 from tests.client import handmade
 
@@ -36,6 +37,21 @@ ANSWERS: dict[str, dict[str, Any]] = {
 }
 
 
+FAILURES: dict[str, ClientError] = {
+    "rejected": InvalidOption("told", code="invalid_option", status=400, request_id="id-1"),
+    "unlucky": ModelFailed("told", code="model_failed", status=None, request_id="id-2"),
+    "refused": InvalidInput("told"),
+}
+UNASKED = {
+    "version": None,
+    "score_thresh": None,
+    "max_detections": None,
+    "classes": None,
+    "masks": "rle",
+    "sem_seg": "png",
+}
+
+
 class Server:
     """Answers each image by its name, and keeps what it was asked."""
 
@@ -51,6 +67,8 @@ class Server:
     def predict(self, model: str, image: Path, **options: Any) -> Prediction:
         assert model == "model"
         self.asked.append(options)
+        if image.stem in FAILURES:
+            raise FAILURES[image.stem]
         return handmade.prediction(5, 4, **ANSWERS[image.stem])
 
 
@@ -93,7 +111,7 @@ def test_each_kind_of_answer_has_its_table(
     words = " ".join(output.translate(str.maketrans("┃│├┼┤", "     ")).split()) + " "
     for each in told:
         assert each in words
-    assert server.asked == [{"version": None, "sem_seg": "png"}]
+    assert server.asked == [UNASKED]
 
 
 def test_only_the_best_proposals_are_shown(monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
@@ -115,4 +133,48 @@ def test_run_lengths_and_another_version_are_asked_for(
     options = ("--sem-seg", "rle", "--version", "2.0", "--json")
     line = printed(monkeypatch, "semantic.png", *options)
     assert json.loads(line)["sem_seg"]["size"] == [5, 4]
-    assert server.asked == [{"version": "2.0", "sem_seg": "rle"}]
+    assert server.asked == [{**UNASKED, "version": "2.0", "sem_seg": "rle"}]
+
+
+def test_every_option_reaches_the_client(monkeypatch: pytest.MonkeyPatch, server: Server) -> None:
+    options = ["--score-thresh", "0.5", "--max-detections", "3", "--masks", "polygon"]
+    printed(monkeypatch, "none.png", *options, "--classes", "a, b", "--classes", "2")
+    asked = {"score_thresh": 0.5, "max_detections": 3, "classes": ["a, b", "2"], "masks": "polygon"}
+    assert server.asked == [{**UNASKED, **asked}]
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "told"),
+    [
+        (
+            "rejected",
+            "rejected.png: The request was rejected (HTTP 400, invalid_option, request id-1): told",
+            {"error": {"code": "invalid_option", "message": "told"}, "request_id": "id-1"},
+        ),
+        (
+            "unlucky",
+            "unlucky.png: The model failed on the image (gRPC, model_failed, request id-2): told",
+            {"error": {"code": "model_failed", "message": "told"}, "request_id": "id-2"},
+        ),
+        (
+            "refused",
+            "refused.png: told",
+            {"error": {"code": "InvalidInput", "message": "told"}},
+        ),
+    ],
+)
+def test_a_failure_is_one_line_and_the_next_image_is_asked(
+    monkeypatch: pytest.MonkeyPatch, server: Server, name: str, line: str, told: dict[str, Any]
+) -> None:
+    written = io.StringIO()
+    monkeypatch.setattr(predicting, "error_console", Console(file=written, width=60))
+    app = typer.Typer()
+    app.command()(predicting.predict)
+    arguments = ["model", f"{name}.png", "none.png", "--json"]
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == 1
+    assert written.getvalue() == f"{line}\n"
+    failed, answered = result.stdout.splitlines()
+    assert json.loads(failed) == told
+    assert json.loads(answered)["instances"] == []
+    assert len(server.asked) == 2

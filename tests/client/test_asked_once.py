@@ -4,6 +4,7 @@ is asked again, with pauses between.
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 from collections.abc import Iterator
@@ -113,15 +114,27 @@ def test_every_answer_of_torchserve_is_tested() -> None:
     assert set(TORCHSERVES) == {*RAISES, ("ServiceUnavailableException", 503)}
 
 
-def test_the_body_tells_the_id_of_a_request(protocol: Protocol) -> None:
-    for kind, code, status in (
-        (RequestRejected, "of_tomorrow", 422),
-        (ModelFailed, "model_failed", 500),
-    ):
-        answer = of_the_handler(code, status, request_id="of-the-body")
-        error = protocol.fault(answer, kind)
-        assert (error.code, error.request_id) == (code, "of-the-body")
-        assert "request of-the-body" in str(error)
+def test_the_id_of_a_request(protocol: Protocol) -> None:
+    """The body tells it; of older archives the header does, which gRPC has not."""
+    told = Answer(200, json.dumps({**json.loads(GOOD.body), "request_id": "of-the-body"}).encode())
+    with protocol.server(told, GOOD) as asked:
+        client = protocol.client(asked.address)
+        first, second = client.predict("m", b"image"), client.predict("m", b"image")
+    assert first.request_id == "of-the-body"
+    assert second.request_id == (None if protocol.is_grpc else "of-the-header")
+    assert first == second, "they answer the same"
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "status"),
+    [(RequestRejected, "of_tomorrow", 422), (ModelFailed, "model_failed", 500)],
+)
+def test_the_id_of_a_request_that_failed(
+    protocol: Protocol, kind: type[ClientError], code: str, status: int
+) -> None:
+    error = protocol.fault(of_the_handler(code, status, request_id="of-the-body"), kind)
+    assert (error.code, error.request_id) == (code, "of-the-body")
+    assert "request of-the-body" in str(error)
 
 
 def test_a_server_side_error_of_a_newer_archive(protocol: Protocol) -> None:

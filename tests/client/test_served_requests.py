@@ -188,3 +188,25 @@ def test_a_model_that_failed_answers_the_next(client: AnyClient) -> None:
     with pytest.raises(ModelFailed, match="an unlucky image"):
         client.predict_picture("shapes", grey(UNLUCKY))
     assert client.predict_picture("shapes", IMAGE)
+
+
+def test_the_example_of_the_docs(
+    shapes: TorchServeProcess,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "requests.md").read_text()
+    example = page.split("## Python client")[1].split("```python\n")[1].split("```")[0]
+    address = '"http://127.0.0.1:8080", key_file="key_file.json"'
+    assert address in example
+    monkeypatch.chdir(tmp_path)
+    Path("photo.jpg").write_bytes(IMAGE)
+    exec(
+        example.replace(address, f"{shapes.inference_address!r}, key_file={str(shapes.key_file)!r}")
+    )
+    with Image.open("found.jpg") as picture:
+        assert picture.format == "JPEG"
+    found, refused = capsys.readouterr().out.splitlines()
+    assert found == "circle ((0.0, 0.0, 15.0, 0.0, 15.0, 10.0, 0.0, 10.0),) 150"
+    assert refused.startswith("choose other options: Got the option classes='no such class'")
