@@ -305,6 +305,8 @@ def test_what_torchserve_answers_itself(stranger: Sender, calls: GrpcCalls) -> N
     assert not metadata.outputs
     with pytest.raises(grpc.RpcError, match="unimplemented"):
         calls.rpc("ServerMetadata")
+    with pytest.raises(grpc.RpcError, match="Method not found"):
+        calls.rpc("ServerLive", package="inference")  # as other servers name it
 
 
 def test_a_model_describes_itself(stranger: Sender, server: TorchServeProcess) -> None:
