@@ -24,7 +24,7 @@ from PIL import Image
 from d2serve.client.server import TorchServeProcess
 from tests.robustness.conftest import BATCH
 from tests.robustness.grpc_calls import GrpcCalls
-from tests.robustness.test_worker_killers import Sender, grey
+from tests.robustness.sending import Sender, grey
 
 pytestmark = pytest.mark.server
 
