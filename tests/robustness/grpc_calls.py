@@ -77,9 +77,9 @@ class GrpcCalls:
         request = self._request(model_name="shapes", input=inputs)
         return [json.loads(each.prediction) for each in self._stream(request, **self._options)]
 
-    def rpc(self, call: str, **fields: Any) -> Any:
+    def rpc(self, call: str, package: str = _OPEN, **fields: Any) -> Any:
         """Any call of the Open Inference Protocol, by its name."""
-        return self._call(call, self._of_protocol(f"{call}Request")(**fields))
+        return self._call(call, self._of_protocol(f"{call}Request")(**fields), package)
 
     def tensor(self, name: str, datatype: str, shape: Sequence[int], values: Sequence[int]) -> Any:
         """The Open Inference Protocol's request with one input of unsigned integers."""
@@ -113,9 +113,9 @@ class GrpcCalls:
     def _of_protocol(self, name: str) -> Any:
         return self._message(self._opened, f"{_OPEN}.{name}")
 
-    def _call(self, name: str, request: Any) -> Any:
+    def _call(self, name: str, request: Any, package: str = _OPEN) -> Any:
         call = self._channel.unary_unary(
-            f"/{_OPEN}.GRPCInferenceService/{name}",
+            f"/{package}.GRPCInferenceService/{name}",
             request_serializer=type(request).SerializeToString,
             response_deserializer=self._of_protocol(f"{name}Response").FromString,
         )

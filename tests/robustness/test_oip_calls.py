@@ -24,7 +24,7 @@ from PIL import Image
 from d2serve.client.server import TorchServeProcess
 from tests.robustness.conftest import BATCH
 from tests.robustness.grpc_calls import GrpcCalls
-from tests.robustness.test_worker_killers import Sender, grey
+from tests.robustness.sending import Sender, grey
 
 pytestmark = pytest.mark.server
 
@@ -305,6 +305,8 @@ def test_what_torchserve_answers_itself(stranger: Sender, calls: GrpcCalls) -> N
     assert not metadata.outputs
     with pytest.raises(grpc.RpcError, match="unimplemented"):
         calls.rpc("ServerMetadata")
+    with pytest.raises(grpc.RpcError, match="Method not found"):
+        calls.rpc("ServerLive", package="inference")  # as other servers name it
 
 
 def test_a_model_describes_itself(stranger: Sender, server: TorchServeProcess) -> None:
