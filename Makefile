@@ -12,7 +12,7 @@ SOURCES := $(foreach room,handlers export export/rewrites client cli,$(wildcard 
 TYPED := .typed
 MYPY := MYPYPATH=$(TYPED) $(VENV)/bin/mypy
 
-.PHONY: demo test bench fuzz metrics-overhead precision coverage-table lint audit clean
+.PHONY: demo test bench fuzz soak metrics-overhead precision coverage-table lint audit clean
 
 demo: $(STAMPS)/demo $(STAMPS)/package
 	$(PY) -W ignore -m examples.demo
@@ -26,6 +26,11 @@ bench: $(STAMPS)/test $(STAMPS)/package
 # 50,000 mutated requests, about three minutes.
 fuzz: $(STAMPS)/test $(STAMPS)/package
 	$(PY) -W ignore -m benchmarks.fuzz 50000
+
+# A server under mixed load, and whether anything of it grows: make soak MINUTES=600 for a night.
+MINUTES ?= 10
+soak: $(STAMPS)/test $(STAMPS)/package
+	$(PY) -W ignore -m benchmarks.soak $(MINUTES)
 
 # What metrics, a request's id and its line in the log add to a request, about two minutes.
 metrics-overhead: $(STAMPS)/test $(STAMPS)/package

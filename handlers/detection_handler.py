@@ -21,6 +21,7 @@ from d2serve.handlers.drawing import draw
 from d2serve.handlers.encoding import CONTENT_TYPE, check_reply, encode, encode_error
 from d2serve.handlers.errors import ModelFailed, RequestError
 from d2serve.handlers.limits import SETTING as LIMITS
+from d2serve.handlers.memory import FreeMemory
 from d2serve.handlers.metadata import describe, is_describe
 from d2serve.handlers.metrics import Metrics
 from d2serve.handlers.oip import OipCall, oip_call, unpacked
@@ -43,6 +44,7 @@ class DetectionHandler:
 
     _detector: Detector
     _reporter: Reporter
+    _free_memory: FreeMemory
     _model: str
     _version: str
     _max_workers: int
@@ -57,6 +59,7 @@ class DetectionHandler:
         properties = context.system_properties
         settings = context.model_yaml_config or {}
         gpu = properties.get("gpu_id")
+        self._free_memory = FreeMemory()
         self._model = context.model_name
         self._version = str(context.manifest["model"]["modelVersion"])
         self._max_workers = int(settings.get("maxWorkers", 1))
@@ -103,6 +106,7 @@ class DetectionHandler:
 
     def _share_cores(self) -> None:
         self._detector.set_threads(thread_share(self._max_workers))
+        self._free_memory.give_back_if_due()
         self._next_thread_check = time.monotonic() + _SECONDS_BETWEEN_THREAD_CHECKS
 
     def _prepare(

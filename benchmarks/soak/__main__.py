@@ -1,0 +1,146 @@
+"""Keeps a server busy with requests of every kind, and fails where anything of it grows:
+
+python -m benchmarks.soak [MINUTES] [ARCHIVE.mar]
+
+``make soak`` takes 10 minutes and the archive of ``make demo``. What a slope of 10 minutes cannot
+tell from noise, its interval says; hours make it narrow.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from benchmarks.machine import this_machine
+from benchmarks.soak.asking import Clients, Outcomes
+from benchmarks.soak.plot import save_plot
+from benchmarks.soak.processes import Sample, Watched
+from benchmarks.soak.traffic import MODEL, one_round
+from benchmarks.soak.verdict import (
+    MOST_MB_PER_HOUR,
+    WARM_UP,
+    Course,
+    after_warm_up,
+    courses_of,
+    failures_of,
+)
+from d2serve.cli.progress import console
+from d2serve.client.server import TorchServeProcess
+from examples.demo import ARCHIVE, export_once
+
+_RESULTS = Path(__file__).resolve().parents[1] / "results"
+_CONCURRENCY = 8
+_SECONDS_BETWEEN_SAMPLES = 5.0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was seen of a server."""
+
+    outcomes: Outcomes
+    samples: list[Sample]
+    workers: tuple[str, ...]
+    replaced: list[str]
+    """Workers that are not the same processes any more."""
+    live_heaps: list[float | None]
+    """MB of Java after the warm-up and at the end, without garbage."""
+
+
+def soak(server: TorchServeProcess, minutes: float) -> Seen:
+    """Send rounds for so long, and look at the processes meanwhile and in between."""
+    requests, watched, clients = one_round(), Watched(server, MODEL), Clients(server, _CONCURRENCY)
+    samples: list[Sample] = []
+    live_heaps: list[float | None] = []
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(_SECONDS_BETWEEN_SAMPLES):
+            samples.append(watched.sample(quiet=False))
+
+    looking = threading.Thread(target=look)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("first round", total=None)
+        looking.start()
+        start = time.monotonic()
+        try:
+            while (passed := (time.monotonic() - start) / minutes / 60) < 1:
+                if passed >= WARM_UP and not live_heaps:
+                    live_heaps.append(watched.live_heap())
+                clients.send(requests)
+                samples.append(watched.sample(quiet=True))
+                held = samples[-1].holdings
+                told = ", ".join(f"{name} {each.rss:.0f} MB" for name, each in held.items())
+                progress.update(task, description=f"{clients.outcomes.total:,} requests; {told}")
+        finally:
+            over.set()
+            looking.join()
+            clients.close()
+    live_heaps.append(watched.live_heap())
+    samples.sort(key=lambda each: each.seconds)
+    return Seen(clients.outcomes, samples, watched.workers, watched.replaced(), live_heaps)
+
+
+def table_of(courses: dict[str, Course], rounds: int) -> Table:
+    """The processes, as rich prints them."""
+    note = f"after the warm-up, at the ends of {rounds} rounds; slopes by Theil and Sen"
+    table = Table("process", "RSS, MB", "MB an hour (95 %)", "files", "threads", caption=note)
+    for name, course in courses.items():
+        slope = course.slope
+        table.add_row(
+            name,
+            f"{course.first_rss:.1f} to {course.last_rss:.1f}",
+            f"{slope.value:+.1f} ({slope.low:+.1f} to {slope.high:+.1f})",
+            "{} to {}".format(*course.files),
+            "{} to {}".format(*course.threads),
+        )
+    return table
+
+
+def main(minutes: float, archive: Path | None) -> int:
+    """Run the soak; 1 where it is not passed."""
+    if archive is None:
+        export_once()
+    date = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    with TorchServeProcess({MODEL: archive or ARCHIVE}) as server:
+        seen = soak(server, minutes)
+    outcomes, courses = seen.outcomes, courses_of(seen.samples)
+    failures = failures_of(courses, seen.workers, outcomes, seen.replaced)
+    console.print(table_of(courses, len(after_warm_up(seen.samples))))
+    console.print(
+        f"{outcomes.total:,} requests in {minutes:g} minutes at concurrency {_CONCURRENCY}: "
+        f"{dict(outcomes.counts.most_common())}; {outcomes.unanswered.total()} unanswered, "
+        f"{outcomes.server_errors} answers of 5xx, {outcomes.unexpected.total()} unexpected. "
+        f"Java's heap without garbage, in MB: {seen.live_heaps}. "
+        f"At most {MOST_MB_PER_HOUR:g} MB an hour are allowed to a worker."
+    )
+    record = {
+        "date": date,
+        "minutes": minutes,
+        "concurrency": _CONCURRENCY,
+        "machine": asdict(this_machine()),
+        "outcomes": {**vars(outcomes), "server_errors": outcomes.server_errors},
+        "processes": {name: asdict(course) for name, course in courses.items()},
+        "live_heaps": seen.live_heaps,
+        "failures": failures,
+        "samples": [asdict(each) for each in seen.samples],
+    }
+    (_RESULTS / "soak.json").write_text(json.dumps(record, indent=1) + "\n")
+    save_plot(seen.samples, courses, seen.workers, _RESULTS / "soak.png")
+    for failure in failures[:50]:
+        console.print(f"FAILED {failure}", style="red", markup=False)
+    console.print("failed" if failures else "passed")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    _minutes, _archive = [*sys.argv[1:], None, None][:2]
+    sys.exit(main(float(_minutes or 10), Path(_archive) if _archive else None))

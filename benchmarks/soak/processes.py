@@ -1,0 +1,126 @@
+"""Why: a server that leaks does it in one of its processes, as memory, open files or threads.
+
+Between two rounds, when nothing is on its way, a process holds only what it keeps: those samples
+can be compared, and a few megabytes seen in minutes. Those taken under load swing by whatever is
+being decoded.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from d2serve.client.server import TorchServeProcess
+
+JAVA = "Java"
+_MB = 1e6
+
+
+@dataclass(frozen=True)
+class Holding:
+    """What one process holds."""
+
+    rss: float
+    """MB."""
+    files: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Every process of the server at one moment."""
+
+    seconds: float
+    """Since the start of the traffic."""
+    quiet: bool
+    """Between two rounds."""
+    holdings: Mapping[str, Holding]
+    """By process; one that is gone is not there."""
+
+
+@dataclass(frozen=True)
+class Slope:
+    """How fast memory grows, in MB per hour, with the bounds of its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Watched:
+    """The processes of a server: its launcher, Java and the workers of one model."""
+
+    def __init__(self, server: TorchServeProcess, model: str) -> None:
+        (described,) = server.management.describe(model)
+        self._server, self._model = server, model
+        self.workers = tuple(f"worker {i + 1}" for i in range(len(described.workers)))
+        self._processes = {
+            name: psutil.Process(worker.pid)
+            for name, worker in zip(self.workers, described.workers)
+        }
+        launcher = psutil.Process(server.pid)
+        self._processes["launcher"] = launcher
+        (java,) = (each for each in launcher.children() if "java" in each.name())
+        self._processes[JAVA] = java
+        self._start = time.monotonic()
+
+    def sample(self, quiet: bool) -> Sample:
+        """Look at them."""
+        seconds = time.monotonic() - self._start
+        holdings = {}
+        for name, process in self._processes.items():
+            try:
+                with process.oneshot():
+                    rss = process.memory_info().rss / _MB
+                    holdings[name] = Holding(rss, process.num_fds(), process.num_threads())
+            except psutil.NoSuchProcess:
+                continue
+        return Sample(seconds, quiet, holdings)
+
+    def live_heap(self) -> float | None:
+        """MB that Java still holds after it has collected its garbage.
+
+        Its RSS says little: it takes up to a quarter of the machine's memory before it looks for
+        garbage. None where this Java comes without jcmd.
+        """
+        java = self._processes[JAVA]
+        jcmd = Path(java.exe()).with_name("jcmd")
+        if not jcmd.is_file():
+            return None
+        for command in ("GC.run", "GC.heap_info"):
+            done = subprocess.run(
+                [jcmd, str(java.pid), command], capture_output=True, text=True, check=True
+            )
+        used = re.search(r"used (\d+)K", done.stdout)
+        return None if used is None else round(int(used.group(1)) * 1024 / _MB, 1)
+
+    def replaced(self) -> list[str]:
+        """Workers that are not the processes any more that they were at the start."""
+        (described,) = self._server.management.describe(self._model)
+        now = {worker.pid for worker in described.workers if worker.is_ready}
+        return [name for name in self.workers if self._processes[name].pid not in now]
+
+
+def slope_of(samples: list[tuple[float, float]]) -> Slope:
+    """Theil and Sen's: the median slope of all pairs, which no single jump decides.
+
+    Its interval is Sen's: pairs as far from the median as their order would be by chance.
+
+    Args:
+        samples: (seconds, MB), three at least.
+    """
+    seconds, values = np.array(samples).T
+    first, second = np.triu_indices(len(samples), 1)
+    slopes = np.sort((values[second] - values[first]) / (seconds[second] - seconds[first])) * 3600
+    n = len(samples)
+    off = 1.96 * np.sqrt(n * (n - 1) * (2 * n + 5) / 18) / 2
+    middle = (len(slopes) - 1) / 2
+    low, high = (int(np.clip(middle + each, 0, len(slopes) - 1)) for each in (-off, off + 1))
+    return Slope(float(np.median(slopes)), float(slopes[low]), float(slopes[high]))

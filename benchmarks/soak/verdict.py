@@ -1,0 +1,69 @@
+"""Why: what passes is decided in one place, before anybody looks at a curve."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from benchmarks.soak.asking import Outcomes
+from benchmarks.soak.processes import Sample, Slope, slope_of
+
+MOST_MB_PER_HOUR = 5.0
+WARM_UP = 1 / 3
+"""Of the whole time. Until then every size has come several times, and libraries are loaded."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """One process after the warm-up, in the pauses between rounds."""
+
+    first_rss: float
+    """MB."""
+    last_rss: float
+    slope: Slope
+    files: tuple[int, int]
+    """Most in the first third, and least in the last: Java's connections come and go."""
+    threads: tuple[int, int]
+
+
+def after_warm_up(samples: Sequence[Sample]) -> list[Sample]:
+    """The quiet ones that count."""
+    start = WARM_UP * samples[-1].seconds
+    return [each for each in samples if each.quiet and each.seconds >= start]
+
+
+def courses_of(samples: Sequence[Sample]) -> dict[str, Course]:
+    """Each process that was there to the end."""
+    quiet = after_warm_up(samples)
+    third = max(1, len(quiet) // 3)
+    courses = {}
+    for name in quiet[-1].holdings:
+        held = [each.holdings[name] for each in quiet]
+        rss = [(each.seconds, each.holdings[name].rss) for each in quiet]
+        courses[name] = Course(
+            rss[0][1],
+            rss[-1][1],
+            slope_of(rss),
+            (max(each.files for each in held[:third]), min(each.files for each in held[-third:])),
+            (
+                max(each.threads for each in held[:third]),
+                min(each.threads for each in held[-third:]),
+            ),
+        )
+    return courses
+
+
+def failures_of(
+    courses: dict[str, Course], workers: Sequence[str], outcomes: Outcomes, replaced: Sequence[str]
+) -> list[str]:
+    """What must not be, a sentence each; none where the soak is passed."""
+    failures = [f"{name} is another process, or not READY" for name in replaced]
+    for request, times in [*outcomes.unexpected.items(), *outcomes.unanswered.items()]:
+        failures.append(f"{times} times {request}")
+    for name, course in courses.items():
+        if name in workers and course.slope.value >= MOST_MB_PER_HOUR:
+            failures.append(f"{name} grows by {course.slope.value:.1f} MB an hour")
+        for what, (first, last) in (("open files", course.files), ("threads", course.threads)):
+            if last > first:
+                failures.append(f"{name} had at most {first} {what}, and has at least {last}")
+    return failures
