@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -128,7 +129,7 @@ def test_every_block_has_its_step() -> None:
 
 def test_the_answer_shown_is_json_of_the_response_format() -> None:
     shown, others = [json.loads(text) for kind, text in BLOCKS if kind == "json"]
-    assert list(shown) == ["model", "version", "image", "instances"]
+    assert list(shown) == ["model", "version", "request_id", "image", "instances"]
     assert list(others) == ["sem_seg", "panoptic_seg", "proposals"]
 
 
@@ -199,9 +200,14 @@ def test_serve_and_predict(reader: Reader) -> None:
         printed = reader.shell(predict)
         assert (reader.folder / "drawn").is_dir()
         assert json.loads(printed.splitlines()[-1])["instances"]
-        (python,) = [text for kind, text in BLOCKS if kind == "python"]
-        printed = reader.shell(f"python - <<'EOF'\n{python}\nEOF")
+        first, second = [text for kind, text in BLOCKS if kind == "python"]
+        printed = reader.shell(f"python - <<'EOF'\n{first}\nEOF")
         assert len(printed.splitlines()) >= 2
+        second += "print(len(best.instances), bool(best.instances[0].polygons), picture[:2])"
+        printed = reader.shell(f"python - <<'EOF'\n{second}\nEOF")
+        refused, kept = printed.splitlines()
+        assert "expected" in refused
+        assert kept == r"3 True b'\xff\xd8'"
     finally:
         server.send_signal(signal.SIGINT)
         server.communicate(timeout=2 * MINUTES)
@@ -215,8 +221,9 @@ def test_torchserve_as_its_users_know_it(reader: Reader) -> None:
         _wait_until_ready(reader)
         printed = reader.shell(_block("key() {"))
         replies = re.findall(r'\{"model":"shapes".*?\}\]\}', printed)
-        assert len(replies) == 2
-        assert replies[0] == replies[1]
+        ids, rest = zip(*(_without_id(reply) for reply in replies))
+        assert len(set(ids)) == 2
+        assert rest[0] == rest[1]
         printed = reader.shell(_block("curl --fail").replace("torchserve --stop", ""))
         assert '"batchSize": 8' in printed
         assert '"status": "READY"' in printed
@@ -224,6 +231,11 @@ def test_torchserve_as_its_users_know_it(reader: Reader) -> None:
     finally:
         printed = reader.shell("torchserve --stop")
     assert "stopped" in printed
+
+
+def _without_id(reply: str) -> tuple[str, dict[str, Any]]:
+    fields = json.loads(reply)
+    return fields.pop("request_id"), fields
 
 
 def _wait_until_ready(reader: Reader) -> None:
