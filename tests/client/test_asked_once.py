@@ -155,7 +155,7 @@ def test_an_answer_that_is_late(protocol: Protocol) -> None:
     """It may still be in the making."""
     with silent_server(hangs_up=False, grpc_frames=protocol.is_grpc) as asked:
         with pytest.raises(ServerUnavailable, match="did not answer") as caught:
-            protocol.client(asked.address, timeout=0.5).predict("m", b"image")
+            protocol.client(asked.address, timeout=1).predict("m", b"image")
         assert type(caught.value) is ServerUnavailable
         assert len(asked.times) == 1
 
@@ -181,11 +181,11 @@ def test_a_full_queue_is_asked_again_after_pauses(protocol: Protocol) -> None:
 
 
 def test_a_queue_that_stays_full(protocol: Protocol) -> None:
-    retry = Retry(seconds=0.3, first_pause=0.05, longest_pause=0.1)
+    retry = Retry(seconds=1, first_pause=0.05, longest_pause=0.1)
     with protocol.server(FULL) as asked:
         with pytest.raises(ServerOverloaded):
             protocol.client(asked.address, retry).predict("m", b"image")
-        assert 2 < len(asked.times) < 14
+        assert 2 < len(asked.times) < 40
 
 
 def test_nobody_at_the_address_is_asked_again_by_wish_alone(protocol: Protocol) -> None:
@@ -193,7 +193,7 @@ def test_nobody_at_the_address_is_asked_again_by_wish_alone(protocol: Protocol) 
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # and does not listen
         address = f"127.0.0.1:{nobody.getsockname()[1]}"
-        for retry, shortest, longest in ((QUICK, 0.0, 5.0), (waiting, 0.3, 5.0)):
+        for retry, shortest, longest in ((QUICK, 0, 15), (waiting, 0.3, 15)):
             began = time.monotonic()
             with pytest.raises(NotConnected):
                 protocol.client(address, retry).predict("m", b"image")
