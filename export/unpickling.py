@@ -29,6 +29,9 @@ _KNOWN = {
 }
 
 
+# docs/security.md names what the versions before it, and up to 2.9, leave open.
+_TELLS_TENSORS_FROM_CODE = (2, 6)
+
 # How torch's reader, or ours, says that a file holds more than it may.
 _MORE = re.compile(r"(?i)unsupported (global|class)|it holds")
 
@@ -53,8 +56,15 @@ def read_tensors(file: BinaryIO, name: str) -> Any:
     """Read a torch checkpoint of tensors and nothing else, onto the CPU.
 
     Raises:
-        WeightsError: it holds more.
+        WeightsError: it holds more, or this torch cannot tell.
     """
+    installed = tuple(int(each) for each in re.findall(r"\d+", torch.__version__)[:2])
+    if installed < _TELLS_TENSORS_FROM_CODE:
+        raise WeightsError(
+            f"{name} is a torch checkpoint, and torch {torch.__version__} runs code that one brings "
+            "even where it is to read tensors only (CVE-2025-32434). If you trust whoever made it, "
+            "add --trust-weights; else export with torch 2.10 or newer."
+        )
     return _reading(name, lambda: torch.load(file, map_location="cpu", weights_only=True))
 
 

@@ -54,6 +54,19 @@ def test_what_runs_code_is_refused_and_not_run(
     assert not made.exists()
 
 
+@pytest.mark.parametrize(("version", "is_read"), [("2.5.1+cu121", False), ("2.6.0", True)])
+def test_a_torch_that_runs_code_all_the_same(
+    version: str, is_read: bool, tiny_config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config(_source(tiny_config, tiny_config.with_name("tiny.pth")))
+    monkeypatch.setattr(torch, "__version__", version)
+    if is_read:
+        assert load_model(config)
+    else:
+        with pytest.raises(WeightsError, match=r"torch 2\.5\.1.* --trust-weights"):
+            load_model(config)
+
+
 def test_what_the_user_trusts_is_read(tiny_config: Path, tmp_path: Path) -> None:
     weights, made = tmp_path / "model.pth", tmp_path / "made"
     torch.save({"model": _state(tiny_config), "extra": Runs(made)}, weights)
