@@ -61,7 +61,7 @@ def read_tensors(file: BinaryIO, name: str) -> Any:
     installed = tuple(int(each) for each in re.findall(r"\d+", torch.__version__)[:2])
     if installed < _TELLS_TENSORS_FROM_CODE:
         raise WeightsError(
-            f"{name} is a torch checkpoint, and torch {torch.__version__} runs code that one brings "
+            f"{name} is a torch checkpoint, and torch {torch.__version__} runs code that one holds "
             "even where it is to read tensors only (CVE-2025-32434). If you trust whoever made it, "
             "add --trust-weights; else export with torch 2.10 or newer."
         )
