@@ -29,6 +29,8 @@ class Holding:
 
     rss: float
     """MB."""
+    own: float
+    """Of it, what is no file's and not shared: libraries count only when they are first touched."""
     files: int
     threads: int
 
@@ -78,8 +80,13 @@ class Watched:
         for name, process in self._processes.items():
             try:
                 with process.oneshot():
-                    rss = process.memory_info().rss / _MB
-                    holdings[name] = Holding(rss, process.num_fds(), process.num_threads())
+                    memory = process.memory_info()
+                    holdings[name] = Holding(
+                        memory.rss / _MB,
+                        (memory.rss - memory.shared) / _MB,
+                        process.num_fds(),
+                        process.num_threads(),
+                    )
             except psutil.NoSuchProcess:
                 continue
         return Sample(seconds, quiet, holdings)
