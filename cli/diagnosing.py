@@ -20,6 +20,7 @@ from d2serve.cli.progress import console
 from d2serve.cli.running import fail, needs_detectron2, run
 from d2serve.client.errors import ClientError
 from d2serve.client.properties import risks_of
+from d2serve.client.server_settings import problems_of
 
 if TYPE_CHECKING:
     from d2serve.export.doctor import Diagnosis
@@ -72,10 +73,10 @@ def doctor(
 
 def _print_risks(ts_config: Path) -> None:
     try:
-        risks = risks_of(ts_config)
+        risks, problems = risks_of(ts_config), problems_of(ts_config)
     except ClientError as error:
         fail(error)
-    for risk in risks:
+    for risk in (*risks, *problems):
         console.print(f"[yellow]Warning:[/] {escape(risk)}", soft_wrap=True, highlight=False)
     if not risks:
         console.print(f"{escape(str(ts_config))} opens nothing that the safe settings keep shut.")

@@ -59,6 +59,20 @@ def write_settings(settings: Mapping[str, str], directory: Path) -> Path:
     return config
 
 
+def problems_of(config: Path) -> list[str]:
+    """Why no worker would start with a config.properties, a sentence each, with what to do.
+
+    Raises:
+        ServerStartError: it cannot be read.
+    """
+    settings = read_properties(config)
+    try:
+        _found_metrics(settings.get(_METRICS), config)
+    except ServerStartError as error:
+        return [str(error)]
+    return []
+
+
 def _found_metrics(given: str | None, config: Path | None) -> dict[str, str]:
     """A metrics file as TorchServe finds it, from the working directory; else beside the config."""
     if given is None:

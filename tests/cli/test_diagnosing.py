@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from d2serve.cli.app import app
@@ -39,6 +40,19 @@ def test_settings_that_open_the_server_are_warned_of(tmp_path: Path) -> None:
     assert result.output.count("Warning:") >= 2
     assert "management_address" in result.output
     assert "token" in result.output
+
+
+def test_settings_with_which_no_worker_starts_are_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "config.properties"
+    file.write_text((ROOT / "config.properties").read_text())
+    monkeypatch.chdir(tmp_path)
+    result = RUNNER.invoke(app, ["doctor", "--ts-config", str(file)])
+    assert "Warning: There is no metrics file metrics.yaml" in result.output
+    (tmp_path / "metrics.yaml").write_text((ROOT / "metrics.yaml").read_text())
+    result = RUNNER.invoke(app, ["doctor", "--ts-config", str(file)])
+    assert "Warning" not in result.output
 
 
 def test_nothing_to_look_at_is_an_error() -> None:
