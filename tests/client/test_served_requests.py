@@ -75,7 +75,10 @@ def names(prediction: Prediction) -> list[str | None]:
 
 def test_options_that_choose_instances(client: AnyClient) -> None:
     circle, square = "circle", "square, or so"
-    assert names(client.predict("shapes", IMAGE)) == [circle, square]
+    answered = client.predict("shapes", IMAGE)
+    assert answered.request_id
+    assert answered.request_id == answered.raw["request_id"]
+    assert names(answered) == [circle, square]
     assert names(client.predict("shapes", IMAGE, score_thresh=0.6)) == [circle]
     assert names(client.predict("shapes", IMAGE, score_thresh=0.95)) == []
     assert names(client.predict("shapes", IMAGE, max_detections=1)) == [circle]
@@ -160,12 +163,9 @@ def test_each_code_raises_its_own_type(
     assert type(error) is BY_CODE[code]
     assert error.code == code
     assert error.message in str(error)
-    if isinstance(client, D2ServeGrpcClient):
-        assert error.status is None
-    else:
-        assert error.status == HTTP_STATUS[code]
-        assert error.request_id is not None, "TorchServe tells it in the headers"
-        assert error.request_id in str(error)
+    assert error.status == (None if isinstance(client, D2ServeGrpcClient) else HTTP_STATUS[code])
+    assert error.request_id
+    assert error.request_id in str(error)
 
 
 def test_what_only_the_server_can_judge(client: AnyClient) -> None:
