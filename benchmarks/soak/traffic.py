@@ -103,7 +103,7 @@ def _saved(picture: Image.Image, file_format: str, **options: Any) -> bytes:
 def _bomb(file_format: str) -> bytes:
     """A small file of far more pixels than are served."""
     if file_format != "PNG":
-        black = Image.new("1" if file_format == "TIFF" else "L", (12_000, 12_000))
+        black = Image.new("1" if file_format == "TIFF" else "L", (7200, 7200))
         options = {"compression": "group4"} if file_format == "TIFF" else {}
         return _saved(black, file_format, **options)
     chunks = {b"IHDR": struct.pack(">IIBBBBB", 65535, 65535, 8, 2, 0, 0, 0), b"IDAT": b""}

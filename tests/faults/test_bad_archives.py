@@ -116,5 +116,5 @@ SAID_BY_TORCHSERVE = {
     "newer_schema": ("schema_version 99",),
     "other_torch": ("was exported with torch 1.13.1+cpu", "export again"),
 }
-"""In its answer, which for what it cannot unpack has no reason; of what a worker refuses, the reason
-is in model_log.log."""
+"""In its answer, which has no reason for what it cannot unpack; of what a worker refuses, the
+reason is in model_log.log."""

@@ -26,12 +26,14 @@ def tiny_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_config(tmp_path_factory.mktemp("tiny"))
 
 
-# All steps in one process that imports torch once: each is a fork, killed when the step begins.
+# All in one process that imports torch once. As each step begins, a fork of the export is killed,
+# which leaves what is on the disk at that moment, and the export goes on to the next step. The last
+# two steps are inside of one, so there the export itself is killed, and begun anew.
 SCRIPT = """
 import os, shutil, signal, sys
 from pathlib import Path
 from types import SimpleNamespace
-from d2serve.export import archive, tracing, verification
+from d2serve.export import archive
 from d2serve.export.config import ConfigSource
 from d2serve.export.pipeline import export
 from d2serve.export.request import ExportRequest, Progress
@@ -46,27 +48,34 @@ def copy_half_and_die(source, target, _size):
     target.flush()
     die()
 
-def run(step):
-    def begin(name, _parts):
-        if name == step:
-            die()
-    if step == "copying into the store":
-        archive.shutil = SimpleNamespace(**{**vars(shutil), "copyfileobj": copy_half_and_die})
-    if step == "renaming":
-        archive.os = SimpleNamespace(**{**vars(os), "fsync": die})
-    request = ExportRequest(ConfigSource(config), "tracing", "tiny", output=Path(store))
-    export(request, Progress(begin, lambda: None))
-
-for step in steps:
+def killed(step, run):
     pid = os.fork()
     if pid == 0:
         try:
-            run(step)
+            run()
         finally:
             os._exit(0)
     _, status = os.waitpid(pid, 0)
-    killed = os.WIFSIGNALED(status)
-    print(step, killed, Path(store, "tiny.mar").read_bytes()[:16], sep="|", flush=True)
+    signalled = os.WIFSIGNALED(status)
+    print(step, signalled, Path(store, "tiny.mar").read_bytes()[:16], sep="|", flush=True)
+
+def run(kill_at_steps):
+    def begin(name, _parts):
+        if kill_at_steps and name in steps:
+            killed(name, die)
+    request = ExportRequest(ConfigSource(config), "tracing", "tiny", output=Path(store))
+    export(request, Progress(begin, lambda: None))
+
+def copying():
+    archive.shutil = SimpleNamespace(**{**vars(shutil), "copyfileobj": copy_half_and_die})
+    run(kill_at_steps=True)
+
+def renaming():
+    archive.os = SimpleNamespace(**{**vars(os), "fsync": die})
+    run(kill_at_steps=False)
+
+killed("copying into the store", copying)
+killed("renaming", renaming)
 """
 STEPS = (
     "Reading the config",
