@@ -29,7 +29,7 @@ from tests.handlers.test_operating_page import promql_names
 from tests.robustness.conftest import BATCH
 from tests.robustness.grpc_calls import GrpcCalls
 from tests.robustness.scraping import Scrape, scrape, scraped_until
-from tests.robustness.test_worker_killers import Sender, grey
+from tests.robustness.sending import Sender, grey
 
 pytestmark = pytest.mark.server
 
