@@ -42,10 +42,14 @@ class _Context:
         self.model_name = manifest["model"]["modelName"]
         self.model_yaml_config = settings
         self.system_properties = {"model_dir": str(model_dir), "gpu_id": gpu_id}
+        self.metrics = None  # nobody to tell
         self.statuses: dict[int, int] = {}
 
     def set_response_status(self, code: int, _phrase: str, idx: int) -> None:
         self.statuses[idx] = code
+
+    def get_request_id(self, idx: int) -> str:
+        return str(idx)
 
     def get_all_request_header(self, _idx: int) -> dict[str, str]:
         return {"Host": "replay"}  # as over HTTP
