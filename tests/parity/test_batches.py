@@ -54,6 +54,21 @@ def _ask_all_at_once(
         return list(pool.map(ask, bodies))
 
 
+def _same_bits_whatever_the_eighth_is(server: TorchServeProcess, bodies: list[bytes]) -> None:
+    """The seven good ones are answered as they are without it, in any order of arrival."""
+    seven = [body for index, body in enumerate(bodies) if index != CORRUPT]
+    alone = [_without_id(answer) for answer in _ask_all_at_once(server, "shapes", seven)]
+    for eighth in (b"GIF89a", b"no image", bytes(100), seven[0][:200], seven[1][:-500]) * 2:
+        *others, refused = _ask_all_at_once(server, "shapes", [*seven, eighth])
+        assert isinstance(refused, RequestRejected)
+        assert [_without_id(answer) for answer in others] == alone
+
+
+def _without_id(answer: dict[str, Any] | RequestRejected) -> dict[str, Any]:
+    assert isinstance(answer, dict)
+    return {name: value for name, value in answer.items() if name != "request_id"}
+
+
 @pytest.mark.server
 @pytest.mark.parametrize(
     ("method", "batching"), [("scripting", "always"), ("scripting", "auto"), ("tracing", "auto")]
@@ -84,6 +99,8 @@ def test_one_corrupt_file_of_eight_harms_no_other(
         (description,) = server.management.describe("shapes")
         assert description.raw["batchSize"] == CLIENTS
         answers = _ask_all_at_once(server, "shapes", bodies)
+        if batching == "always":
+            _same_bits_whatever_the_eighth_is(server, bodies)
 
     rejected = answers.pop(CORRUPT)
     assert isinstance(rejected, RequestRejected)
