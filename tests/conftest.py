@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 # One thread on either side: eager detectron2's own answer depends on the number of threads, since
 # sums are split differently (by 6e-5 px on mask_rcnn_dc5, and now and then by a pixel of a mask).
@@ -14,6 +15,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 
+from d2serve.client.responses import Prediction
 from tests.exports import METHODS, ROOT, RUNTIMES, Exports, config_of, source_of
 
 __all__ = ["METHODS", "ROOT", "RUNTIMES", "config_of", "source_of"]
@@ -49,6 +51,11 @@ STUFF_MODELS = ("panoptic_fpn", "semantic_fpn")
 Exporter = Exports
 
 warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
+
+
+def said(prediction: Prediction) -> dict[str, Any]:
+    """All of a reply but the id of its request."""
+    return {name: value for name, value in prediction.raw.items() if name != "request_id"}
 
 
 @dataclass(frozen=True)

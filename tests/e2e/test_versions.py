@@ -10,7 +10,7 @@ from d2serve.client.server import TorchServeProcess
 from d2serve.export.config import ConfigSource
 from d2serve.export.pipeline import export
 from d2serve.export.request import ExportRequest, Progress
-from tests.conftest import Exporter, HeldOut, config_of
+from tests.conftest import Exporter, HeldOut, config_of, said
 
 QUIET = Progress(lambda _step, _parts: None, lambda: None)
 
@@ -44,7 +44,7 @@ def test_two_versions_with_different_thresholds(
         assert strict.instances
         assert min(instance.score for instance in strict.instances) > 0.9
         assert len(strict.instances) < len(loose.instances)
-        assert server.grpc.predict("shapes", image, version="2.0").raw == strict.raw
+        assert said(server.grpc.predict("shapes", image, version="2.0")) == said(strict)
         server.management.set_default("shapes", "2.0")
         assert server.http.predict("shapes", image).version == "2.0"
         server.management.unregister("shapes", "1.0")

@@ -21,7 +21,7 @@ from d2serve.export.comparison import compare
 from d2serve.export.oracle import Oracle, as_outputs, count_of
 from d2serve.export.replies import outputs_of
 from d2serve.handlers.detections import Outputs
-from tests.conftest import FAMILIES, METHODS, STUFF_MODELS, HeldOut
+from tests.conftest import FAMILIES, METHODS, STUFF_MODELS, HeldOut, said
 from tests.parity.conftest import Served
 from tests.parity.references import Reference, answers, bounds_of, of_many_sizes, reference_for
 
@@ -71,14 +71,14 @@ def test_http_and_grpc_answer_as_default_predictor(
         assert _fields(answer) == set(reference.predicted)
         _assert_detectron2s_structures(reference, answer, bounds)
         if index < ALSO_OVER_GRPC:
-            assert server.grpc.predict(name, reference.file).raw == answer.raw
+            assert said(server.grpc.predict(name, reference.file)) == said(answer)
             if answer.sem_seg is not None:
                 _assert_run_lengths_are_the_same_labels(server, name, reference, answer)
     assert things >= LEAST.get(model, 2) * IMAGES  # agreement on nothing would prove nothing
 
 
 def _fields(answer: Prediction) -> set[str]:
-    return set(answer.raw) - {"model", "version", "image"}
+    return set(said(answer)) - {"model", "version", "image"}
 
 
 def _assert_detectron2s_structures(
@@ -147,8 +147,7 @@ def _assert_run_lengths_are_the_same_labels(
         assert other.sem_seg.png is None
         assert all(each.segmentation is not None for each in other.sem_seg.classes)
         assert np.array_equal(other.sem_seg.label_map(), labels)
-        rest = {key: value for key, value in other.raw.items() if key != "sem_seg"}
-        assert rest == {key: value for key, value in answer.raw.items() if key != "sem_seg"}
+        assert {**said(other), "sem_seg": None} == {**said(answer), "sem_seg": None}
 
 
 @pytest.mark.parametrize("model", FAMILIES)
