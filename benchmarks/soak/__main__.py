@@ -91,7 +91,7 @@ def soak(server: TorchServeProcess, minutes: float) -> Seen:
 
 def table_of(courses: dict[str, Course], rounds: int) -> Table:
     """The processes, as rich prints them."""
-    note = f"after the warm-up, at the ends of {rounds} rounds; slopes by Theil and Sen"
+    note = f"after the warm-up, at the ends of {rounds} rounds; slopes are of what is held at least"
     table = Table("process", "RSS, MB", "MB an hour (95 %)", "files", "threads", caption=note)
     for name, course in courses.items():
         slope = course.slope
@@ -120,7 +120,7 @@ def main(minutes: float, archive: Path | None) -> int:
         f"{dict(outcomes.counts.most_common())}; {outcomes.unanswered.total()} unanswered, "
         f"{outcomes.server_errors} answers of 5xx, {outcomes.unexpected.total()} unexpected. "
         f"Java's heap without garbage, in MB: {seen.live_heaps}. "
-        f"At most {MOST_MB_PER_HOUR:g} MB an hour are allowed to a worker."
+        f"A worker fails where it grows, beyond chance, by {MOST_MB_PER_HOUR:g} MB an hour or more."
     )
     record = {
         "date": date,

@@ -7,7 +7,7 @@ import pytest
 from benchmarks.soak.asking import Outcomes
 from benchmarks.soak.processes import Holding, Sample, slope_of
 from benchmarks.soak.traffic import OK, one_round
-from benchmarks.soak.verdict import courses_of, failures_of
+from benchmarks.soak.verdict import courses_of, failures_of, floors_of
 
 WORKER = "worker 1"
 
@@ -36,6 +36,17 @@ def test_what_stays_passes_and_what_grows_does_not() -> None:
     assert "worker 1 grows by 8.0 MB an hour" in told
     (told,) = failures(samples(files_an_hour=60))
     assert "open files" in told
+
+
+def test_what_is_held_at_least_is_what_counts() -> None:
+    """Free memory comes and goes by some megabytes; a leak does not go."""
+    for leak, expected in ((0, 0), (20, 20)):
+        teeth = [(5.0 * i, 800 + leak * i / 720 + 8 * (i % 12 > 3)) for i in range(80)]
+        floors = floors_of(teeth)
+        assert len(floors) == 5
+        slope = slope_of(floors)
+        assert slope.value == pytest.approx(expected)
+        assert (slope.low > 0) == (leak > 0)
 
 
 def test_wrong_answers_and_none_are_told() -> None:
