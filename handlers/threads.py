@@ -11,6 +11,7 @@ from pathlib import Path
 
 _WORKER_SCRIPT = b"model_service_worker.py"
 _PROC = Path("/proc")
+_ATTEMPTS = 5
 _CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
@@ -28,15 +29,24 @@ def available_cores() -> int:
 
 def sibling_workers() -> int | None:
     """TorchServe workers of this server, this one included; None where that cannot be seen."""
-    parent = os.getppid()
-    children = _PROC / str(parent) / "task"
-    try:
-        pids = {
-            pid for task in children.iterdir() for pid in (task / "children").read_text().split()
-        }
-    except OSError:
-        return None
-    return sum(_is_worker(pid) for pid in pids) or None
+    for _ in range(_ATTEMPTS):
+        try:
+            pids = _children_of(os.getppid())
+        except OSError:
+            continue
+        return sum(_is_worker(pid) for pid in pids) or None
+    return None
+
+
+def _children_of(parent: int) -> set[str]:
+    """Process ids of a process's children.
+
+    Raises:
+        OSError: there is no such list here; or one of its threads ended meanwhile, as Java's do all
+            the time, and another has got its children.
+    """
+    tasks = list((_PROC / str(parent) / "task").iterdir())
+    return {pid for task in tasks for pid in (task / "children").read_text().split()}
 
 
 def _is_worker(pid: str) -> bool:

@@ -74,6 +74,23 @@ def test_what_an_operator_sets_is_the_answer_where_it_is_a_number(
 
 
 @pytest.mark.usefixtures("machine")
+def test_a_thread_of_the_server_that_ends_meanwhile_hides_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Java's threads come and go: its list of children cannot be read about once in thirty."""
+    looks = iter([OSError, OSError, {"1", "2"}])
+
+    def children_of(_: int) -> set[str]:
+        found = next(looks)
+        if isinstance(found, set):
+            return found
+        raise found
+
+    monkeypatch.setattr(threads, "_children_of", children_of)
+    monkeypatch.setattr(threads, "_is_worker", lambda _: True)
+    assert sibling_workers() == 2
+
+
 def test_siblings_that_cannot_be_seen() -> None:
     assert sibling_workers() is None
     assert thread_share(4) == 2
