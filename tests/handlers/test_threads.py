@@ -73,7 +73,6 @@ def test_what_an_operator_sets_is_the_answer_where_it_is_a_number(
     assert thread_share(2) == share
 
 
-@pytest.mark.usefixtures("machine")
 def test_a_thread_of_the_server_that_ends_meanwhile_hides_nobody(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -91,6 +90,7 @@ def test_a_thread_of_the_server_that_ends_meanwhile_hides_nobody(
     assert sibling_workers() == 2
 
 
+@pytest.mark.usefixtures("machine")
 def test_siblings_that_cannot_be_seen() -> None:
     assert sibling_workers() is None
     assert thread_share(4) == 2
