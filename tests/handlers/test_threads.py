@@ -77,13 +77,12 @@ def test_a_thread_of_the_server_that_ends_meanwhile_hides_nobody(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Java's threads come and go: its list of children cannot be read about once in thirty."""
-    looks = iter([OSError, OSError, {"1", "2"}])
+    looks = iter([False, False, True])
 
     def children_of(_: int) -> set[str]:
-        found = next(looks)
-        if isinstance(found, set):
-            return found
-        raise found
+        if next(looks):
+            return {"1", "2"}
+        raise ProcessLookupError
 
     monkeypatch.setattr(threads, "_children_of", children_of)
     monkeypatch.setattr(threads, "_is_worker", lambda _: True)
