@@ -59,7 +59,6 @@ class DetectionHandler:
         properties = context.system_properties
         settings = context.model_yaml_config or {}
         gpu = properties.get("gpu_id")
-        self._free_memory = FreeMemory()
         self._model = context.model_name
         self._version = str(context.manifest["model"]["modelVersion"])
         self._max_workers = int(settings.get("maxWorkers", 1))
@@ -71,8 +70,10 @@ class DetectionHandler:
             limits=settings.get(LIMITS),
         )
         self._detector.warm_up()
-        self._share_cores()
         self._reporter = Reporter(Metrics(context.metrics, self._model, self._version))
+        self._free_memory = FreeMemory()
+        self._free_memory.set_apart_what_stays()
+        self._share_cores()
         _log.info("d2serve: %s %s is ready, pid %d", self._model, self._version, os.getpid())
 
     def handle(self, data: Sequence[Mapping[str, Any]], context: Any) -> list[bytes]:

@@ -28,7 +28,6 @@ from benchmarks.soak.verdict import (
     MOST_MB_PER_HOUR,
     WARM_UP,
     Course,
-    after_warm_up,
     courses_of,
     failures_of,
 )
@@ -67,7 +66,7 @@ def soak(server: TorchServeProcess, minutes: float) -> Seen:
 
     looking = threading.Thread(target=look)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
+    with Progress(*columns, console=console) as progress, watched.looking():
         task = progress.add_task("first round", total=None)
         looking.start()
         start = time.monotonic()
@@ -89,15 +88,15 @@ def soak(server: TorchServeProcess, minutes: float) -> Seen:
     return Seen(clients.outcomes, samples, watched.workers, watched.replaced(), live_heaps)
 
 
-def table_of(courses: dict[str, Course], rounds: int) -> Table:
+def table_of(courses: dict[str, Course]) -> Table:
     """The processes, as rich prints them."""
-    note = f"after the warm-up, at the ends of {rounds} rounds; slopes are of what is held at least"
-    table = Table("process", "RSS, MB", "MB an hour (95 %)", "files", "threads", caption=note)
+    note = "after the warm-up; RSS at its least in the first and the last stretch"
+    table = Table("process", "least RSS, MB", "MB an hour (95 %)", "files", "threads", caption=note)
     for name, course in courses.items():
         slope = course.slope
         table.add_row(
             name,
-            f"{course.first_rss:.1f} to {course.last_rss:.1f}",
+            f"{course.floors[0][1]:.1f} to {course.floors[-1][1]:.1f}",
             f"{slope.value:+.1f} ({slope.low:+.1f} to {slope.high:+.1f})",
             "{} to {}".format(*course.files),
             "{} to {}".format(*course.threads),
@@ -114,7 +113,7 @@ def main(minutes: float, archive: Path | None) -> int:
         seen = soak(server, minutes)
     outcomes, courses = seen.outcomes, courses_of(seen.samples)
     failures = failures_of(courses, seen.workers, outcomes, seen.replaced)
-    console.print(table_of(courses, len(after_warm_up(seen.samples))))
+    console.print(table_of(courses))
     console.print(
         f"{outcomes.total:,} requests in {minutes:g} minutes at concurrency {_CONCURRENCY}: "
         f"{dict(outcomes.counts.most_common())}; {outcomes.unanswered.total()} unanswered, "

@@ -42,6 +42,10 @@ def save_plot(
                 values = [getattr(each.holdings[name], field) for each in those]
                 minutes = [each.seconds / 60 for each in those]
                 axis.plot(minutes, values, color=colour, linewidth=1, **style)
+        if field == "rss":
+            for name in (each for each in shown if each in courses):
+                floors = [(seconds / 60, held) for seconds, held in courses[name].floors]
+                axis.plot(*zip(*floors), "_", color="black", markersize=14, label="least")
         axis.axvspan(0, warm, color="#eeeeee", zorder=0)
         axis.set_title(title, fontsize=10)
         axis.spines[["top", "right"]].set_visible(False)
@@ -53,7 +57,8 @@ def save_plot(
     )
     figure.suptitle(
         f"Soak: MB an hour after the warm-up (grey): {slopes}\n"
-        "dots: between rounds, when nothing is on its way; pale: under load",
+        "dots: between rounds, when nothing is on its way; pale: under load; "
+        "bars: at its least, of which the slopes are",
         fontsize=11,
     )
     figure.savefig(file, dpi=110, metadata={"Software": None})

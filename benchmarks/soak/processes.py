@@ -1,16 +1,19 @@
 """Why: a server that leaks does it in one of its processes, as memory, open files or threads.
 
-Between two rounds, when nothing is on its way, a process holds only what it keeps: those samples
-can be compared, and a few megabytes seen in minutes. Those taken under load swing by whatever is
-being decoded.
+Between two rounds, when nothing is on its way, a process holds no request: files and threads of
+those moments can be compared. Memory cannot: of what was freed, some megabytes or tens of them are
+kept for the next allocation. A worker gives them back once a minute (handlers/memory.py), and what
+it holds in the milliseconds after that is what it keeps; so RSS is looked at all the time.
 """
 
 from __future__ import annotations
 
 import re
 import subprocess
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +24,7 @@ from d2serve.client.server import TorchServeProcess
 
 JAVA = "Java"
 _MB = 1e6
+_SECONDS_BETWEEN_LOOKS = 0.003
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,8 @@ class Holding:
 
     rss: float
     """MB."""
+    least: float
+    """MB: the least RSS since the sample before."""
     own: float
     """Of it, what is no file's and not shared: libraries count only when they are first touched."""
     files: int
@@ -72,17 +78,45 @@ class Watched:
         (java,) = (each for each in launcher.children() if "java" in each.name())
         self._processes[JAVA] = java
         self._start = time.monotonic()
+        self._least: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        """Look at RSS all the time, within this."""
+        over = threading.Event()
+        thread = threading.Thread(target=self._look_until, args=(over,))
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def _look_until(self, over: threading.Event) -> None:
+        while not over.wait(_SECONDS_BETWEEN_LOOKS):
+            for name, process in self._processes.items():
+                try:
+                    rss = process.memory_info().rss / _MB
+                except psutil.NoSuchProcess:
+                    continue
+                with self._lock:
+                    self._least[name] = min(rss, self._least.get(name, rss))
 
     def sample(self, quiet: bool) -> Sample:
         """Look at them."""
         seconds = time.monotonic() - self._start
+        with self._lock:
+            least, self._least = self._least, {}
         holdings = {}
         for name, process in self._processes.items():
             try:
                 with process.oneshot():
                     memory = process.memory_info()
+                    rss = memory.rss / _MB
                     holdings[name] = Holding(
-                        memory.rss / _MB,
+                        rss,
+                        min(rss, least.get(name, rss)),
                         (memory.rss - memory.shared) / _MB,
                         process.num_fds(),
                         process.num_threads(),

@@ -9,8 +9,8 @@ from benchmarks.soak.asking import Outcomes
 from benchmarks.soak.processes import Sample, Slope, slope_of
 
 MOST_MB_PER_HOUR = 5.0
-# Free memory is given back once a minute (handlers/memory.py). In between, RSS is up to 8 MB more,
-# or not, as the sizes of images happen to follow each other: what is held is the least of it.
+# Free memory is given back once a minute (handlers/memory.py). In between, RSS is some megabytes or
+# tens of them more, as the sizes of images happen to follow each other: what is kept is the least.
 _SECONDS_FOR_A_FLOOR = 75.0
 WARM_UP = 1 / 3
 """Of the whole time. Until then every size has come several times, and libraries are loaded."""
@@ -18,21 +18,21 @@ WARM_UP = 1 / 3
 
 @dataclass(frozen=True)
 class Course:
-    """One process after the warm-up, in the pauses between rounds."""
+    """One process after the warm-up."""
 
-    first_rss: float
-    """MB."""
-    last_rss: float
+    floors: list[tuple[float, float]]
+    """(seconds, MB): the least RSS of each stretch."""
     slope: Slope
+    """Of those."""
     files: tuple[int, int]
-    """Most in the first third, and least in the last: Java's connections come and go."""
+    """Between rounds: most in the first third, least in the last. Java's connections come and go."""
     threads: tuple[int, int]
 
 
 def after_warm_up(samples: Sequence[Sample]) -> list[Sample]:
-    """The quiet ones that count."""
+    """Those that count."""
     start = WARM_UP * samples[-1].seconds
-    return [each for each in samples if each.quiet and each.seconds >= start]
+    return [each for each in samples if each.seconds >= start]
 
 
 def floors_of(rss: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -48,16 +48,16 @@ def floors_of(rss: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 def courses_of(samples: Sequence[Sample]) -> dict[str, Course]:
     """Each process that was there to the end."""
-    quiet = after_warm_up(samples)
+    counted = after_warm_up(samples)
+    quiet = [each for each in counted if each.quiet]
     third = max(1, len(quiet) // 3)
     courses = {}
-    for name in quiet[-1].holdings:
+    for name in counted[-1].holdings:
         held = [each.holdings[name] for each in quiet]
-        rss = [(each.seconds, each.holdings[name].rss) for each in quiet]
+        floors = floors_of([(each.seconds, each.holdings[name].least) for each in counted])
         courses[name] = Course(
-            rss[0][1],
-            rss[-1][1],
-            slope_of(floors_of(rss)),
+            floors,
+            slope_of(floors),
             (max(each.files for each in held[:third]), min(each.files for each in held[-third:])),
             (
                 max(each.threads for each in held[:third]),
