@@ -17,8 +17,9 @@ MYPY := MYPYPATH=$(TYPED) $(VENV)/bin/mypy
 demo: $(STAMPS)/demo $(STAMPS)/package
 	$(PY) -W ignore -m examples.demo
 
+# In two processes, a file in one of them, so that a server is started once for its tests.
 test: lint
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 bench: $(STAMPS)/test $(STAMPS)/package
 	$(PY) -W ignore -m benchmarks.run

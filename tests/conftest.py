@@ -1,4 +1,4 @@
-"""What several rooms' tests share: held-out images, and archives exported once a session."""
+"""What several rooms' tests share: held-out images, and archives exported once a run."""
 
 from __future__ import annotations
 
@@ -98,7 +98,12 @@ def _generated(folder: Path, split: str, count: int) -> HeldOut:
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exporter]:
-    """Exports an example model, once a session: ``exported(model, kind)`` is its .mar."""
-    exports = Exports(tmp_path_factory.mktemp("store"), os.cpu_count() or 1)
+    """Exports an example model, once a run: ``exported(model, kind)`` is its .mar."""
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    # The folder of one of several test processes lies in that of the run.
+    folder = tmp_path_factory.getbasetemp()
+    store = (folder.parent if processes > 1 else folder) / "exported" / "store"
+    store.mkdir(parents=True, exist_ok=True)
+    exports = Exports(store, max(1, (os.cpu_count() or 1) // processes))
     yield exports
     exports.stop()

@@ -1,7 +1,8 @@
-"""Archives of the example models, made once a session, on as many cores as there are.
+"""Archives of the example models, made once a run, on as many cores as there are.
 
 Exports take most of the suite's time. Each runs in a process of its own with one thread, so that
-the tests that need one archive can begin while the next is made.
+the tests that need one archive can begin while the next is made. pytest-xdist's processes have one
+store between them: who asks first exports, and the others wait at the lock.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import multiprocessing
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from filelock import FileLock
 
 if TYPE_CHECKING:
     from d2serve.export.config import ConfigSource
@@ -64,12 +67,17 @@ def _export(model: str, kind: str, store: Path) -> Path:
     from d2serve.export.pipeline import export
     from d2serve.export.request import ExportRequest, Progress
 
-    request = ExportRequest(
-        source=source_of(model),
-        method=kind if kind in METHODS else "tracing",
-        name=f"{model}_{kind}",
-        output=store,
-        format="torchscript" if kind in METHODS else "onnx",
-        runtime=kind if kind in RUNTIMES else None,
-    )
-    return export(request, Progress(lambda _step, _parts: None, lambda: None)).archive
+    name = f"{model}_{kind}"
+    with FileLock(store.with_name(f"{name}.lock")):
+        archive = store / f"{name}.mar"
+        if archive.is_file():  # whole: an export puts it there in one step
+            return archive
+        request = ExportRequest(
+            source=source_of(model),
+            method=kind if kind in METHODS else "tracing",
+            name=name,
+            output=store,
+            format="torchscript" if kind in METHODS else "onnx",
+            runtime=kind if kind in RUNTIMES else None,
+        )
+        return export(request, Progress(lambda _step, _parts: None, lambda: None)).archive

@@ -25,7 +25,7 @@ class Course:
     slope: Slope
     """Of those."""
     files: tuple[int, int]
-    """Between rounds: most in the first third, least in the last. Java's connections come and go."""
+    """Between rounds: most in the first third, least in the last. Connections come and go."""
     threads: tuple[int, int]
 
 

@@ -17,7 +17,7 @@ class Served:
     """``served(model, kind)`` is the name under which an example model answers.
 
     Workers of all of them would not fit into the memory, so one model is there at a time, in every
-    kind that a test of this session asks for: their workers start together.
+    kind that a test of the module asks for: their workers start together.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Served:
         """Registers it if need be; raises what its export raised."""
         name = self._exported(model, kind).stem
         if name not in self._live:
-            self._leave()
+            self.leave()
             others = (k for m, k in self._wanted if m == model and k != kind)
             self._live = [name, *(each for each in map(self._name(model), others) if each)]
             management = self._server.management
@@ -52,7 +52,8 @@ class Served:
 
         return name_of
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """Unregister what is there."""
         while self._live:
             self._server.management.unregister(self._live.pop())
 
@@ -64,18 +65,23 @@ def server(exported: Exporter) -> Iterator[TorchServeProcess]:
         yield running
 
 
-@pytest.fixture(scope="session")
-def served(server: TorchServeProcess, exported: Exporter, request: pytest.FixtureRequest) -> Served:
+@pytest.fixture(scope="module")
+def served(
+    server: TorchServeProcess, exported: Exporter, request: pytest.FixtureRequest
+) -> Iterator[Served]:
     """Serves an example model."""
     asked = [
         (str(item.callspec.params["model"]), str(item.callspec.params["kind"]))
         for item in request.session.items
         if isinstance(item, pytest.Function)
+        and item.path == request.path  # another module may be another process's
         and hasattr(item, "callspec")
         and {"model", "kind"} <= set(item.callspec.params)
         and "served" in item.fixturenames
     ]
-    return Served(server, exported, list(dict.fromkeys(asked)))
+    made = Served(server, exported, list(dict.fromkeys(asked)))
+    yield made
+    made.leave()
 
 
 @pytest.fixture(scope="session")
