@@ -59,15 +59,17 @@ def read_fields(request: Any, headers: Mapping[str, Any], limits: RequestLimits)
     for name, header in headers.items():
         if isinstance(header, str) and name.lower().startswith(HEADER_PREFIX):
             _add(options, name.lower()[len(HEADER_PREFIX) :].replace("-", "_"), header)
+    if isinstance(value, Mapping) and "inputs" in value:
+        call = read_call(value, is_grpc(headers), limits)
+        for name, each in call.options.items():
+            _add(options, name, each)
+        image = _from_base64(call.image, limits) if isinstance(call.image, str) else call.image
+        return RequestFields(image, options, call.outputs)
     if isinstance(value, Mapping):
-        call = read_call(value, is_grpc(headers), limits) if "inputs" in value else None
-        beside = value if call is None else call.options
-        for name, each in beside.items():
-            if call is not None or name != "image":
+        for name, each in value.items():
+            if name != "image":
                 _add(options, name, each)
-        if call is None:
-            return RequestFields(_from_json(value.get("image"), limits), options)
-        return RequestFields(_from_json(call.image, limits), options, call.outputs)
+        return RequestFields(_from_base64(value.get("image"), limits), options)
     if value is None:
         raise EmptyRequest(
             f"Got the fields {sorted(map(str, request))}, expected an image file as the body, as "
@@ -99,9 +101,7 @@ def _add(options: dict[str, Any], name: str, value: Any) -> None:
     options[name] = value
 
 
-def _from_json(image: Any, limits: RequestLimits) -> bytes | npt.NDArray[np.uint8]:
-    if isinstance(image, (bytes, np.ndarray)):  # of the Open Inference Protocol alone
-        return image
+def _from_base64(image: Any, limits: RequestLimits) -> bytes:
     if not isinstance(image, str) or not image:
         raise EmptyRequest(
             f"Got a JSON object whose 'image' is {'absent' if image is None else 'no text'}, "
