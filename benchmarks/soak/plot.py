@@ -43,9 +43,9 @@ def save_plot(
                 minutes = [each.seconds / 60 for each in those]
                 axis.plot(minutes, values, color=colour, linewidth=1, **style)
         if field == "rss":
-            for name in (each for each in shown if each in courses):
-                floors = [(seconds / 60, held) for seconds, held in courses[name].floors]
-                axis.plot(*zip(*floors), "_", color="black", markersize=14, label="least")
+            floors = [each for name in shown if name in courses for each in courses[name].floors]
+            times, least = zip(*((seconds / 60, held) for seconds, held in floors))
+            axis.plot(times, least, "_", color="black", markersize=10, label="at its least")
         axis.axvspan(0, warm, color="#eeeeee", zorder=0)
         axis.set_title(title, fontsize=10)
         axis.spines[["top", "right"]].set_visible(False)

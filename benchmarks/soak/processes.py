@@ -2,7 +2,7 @@
 
 Between two rounds, when nothing is on its way, a process holds no request: files and threads of
 those moments can be compared. Memory cannot: of what was freed, some megabytes or tens of them are
-kept for the next allocation. A worker gives them back once a minute (handlers/memory.py), and what
+kept for the next allocation. A worker gives them back every 20 s (handlers/memory.py), and what
 it holds in the milliseconds after that is what it keeps; so RSS is looked at all the time.
 """
 

@@ -49,7 +49,7 @@ def printed(script: str) -> list[int]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's")
-def test_once_a_minute() -> None:
+def test_freed_pieces_go_when_due() -> None:
     early, late = printed(PIECES)
     assert early < 1_000_000
     assert late > 40_000_000
