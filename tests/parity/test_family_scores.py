@@ -77,7 +77,9 @@ def test_the_archives_scores_are_eagers(
     for task, metrics in eager.items():
         metric, least = GOOD[task]
         assert metrics[metric] >= least
-        record_property(f"{model} {task} {metric}", (metrics[metric], archive[task][metric]))
+        record_property(
+            f"{model} {task} {metric}", [float(metrics[metric]), float(archive[task][metric])]
+        )
         for name, value in metrics.items():
             assert archive[task][name] == pytest.approx(value, abs=APART, nan_ok=True), name
 
@@ -100,7 +102,7 @@ def test_panoptic_quality_is_eagers(
     eager = _quality(dataset, records, (predict(decode(file.read_bytes())) for file in files))
     answered = (server.http.predict(name, file).to_detectron2() for file in files)
     got = _quality(dataset, records, answered)
-    record_property("panoptic_fpn PQ", (eager["PQ"], got["PQ"]))
+    record_property("panoptic_fpn PQ", [float(eager["PQ"]), float(got["PQ"])])
     assert eager["PQ"] >= 70
     assert got == pytest.approx(eager, abs=APART)
 
