@@ -53,7 +53,8 @@ def assert_fast_and_equal(data: bytes) -> None:
 @st.composite
 def common_jpegs(draw: st.DrawFn, edges: st.SearchStrategy[int] | None = None) -> bytes:
     """Of every kind that the fast decoder takes."""
-    edges = edges or st.one_of(st.integers(1, 40), st.integers(1, 200))
+    if edges is None:
+        edges = st.one_of(st.integers(1, 40), st.integers(1, 200))
     mode = draw(st.sampled_from(["RGB", "RGB", "RGB", "L"]))
     image = picture(draw(edges), draw(edges), mode, seed=draw(st.integers(0, 9)))
     if draw(st.booleans()):  # smooth, where coefficients are zero
