@@ -132,7 +132,7 @@ def main(minutes: float, archive: Path | None) -> int:
         "failures": failures,
         "samples": [asdict(each) for each in seen.samples],
     }
-    (_RESULTS / "soak.json").write_text(json.dumps(record, indent=1) + "\n")
+    (_RESULTS / "soak.json").write_text(json.dumps(record) + "\n")
     save_plot(seen.samples, courses, seen.workers, _RESULTS / "soak.png")
     for failure in failures[:50]:
         console.print(f"FAILED {failure}", style="red", markup=False)

@@ -35,8 +35,6 @@ class Holding:
     """MB."""
     least: float
     """MB: the least RSS since the sample before."""
-    own: float
-    """Of it, what is no file's and not shared: libraries count only when they are first touched."""
     files: int
     threads: int
 
@@ -112,12 +110,10 @@ class Watched:
         for name, process in self._processes.items():
             try:
                 with process.oneshot():
-                    memory = process.memory_info()
-                    rss = memory.rss / _MB
+                    rss = process.memory_info().rss / _MB
                     holdings[name] = Holding(
                         rss,
                         min(rss, least.get(name, rss)),
-                        (memory.rss - memory.shared) / _MB,
                         process.num_fds(),
                         process.num_threads(),
                     )

@@ -20,7 +20,7 @@ def samples(mb_an_hour: float = 0.0, files_an_hour: float = 0.0) -> list[Sample]
         wild = 50.0 * (number % 2) if number < 40 or number % 3 else 0.3 * (number % 2)
         kept = 800 + mb_an_hour * hours
         files = 5 + int(files_an_hour * hours)
-        holding = Holding(900, kept + wild, 500, files, 1 + number % 2)
+        holding = Holding(900, kept + wild, files, 1 + number % 2)
         found.append(Sample(hours * 3600, number % 3 == 0, {WORKER: holding}))
     return found
 
