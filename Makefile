@@ -6,7 +6,8 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 STAMPS := $(VENV)/.d2serve
-SOURCES := $(foreach room,handlers export export/rewrites client cli,$(wildcard $(room)/*.py)) pyproject.toml
+ROOMS := handlers export client server cli
+SOURCES := $(shell find $(ROOMS) -name '*.py') pyproject.toml
 
 # Copies of the rooms under their import names, so that mypy reads the sources, not an installation.
 TYPED := .typed
@@ -49,8 +50,8 @@ lint: $(STAMPS)/test $(STAMPS)/package
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	@mkdir -p $(TYPED)/d2serve
-	@for room in handlers export client cli; do ln -sfn ../../$$room $(TYPED)/d2serve/$$room; done
-	$(MYPY) -p d2serve.handlers -p d2serve.export -p d2serve.client -p d2serve.cli
+	@for room in $(ROOMS); do ln -sfn ../../$$room $(TYPED)/d2serve/$$room; done
+	$(MYPY) $(ROOMS:%=-p d2serve.%)
 	$(MYPY) examples benchmarks tests
 	PYTHONPATH=$(TYPED) $(VENV)/bin/lint-imports
 

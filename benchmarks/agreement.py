@@ -17,9 +17,9 @@ from pycocotools import mask as coco_mask
 from benchmarks.errors import BenchError
 from benchmarks.figures import Figure, median_of
 from benchmarks.sides import Bounds
-from d2serve.client.responses import RunLengthMask, parse_prediction
-from d2serve.export.replies import outputs_of
-from d2serve.handlers.detections import Detections
+from d2serve.client.results.responses import RunLengthMask, parse_prediction
+from d2serve.export.proof.reply_reading import outputs_of
+from d2serve.handlers.outputs.records import Detections
 
 # Some boxes are only a pixel or two wide, and detectron2 leaves their masks empty.
 _LEAST_SHARE_WITH_PIXELS = 0.9

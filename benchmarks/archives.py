@@ -23,11 +23,11 @@ from detectron2.config import get_cfg
 from benchmarks.errors import BenchError
 from benchmarks.model import SavedModel
 from benchmarks.sides import EAGER, TORCHVISION
-from d2serve.export.archive import CONFIG_FILE, settings_for
+from d2serve.export.archive.staging import CONFIG_FILE, settings_for
 from d2serve.export.errors import ExportError
 from d2serve.export.pipeline import export
 from d2serve.export.request import ExportRequest, Progress
-from d2serve.handlers.model_spec import SPEC_FILE, ModelSpec
+from d2serve.handlers.spec.model_spec import SPEC_FILE, ModelSpec
 
 _HERE = Path(__file__).parent
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 
 from benchmarks.errors import BenchError
-from d2serve.client.ports import Ports
+from d2serve.server.torchserve.ports import Ports
 
 _ROOT = Path(__file__).resolve().parent.parent
 _POLL_SECONDS = 0.05

@@ -21,8 +21,8 @@ from benchmarks.photo import photo
 from benchmarks.plan import BenchPlan, Setup
 from benchmarks.serving import Hosts, Served
 from benchmarks.small_model import small_config
-from d2serve.export.config import ModelConfig
-from d2serve.handlers.preprocessing import resized_shape
+from d2serve.export.reading.config import ModelConfig
+from d2serve.handlers.requests.preprocessing import resized_shape
 
 _SHORTEST, _LONGEST = 200, 640
 _FORMATS = ("JPEG", "JPEG", "PNG", "WEBP")

@@ -17,11 +17,11 @@ import numpy.typing as npt
 import openvino
 
 from benchmarks.sides import Precision
-from d2serve.export.archive import opened
-from d2serve.export.openvino_program import save
-from d2serve.export.precision import to_bf16
-from d2serve.export.quantization import to_int8
-from d2serve.handlers.model_spec import SPEC_FILE, read_spec, sha256_of
+from d2serve.export.archive.staging import opened
+from d2serve.export.precision.bf16 import to_bf16
+from d2serve.export.precision.int8 import to_int8
+from d2serve.export.programs.openvino import save
+from d2serve.handlers.spec.model_spec import SPEC_FILE, read_spec, sha256_of
 
 
 def lowered_archive(

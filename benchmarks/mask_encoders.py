@@ -4,7 +4,7 @@ those of the random model, as ragged as masks can be, and those of the small tra
 look like objects.
 
 detectron2's way is ``paste_masks_in_image`` and pycocotools' encoder, as its own evaluator calls
-them; ours is ``d2serve.handlers.masks``. Both in one thread, in turns.
+them; ours is ``d2serve.handlers.outputs.masks``. Both in one thread, in turns.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from benchmarks.figures import Figure, median_of
 from benchmarks.model import model_input
 from benchmarks.peak import threads_of_torch
 from benchmarks.small_model import small_predictor
-from d2serve.handlers.masks import encode_masks
+from d2serve.handlers.outputs.masks import encode_masks
 from examples.shapes.scene import render_scene
 
 _THRESHOLD = 0.5

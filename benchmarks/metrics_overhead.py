@@ -24,7 +24,7 @@ import psutil
 from PIL import Image
 
 from benchmarks.machine import this_machine
-from d2serve.client.server import TorchServeProcess
+from d2serve.server.torchserve.process import TorchServeProcess
 from tests.handlers.programs import write_archive
 from tests.handlers.samples import saved
 from tests.robustness.conftest import ONE_WORKER, pack
@@ -38,7 +38,7 @@ _Ask = Callable[[str], bool]
 _FULL, _BARE = "full", "bare"
 _HANDLER = "detection_handler.py"
 _BARE_HANDLER = """\
-from d2serve.handlers import detection_handler, reporting
+from d2serve.handlers.torchserve import detection_handler, reporting
 
 
 class BareHandler(detection_handler.DetectionHandler):

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import eager_handler
 from benchmarks.model import SavedModel, model_input
-from d2serve.handlers.decoding import decode
+from d2serve.handlers.requests.decoding import decode
 
 
 def operations_of(saved: SavedModel, jpeg: bytes) -> float:

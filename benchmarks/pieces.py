@@ -26,13 +26,13 @@ from benchmarks.model import SavedModel
 from benchmarks.peak import threads_of_torch
 from benchmarks.plan import BenchPlan
 from benchmarks.sides import SIDES
-from d2serve.export.archive import opened
-from d2serve.handlers.decoding import decode
-from d2serve.handlers.encoding import encode
-from d2serve.handlers.model_spec import read_spec
-from d2serve.handlers.postprocessing import postprocess
-from d2serve.handlers.preprocessing import preprocess
-from d2serve.handlers.runtime import load_runtime
+from d2serve.export.archive.staging import opened
+from d2serve.handlers.outputs.postprocessing import postprocess
+from d2serve.handlers.replies.encoding import encode
+from d2serve.handlers.requests.decoding import decode
+from d2serve.handlers.requests.preprocessing import preprocess
+from d2serve.handlers.runtimes.loading import load_runtime
+from d2serve.handlers.spec.model_spec import read_spec
 
 PREPARE, FINISH, ENCODE = "decode and resize", "paste and RLE", "JSON"
 AROUND = (PREPARE, FINISH, ENCODE)

@@ -28,10 +28,10 @@ from benchmarks.plan import BenchPlan
 from benchmarks.sides import EAGER, OPENVINO, SIDES, TORCHVISION
 from benchmarks.small_model import SMALL_SOURCE
 from benchmarks.torchvision_model import save_torchvision_model
-from d2serve.export.config import ConfigSource
+from d2serve.export.reading.config import ConfigSource
+from d2serve.export.reading.samples import Pixels
 from d2serve.export.request import ExportRequest
-from d2serve.export.samples import Pixels
-from d2serve.handlers.threads import available_cores
+from d2serve.handlers.torchserve.threads import available_cores
 
 
 @dataclass(frozen=True)

@@ -89,8 +89,8 @@ def mask_encoders(results: BenchResults) -> Table:
     return Table(
         "Masks pasted and encoded as RLE, milliseconds in one thread",
         f"All masks into {size(results.plan.picture_size)}, by paste_masks_in_image and "
-        "pycocotools and by d2serve.handlers.masks in turns. The random model's masks are as "
-        "ragged as masks can be, the trained model's look like objects.",
+        "pycocotools and by d2serve.handlers.outputs.masks in turns. The random model's masks are "
+        "as ragged as masks can be, the trained model's look like objects.",
         ("masks of the", "masks", "detectron2", "d2serve", "ratio", "identical"),
         tuple(
             (

@@ -42,8 +42,8 @@ from d2serve.cli.progress import console, error_console, shown_progress
 from d2serve.client.errors import ClientError
 from d2serve.export.errors import ExportError
 from d2serve.export.request import Progress
-from d2serve.handlers.decoding import decode
 from d2serve.handlers.errors import LoadError
+from d2serve.handlers.requests.decoding import decode
 
 _RESULTS = Path(__file__).parent / "results"
 

@@ -20,7 +20,7 @@ from benchmarks.fastapi_process import FastApiProcess
 from benchmarks.memory import Memory, memory_of
 from benchmarks.plan import Setup
 from benchmarks.sides import FASTAPI
-from d2serve.client.server import TorchServeProcess
+from d2serve.server.torchserve.process import TorchServeProcess
 
 Ask = Callable[[bytes], bytes]
 """Sends an encoded picture and waits for the reply."""

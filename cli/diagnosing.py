@@ -19,8 +19,8 @@ from d2serve.cli.options import (
 from d2serve.cli.progress import console
 from d2serve.cli.running import fail, needs_detectron2, run
 from d2serve.client.errors import ClientError
-from d2serve.client.properties import risks_of
-from d2serve.client.server_settings import problems_of
+from d2serve.server.torchserve.properties import risks_of
+from d2serve.server.torchserve.settings import problems_of
 
 if TYPE_CHECKING:
     from d2serve.export.doctor import Diagnosis
@@ -54,8 +54,8 @@ def doctor(
     if config_file is None:
         return
     with needs_detectron2():
-        from d2serve.export.config import ConfigSource
         from d2serve.export.doctor import examine
+        from d2serve.export.reading.config import ConfigSource
 
     source = ConfigSource(
         config_file, overrides or (), imports or (), min_size_test, max_size_test, image_format
@@ -83,7 +83,7 @@ def _print_risks(ts_config: Path) -> None:
 
 
 def _print(diagnosis: Diagnosis) -> None:
-    from d2serve.export.refusals import place_of
+    from d2serve.export.programs.torchscript_errors import place_of
 
     table = Table(title=f"{diagnosis.family.name}", title_justify="left")
     for column in ("method", "runtime", "verdict", "rewrites"):

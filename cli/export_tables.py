@@ -8,10 +8,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from d2serve.cli.progress import console
-from d2serve.handlers.model_spec import BOXES, SEM_SEG
+from d2serve.handlers.spec.model_spec import BOXES, SEM_SEG
 
 if TYPE_CHECKING:
-    from d2serve.handlers.model_spec import ModelSpec
+    from d2serve.handlers.spec.model_spec import ModelSpec
 
 
 def print_spec(spec: ModelSpec) -> None:

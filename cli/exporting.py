@@ -90,8 +90,9 @@ def export(
 ) -> None:
     """Turn a detectron2 model into a verified archive for TorchServe."""
     with needs_detectron2():
-        from d2serve.export import checking, pipeline
-        from d2serve.export.config import ConfigSource
+        from d2serve.export import pipeline
+        from d2serve.export.proof import checking
+        from d2serve.export.reading.config import ConfigSource
         from d2serve.export.request import ExportRequest
 
     if (coco_json is None) != (image_root is None):
@@ -139,9 +140,9 @@ def inspect(archive: Archive) -> None:
     from d2serve.handlers.errors import LoadError
 
     with needs_detectron2():
-        from d2serve.export.archive import opened
+        from d2serve.export.archive.staging import opened
         from d2serve.export.errors import ExportError
-    from d2serve.handlers.model_spec import read_spec
+    from d2serve.handlers.spec.model_spec import read_spec
 
     try:
         with opened(archive) as model_dir:
@@ -168,8 +169,8 @@ def verify(
 ) -> None:
     """Compare a .mar with eager detectron2 again, on your own images."""
     with needs_detectron2():
-        from d2serve.export import checking
-        from d2serve.export.config import ConfigSource
+        from d2serve.export.proof import checking
+        from d2serve.export.reading.config import ConfigSource
 
     source = ConfigSource(
         config_file,
@@ -198,8 +199,8 @@ def evaluate(
 ) -> None:
     """COCO AP by detectron2's own evaluator, of eager detectron2 and of a .mar."""
     with needs_detectron2():
-        from d2serve.export import checking
-        from d2serve.export.config import ConfigSource
+        from d2serve.export.proof import checking
+        from d2serve.export.reading.config import ConfigSource
 
     source = ConfigSource(
         config_file,

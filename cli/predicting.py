@@ -23,9 +23,9 @@ from d2serve.client.errors import (
     ServerUnavailable,
     StubsUnavailable,
 )
-from d2serve.client.grpc_client import DEFAULT_GRPC_ADDRESS, D2ServeGrpcClient
-from d2serve.client.http_client import DEFAULT_INFERENCE_ADDRESS, D2ServeClient
-from d2serve.client.responses import Prediction
+from d2serve.client.predict.grpc_client import DEFAULT_GRPC_ADDRESS, D2ServeGrpcClient
+from d2serve.client.predict.http_client import DEFAULT_INFERENCE_ADDRESS, D2ServeClient
+from d2serve.client.results.responses import Prediction
 
 _CONCERNS_EVERY_IMAGE = (AuthorizationError, ModelNotFound, ServerUnavailable, StubsUnavailable)
 Client = Union[D2ServeClient, D2ServeGrpcClient]

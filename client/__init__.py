@@ -1,7 +1,7 @@
-"""Talk to a TorchServe that serves d2serve's archives: predict, manage, start, draw.
+"""Talk to a TorchServe that serves d2serve's archives: predict, manage, draw.
 
 The names below are the public ones; each is imported when it is first used, so that predicting
-over HTTP loads neither gRPC nor what starts servers.
+over HTTP loads no gRPC.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from d2serve.client.async_client import AsyncD2ServeClient
     from d2serve.client.drawing import draw
     from d2serve.client.errors import (
         AuthorizationError,
@@ -32,10 +31,12 @@ if TYPE_CHECKING:
         ServerUnavailable,
         UnsupportedImageFormat,
     )
-    from d2serve.client.grpc_client import D2ServeGrpcClient
-    from d2serve.client.http_client import D2ServeClient
     from d2serve.client.management import ManagementClient
-    from d2serve.client.responses import (
+    from d2serve.client.predict.async_client import AsyncD2ServeClient
+    from d2serve.client.predict.grpc_client import D2ServeGrpcClient
+    from d2serve.client.predict.http_client import D2ServeClient
+    from d2serve.client.predict.retrying import Retry
+    from d2serve.client.results.responses import (
         Instance,
         PanopticSeg,
         PanopticSegment,
@@ -47,8 +48,6 @@ if TYPE_CHECKING:
         SemSegClass,
         parse_prediction,
     )
-    from d2serve.client.retrying import Retry
-    from d2serve.client.server import TorchServeProcess
 
 __all__ = [
     "AsyncD2ServeClient",
@@ -82,22 +81,21 @@ __all__ = [
     "ServerFailed",
     "ServerOverloaded",
     "ServerUnavailable",
-    "TorchServeProcess",
     "UnsupportedImageFormat",
     "draw",
     "parse_prediction",
 ]
 
 _HOMES = {
-    "AsyncD2ServeClient": "async_client",
+    "AsyncD2ServeClient": "predict.async_client",
     "AuthorizationError": "errors",
     "ClientError": "errors",
-    "D2ServeClient": "http_client",
-    "D2ServeGrpcClient": "grpc_client",
+    "D2ServeClient": "predict.http_client",
+    "D2ServeGrpcClient": "predict.grpc_client",
     "EmptyRequest": "errors",
     "ImageTooLarge": "errors",
     "ImageTooSlow": "errors",
-    "Instance": "responses",
+    "Instance": "results.responses",
     "InvalidImage": "errors",
     "InvalidInput": "errors",
     "InvalidOption": "errors",
@@ -106,24 +104,23 @@ _HOMES = {
     "ModelFailed": "errors",
     "ModelNotFound": "errors",
     "NotConnected": "errors",
-    "PanopticSeg": "responses",
-    "PanopticSegment": "responses",
-    "PolygonMask": "responses",
-    "Prediction": "responses",
-    "Proposal": "responses",
+    "PanopticSeg": "results.responses",
+    "PanopticSegment": "results.responses",
+    "PolygonMask": "results.responses",
+    "Prediction": "results.responses",
+    "Proposal": "results.responses",
     "ReplyTooLarge": "errors",
     "RequestRejected": "errors",
-    "Retry": "retrying",
-    "RunLengthMask": "responses",
-    "SemSeg": "responses",
-    "SemSegClass": "responses",
+    "Retry": "predict.retrying",
+    "RunLengthMask": "results.responses",
+    "SemSeg": "results.responses",
+    "SemSegClass": "results.responses",
     "ServerFailed": "errors",
     "ServerOverloaded": "errors",
     "ServerUnavailable": "errors",
-    "TorchServeProcess": "server",
     "UnsupportedImageFormat": "errors",
     "draw": "drawing",
-    "parse_prediction": "responses",
+    "parse_prediction": "results.responses",
 }
 
 

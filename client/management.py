@@ -17,7 +17,7 @@ import httpx
 from d2serve.client.archive_checks import check_archive
 from d2serve.client.credentials import Credentials
 from d2serve.client.errors import MalformedReply, ModelNotFound, ServerUnavailable
-from d2serve.client.http_client import (
+from d2serve.client.predict.http_client import (
     DEFAULT_TIMEOUT_SECONDS,
     connection_options,
     unavailable,

@@ -16,8 +16,8 @@ from rich.table import Table
 
 from d2serve.client.drawing import draw
 from d2serve.client.errors import ClientError
-from d2serve.client.responses import Prediction
-from d2serve.client.server import TorchServeProcess
+from d2serve.client.results.responses import Prediction
+from d2serve.server.torchserve.process import TorchServeProcess
 
 NAME = "shapes_mask_rcnn"
 CONFIG = Path("examples/shapes/models/mask_rcnn_fpn.yaml")
@@ -32,7 +32,7 @@ console = Console()
 
 def export_once() -> None:
     """Export the example model, unless an archive newer than its weights is there."""
-    sources = (CONFIG, WEIGHTS, *Path("handlers").glob("*.py"))
+    sources = (CONFIG, WEIGHTS, *Path("handlers").rglob("*.py"))
     if ARCHIVE.is_file() and all(
         ARCHIVE.stat().st_mtime > source.stat().st_mtime for source in sources
     ):

@@ -14,18 +14,18 @@ import torch
 from detectron2.export import scripting_with_instances
 from torch import nn
 
-from d2serve.export.config import ConfigSource, ModelConfig, load_config
 from d2serve.export.errors import ExportError, UnsupportedFamily, one_line
-from d2serve.export.families import Family, family_of
-from d2serve.export.limits import limit_of
-from d2serve.export.loading import build_model
-from d2serve.export.refusals import where_in_script
+from d2serve.export.programs.scripting import FIELDS
+from d2serve.export.programs.torchscript_errors import where_in_script
+from d2serve.export.programs.tracing import trace
+from d2serve.export.programs.unexportable import limit_of
+from d2serve.export.reading.config import ConfigSource, ModelConfig, load_config
+from d2serve.export.reading.families import Family, family_of
+from d2serve.export.reading.weights import build_model
 from d2serve.export.request import ONNX, RUNTIMES_OF
 from d2serve.export.rewrites.registry import REWRITES, exportable
 from d2serve.export.rewrites.rewrite import Rewrite
-from d2serve.export.scripting import FIELDS
-from d2serve.export.tracing import trace
-from d2serve.handlers.model_spec import ONNXRUNTIME, OPENVINO, SCRIPTING, TORCHSCRIPT, TRACING
+from d2serve.handlers.spec.model_spec import ONNXRUNTIME, OPENVINO, SCRIPTING, TORCHSCRIPT, TRACING
 
 _KNOWN = ("detectron2", "d2serve", "torch", "torchvision", "fvcore")
 _EXTRA = {ONNXRUNTIME: "export", OPENVINO: "export-openvino"}

@@ -12,23 +12,23 @@ import torch
 from PIL import Image
 from torch import nn
 
-from d2serve.export.archive import install, opened, settings_for, staging
-from d2serve.export.bounds import bounds_for
-from d2serve.export.config import ModelConfig, load_config
+from d2serve.export.archive.staging import install, opened, settings_for, staging
 from d2serve.export.errors import ArchiveError, SampleError, UnsupportedFamily, needing
-from d2serve.export.families import Family, family_of
-from d2serve.export.limits import limit_of
-from d2serve.export.loading import build_model, load_weights
-from d2serve.export.names import Names, find_names
-from d2serve.export.oracle import Oracle, count_of
-from d2serve.export.programs import Program, onnx_metadata, write_program
-from d2serve.export.replaying import replay
+from d2serve.export.programs.building import Program, onnx_metadata, write_program
+from d2serve.export.programs.unexportable import limit_of
+from d2serve.export.proof.bounds import bounds_for
+from d2serve.export.proof.isolated_replay import replay
+from d2serve.export.proof.oracle import Oracle, count_of
+from d2serve.export.proof.verification import Case, Verification, plan_cases, verify
+from d2serve.export.reading.class_names import Names, find_names
+from d2serve.export.reading.config import ModelConfig, load_config
+from d2serve.export.reading.families import Family, family_of
+from d2serve.export.reading.samples import Pixels, load_sample
+from d2serve.export.reading.weights import build_model, load_weights
 from d2serve.export.request import ExportRequest, Progress
-from d2serve.export.samples import Pixels, load_sample
-from d2serve.export.verification import Case, Verification, plan_cases, verify
 from d2serve.handlers.errors import LoadError
-from d2serve.handlers.limits import DEFAULT_LIMITS, RequestLimits
-from d2serve.handlers.model_spec import (
+from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits
+from d2serve.handlers.spec.model_spec import (
     FP32,
     INT8,
     ONNXRUNTIME,
@@ -73,7 +73,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
         raise UnsupportedFamily(limit)
     sample = load_sample(request.sample_image)
     if request.precision != FP32:
-        from d2serve.export.low_precision import check_inputs, lower  # brings OpenVINO
+        from d2serve.export.precision.accuracy import check_inputs, lower  # brings OpenVINO
 
         check_inputs(request, config)
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from d2serve.export.config import ConfigSource
 from d2serve.export.errors import ConfigError
-from d2serve.handlers.model_spec import (
+from d2serve.export.reading.config import ConfigSource
+from d2serve.handlers.spec.model_spec import (
     FP32,
     INT8,
     ONNXRUNTIME,

@@ -10,15 +10,15 @@ from typing import Union
 import numpy as np
 import numpy.typing as npt
 
-from d2serve.handlers.batching import BatchPlanner
-from d2serve.handlers.detections import Outputs, RawOutputs
 from d2serve.handlers.errors import ModelFailed, RequestError
-from d2serve.handlers.model_spec import ModelSpec, read_spec
-from d2serve.handlers.postprocessing import postprocess
-from d2serve.handlers.preprocessing import PreparedImage, preprocess
-from d2serve.handlers.runtime import Runtime, load_runtime
-from d2serve.handlers.threads import available_cores
+from d2serve.handlers.outputs.postprocessing import postprocess
+from d2serve.handlers.outputs.records import Outputs, RawOutputs
+from d2serve.handlers.requests.preprocessing import PreparedImage, preprocess
+from d2serve.handlers.runtimes.batching import BatchPlanner
+from d2serve.handlers.runtimes.loading import Runtime, load_runtime
+from d2serve.handlers.spec.model_spec import ModelSpec, read_spec
 from d2serve.handlers.timing import ProgramCall, Seconds, Stopwatch
+from d2serve.handlers.torchserve.threads import available_cores
 
 # (height, width) of the image that warms a program up, in pixels.
 _WARM_UP_SHAPE = (64, 64)

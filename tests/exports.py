@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 if TYPE_CHECKING:
-    from d2serve.export.config import ConfigSource
+    from d2serve.export.reading.config import ConfigSource
 
 ROOT = Path(__file__).resolve().parent.parent
 METHODS = ("tracing", "scripting")
@@ -32,7 +32,7 @@ def config_of(model: str) -> Path:
 
 def source_of(model: str) -> ConfigSource:
     """The example model's config as the export takes it, with the data sets registered."""
-    from d2serve.export.config import ConfigSource
+    from d2serve.export.reading.config import ConfigSource
 
     imports = ("examples.shapes.dataset", *_PROJECTS.get(model, ()))
     return ConfigSource(str(config_of(model)), imports=imports)

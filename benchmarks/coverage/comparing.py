@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from benchmarks.coverage.counterparts import counterparts
 from benchmarks.coverage.programs import load
 from benchmarks.coverage.record import DIFFERS, EXPORTS, SCRIPTING, Cell
-from d2serve.export.bounds import bounds_for
-from d2serve.export.comparison import Difference, compare
-from d2serve.export.oracle import Oracle
-from d2serve.export.programs import Program
-from d2serve.export.samples import Pixels
-from d2serve.handlers.detections import Outputs
+from d2serve.export.programs.building import Program
+from d2serve.export.proof.bounds import bounds_for
+from d2serve.export.proof.comparison import Difference, compare
+from d2serve.export.proof.oracle import Oracle
+from d2serve.export.reading.samples import Pixels
+from d2serve.handlers.outputs.records import Outputs
 
 _MISSES_SHOWN = 3
 

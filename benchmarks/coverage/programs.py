@@ -12,15 +12,15 @@ import torch
 from torch import nn
 
 from benchmarks.coverage.record import ONNXRUNTIME, OPENVINO, SCRIPTING, TRACING
-from d2serve.export.config import ConfigSource, ModelConfig
 from d2serve.export.errors import UnsupportedFamily
-from d2serve.export.families import Family
-from d2serve.export.limits import limit_of
-from d2serve.export.openvino_program import from_onnx, save
-from d2serve.export.programs import Program, write_program
+from d2serve.export.programs.building import Program, write_program
+from d2serve.export.programs.openvino import from_onnx, save
+from d2serve.export.programs.unexportable import limit_of
+from d2serve.export.reading.config import ConfigSource, ModelConfig
+from d2serve.export.reading.families import Family
 from d2serve.export.request import ONNX, ExportRequest
 from d2serve.handlers.detector import Detector
-from d2serve.handlers.model_spec import FP32, SPEC_FILE, TORCHSCRIPT, ModelSpec, read_spec
+from d2serve.handlers.spec.model_spec import FP32, SPEC_FILE, TORCHSCRIPT, ModelSpec, read_spec
 
 _METHODS = (TRACING, SCRIPTING)
 

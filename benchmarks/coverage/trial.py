@@ -27,12 +27,12 @@ from benchmarks.coverage.record import FAILED, KINDS, REFUSED, Cell, Row
 from benchmarks.coverage.weights import settle
 from benchmarks.coverage.wording import without_paths
 from benchmarks.coverage.zoo import source_of
-from d2serve.export.config import ConfigSource, ModelConfig, load_config
 from d2serve.export.errors import ExportError, one_line
-from d2serve.export.families import family_of
-from d2serve.export.loading import build_model, load_model
-from d2serve.export.oracle import Oracle
-from d2serve.export.samples import Pixels, builtin_sample, sized_variants
+from d2serve.export.proof.oracle import Oracle
+from d2serve.export.reading.config import ConfigSource, ModelConfig, load_config
+from d2serve.export.reading.families import family_of
+from d2serve.export.reading.samples import Pixels, builtin_sample, sized_variants
+from d2serve.export.reading.weights import build_model, load_model
 
 # The example models' data sets, and where the keys of PointRend's config are declared.
 _IMPORTS = ("examples.shapes.dataset", "detectron2.projects.point_rend")

@@ -16,7 +16,7 @@ from detectron2 import model_zoo
 from detectron2.config import CfgNode, LazyConfig, get_cfg
 from omegaconf import OmegaConf
 
-from d2serve.export.config import ConfigSource
+from d2serve.export.reading.config import ConfigSource
 
 SHORT_EDGE, LONG_EDGE = 128, 160
 """Test size of the models, in pixels: a forward has to be cheap."""

@@ -32,7 +32,7 @@ from benchmarks.soak.verdict import (
     failures_of,
 )
 from d2serve.cli.progress import console
-from d2serve.client.server import TorchServeProcess
+from d2serve.server.torchserve.process import TorchServeProcess
 from examples.demo import ARCHIVE, export_once
 
 _RESULTS = Path(__file__).resolve().parents[1] / "results"

@@ -17,9 +17,9 @@ import httpx
 
 from benchmarks.soak.traffic import MODEL, OK, Request
 from d2serve.client.errors import ClientError, RequestRejected, ServerUnavailable
-from d2serve.client.grpc_client import D2ServeGrpcClient
-from d2serve.client.retrying import NO_RETRY
-from d2serve.client.server import TorchServeProcess
+from d2serve.client.predict.grpc_client import D2ServeGrpcClient
+from d2serve.client.predict.retrying import NO_RETRY
+from d2serve.server.torchserve.process import TorchServeProcess
 
 _SECONDS_FOR_AN_ANSWER = 60.0
 _SERVER_ERRORS = ("HTTP 5", "gRPC Server", "model_failed")

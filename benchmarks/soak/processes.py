@@ -2,8 +2,9 @@
 
 Between two rounds, when nothing is on its way, a process holds no request: files and threads of
 those moments can be compared. Memory cannot: of what was freed, some megabytes or tens of them are
-kept for the next allocation. A worker gives them back every 20 s (handlers/memory.py), and what
-it holds in the milliseconds after that is what it keeps; so RSS is looked at all the time.
+kept for the next allocation. A worker gives them back every 20 s
+(handlers/torchserve/memory.py), and what it holds in the milliseconds after that is what it keeps;
+so RSS is looked at all the time.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from d2serve.client.server import TorchServeProcess
+from d2serve.server.torchserve.process import TorchServeProcess
 
 JAVA = "Java"
 _MB = 1e6

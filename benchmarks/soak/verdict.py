@@ -9,8 +9,9 @@ from benchmarks.soak.asking import Outcomes
 from benchmarks.soak.processes import Sample, Slope, slope_of
 
 MOST_MB_PER_HOUR = 5.0
-# Free memory is given back every 20 s (handlers/memory.py). In between, RSS is some megabytes or
-# tens of them more, as the sizes of images happen to follow each other: what is kept is the least.
+# Free memory is given back every 20 s (handlers/torchserve/memory.py). In between, RSS is some
+# megabytes or tens of them more, as the sizes of images happen to follow each other: what is kept
+# is the least.
 _SECONDS_FOR_A_FLOOR = 75.0
 WARM_UP = 1 / 3
 """Of the whole time. Until then every size has come several times, and libraries are loaded."""

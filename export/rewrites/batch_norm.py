@@ -14,7 +14,7 @@ from detectron2.layers.batch_norm import CycleBatchNormList, NaiveSyncBatchNorm
 from torch import Tensor, nn
 from torch.nn import functional
 
-from d2serve.export.rewrites.mixing import with_methods
+from d2serve.export.rewrites.method_overrides import with_methods
 from d2serve.export.rewrites.rewrite import SCRIPTING, Rewrite
 
 # mypy: disable-error-code="attr-defined"

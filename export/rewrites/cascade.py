@@ -15,7 +15,7 @@ from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor
 
-from d2serve.export.rewrites.mixing import with_methods
+from d2serve.export.rewrites.method_overrides import with_methods
 from d2serve.export.rewrites.rewrite import SCRIPTING, Rewrite
 
 # ruff: noqa: UP006

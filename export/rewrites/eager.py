@@ -16,10 +16,13 @@ from detectron2.modeling.proposal_generator.rrpn import RRPN
 from detectron2.modeling.roi_heads import RROIHeads
 from torch import nn
 
-from d2serve.export.rewrites.deform_conv import MODULATED_DEFORM_CONV, TorchvisionDeformConv
-from d2serve.export.rewrites.deform_conv_stand_ins import standing_in
+from d2serve.export.rewrites.deform_conv.equivalents import (
+    MODULATED_DEFORM_CONV,
+    TorchvisionDeformConv,
+)
+from d2serve.export.rewrites.deform_conv.stand_ins import standing_in
 from d2serve.export.rewrites.rewrite import TRACING, rewritten
-from d2serve.export.rewrites.rotated_operators import (
+from d2serve.export.rewrites.rotated.operators import (
     has_compiled_operators,
     plain_rotated_operators,
 )

@@ -20,7 +20,7 @@ from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.structures import ImageList, Instances
 from torch import Tensor
 
-from d2serve.export.rewrites.mixing import with_methods
+from d2serve.export.rewrites.method_overrides import with_methods
 from d2serve.export.rewrites.rewrite import SCRIPTING, TRACING, Rewrite
 
 # ruff: noqa: UP006

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from d2serve.export.rewrites.mixing import with_methods
+from d2serve.export.rewrites.method_overrides import with_methods
 from d2serve.export.rewrites.rewrite import ONNX, Rewrite
 
 # mypy: disable-error-code="attr-defined, no-untyped-call"

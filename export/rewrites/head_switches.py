@@ -13,7 +13,7 @@ from typing import Final
 from detectron2.modeling.roi_heads import Res5ROIHeads, StandardROIHeads
 from torch import nn
 
-from d2serve.export.rewrites.mixing import with_methods
+from d2serve.export.rewrites.method_overrides import with_methods
 from d2serve.export.rewrites.rewrite import SCRIPTING, Rewrite
 
 

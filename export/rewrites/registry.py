@@ -13,8 +13,8 @@ from d2serve.export.rewrites.batch_norm import (
 from d2serve.export.rewrites.cascade import CASCADE_ROI_HEADS
 from d2serve.export.rewrites.config_lists import CONFIG_LISTS
 from d2serve.export.rewrites.conv_activation import CONV_ACTIVATION
-from d2serve.export.rewrites.deform_conv import DEFORM_CONV, MODULATED_DEFORM_CONV
-from d2serve.export.rewrites.deform_conv_onnx import DEFORM_CONV_ONNX
+from d2serve.export.rewrites.deform_conv.equivalents import DEFORM_CONV, MODULATED_DEFORM_CONV
+from d2serve.export.rewrites.deform_conv.onnx_form import DEFORM_CONV_ONNX
 from d2serve.export.rewrites.endings import (
     PANOPTIC_FPN,
     PROPOSAL_NETWORK,
@@ -26,13 +26,13 @@ from d2serve.export.rewrites.group_norm import GROUP_NORM_ONNX
 from d2serve.export.rewrites.head_switches import RES5_ROI_HEADS, ROI_HEAD_SWITCHES
 from d2serve.export.rewrites.regnet import ANY_NET, REGNET_BASIC_BLOCK, REGNET_BOTTLENECK_BLOCK
 from d2serve.export.rewrites.rewrite import ONNX, TRACING, Rewrite, rewritten
-from d2serve.export.rewrites.rotated import (
+from d2serve.export.rewrites.rotated.equivalents import (
     ROTATED_ANCHORS,
     ROTATED_OUTPUT_LAYERS,
     RROI_HEADS,
     RRPN_PROPOSALS,
 )
-from d2serve.export.rewrites.rotated_roi_align import ROI_ALIGN_ROTATED
+from d2serve.export.rewrites.rotated.roi_align import ROI_ALIGN_ROTATED
 from d2serve.export.rewrites.semantic_head import SEM_SEG_FPN_HEAD
 from d2serve.export.rewrites.vit import (
     SIMPLE_FEATURE_PYRAMID,
@@ -44,8 +44,8 @@ from d2serve.export.rewrites.vit import (
 
 def _point_rend() -> tuple[Rewrite, ...]:
     try:  # a project, which not every installation of detectron2 brings
-        from d2serve.export.rewrites.point_rend import POINT_REND
-        from d2serve.export.rewrites.point_rend_heads import (
+        from d2serve.export.rewrites.point_rend.mask_heads import POINT_REND
+        from d2serve.export.rewrites.point_rend.point_heads import (
             CONV_FC_HEAD,
             IMPLICIT_POINT_HEAD,
             STANDARD_POINT_HEAD,

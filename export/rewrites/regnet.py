@@ -12,7 +12,7 @@ from typing import Any, Dict  # noqa: UP035  # TorchScript reads these
 from detectron2.modeling.backbone.regnet import AnyNet, ResBasicBlock, ResBottleneckBlock
 from torch import Tensor, nn
 
-from d2serve.export.rewrites.mixing import with_methods
+from d2serve.export.rewrites.method_overrides import with_methods
 from d2serve.export.rewrites.rewrite import SCRIPTING, Rewrite
 
 # ruff: noqa: UP006

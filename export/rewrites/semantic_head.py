@@ -12,7 +12,7 @@ from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
 from torch import Tensor, nn
 from torch.nn import functional
 
-from d2serve.export.rewrites.mixing import with_methods
+from d2serve.export.rewrites.method_overrides import with_methods
 from d2serve.export.rewrites.rewrite import SCRIPTING, Rewrite
 
 # ruff: noqa: UP006

@@ -21,7 +21,7 @@ from detectron2.modeling.backbone.vit import Attention, Block, SimpleFeaturePyra
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  as everybody names it
 
-from d2serve.export.rewrites.mixing import with_methods
+from d2serve.export.rewrites.method_overrides import with_methods
 from d2serve.export.rewrites.rewrite import SCRIPTING, TRACING, Rewrite
 
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from d2serve.export.archive import opened
-from d2serve.export.bounds import TORCHSCRIPT_BOUNDS
-from d2serve.export.comparison import compare
-from d2serve.export.config import load_config
+from d2serve.export.archive.staging import opened
 from d2serve.export.errors import VerificationError
-from d2serve.export.oracle import Oracle
-from d2serve.export.replaying import replay
-from d2serve.handlers.decoding import decode
+from d2serve.export.proof.bounds import TORCHSCRIPT_BOUNDS
+from d2serve.export.proof.comparison import compare
+from d2serve.export.proof.isolated_replay import replay
+from d2serve.export.proof.oracle import Oracle
+from d2serve.export.reading.config import load_config
+from d2serve.handlers.requests.decoding import decode
 from tests.conftest import KINDS, METHODS, Exporter, HeldOut, source_of
 
 # As a TorchServe worker: the archive's folder comes first; nothing of this project is on the path.
@@ -37,7 +37,7 @@ except ImportError:
     pass
 from pathlib import Path
 from d2serve.handlers import detector
-from d2serve.handlers.decoding import decode
+from d2serve.handlers.requests.decoding import decode
 assert Path(detector.__file__).is_relative_to(Path.cwd()), detector.__file__
 (answer,) = detector.Detector.load(Path.cwd())([decode(Path(sys.argv[1]).read_bytes())])
 found = answer.instances

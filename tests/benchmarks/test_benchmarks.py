@@ -34,7 +34,7 @@ from benchmarks.sides import (
     Precision,
 )
 from benchmarks.targets import judge
-from d2serve.handlers.decoding import decode
+from d2serve.handlers.requests.decoding import decode
 from tests.benchmarks.records import EMPTY, reply, results
 
 

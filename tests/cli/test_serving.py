@@ -19,7 +19,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from d2serve.client.ports import Ports
+from d2serve.server.torchserve.ports import Ports
 
 COMMAND = """
 import typer

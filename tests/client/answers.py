@@ -19,7 +19,7 @@ from typing import Any
 
 import grpc
 
-from d2serve.client.grpc_stubs import PREDICTIONS_METHOD, inference_messages
+from d2serve.client.predict.grpc_stubs import PREDICTIONS_METHOD, inference_messages
 from d2serve.handlers.errors import RequestError
 from tests.client import handmade
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Union
 
-from d2serve.client.async_client import AsyncD2ServeClient
-from d2serve.client.grpc_client import D2ServeGrpcClient
-from d2serve.client.http_client import D2ServeClient
-from d2serve.client.responses import Prediction
+from d2serve.client.predict.async_client import AsyncD2ServeClient
+from d2serve.client.predict.grpc_client import D2ServeGrpcClient
+from d2serve.client.predict.http_client import D2ServeClient
+from d2serve.client.results.responses import Prediction
 
 
 class BlockingAsyncClient:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from d2serve.client.server import TorchServeProcess
+from d2serve.server.torchserve.process import TorchServeProcess
 
 CANNED_HANDLER = '''
 import json

@@ -19,8 +19,8 @@ from d2serve.client.errors import (
     WorkersNotReady,
 )
 from d2serve.client.management import ManagementClient
-from d2serve.client.retrying import NO_RETRY
-from d2serve.client.server import TorchServeProcess
+from d2serve.client.predict.retrying import NO_RETRY
+from d2serve.server.torchserve.process import TorchServeProcess
 
 pytestmark = pytest.mark.server
 

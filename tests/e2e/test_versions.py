@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from d2serve.client.server import TorchServeProcess
-from d2serve.export.config import ConfigSource
 from d2serve.export.pipeline import export
+from d2serve.export.reading.config import ConfigSource
 from d2serve.export.request import ExportRequest, Progress
+from d2serve.server.torchserve.process import TorchServeProcess
 from tests.conftest import Exporter, HeldOut, config_of, said
 
 QUIET = Progress(lambda _step, _parts: None, lambda: None)

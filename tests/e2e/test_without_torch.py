@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from d2serve.client.server import TorchServeProcess
+from d2serve.server.torchserve.process import TorchServeProcess
 from tests.conftest import Exporter, HeldOut
 
 MODEL = "mask_rcnn_fpn"

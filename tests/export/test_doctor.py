@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from d2serve.export.config import ConfigSource
 from d2serve.export.doctor import Diagnosis, Finding, examine
 from d2serve.export.errors import UnsupportedFamily
+from d2serve.export.reading.config import ConfigSource
 from tests.conftest import config_of
 
 CUSTOM = ("tests.export.custom_modules",)

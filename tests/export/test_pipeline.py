@@ -13,13 +13,13 @@ import pytest
 import torch
 
 from d2serve.export import pipeline
-from d2serve.export.archive import opened
-from d2serve.export.config import ConfigSource
+from d2serve.export.archive.staging import opened
 from d2serve.export.errors import ConfigError, ExportError, ProgramError, VerificationError
 from d2serve.export.pipeline import ExportResult, export
-from d2serve.export.programs import Program, write_program
+from d2serve.export.programs.building import Program, write_program
+from d2serve.export.reading.config import ConfigSource
 from d2serve.export.request import ExportRequest, Progress
-from d2serve.handlers.model_spec import read_spec, sha256_of
+from d2serve.handlers.spec.model_spec import read_spec, sha256_of
 from tests.export.conftest import write_tiny_config
 
 QUIET = Progress(lambda _step, _parts: None, lambda: None)

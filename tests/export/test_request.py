@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from d2serve.export.config import ConfigSource
 from d2serve.export.errors import ConfigError
+from d2serve.export.reading.config import ConfigSource
 from d2serve.export.request import ExportRequest
 
 OPENVINO = {"format": "onnx", "runtime": "openvino"}

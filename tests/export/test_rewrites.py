@@ -17,14 +17,14 @@ from detectron2.modeling.roi_heads import CascadeROIHeads
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
-from d2serve.export.config import load_config
 from d2serve.export.errors import UnsupportedFamily
-from d2serve.export.loading import load_model
-from d2serve.export.oracle import Oracle
+from d2serve.export.programs.scripting import script
+from d2serve.export.proof.oracle import Oracle
+from d2serve.export.reading.config import load_config
+from d2serve.export.reading.samples import builtin_sample
+from d2serve.export.reading.weights import load_model
 from d2serve.export.rewrites.registry import exportable
 from d2serve.export.rewrites.rewrite import ONNX, SCRIPTING, TRACING
-from d2serve.export.samples import builtin_sample
-from d2serve.export.scripting import script
 from tests.conftest import source_of
 
 BATCHES = ([0], [1, 2], [2, 0, 3, 1, 4])

@@ -12,7 +12,7 @@ import pytest
 
 from d2serve.client.archive_checks import check_archive
 from d2serve.client.errors import ArchiveRefused
-from d2serve.client.server import TorchServeProcess
+from d2serve.server.torchserve.process import TorchServeProcess
 from tests.conftest import Exporter
 from tests.faults.bad_archives import BAD
 from tests.faults.conftest import Operator

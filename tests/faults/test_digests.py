@@ -9,9 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from d2serve.client.digests import read_digests
 from d2serve.client.errors import ArchiveRefused, RequestRejected, ServerStartError
-from d2serve.client.server import TorchServeProcess
+from d2serve.server.archives.digests import read_digests
+from d2serve.server.torchserve.process import TorchServeProcess
 from tests.faults.conftest import Operator
 
 

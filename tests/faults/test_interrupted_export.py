@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from d2serve.client.archive_checks import check_archive
-from d2serve.export.archive import install
+from d2serve.export.archive.staging import install
 from tests.conftest import ROOT
 from tests.export.conftest import write_tiny_config
 
@@ -33,8 +33,8 @@ SCRIPT = """
 import os, shutil, signal, sys
 from pathlib import Path
 from types import SimpleNamespace
-from d2serve.export import archive
-from d2serve.export.config import ConfigSource
+from d2serve.export.archive.staging import staging as archive
+from d2serve.export.reading.config import ConfigSource
 from d2serve.export.pipeline import export
 from d2serve.export.request import ExportRequest, Progress
 

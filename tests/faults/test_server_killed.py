@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from d2serve.client import D2ServeClient
-from d2serve.client.directories import PREFIX, make_directory, sweep
+from d2serve.server.torchserve.directories import PREFIX, make_directory, sweep
 from tests.faults.conftest import Operator, wait_for, wait_until_serving
 
 pytestmark = pytest.mark.server
@@ -77,7 +77,7 @@ def test_a_sweep_leaves_what_has_an_owner_and_what_is_no_servers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr("d2serve.client.directories._LONGEST_TEMP", 1_000)
+    monkeypatch.setattr("d2serve.server.torchserve.directories._LONGEST_TEMP", 1_000)
     owned, abandoned = make_directory(), make_directory()
     # The number of a living process, which must not be taken for the server's.
     (abandoned.path / "tmp" / ".model_server.pid").write_text(str(os.getpid()))

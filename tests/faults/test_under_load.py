@@ -17,8 +17,8 @@ import pytest
 
 from d2serve.client import AsyncD2ServeClient, D2ServeClient, D2ServeGrpcClient, Prediction
 from d2serve.client.errors import ClientError, ServerFailed, ServerOverloaded
-from d2serve.client.retrying import NO_RETRY, Retry
-from d2serve.client.server import TorchServeProcess
+from d2serve.client.predict.retrying import NO_RETRY, Retry
+from d2serve.server.torchserve.process import TorchServeProcess
 from tests.conftest import ROOT, Exporter
 
 _log = logging.getLogger(__name__)  # figures: pytest -o log_cli=true -o log_cli_level=info

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from d2serve.handlers.detections import Detections, Float32, Outputs
-from d2serve.handlers.rle import Rle
+from d2serve.handlers.outputs.records import Detections, Float32, Outputs
+from d2serve.handlers.outputs.rle import Rle
 
 
 def found(

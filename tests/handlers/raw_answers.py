@@ -10,9 +10,9 @@ from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, Instances
 from hypothesis import strategies as st
 
-from d2serve.handlers.detections import Detections, RawOutputs
-from d2serve.handlers.postprocessing import postprocess
-from d2serve.handlers.preprocessing import PreparedImage
+from d2serve.handlers.outputs.postprocessing import postprocess
+from d2serve.handlers.outputs.records import Detections, RawOutputs
+from d2serve.handlers.requests.preprocessing import PreparedImage
 from tests.handlers.samples import spec_with
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from d2serve.handlers.model_spec import ModelSpec
+from d2serve.handlers.spec.model_spec import ModelSpec
 
 _SPEC = ModelSpec(
     name="shapes",

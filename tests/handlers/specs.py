@@ -7,8 +7,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from d2serve.handlers.limits import RequestLimits
-from d2serve.handlers.model_spec import ModelSpec, PanopticMerge
+from d2serve.handlers.spec.limits import RequestLimits
+from d2serve.handlers.spec.model_spec import ModelSpec, PanopticMerge
 
 OUTPUTS = ("pred_boxes", "pred_classes", "scores")
 texts = st.text(max_size=20)

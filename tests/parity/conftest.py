@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from d2serve.client.server import TorchServeProcess
-from d2serve.export.config import load_config
 from d2serve.export.errors import ExportError
-from d2serve.export.oracle import Oracle
+from d2serve.export.proof.oracle import Oracle
+from d2serve.export.reading.config import load_config
+from d2serve.server.torchserve.process import TorchServeProcess
 from tests.conftest import Exporter, source_of
 
 

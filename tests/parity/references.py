@@ -11,12 +11,12 @@ from typing import Any
 from detectron2.data.detection_utils import read_image
 from PIL import Image
 
-from d2serve.client.responses import Prediction
-from d2serve.client.server import TorchServeProcess
-from d2serve.export.bounds import Bounds, bounds_for
-from d2serve.export.oracle import Oracle, as_outputs
-from d2serve.handlers.detections import Outputs
-from d2serve.handlers.model_spec import TORCHSCRIPT
+from d2serve.client.results.responses import Prediction
+from d2serve.export.proof.bounds import Bounds, bounds_for
+from d2serve.export.proof.oracle import Oracle, as_outputs
+from d2serve.handlers.outputs.records import Outputs
+from d2serve.handlers.spec.model_spec import TORCHSCRIPT
+from d2serve.server.torchserve.process import TorchServeProcess
 from tests.conftest import METHODS
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from d2serve.export.checking import evaluate_archive
+from d2serve.export.proof.checking import evaluate_archive
 from d2serve.export.request import Progress
 from tests.conftest import METHODS, MODELS, Exporter, HeldOut, source_of
 

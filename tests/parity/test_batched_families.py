@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import pytest
 
-from d2serve.export.archive import opened
-from d2serve.export.bounds import TORCHSCRIPT_BOUNDS
-from d2serve.export.comparison import compare
-from d2serve.export.oracle import Oracle
-from d2serve.export.replaying import replay
-from d2serve.handlers.decoding import decode
-from d2serve.handlers.model_spec import read_spec
+from d2serve.export.archive.staging import opened
+from d2serve.export.proof.bounds import TORCHSCRIPT_BOUNDS
+from d2serve.export.proof.comparison import compare
+from d2serve.export.proof.isolated_replay import replay
+from d2serve.export.proof.oracle import Oracle
+from d2serve.handlers.requests.decoding import decode
+from d2serve.handlers.spec.model_spec import read_spec
 from tests.conftest import FAMILIES, STUFF_MODELS, Exporter, HeldOut
 from tests.parity.references import of_many_sizes
 

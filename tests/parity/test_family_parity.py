@@ -14,13 +14,13 @@ import pytest
 import torch
 from detectron2.structures import Boxes, Instances
 
-from d2serve.client.responses import Prediction
-from d2serve.client.server import TorchServeProcess
-from d2serve.export.bounds import Bounds
-from d2serve.export.comparison import compare
-from d2serve.export.oracle import Oracle, as_outputs, count_of
-from d2serve.export.replies import outputs_of
-from d2serve.handlers.detections import Outputs
+from d2serve.client.results.responses import Prediction
+from d2serve.export.proof.bounds import Bounds
+from d2serve.export.proof.comparison import compare
+from d2serve.export.proof.oracle import Oracle, as_outputs, count_of
+from d2serve.export.proof.reply_reading import outputs_of
+from d2serve.handlers.outputs.records import Outputs
+from d2serve.server.torchserve.process import TorchServeProcess
 from tests.conftest import FAMILIES, METHODS, STUFF_MODELS, HeldOut, said
 from tests.parity.conftest import Served
 from tests.parity.references import Reference, answers, bounds_of, of_many_sizes, reference_for

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from detectron2.data import DatasetCatalog
 
-from d2serve.client.server import TorchServeProcess
-from d2serve.export.checking import evaluate_archive
-from d2serve.export.oracle import Oracle
+from d2serve.export.proof.checking import evaluate_archive
+from d2serve.export.proof.oracle import Oracle
 from d2serve.export.request import Progress
-from d2serve.handlers.decoding import decode
+from d2serve.handlers.requests.decoding import decode
+from d2serve.server.torchserve.process import TorchServeProcess
 from examples.shapes.dataset import dataset_name
 from examples.shapes.panoptic_quality import PanopticQualityEvaluator
 from tests.conftest import STUFF_MODELS, Exporter, HeldOut, source_of

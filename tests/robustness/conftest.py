@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from d2serve.client.server import TorchServeProcess
-from d2serve.export.archive import staging
-from d2serve.handlers.model_spec import read_spec
+from d2serve.export.archive.staging import staging
+from d2serve.handlers.spec.model_spec import read_spec
+from d2serve.server.torchserve.process import TorchServeProcess
 from tests.handlers.programs import write_archive, write_semantic_archive
 from tests.robustness.sending import Sender
 

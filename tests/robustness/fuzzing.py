@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 from ts.context import Context, RequestProcessor
 
-from d2serve.handlers.batching import BatchPlanner
-from d2serve.handlers.detection_handler import DetectionHandler
-from d2serve.handlers.detections import Float32, RawOutputs
 from d2serve.handlers.detector import Detector
-from d2serve.handlers.metrics import Metrics
-from d2serve.handlers.reporting import Reporter
+from d2serve.handlers.outputs.records import Float32, RawOutputs
+from d2serve.handlers.runtimes.batching import BatchPlanner
+from d2serve.handlers.torchserve.detection_handler import DetectionHandler
+from d2serve.handlers.torchserve.metrics import Metrics
+from d2serve.handlers.torchserve.reporting import Reporter
 from tests.handlers.samples import spec_with
 from tests.robustness import mutations
 

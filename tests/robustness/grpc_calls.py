@@ -14,8 +14,8 @@ from typing import Any
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from d2serve.client.grpc_stubs import installed_jar
-from d2serve.client.server import TorchServeProcess
+from d2serve.client.predict.grpc_stubs import installed_jar
+from d2serve.server.torchserve.process import TorchServeProcess
 
 _INFERENCE = "org.pytorch.serve.grpc.inference"
 _OPEN = "org.pytorch.serve.grpc.openinference"

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 from PIL import Image
 
-from d2serve.client.server import TorchServeProcess
+from d2serve.server.torchserve.process import TorchServeProcess
 from tests.handlers.samples import saved
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from d2serve.client.server import TorchServeProcess
+from d2serve.server.torchserve.process import TorchServeProcess
 from tests.handlers.programs import write_archive
 from tests.robustness.conftest import ONE_WORKER, pack
 from tests.robustness.sending import Sender, grey

@@ -21,7 +21,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from d2serve.client.server import TorchServeProcess
+from d2serve.server.torchserve.process import TorchServeProcess
 from tests.robustness.conftest import BATCH
 from tests.robustness.grpc_calls import GrpcCalls
 from tests.robustness.sending import Sender, grey

@@ -13,19 +13,19 @@ from pathlib import Path
 import httpx
 import pytest
 
-from d2serve.client import launch
-from d2serve.client.directories import make_directory
-from d2serve.client.java import find_java
-from d2serve.client.log_reader import LogReader
-from d2serve.client.ports import Ports
-from d2serve.client.properties import format_properties, read_properties
-from d2serve.client.server import TorchServeProcess
-from d2serve.client.server_log import ServerLog
 from d2serve.handlers.errors import RequestError
-from d2serve.handlers.metrics import HISTOGRAM, METRICS
+from d2serve.handlers.torchserve.metrics import HISTOGRAM, METRICS
+from d2serve.server.torchserve import launch
+from d2serve.server.torchserve.directories import make_directory
+from d2serve.server.torchserve.java import find_java
+from d2serve.server.torchserve.log_diagnosis import ServerLog
+from d2serve.server.torchserve.log_reader import LogReader
+from d2serve.server.torchserve.ports import Ports
+from d2serve.server.torchserve.process import TorchServeProcess
+from d2serve.server.torchserve.properties import format_properties, read_properties
 from tests.conftest import ROOT
 from tests.handlers.programs import UNLUCKY
-from tests.handlers.test_operating_page import promql_names
+from tests.handlers.torchserve.test_operating_page import promql_names
 from tests.robustness.conftest import BATCH
 from tests.robustness.grpc_calls import GrpcCalls
 from tests.robustness.scraping import Scrape, scrape, scraped_until

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from d2serve.client.server import TorchServeProcess
+from d2serve.server.torchserve.process import TorchServeProcess
 from tests.handlers.programs import UNLUCKY
 from tests.handlers.samples import picture, saved
 from tests.robustness.conftest import BATCH

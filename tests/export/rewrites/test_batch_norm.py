@@ -11,9 +11,9 @@ from detectron2.layers.batch_norm import CycleBatchNormList, NaiveSyncBatchNorm
 from detectron2.modeling import build_model
 from torch import Tensor, nn
 
+from d2serve.export.programs.scripting import script
 from d2serve.export.rewrites.registry import REWRITES, exportable
 from d2serve.export.rewrites.rewrite import SCRIPTING, rewritten
-from d2serve.export.scripting import script
 from tests.export.conftest import TINY
 
 

@@ -22,14 +22,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  as everybody names it
 
 from d2serve.export.errors import UnsupportedFamily
-from d2serve.export.openvino_program import from_onnx
-from d2serve.export.rewrites.deform_conv import (
+from d2serve.export.programs.openvino import from_onnx
+from d2serve.export.rewrites.deform_conv.equivalents import (
     DEFORM_CONV,
     MODULATED_DEFORM_CONV,
     TorchvisionDeformConv,
 )
-from d2serve.export.rewrites.deform_conv_onnx import DEFORM_CONV_ONNX
-from d2serve.export.rewrites.deform_conv_stand_ins import (
+from d2serve.export.rewrites.deform_conv.onnx_form import DEFORM_CONV_ONNX
+from d2serve.export.rewrites.deform_conv.stand_ins import (
     DeformConv,
     ModulatedDeformConv,
     is_needed,

@@ -12,8 +12,8 @@ from detectron2.projects.point_rend.point_head import StandardPointHead
 from torch import Tensor, nn
 
 from d2serve.export.errors import UnsupportedFamily
-from d2serve.export.rewrites.point_rend import POINT_REND
-from d2serve.export.rewrites.point_rend_heads import (
+from d2serve.export.rewrites.point_rend.mask_heads import POINT_REND
+from d2serve.export.rewrites.point_rend.point_heads import (
     CONV_FC_HEAD,
     IMPLICIT_POINT_HEAD,
     STANDARD_POINT_HEAD,

@@ -16,18 +16,18 @@ from torch import Tensor, nn
 from torch.jit._fuser import optimized_execution
 
 from d2serve.export.errors import UnsupportedFamily
+from d2serve.export.programs.tracing import trace
 from d2serve.export.rewrites.endings import UPSTREAMS_ENDINGS
 from d2serve.export.rewrites.rewrite import SCRIPTING, TRACING, rewritten
-from d2serve.export.rewrites.rotated import (
+from d2serve.export.rewrites.rotated.equivalents import (
     ROTATED_ANCHORS,
     ROTATED_OUTPUT_LAYERS,
     RROI_HEADS,
     RRPN_PROPOSALS,
     scripted_fields,
 )
-from d2serve.export.rewrites.rotated_operators import plain_rotated_operators
-from d2serve.export.rewrites.rotated_roi_align import ROI_ALIGN_ROTATED
-from d2serve.export.tracing import trace
+from d2serve.export.rewrites.rotated.operators import plain_rotated_operators
+from d2serve.export.rewrites.rotated.roi_align import ROI_ALIGN_ROTATED
 
 REWRITES = (
     *UPSTREAMS_ENDINGS,

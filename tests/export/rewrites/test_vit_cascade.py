@@ -12,10 +12,10 @@ from detectron2.config import instantiate
 from detectron2.modeling.roi_heads import CascadeROIHeads
 from torch import nn
 
+from d2serve.export.programs.scripting import script
+from d2serve.export.programs.tracing import trace
 from d2serve.export.rewrites.registry import exportable
 from d2serve.export.rewrites.rewrite import ONNX, SCRIPTING, TRACING
-from d2serve.export.scripting import script
-from d2serve.export.tracing import trace
 from tests.export.rewrites import small, ways
 
 OUTPUTS = ("pred_boxes", "scores", "pred_classes", "pred_masks")

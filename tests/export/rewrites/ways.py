@@ -21,7 +21,7 @@ from detectron2.modeling import GeneralizedRCNN
 from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 
-from d2serve.export.openvino_program import from_onnx
+from d2serve.export.programs.openvino import from_onnx
 
 Fields = dict[str, Tensor]
 Program = Callable[[Tensor], Fields]

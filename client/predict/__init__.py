@@ -1,0 +1,1 @@
+"""The three transports, and what they share: HTTP, asyncio, gRPC."""

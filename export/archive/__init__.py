@@ -1,0 +1,1 @@
+"""The .mar file: put together, installed, opened."""

@@ -1,0 +1,1 @@
+"""Lower precisions of OpenVINO programs, and what they cost in AP."""

@@ -1,0 +1,210 @@
+"""Why: a lower precision changes answers, so it is a named choice whose price in AP is measured.
+
+The price is written into the archive, and one that is too high writes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import openvino
+
+from d2serve.export.archive.staging import Staging
+from d2serve.export.errors import (
+    EvaluationError,
+    PrecisionError,
+    ProgramError,
+    SampleError,
+    one_line,
+)
+from d2serve.export.precision.bf16 import to_bf16
+from d2serve.export.precision.int8 import FEWEST_IMAGES, to_int8_within
+from d2serve.export.programs.building import Program
+from d2serve.export.programs.openvino import save
+from d2serve.export.proof.evaluation import (
+    Scores,
+    evaluate_one,
+    first_test_dataset,
+    main_metric,
+    records_of,
+    register,
+)
+from d2serve.export.reading.config import ModelConfig
+from d2serve.export.reading.families import Family
+from d2serve.export.request import ExportRequest, Progress
+from d2serve.handlers.errors import RequestError
+from d2serve.handlers.requests.decoding import decode
+from d2serve.handlers.requests.preprocessing import preprocess
+from d2serve.handlers.runtimes.cpu_features import slow_precision
+from d2serve.handlers.spec.model_spec import BF16, INT8, ModelSpec
+
+_MOST_CALIBRATION_IMAGES = 300
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+
+
+def check_inputs(request: ExportRequest, config: ModelConfig) -> None:
+    """Say what is missing for a lower precision before the long part.
+
+    Raises:
+        PrecisionError: this CPU cannot run it.
+        EvaluationError, SampleError: the images are not there.
+    """
+    _check_cpu(request.precision)
+    records_of(_dataset(request, config))
+    if request.precision == INT8:
+        _calibration_files(request, config)
+
+
+def lower(
+    request: ExportRequest,
+    config: ModelConfig,
+    family: Family,
+    stage: Staging,
+    program: Program,
+    spec: ModelSpec,
+    settings: Mapping[str, object],
+    progress: Progress,
+) -> tuple[Program, ModelSpec]:
+    """Make a verified fp32 program cheaper, and measure what that costs.
+
+    Args:
+        request: with precision, data set and the AP that may be lost.
+        config: the model's.
+        family: what it is.
+        stage: where the archive is put together; holds the fp32 program.
+        program: the fp32 program.
+        spec: its spec.
+        settings: TorchServe's, of the model.
+        progress: where to tell how far it is.
+
+    Returns:
+        The program, and its spec with the AP of both.
+
+    Raises:
+        PrecisionError: more AP is lost than is allowed.
+        EvaluationError: the data set gives no AP.
+    """
+    dataset = _dataset(request, config)
+    count = len(records_of(dataset))
+    files = _calibration_files(request, config) if request.precision == INT8 else []
+    progress.begin("Evaluating fp32", count)
+    reference = evaluate_one(config, family, stage.lay_out(), dataset, None, progress.advance)
+    _check_scores(reference, dataset)
+    judged: list[tuple[Program, ModelSpec, Scores]] = []
+
+    def drop_of(model: openvino.Model) -> float:
+        folder = stage.folder(f"{request.precision}_{len(judged)}")
+        lowered = replace(program, main=save(model, folder))
+        candidate = replace(spec, precision=request.precision, sha256=lowered.hashes())
+        stage.describe(lowered.files, candidate, settings)
+        progress.begin(f"Evaluating {request.precision}", count)
+        scores = evaluate_one(config, family, stage.lay_out(), dataset, None, progress.advance)
+        judged.append((lowered, candidate, scores))
+        return max(
+            reference[task][main_metric(task)] - scores[task][main_metric(task)]
+            for task in reference
+        )
+
+    how = _first_within(request, program, spec, files, drop_of, progress)
+    lowered, candidate, scores = judged[-1]
+    accuracy: dict[str, Any] = {
+        "dataset": dataset if request.dataset is None else request.dataset[0].name,
+        "images": count,
+        "how": how,
+        "max_ap_drop": request.max_ap_drop,
+        "fp32": reference,
+        request.precision: scores,
+    }
+    return lowered, replace(candidate, accuracy=accuracy)
+
+
+def _first_within(
+    request: ExportRequest,
+    program: Program,
+    spec: ModelSpec,
+    files: list[Path],
+    drop_of: Callable[[openvino.Model], float],
+    progress: Progress,
+) -> str:
+    """Make programs until one loses little enough; says what stayed in a higher precision."""
+    model = openvino.Core().read_model(str(program.main))
+    if request.precision == BF16:
+        drop = drop_of(to_bf16(model))
+        if drop > request.max_ap_drop:
+            raise PrecisionError(
+                f"bf16 costs {drop:.2f} AP points, {request.max_ap_drop:g} are allowed. Nothing "
+                "was written. Allow more (--max-ap-drop), or stay with --precision fp32."
+            )
+        return "arithmetic on boxes and scores in fp32"
+    progress.begin("Reading the calibration images", len(files))
+    images = list(_prepared(files, spec, progress))
+    progress.begin("Calibrating", 0)
+    try:
+        _, tried = to_int8_within(model, images, drop_of, request.max_ap_drop)
+    except ProgramError as error:
+        raise PrecisionError(f"{error} Nothing was written.") from error
+    return f"{tried[-1].left_in_float} in bf16, arithmetic on boxes and scores in fp32"
+
+
+def _dataset(request: ExportRequest, config: ModelConfig) -> str:
+    return first_test_dataset(config) if request.dataset is None else register(*request.dataset)
+
+
+def _check_cpu(precision: str) -> None:
+    lacking = slow_precision(
+        precision, openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    )
+    if lacking:
+        raise PrecisionError(
+            f"--precision {precision} cannot be judged here: {lacking}, so it would run in fp32 "
+            "and its AP could not be measured. Export on a CPU that has them, or use --precision "
+            "fp32, which is what such a program runs in on this CPU anyway."
+        )
+
+
+def _calibration_files(request: ExportRequest, config: ModelConfig) -> list[Path]:
+    """The images for int8: those of the folder that is named, or of the first training data set."""
+    folder = request.calibration_images
+    if folder is not None:
+        files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in _SUFFIXES)
+        source = str(folder)
+    elif config.train_datasets:
+        name = config.train_datasets[0]
+        files = [Path(record["file_name"]) for record in records_of(name)]
+        source = f"the config's training data set, {name}"
+    else:
+        files, source = [], "the config, which names no training data set"
+    if len(files) < FEWEST_IMAGES:
+        raise SampleError(
+            f"int8 is calibrated on images: got {len(files)} from {source}, expected "
+            f"{FEWEST_IMAGES} or more like those that the model will see. Name a folder "
+            "of them: --calibration-images DIR"
+        )
+    # Evenly over the data set, which may be sorted by what it shows.
+    step = max(len(files) // _MOST_CALIBRATION_IMAGES, 1)
+    return files[::step][:_MOST_CALIBRATION_IMAGES]
+
+
+def _prepared(
+    files: list[Path], spec: ModelSpec, progress: Progress
+) -> Iterator[npt.NDArray[np.float32]]:
+    for file in files:
+        try:
+            yield preprocess(decode(file.read_bytes()), spec).tensor
+        except (OSError, RequestError) as error:
+            raise SampleError(f"{file} cannot be read: {one_line(error)}") from error
+        progress.advance()
+
+
+def _check_scores(scores: Scores, dataset: str) -> None:
+    if any(not math.isfinite(each[main_metric(task)]) for task, each in scores.items()):
+        raise EvaluationError(
+            f"The AP on {dataset} is not a number, so precisions cannot be compared: it has no "
+            "annotations of the model's classes. Name one that has: --coco-json F --image-root D"
+        )

@@ -1,0 +1,1 @@
+"""From an eager model to a program's files; one module for each way."""

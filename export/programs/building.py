@@ -1,0 +1,121 @@
+"""Why: each runtime wants its program in files of its own; the rest of an export need not know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from d2serve.export.programs.device_scan import check_no_device
+from d2serve.export.programs.onnx import write_onnx
+from d2serve.export.programs.scripting import script
+from d2serve.export.programs.tracing import trace
+from d2serve.export.reading.class_names import Names
+from d2serve.export.reading.config import ModelConfig
+from d2serve.export.reading.families import Family
+from d2serve.export.request import ExportRequest
+from d2serve.export.rewrites.registry import exportable
+from d2serve.export.rewrites.rewrite import ONNX
+from d2serve.handlers.spec.model_spec import (
+    HEATMAPS,
+    KEYPOINTS,
+    ONNXRUNTIME,
+    SCRIPTING,
+    TORCHSCRIPT,
+    sha256_of,
+)
+
+_MAIN_FILE = {TORCHSCRIPT: "model.pt", ONNXRUNTIME: "model.onnx"}
+
+
+@dataclass(frozen=True)
+class Program:
+    """The files of a program, alone in a folder."""
+
+    main: Path
+    outputs: tuple[str, ...]
+    """Names of what it answers, in its order."""
+    doubts: tuple[str, ...]
+    """Places in the user's code that a trace may have turned into constants."""
+    rewrites: tuple[str, ...]
+    """Names of what upstream's own export would have failed at."""
+
+    @property
+    def files(self) -> list[Path]:
+        """All of them, the main one first."""
+        others = sorted(file for file in self.main.parent.iterdir() if file != self.main)
+        return [self.main, *others]
+
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 by file name."""
+        return {file.name: sha256_of(file) for file in self.files}
+
+
+def write_program(
+    request: ExportRequest,
+    model: nn.Module,
+    family: Family,
+    image: torch.Tensor,
+    folder: Path,
+    metadata: Mapping[str, object],
+) -> Program:
+    """Make the program that a request asks for, in fp32.
+
+    Args:
+        request: with its method and runtime.
+        model: detectron2's, in evaluation mode.
+        family: what it is.
+        image: (3, H, W) float32, as the program will get it, with detections in it.
+        folder: an empty folder.
+        metadata: what an ONNX file says of itself.
+
+    Raises:
+        ProgramError: the model cannot be exported this way; the message names the line.
+    """
+    if request.format == TORCHSCRIPT:
+        changed, rewrites = exportable(model, request.method)
+        made = (
+            script(changed)
+            if request.method == SCRIPTING
+            else trace(changed, family.outputs, image)
+        )
+        check_no_device(made.module)
+        main = folder / _MAIN_FILE[TORCHSCRIPT]
+        torch.jit.save(made.module, main)
+        return Program(main, family.outputs, made.doubts, rewrites)
+    changed, rewrites = exportable(model, ONNX)
+    outputs = _onnx_outputs(family)
+    main = folder / _MAIN_FILE[ONNXRUNTIME]
+    doubts = write_onnx(changed, outputs, image, main, metadata)
+    if request.chosen_runtime == ONNXRUNTIME:
+        return Program(main, outputs, doubts, rewrites)
+    from d2serve.export.programs.openvino import from_onnx, save  # brings OpenVINO
+
+    converted = from_onnx(main)
+    main.unlink()
+    return Program(save(converted, folder), outputs, doubts, rewrites)
+
+
+def onnx_metadata(config: ModelConfig, family: Family, names: Names) -> dict[str, object]:
+    """What whoever has only the .onnx file must know, in the terms of model_spec.json."""
+    return {
+        "family": family.name,
+        "image_format": config.image_format,
+        "min_size_test": config.min_size_test,
+        "max_size_test": config.max_size_test,
+        "outputs": list(_onnx_outputs(family)),
+        "class_names": names.classes and list(names.classes),
+        "stuff_class_names": names.stuff and list(names.stuff),
+        "score_thresh": family.score_thresh,
+        "nms_thresh": family.nms_thresh,
+        "input": "(3, height, width) float32, 0 to 255, resized as ResizeShortestEdge does; "
+        "normalisation and padding are inside",
+        "coordinates": "pixels of the resized image; pred_masks are probabilities over each box",
+    }
+
+
+def _onnx_outputs(family: Family) -> tuple[str, ...]:
+    return tuple(HEATMAPS if name == KEYPOINTS else name for name in family.outputs)

@@ -1,0 +1,111 @@
+"""Why: ONNX Runtime and OpenVINO take ONNX, and detectron2 models reach it by tracing.
+
+The file also stands alone: the names of inputs and outputs are the spec's, height and width are
+dynamic, and its metadata says how an image has to be prepared.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnx
+import torch
+from detectron2.modeling.roi_heads import keypoint_head
+from torch import nn
+
+from d2serve.export.errors import ProgramError, one_line
+from d2serve.export.programs.torchscript_errors import where_in_user_code
+from d2serve.export.programs.tracing import TraceableModel, doubts_of, watching_for_doubts
+from d2serve.handlers.spec.model_spec import (
+    IMAGE_INPUT,
+    OBJECTNESS_LOGITS,
+    PROPOSAL_BOXES,
+    SEM_SEG,
+)
+
+# ROIAlign with detectron2's half-pixel alignment came with 16.
+OPSET = 17
+
+
+def write_onnx(
+    model: nn.Module,
+    outputs: Sequence[str],
+    image: torch.Tensor,
+    target: Path,
+    metadata: Mapping[str, object],
+) -> tuple[str, ...]:
+    """Export a model to a checked ONNX file.
+
+    Args:
+        model: of ``rewrites.registry.exportable``, in evaluation mode.
+        outputs: names of what the program answers, in its order.
+        image: (3, H, W) float32, as the program will get it, with detections in it.
+        target: the file to write.
+        metadata: what else the file says of itself, as JSON values by name.
+
+    Returns:
+        Places in the user's code that the trace may have turned into constants.
+
+    Raises:
+        ProgramError: naming the line that cannot be exported.
+    """
+    with watching_for_doubts() as caught, torch.no_grad(), _ending_at_heatmaps():
+        try:
+            torch.onnx.export(
+                TraceableModel(model, outputs),
+                (image,),
+                str(target),
+                opset_version=OPSET,
+                # The other exporter does not take detectron2's models.
+                dynamo=False,
+                input_names=[IMAGE_INPUT],
+                output_names=list(outputs),
+                dynamic_axes={
+                    IMAGE_INPUT: {1: "height", 2: "width"},
+                    **{name: _axes(name) for name in outputs},
+                },
+            )
+        except Exception as error:
+            raise ProgramError(
+                f"The model cannot be exported to ONNX: {where_in_user_code(error)}"
+                f"{type(error).__name__}: {one_line(error)}. Compute with torch operators that "
+                f"ONNX opset {OPSET} has, or use --format torchscript."
+            ) from error
+    _describe(target, metadata)
+    return doubts_of(caught)
+
+
+def _axes(output: str) -> dict[int, str]:
+    if output == SEM_SEG:
+        return {1: "padded_height", 2: "padded_width"}
+    return {0: "proposals" if output in (PROPOSAL_BOXES, OBJECTNESS_LOGITS) else "instances"}
+
+
+def _describe(target: Path, metadata: Mapping[str, object]) -> None:
+    program = onnx.load(str(target))
+    for name, value in metadata.items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        program.metadata_props.add(key=name, value=text)
+    try:
+        onnx.checker.check_model(program, full_check=True)
+    except Exception as error:  # the checker and shape inference raise their own
+        raise ProgramError(
+            f"onnx's checker refuses the exported program ({one_line(error)}). "
+            "An operator of your own probably has a wrong ONNX export; use --format torchscript."
+        ) from error
+    onnx.save(program, str(target))
+
+
+@contextmanager
+def _ending_at_heatmaps() -> Iterator[None]:
+    # detectron2's heatmaps_to_keypoints writes in place in a loop, which ONNX cannot express
+    # (index_put in structures/keypoints.py). The handler does it: handlers/outputs/keypoints.py.
+    before = keypoint_head.heatmaps_to_keypoints
+    keypoint_head.heatmaps_to_keypoints = lambda maps, _rois: maps.new_zeros((*maps.shape[:2], 4))
+    try:
+        yield
+    finally:
+        keypoint_head.heatmaps_to_keypoints = before

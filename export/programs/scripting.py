@@ -1,0 +1,51 @@
+"""Why: only a scripted program takes a batch of any length and of mixed sizes.
+
+Upstream's export tool types its input as a tuple of one dict; here it is a list. The program
+returns dicts of tensors, since ``Instances`` could not be loaded in another process.
+"""
+
+from __future__ import annotations
+
+import torch
+from detectron2.export import scripting_with_instances
+from detectron2.structures import Boxes
+from torch import Tensor, nn
+
+from d2serve.export.errors import ProgramError, one_line
+from d2serve.export.programs.torchscript_errors import where_in_script
+from d2serve.export.programs.tracing import Program
+from d2serve.export.rewrites.rotated.equivalents import scripted_fields
+
+FIELDS = {
+    "proposal_boxes": Boxes,
+    "objectness_logits": Tensor,
+    "pred_boxes": Boxes,
+    "scores": Tensor,
+    "pred_classes": Tensor,
+    "pred_masks": Tensor,
+    "pred_keypoints": Tensor,
+    "pred_keypoint_heatmaps": Tensor,
+}
+"""Every field that Instances carries anywhere inside the supported families."""
+
+
+def script(model: nn.Module) -> Program:
+    """Script a model.
+
+    Args:
+        model: of ``rewrites.registry.exportable``, in evaluation mode.
+
+    Raises:
+        ProgramError: naming the module and line that TorchScript refuses.
+    """
+    try:
+        module = scripting_with_instances(model, {**FIELDS, **scripted_fields(model)})
+    except Exception as error:
+        raise ProgramError(
+            f"The model cannot be scripted: {where_in_script(error)}{one_line(error)}. "
+            "Annotate the types of its arguments and use what TorchScript knows, or try "
+            "--export-method tracing."
+        ) from error
+    if not isinstance(module, torch.jit.ScriptModule):
+        raise ProgramError(f"Scripting gave a {type(module).__name__}, expected a ScriptModule.")
+    return Program(module, ())

@@ -1,0 +1,136 @@
+"""Why: an archive that was proven on a sample can be proven again on the user's own images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from d2serve.export.archive.staging import opened
+from d2serve.export.errors import ArchiveError, SampleError, VerificationError, one_line
+from d2serve.export.pipeline import gpu_id
+from d2serve.export.proof.bounds import bounds_for
+from d2serve.export.proof.evaluation import Scores, evaluate, first_test_dataset, register
+from d2serve.export.proof.oracle import Oracle
+from d2serve.export.proof.verification import Case, Verification, plan_cases, verify
+from d2serve.export.reading.config import ConfigSource, ModelConfig, load_config
+from d2serve.export.reading.families import Family, family_of
+from d2serve.export.reading.samples import builtin_sample
+from d2serve.export.reading.weights import build_model, load_weights
+from d2serve.export.request import Progress
+from d2serve.handlers.errors import LoadError, RequestError
+from d2serve.handlers.requests.decoding import decode
+from d2serve.handlers.spec.model_spec import FP32, ModelSpec, read_spec
+
+_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"}
+
+
+def inspect_archive(archive: Path) -> ModelSpec:
+    """The spec of a .mar.
+
+    Raises:
+        ArchiveError: it cannot be opened, or is not one of ours.
+    """
+    with opened(archive) as model_dir:
+        return _spec(archive, model_dir)
+
+
+def verify_archive(
+    archive: Path,
+    source: ConfigSource,
+    images: Path | None,
+    progress: Progress,
+) -> Verification:
+    """Compare a .mar with eager detectron2 again, on the user's images or on the built-in sample.
+
+    Args:
+        archive: the .mar.
+        source: the config, as for the export.
+        images: a folder of image files; None takes what the export took.
+        progress: where to tell how far it is.
+
+    Raises:
+        ExportError: as for an export.
+    """
+    progress.begin("Loading the weights", 0)
+    config, _family, oracle = _oracle(source)
+    with opened(archive) as model_dir:
+        spec = _spec(archive, model_dir)
+        if spec.precision != FP32:
+            raise VerificationError(
+                f"{archive} is in {spec.precision}, whose answers differ from detectron2's by "
+                "design, so they cannot be verified. Compare the AP: `d2serve evaluate`."
+            )
+        not_reached: tuple[str, ...] = ()
+        if images is None:
+            progress.begin("Choosing images", 0)
+            cases, not_reached = plan_cases(builtin_sample(), oracle, spec.dynamic_batch)
+        else:
+            cases = _cases_of_folder(images)
+        progress.begin("Comparing with detectron2", 2 * len(cases))
+        return verify(
+            model_dir,
+            oracle,
+            cases,
+            bounds_for(spec.runtime),
+            not_reached=not_reached,
+            gpu_id=gpu_id(config.device),
+            progress=progress.advance,
+        )
+
+
+def evaluate_archive(
+    archive: Path,
+    source: ConfigSource,
+    coco: tuple[Path, Path] | None,
+    progress: Progress,
+) -> tuple[Scores, Scores]:
+    """COCO AP of eager detectron2 and of a .mar.
+
+    Args:
+        archive: the .mar.
+        source: the config, as for the export.
+        coco: annotation file and image folder; None takes the config's DATASETS.TEST.
+        progress: where to tell how far it is.
+
+    Raises:
+        ExportError: as for an export; EvaluationError where the data set is not there.
+    """
+    begin: Callable[[str, int], None] = progress.begin
+    begin("Loading the weights", 0)
+    config, family, oracle = _oracle(source)
+    dataset = first_test_dataset(config) if coco is None else register(*coco)
+    with opened(archive) as model_dir:
+        _spec(archive, model_dir)
+        gpu = gpu_id(config.device)
+        return evaluate(config, family, oracle, model_dir, dataset, gpu, begin, progress.advance)
+
+
+def _oracle(source: ConfigSource) -> tuple[ModelConfig, Family, Oracle]:
+    config = load_config(source)
+    model = build_model(config)
+    family = family_of(model)
+    load_weights(model, config)  # refuses weights that do not fit, which DefaultPredictor takes
+    return config, family, Oracle(config)
+
+
+def _spec(archive: Path, model_dir: Path) -> ModelSpec:
+    try:
+        return read_spec(model_dir)
+    except LoadError as error:
+        raise ArchiveError(f"{archive}: {error}") from error
+
+
+def _cases_of_folder(folder: Path) -> list[Case]:
+    files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in _IMAGE_SUFFIXES)
+    if not files:
+        raise SampleError(
+            f"--images {folder} has no image files ({', '.join(sorted(_IMAGE_SUFFIXES))})."
+        )
+    cases = []
+    for file in files:
+        try:
+            pixels = decode(file.read_bytes())
+        except (OSError, RequestError) as error:
+            raise SampleError(f"{file} cannot be read: {one_line(error)}") from error
+        cases.append(Case({str(file.relative_to(folder)).replace("/", "_"): pixels}, False))
+    return cases

@@ -1,0 +1,171 @@
+"""Why: the only judge of an exported program is detectron2 itself, eager, on the same pixels.
+
+For YAML that is DefaultPredictor. It takes no LazyConfig, so there the same steps are taken with
+the config's own model: resize, channel order, model, detectron2's postprocessing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data.transforms import ResizeShortestEdge
+from detectron2.engine import DefaultPredictor
+from detectron2.structures import Instances
+from pycocotools import mask as coco_mask
+from torch import nn
+
+from d2serve.export.reading.config import ModelConfig
+from d2serve.export.reading.samples import Pixels
+from d2serve.export.reading.weights import load_model, load_weights
+from d2serve.export.rewrites.eager import buildable, runnable
+from d2serve.handlers.outputs.records import Detections, Outputs, PanopticSeg, Proposals, Segment
+from d2serve.handlers.outputs.rle import Rle
+
+
+class Oracle:
+    """Answers of eager detectron2: DefaultPredictor's for one image, its model's for a batch."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        """Build the model and load its weights, again and apart from the one that is exported.
+
+        Raises:
+            ConfigError, WeightsError: as for the export.
+        """
+        self._config = config
+        self._predictor = None if config.cfg is None else _predictor(config, config.cfg)
+        model = load_model(config) if self._predictor is None else self._predictor.model
+        self._model: nn.Module
+        self._model, notes = runnable(model, config.device)
+        if self._predictor is not None:
+            self._predictor.model = self._model
+        self.reference = "; ".join(("eager detectron2 on the same images", *notes))
+        """What the answers are, for the record."""
+        self._resize = ResizeShortestEdge([config.min_size_test] * 2, config.max_size_test)
+
+    def predict(self, image: Pixels) -> dict[str, Any]:
+        """DefaultPredictor's own dict for an RGB image."""
+        if self._predictor is not None:
+            predicted: dict[str, Any] = self._predictor(image[:, :, ::-1])
+            return predicted
+        return self._run([self.model_input(image)])[0]
+
+    def answer(self, image: Pixels) -> Outputs:
+        """DefaultPredictor's answer for an RGB image."""
+        return as_outputs(self.predict(image), image.shape[0], image.shape[1])
+
+    def answer_batch(self, images: Sequence[Pixels]) -> list[Outputs]:
+        """What the eager model answers to RGB images given to it as one batch.
+
+        Prepares each image as DefaultPredictor.__call__ does.
+        """
+        predicted = self._run([self.model_input(image) for image in images])
+        return [
+            as_outputs(each, image.shape[0], image.shape[1])
+            for each, image in zip(predicted, images)
+        ]
+
+    def model_input(self, image: Pixels) -> dict[str, torch.Tensor | int]:
+        """The dict that DefaultPredictor gives to the model for an RGB image."""
+        pixels = image if self._config.image_format == "RGB" else image[:, :, ::-1]
+        if self._config.min_size_test:
+            pixels = self._resize.get_transform(pixels).apply_image(pixels)
+        tensor = torch.as_tensor(pixels.astype("float32").transpose(2, 0, 1))
+        return {"image": tensor, "height": image.shape[0], "width": image.shape[1]}
+
+    def _run(self, inputs: list[dict[str, torch.Tensor | int]]) -> list[dict[str, Any]]:
+        with torch.no_grad():
+            predicted: list[dict[str, Any]] = self._model(inputs)
+        return predicted
+
+
+def _predictor(config: ModelConfig, cfg: CfgNode) -> DefaultPredictor:
+    """DefaultPredictor, but that weights are read as the export reads them: no code is run."""
+    without_weights = cfg.clone()
+    without_weights.defrost()
+    without_weights.MODEL.WEIGHTS = ""
+    with buildable():
+        predictor = DefaultPredictor(without_weights)
+    load_weights(predictor.model, config)
+    return predictor
+
+
+def count_of(answer: Outputs) -> int:
+    """How many things an answer holds: instances, proposals, or else labels in the image."""
+    if answer.instances is not None:
+        return len(answer.instances)
+    if answer.proposals is not None:
+        return len(answer.proposals.objectness_logits)
+    return 0 if answer.sem_seg is None else len(np.unique(answer.sem_seg))
+
+
+def as_outputs(predicted: Mapping[str, Any], height: int, width: int) -> Outputs:
+    """detectron2's dict for one image as the record that the handler produces.
+
+    Args:
+        predicted: DefaultPredictor's.
+        height, width: of the image, in pixels.
+    """
+    instances, sem_seg = predicted.get("instances"), predicted.get("sem_seg")
+    panoptic, proposals = predicted.get("panoptic_seg"), predicted.get("proposals")
+    return Outputs(
+        height=height,
+        width=width,
+        instances=None if instances is None else as_detections(instances.to("cpu")),
+        sem_seg=None if sem_seg is None else sem_seg.argmax(dim=0).cpu().numpy().astype(np.int32),
+        panoptic_seg=None if panoptic is None else _panoptic(*panoptic),
+        proposals=None if proposals is None else _proposals(proposals.to("cpu")),
+    )
+
+
+def as_detections(instances: Instances) -> Detections:
+    """detectron2's postprocessed Instances as the record that the handler produces."""
+    height, width = instances.image_size
+    keypoints = instances.pred_keypoints.numpy() if instances.has("pred_keypoints") else None
+    masks = _encode(instances.pred_masks.numpy()) if instances.has("pred_masks") else None
+    return Detections(
+        height=height,
+        width=width,
+        boxes=instances.pred_boxes.tensor.numpy(),
+        scores=instances.scores.numpy(),
+        classes=instances.pred_classes.numpy(),
+        masks=masks,
+        keypoints=keypoints,
+    )
+
+
+def _panoptic(labels: torch.Tensor, segments: list[dict[str, Any]]) -> PanopticSeg:
+    segment_ids = labels.cpu().numpy().astype(np.int32)
+    return PanopticSeg(
+        labels=segment_ids,
+        segments=tuple(
+            Segment(
+                id=each["id"],
+                category_id=each["category_id"],
+                isthing=bool(each["isthing"]),
+                # detectron2 has it for stuff only.
+                area=int((segment_ids == each["id"]).sum()),
+                score=each.get("score"),
+                instance_id=each.get("instance_id"),
+            )
+            for each in segments
+        ),
+    )
+
+
+def _proposals(instances: Instances) -> Proposals:
+    return Proposals(
+        boxes=instances.proposal_boxes.tensor.numpy(),
+        objectness_logits=instances.objectness_logits.numpy(),
+    )
+
+
+def _encode(masks: np.ndarray[tuple[int, int, int], np.dtype[np.bool_]]) -> tuple[Rle, ...]:
+    encoded = (coco_mask.encode(np.asfortranarray(mask.astype(np.uint8))) for mask in masks)
+    return tuple(
+        {"size": [int(n) for n in rle["size"]], "counts": rle["counts"].decode("ascii")}
+        for rle in encoded
+    )

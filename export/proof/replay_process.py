@@ -1,0 +1,87 @@
+"""Why: a proof made in the exporting process would pass with detectron2's help.
+
+Runs as ``python -m d2serve.export.proof.replay_process JOB`` in a fresh process, in the folder of
+an extracted archive, as a TorchServe worker does: the handler and its library are the archive's
+own, and importing detectron2, opencv or pydantic fails.
+
+JOB is a JSON file: ``{"batches": [[image file, ...], ...], "settings": {...}, "gpu_id": null,
+"replies": path}``. One line is printed for each batch that is done; the replies are written to the
+path as a JSON list of lists of ``{"status": int, "reply": {...}}``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+FORBIDDEN = ("detectron2", "cv2", "pydantic")
+
+
+class _Refuser(MetaPathFinder):
+    def find_spec(
+        self, fullname: str, _path: Sequence[str] | None, _target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname.split(".")[0] in FORBIDDEN:
+            raise ImportError(f"{fullname} must not be needed to serve a model")
+        return None
+
+
+class _Context:
+    """What the handler uses of TorchServe's context."""
+
+    def __init__(self, model_dir: Path, settings: dict[str, Any], gpu_id: int | None) -> None:
+        manifest = json.loads((model_dir / "MAR-INF" / "MANIFEST.json").read_text())
+        self.manifest = manifest
+        self.model_name = manifest["model"]["modelName"]
+        self.model_yaml_config = settings
+        self.system_properties = {"model_dir": str(model_dir), "gpu_id": gpu_id}
+        self.metrics = None  # nobody to tell
+        self.statuses: dict[int, int] = {}
+
+    def set_response_status(self, code: int, _phrase: str, idx: int) -> None:
+        self.statuses[idx] = code
+
+    def get_request_id(self, idx: int) -> str:
+        return str(idx)
+
+    def get_all_request_header(self, _idx: int) -> dict[str, str]:
+        return {"Host": "replay"}  # as over HTTP
+
+    def set_response_content_type(self, _idx: int, _value: str) -> None:
+        pass
+
+
+def main(job_file: str) -> None:
+    """Answer the job's batches with the archive in the current folder."""
+    sys.meta_path.insert(0, _Refuser())
+    job = json.loads(Path(job_file).read_text())
+    model_dir = Path.cwd()
+    manifest = json.loads((model_dir / "MAR-INF" / "MANIFEST.json").read_text())
+    module = importlib.import_module(Path(manifest["model"]["handler"]).stem)
+    handler = module.DetectionHandler()
+    context = _Context(model_dir, job["settings"], job["gpu_id"])
+    handler.initialize(context)
+    answers = []
+    for batch in job["batches"]:
+        context.statuses = {}
+        replies = handler.handle([{"body": Path(file).read_bytes()} for file in batch], context)
+        answers.append(
+            [
+                {"status": context.statuses.get(index, 200), "reply": json.loads(reply)}
+                for index, reply in enumerate(replies)
+            ]
+        )
+        sys.stdout.write("done\n")
+        sys.stdout.flush()
+    Path(job["replies"]).write_text(json.dumps(answers))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,204 @@
+"""Why: an export is done only when the archive has given detectron2's own answers.
+
+The archive's handler answers images in a fresh process; eager detectron2 answers the same pixels;
+every difference goes into the record, and one out of bounds refuses the export.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from d2serve.export.errors import VerificationError
+from d2serve.export.proof.bounds import Bounds
+from d2serve.export.proof.comparison import Difference, compare
+from d2serve.export.proof.isolated_replay import replay
+from d2serve.export.proof.oracle import Oracle, count_of
+from d2serve.export.reading.samples import (
+    Pixels,
+    sized_variants,
+    with_one_detection,
+    without_detection,
+)
+from d2serve.handlers.outputs.records import Float32, Outputs
+
+# Mixed sizes: the names are those of samples.sized_variants.
+_BATCHES = (
+    ("half",),
+    ("sample", "turned"),
+    ("half", "panorama", "sample", "icon", "turned"),
+)
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The record of one proof."""
+
+    reference: str
+    """What the answers were compared with."""
+    bounds: Bounds
+    differences: tuple[Difference, ...]
+    not_reached: tuple[str, ...]
+    """Counts of detections for which no image was found."""
+
+    @property
+    def detections(self) -> int:
+        """Instances, proposals or labels that were compared in all."""
+        return sum(difference.detections for difference in self.differences)
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in model_spec.json: with lists for tuples."""
+        record: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return record
+
+
+@dataclass(frozen=True)
+class Case:
+    """Images that go to the handler in one batch."""
+
+    images: dict[str, Pixels]
+    together: bool
+    """Whether eager detectron2 gets them as one batch as well."""
+
+
+def plan_cases(
+    sample: Pixels, oracle: Oracle, dynamic_batch: bool
+) -> tuple[list[Case], tuple[str, ...]]:
+    """Choose the images of a proof from a sample image.
+
+    Args:
+        sample: the sample image.
+        oracle: eager detectron2.
+        dynamic_batch: whether batches are to be proven too.
+
+    Returns:
+        The cases, and the counts of detections (zero, one) for which no image was found.
+    """
+    images = sized_variants(sample)
+    instances = oracle.answer(sample).instances
+    # Pixels always have labels, and a proposal network proposes always.
+    special = {} if instances is None else _special(sample, instances.boxes, oracle)
+    found = {name: image for name, image in special.items() if image is not None}
+    cases = [Case({name: image}, False) for name, image in {**images, **found}.items()]
+    if dynamic_batch:
+        batches = [{name: images[name] for name in names} for names in _BATCHES]
+        if "zero" in found:
+            batches.append({"zero": found["zero"], "half": images["half"]})
+        cases += [Case(batch, True) for batch in batches]
+    return cases, tuple(name for name in special if name not in found)
+
+
+def _special(sample: Pixels, boxes: Float32, oracle: Oracle) -> dict[str, Pixels | None]:
+    """Images without a detection and with exactly one, or None for what was not found."""
+
+    def count(image: Pixels) -> int:
+        return count_of(oracle.answer(image))
+
+    zero = without_detection(count)
+    # A model that finds something in plain grey cannot be faded down to one instance.
+    one = None if zero is None else with_one_detection(sample, boxes, count)
+    return {"zero": zero, "one": one}
+
+
+def verify(
+    model_dir: Path,
+    oracle: Oracle,
+    cases: Sequence[Case],
+    bounds: Bounds,
+    *,
+    not_reached: tuple[str, ...] = (),
+    doubts: tuple[str, ...] = (),
+    gpu_id: int | None = None,
+    progress: Callable[[], None],
+) -> Verification:
+    """Compare an extracted archive with eager detectron2.
+
+    Args:
+        model_dir: the extracted archive.
+        oracle: eager detectron2.
+        cases: the images.
+        bounds: within which the answers agree.
+        not_reached: goes into the record.
+        doubts: places in the user's code to name when the answers differ.
+        gpu_id: as TorchServe gives it; None is the CPU.
+        progress: called after each case, on either side.
+
+    Raises:
+        VerificationError: an answer differs, or nothing was detected on any image.
+    """
+    expected = []
+    for case in cases:
+        expected.append(_expected(oracle, case))
+        progress()
+    differences: list[Difference] = []
+    with tempfile.TemporaryDirectory(prefix="d2serve-verify-") as folder:
+        files = [_write(case, Path(folder) / str(index)) for index, case in enumerate(cases)]
+        for together in (False, True):
+            indices = [i for i, case in enumerate(cases) if case.together == together]
+            if not indices:
+                continue
+            answers = replay(
+                model_dir,
+                [files[i] for i in indices],
+                batching="always" if together else "never",
+                gpu_id=gpu_id,
+                progress=progress,
+            )
+            for i, got in zip(indices, answers):
+                differences += _compare_case(cases[i], expected[i], got, bounds)
+    record = Verification(oracle.reference, bounds, tuple(differences), not_reached)
+    _judge(record, doubts)
+    return record
+
+
+def _expected(oracle: Oracle, case: Case) -> list[Outputs]:
+    images = list(case.images.values())
+    return oracle.answer_batch(images) if case.together else [oracle.answer(i) for i in images]
+
+
+def _write(case: Case, folder: Path) -> list[Path]:
+    folder.mkdir()
+    files = []
+    for name, image in case.images.items():
+        file = folder / f"{name}.png"
+        Image.fromarray(image).save(file, compress_level=1)
+        files.append(file)
+    return files
+
+
+def _compare_case(
+    case: Case, expected: list[Outputs], got: list[Outputs], bounds: Bounds
+) -> list[Difference]:
+    label = f"batch of {len(case.images)}: " if case.together else ""
+    return [
+        compare(f"{label}{name}", e, g, bounds) for name, e, g in zip(case.images, expected, got)
+    ]
+
+
+def _judge(record: Verification, doubts: tuple[str, ...]) -> None:
+    missed = [d for d in record.differences if d.misses]
+    if missed:
+        lines = "; ".join(
+            f"{d.image} ({d.height}x{d.width}): {', '.join(d.misses)}" for d in missed[:5]
+        )
+        advice = (
+            f" The trace noticed Python values that it turned into constants at {', '.join(doubts)}"
+            ": compute them with torch operators, or try --export-method scripting."
+            if doubts
+            else ""
+        )
+        raise VerificationError(
+            f"The program's answer is not detectron2's on {len(missed)} of "
+            f"{len(record.differences)} comparisons: {lines}. Nothing was written.{advice}"
+        )
+    if record.detections == 0:
+        raise VerificationError(
+            "detectron2 finds nothing on any of the images, so the comparison proves nothing. "
+            "Give images with objects that the model knows: --sample-image (verify: --images)."
+        )

@@ -1,0 +1,1 @@
+"""What the user has: configs, weights, class names, the family of the model."""

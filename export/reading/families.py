@@ -1,0 +1,225 @@
+"""Why: what cannot be exported is refused by name before any work, not after a long traceback.
+
+A family is recognised by the classes of the built model, so a custom subclass counts as what it
+extends, and YAML and LazyConfig models are told apart from nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from detectron2.modeling import GeneralizedRCNN, PanopticFPN, SemanticSegmentor
+from detectron2.modeling.backbone import FPN, SimpleFeaturePyramid, ViT
+from detectron2.modeling.meta_arch import FCOS, ProposalNetwork, RetinaNet
+from detectron2.modeling.proposal_generator.rrpn import RRPN
+from detectron2.modeling.roi_heads import (
+    CascadeROIHeads,
+    Res5ROIHeads,
+    RROIHeads,
+    StandardROIHeads,
+)
+from detectron2.modeling.test_time_augmentation import GeneralizedRCNNWithTTA
+from torch import nn
+
+from d2serve.export.errors import UnsupportedFamily
+from d2serve.handlers.spec.model_spec import (
+    BOXES,
+    CLASSES,
+    KEYPOINTS,
+    MASKS,
+    OBJECTNESS_LOGITS,
+    PROPOSAL_BOXES,
+    SCORES,
+    SEM_SEG,
+    XYWHA_ABS,
+    XYXY_ABS,
+    PanopticMerge,
+)
+
+SUPPORTED = (
+    "Faster, Mask, Keypoint, Cascade, Rotated R-CNN and PointRend (FPN, C4, DC5, ViTDet, RegNet), "
+    "RetinaNet, FCOS, Panoptic FPN, SemanticSegmentor and ProposalNetwork"
+)
+_DETECTIONS = (BOXES, SCORES, CLASSES)
+# detectron2's projects whose modules are told by name, since the project may not be installed.
+_PROJECTS = {
+    "TensorMask": "its swap_align2nat operator exists as a CUDA extension of the project only",
+    "DensePose": "its outputs are charts over a body's surface, for which neither the response "
+    "format nor COCO has a form",
+    "PanopticDeepLab": "it groups instances from heatmaps in Python, which no export follows yet",
+}
+
+
+@dataclass(frozen=True)
+class Family:
+    """What a model is."""
+
+    name: str
+    """For people, e.g. ``"Mask R-CNN FPN"``."""
+    outputs: tuple[str, ...]
+    """What the program answers for an image, in its order."""
+    num_classes: int | None
+    """Of instances; None where the model has none."""
+    score_thresh: float | None = None
+    nms_thresh: float | None = None
+    detections_per_image: int | None = None
+    box_mode: str = XYXY_ABS
+    panoptic: PanopticMerge | None = None
+
+    @property
+    def has_instances(self) -> bool:
+        """Whether it detects instances, or else labels pixels or proposes boxes only."""
+        return BOXES in self.outputs
+
+
+def family_of(model: nn.Module) -> Family:
+    """Recognise a model that detectron2 built.
+
+    Raises:
+        UnsupportedFamily: it cannot be exported; the message says why.
+    """
+    _refuse_projects(model)
+    if isinstance(model, (RetinaNet, FCOS)):
+        dense: Any = model
+        return Family(
+            type(model).__name__ if type(model) in (RetinaNet, FCOS) else _dense_name(model),
+            _DETECTIONS,
+            dense.num_classes,
+            dense.test_score_thresh,
+            dense.test_nms_thresh,
+            dense.max_detections_per_image,
+        )
+    if isinstance(model, SemanticSegmentor):
+        return Family(f"Semantic segmentation {_backbone_kind(model)}", (SEM_SEG,), None)
+    if isinstance(model, ProposalNetwork):
+        generator: Any = model.proposal_generator
+        _require_proposals(generator)
+        if isinstance(generator, RRPN):
+            raise _unsupported("A proposal network of rotated boxes (RRPN) without heads")
+        return Family(
+            f"RPN {_backbone_kind(model)}",
+            (PROPOSAL_BOXES, OBJECTNESS_LOGITS),
+            None,
+            None,
+            generator.nms_thresh,
+            generator.post_nms_topk[False],
+        )
+    if isinstance(model, GeneralizedRCNN):
+        return _rcnn(model)
+    raise _unsupported(f"{_named(model)}")
+
+
+def _dense_name(model: nn.Module) -> str:
+    return f"{'RetinaNet' if isinstance(model, RetinaNet) else 'FCOS'} ({type(model).__name__})"
+
+
+def _rcnn(model: nn.Module) -> Family:
+    heads: Any = model.roi_heads
+    _require_proposals(model.proposal_generator)
+    if not isinstance(heads, (StandardROIHeads, Res5ROIHeads)):
+        raise _unsupported(f"{type(model).__name__} with {_named(heads)}")
+    # Res5ROIHeads has no keypoint head, whatever the config says.
+    masks, keypoints = bool(heads.mask_on), bool(getattr(heads, "keypoint_on", False))
+    outputs = _DETECTIONS + (MASKS,) * masks + (KEYPOINTS,) * keypoints
+    predictor: Any = heads.box_predictor
+    if isinstance(predictor, nn.ModuleList):  # of a cascade; the last stage decides
+        predictor = predictor[-1]
+    panoptic = None
+    name = f"{_kind(heads, masks, keypoints)} {_backbone_kind(model)}"
+    if isinstance(model, PanopticFPN):
+        if not masks:
+            raise _unsupported("PanopticFPN without masks")
+        name = f"Panoptic FPN ({name})"
+        outputs = (*outputs, SEM_SEG)
+        panoptic = PanopticMerge(
+            overlap_thresh=float(model.combine_overlap_thresh),
+            stuff_area_limit=int(model.combine_stuff_area_thresh),
+            instances_confidence_thresh=float(model.combine_instances_score_thresh),
+        )
+    return Family(
+        name,
+        outputs,
+        heads.num_classes,
+        predictor.test_score_thresh,
+        predictor.test_nms_thresh,
+        predictor.test_topk_per_image,
+        XYWHA_ABS if isinstance(heads, RROIHeads) else XYXY_ABS,
+        panoptic,
+    )
+
+
+def _kind(heads: nn.Module, masks: bool, keypoints: bool) -> str:
+    if isinstance(heads, RROIHeads):
+        return "Rotated R-CNN"
+    cascade = "Cascade " if isinstance(heads, CascadeROIHeads) else ""
+    if masks and any("PointRend" in base.__name__ for base in type(heads.mask_head).__mro__):
+        return f"{cascade}PointRend R-CNN"
+    kinds = {
+        (False, False): "R-CNN" if cascade else "Faster R-CNN",
+        (True, False): "Mask R-CNN",
+        (False, True): "Keypoint R-CNN",
+        (True, True): "Mask and Keypoint R-CNN",
+    }
+    return cascade + kinds[masks, keypoints]
+
+
+def _backbone_kind(model: nn.Module) -> str:
+    backbone: Any = model.backbone
+    if isinstance(backbone, SimpleFeaturePyramid) and isinstance(backbone.net, ViT):
+        return "ViTDet"
+    if isinstance(backbone, (FPN, SimpleFeaturePyramid)):
+        bottom = getattr(backbone, "bottom_up", None)
+        kind = type(bottom).__name__
+        return "FPN" if kind == "ResNet" else f"{kind} FPN"
+    if isinstance(getattr(model, "roi_heads", None), Res5ROIHeads):
+        return "C4"
+    features = getattr(backbone, "_out_feature_strides", {})
+    if type(backbone).__name__ == "ResNet" and features.get("res5") == 16:
+        return "DC5"
+    if type(backbone).__name__ == "ResNet" and "res5" not in features:
+        return "C4"
+    return f"on {type(backbone).__name__}"
+
+
+def _refuse_projects(model: nn.Module) -> None:
+    if isinstance(model, GeneralizedRCNNWithTTA):
+        raise UnsupportedFamily(
+            "GeneralizedRCNNWithTTA runs the model on many copies of an image and merges in "
+            "Python: no program can hold it. Export the model inside it, without the augmentation."
+        )
+    parts = (model, getattr(model, "roi_heads", None), getattr(model, "sem_seg_head", None))
+    for part in parts:
+        for base in type(part).__mro__:
+            for project in _PROJECTS:
+                if project in base.__name__:
+                    raise refused_project(project)
+
+
+def refused_project(project: str) -> UnsupportedFamily:
+    """Why a family of detectron2's projects is not exported."""
+    return UnsupportedFamily(
+        f"{project} is not exported: {_PROJECTS[project]}. Serve it with eager detectron2, or "
+        "train a Mask R-CNN or Panoptic FPN in its place."
+    )
+
+
+def projects_refused() -> tuple[str, ...]:
+    """Names by which those projects' modules are told."""
+    return tuple(_PROJECTS)
+
+
+def _require_proposals(generator: Any) -> None:
+    if generator is None:
+        raise UnsupportedFamily(
+            "The model works on precomputed proposals (Fast R-CNN), which a client cannot send "
+            "with an image. Export a model with a proposal generator of its own (RPN)."
+        )
+
+
+def _named(module: Any) -> str:
+    return f"{type(module).__module__}.{type(module).__qualname__}"
+
+
+def _unsupported(what: str) -> UnsupportedFamily:
+    return UnsupportedFamily(f"{what} cannot be exported. Supported: {SUPPORTED}.")

@@ -1,0 +1,135 @@
+"""Why: tracing needs an image with detections, and a proof needs several sizes and counts.
+
+From one sample image come the images on which a program is compared with detectron2: smaller and
+larger, portrait, panorama, and ones with no detection, exactly one and many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFilter
+
+from d2serve.export.errors import SampleError
+from d2serve.handlers.errors import RequestError
+from d2serve.handlers.requests.decoding import decode
+
+Pixels = npt.NDArray[np.uint8]
+"""(H, W, 3) uint8 in RGB order."""
+
+_GREY = 128
+_GREY_MARGINS = (320, 640)  # pixels
+_CROPS_TRIED = 2
+_FADES_TRIED = 6
+
+
+def load_sample(path: Path | None) -> Pixels:
+    """The user's sample image, or the built-in one.
+
+    Raises:
+        SampleError: the file is no image that can be read.
+    """
+    if path is None:
+        return builtin_sample()
+    try:
+        return decode(path.read_bytes())
+    except (OSError, RequestError) as error:
+        raise SampleError(f"--sample-image {path} cannot be read: {error}") from error
+
+
+def builtin_sample() -> Pixels:
+    """A drawn scene of 480 x 640: coloured shapes, some hidden by others, on a rough ground."""
+    random = np.random.default_rng(7)
+    coarse = random.integers(60, 190, (8, 10, 3), dtype=np.uint8)
+    ground = Image.fromarray(coarse).resize((640, 480), Image.Resampling.BICUBIC)
+    draw = ImageDraw.Draw(ground)
+    colours = [(214, 69, 65), (52, 100, 219), (60, 180, 60)]
+    for index in range(15):
+        x = 70 + (index % 5) * 125 + int(random.integers(-20, 20))
+        y = 80 + (index // 5) * 150 + int(random.integers(-20, 20))
+        radius = int(random.integers(34, 70))
+        colour = tuple(int(c * random.uniform(0.7, 1)) for c in colours[index % 3])
+        turn = float(random.uniform(0, 360))
+        if index % 3 == 0:
+            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
+        else:
+            draw.regular_polygon((x, y, radius), 3 + index % 3 // 2, turn, fill=colour)
+    soft = np.asarray(ground.filter(ImageFilter.GaussianBlur(0.8)), dtype=np.int16)
+    grain = random.normal(0, 6, soft.shape)
+    return np.clip(soft + grain, 0, 255).astype(np.uint8)
+
+
+def sized_variants(sample: Pixels) -> dict[str, Pixels]:
+    """The sample at other resolutions and aspect ratios."""
+    height, width = sample.shape[:2]
+    return {
+        "sample": sample,
+        "half": _resized(sample, height // 2, width // 2),
+        "larger": _resized(sample, int(height * 1.3), int(width * 1.3)),
+        "turned": np.ascontiguousarray(np.rot90(sample)),
+        "panorama": np.ascontiguousarray(np.concatenate([sample, sample[:, ::-1]], axis=1)),
+        "tower": np.ascontiguousarray(np.concatenate([sample, sample[::-1]], axis=0)),
+        "tiles": np.ascontiguousarray(
+            np.tile(_resized(sample, height // 2, width // 2), (2, 2, 1))
+        ),
+        "squeezed": _resized(sample, height, max(width // 3, 1)),
+        "icon": _resized(sample, 57, 41),
+    }
+
+
+def without_detection(count: Callable[[Pixels], int]) -> Pixels | None:
+    """An image in which the model finds nothing, or None where each plain one has something."""
+    for value in (_GREY, 0, 255):
+        image = np.full((333, 501, 3), value, np.uint8)
+        if count(image) == 0:
+            return image
+    return None
+
+
+def with_one_detection(
+    sample: Pixels, boxes: npt.NDArray[np.float32], count: Callable[[Pixels], int]
+) -> Pixels | None:
+    """A piece of the sample in which the model finds exactly one instance, or None.
+
+    A crop is put into the middle of grey, where the model finds nothing, and faded until a single
+    instance is left.
+
+    Args:
+        sample: the sample image.
+        boxes: (N, 4) XYXY_ABS or (N, 5) XYWHA_ABS of what the model finds in it, best first.
+        count: how many instances the model finds in an image; 0 in a grey one.
+    """
+    for margin in _GREY_MARGINS:
+        for box in boxes[:_CROPS_TRIED]:
+            scene = _crop_in_grey(sample, box, margin).astype(np.float32)
+            weak, strong = 0.0, 1.0
+            strength = strong
+            for _step in range(_FADES_TRIED):
+                faded = (_GREY + (scene - _GREY) * strength).astype(np.uint8)
+                found = count(faded)
+                if found == 1:
+                    return faded
+                if found == 0:
+                    weak = strength
+                else:
+                    strong = strength
+                strength = (weak + strong) / 2
+    return None
+
+
+def _crop_in_grey(sample: Pixels, box: npt.NDArray[np.float32], margin: int) -> Pixels:
+    if len(box) == 5:  # centre, size and angle: the square around it
+        reach = np.hypot(box[2], box[3]) / 2
+        box = np.concatenate([box[:2] - reach, box[:2] + reach])
+    x0, y0 = (max(int(edge) - 8, 0) for edge in box[:2])
+    x1, y1 = (int(edge) + 8 for edge in box[2:])
+    around = ((margin, margin), (margin, margin), (0, 0))
+    return np.pad(sample[y0:y1, x0:x1], around, constant_values=_GREY)
+
+
+def _resized(image: Pixels, height: int, width: int) -> Pixels:
+    size = (max(width, 1), max(height, 1))
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))

@@ -1,0 +1,1 @@
+"""Deformable convolution, version 1 and modulated."""

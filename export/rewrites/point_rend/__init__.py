@@ -1,0 +1,1 @@
+"""PointRend's mask heads."""

@@ -1,0 +1,1 @@
+"""Rotated R-CNN, in plain operators."""

@@ -1,0 +1,128 @@
+"""Why: KServe's clients read tensors by name, exactly as the protocol lays them out.
+
+Over gRPC TorchServe takes of an element of BYTES what it is as JSON: a text arrives with its
+quotes, an object as JSON has it. A null where it expects a number would end the worker.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from typing import Any, Callable
+
+import numpy as np
+import orjson
+
+from d2serve.handlers.errors import ModelFailed, RequestError
+from d2serve.handlers.oip.calls import OipCall
+from d2serve.handlers.oip.outputs import REPLY, Output, outputs_of
+from d2serve.handlers.oip.tensors import BYTES
+from d2serve.handlers.outputs.records import Detections, Outputs
+from d2serve.handlers.replies.encoding import (
+    CONTENT_TYPE,
+    check_reply,
+    panoptic_seg_field,
+    sem_seg_field,
+)
+from d2serve.handlers.replies.polygons import to_polygons
+from d2serve.handlers.requests.options import POLYGON, RequestOptions
+from d2serve.handlers.spec.model_spec import ModelSpec
+
+
+def answer_of(
+    call: OipCall,
+    names: Sequence[str],
+    options: RequestOptions,
+    found: Outputs,
+    spec: ModelSpec,
+    served_as: tuple[str, str],
+    reply: Callable[[], tuple[str, bytes]],
+) -> bytes:
+    """The answer to a call.
+
+    Args:
+        names: of its outputs.
+        options: of the request.
+        found: in the image, of what the options leave.
+        served_as: name and version of the model.
+        reply: gives the content type and the bytes that any other request would be answered with.
+
+    Raises:
+        ReplyTooLarge: it is larger than the server can send.
+        ModelFailed: the model found numbers that are none, which would end the worker.
+    """
+    declared = {each.name: each for each in outputs_of(spec)}
+    outputs = []
+    for name in names:
+        values = _as_element(*reply()) if name == REPLY else _values(name, found, options, spec)
+        outputs.append(_tensor(call, declared[name], values))
+    answer = _answer(call, served_as, outputs)
+    check_reply(answer, "the Open Inference Protocol", spec.limits)
+    return answer
+
+
+def error_of(call: OipCall, error: RequestError, reply: bytes, served_as: tuple[str, str]) -> bytes:
+    """The answer to a call that has none.
+
+    Over HTTP the status tells, and the protocol's error is a text, which clients put into theirs.
+    Over gRPC there is neither: an output ``error`` holds the reply of any other request.
+    """
+    if not call.grpc:
+        return orjson.dumps({"error": f"{error.code}: {error}"})
+    output = _tensor(call, Output("error", BYTES, (1,)), [orjson.Fragment(reply)])
+    return _answer(call, served_as, [output])
+
+
+def _answer(call: OipCall, served_as: tuple[str, str], outputs: list[dict[str, Any]]) -> bytes:
+    model, version = served_as
+    named = {"id": call.id, "model_name": model, "model_version": version}
+    return orjson.dumps({**named, "outputs": outputs}, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _tensor(call: OipCall, output: Output, values: Any) -> dict[str, Any]:
+    data = values
+    if output.datatype == BYTES:
+        shape = [len(values)]
+        if not call.grpc:
+            data = [each if isinstance(each, str) else _json(each) for each in values]
+    else:
+        shape = list(values.shape)
+        if not np.isfinite(values).all():
+            raise ModelFailed(f"The model answered {output.name} that are no finite numbers.")
+        data = np.ascontiguousarray(values).ravel()
+    return {"name": output.name, "datatype": output.datatype, "shape": shape, "data": data}
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY).decode("utf-8")
+
+
+def _as_element(content_type: str, reply: bytes) -> list[Any]:
+    if content_type == CONTENT_TYPE:
+        return [orjson.Fragment(reply)]
+    picture = base64.b64encode(reply).decode("ascii")
+    return [{"content_type": content_type, "picture": picture}]
+
+
+def _values(name: str, found: Outputs, options: RequestOptions, spec: ModelSpec) -> Any:
+    """What an output holds: an array, or a list of texts or of what is to be JSON."""
+    if name == "image_size":
+        return np.array([found.height, found.width], np.int64)
+    if name == "sem_seg" and found.sem_seg is not None:
+        return [sem_seg_field(found.sem_seg, spec.stuff_class_names, options)]
+    if name == "panoptic_seg" and found.panoptic_seg is not None:
+        return [panoptic_seg_field(found.panoptic_seg, spec)]
+    if found.proposals is not None:
+        proposals = found.proposals
+        return proposals.boxes if name == "proposal_boxes" else proposals.objectness_logits
+    assert found.instances is not None  # what is left is of them
+    return _of_instances(name, found.instances, options, spec)
+
+
+def _of_instances(name: str, found: Detections, options: RequestOptions, spec: ModelSpec) -> Any:
+    if name == "class_names":
+        return [(spec.class_names or ())[category] for category in found.classes.tolist()]
+    if name == "masks":
+        masks = found.masks or ()
+        return [to_polygons(mask) for mask in masks] if options.masks == POLYGON else list(masks)
+    return getattr(found, name)  # boxes, scores, classes, keypoints

@@ -1,0 +1,1 @@
+"""From a program's raw outputs to detections in the image that was sent."""

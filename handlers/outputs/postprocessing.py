@@ -1,0 +1,126 @@
+"""Why: the program answers in coordinates of the resized image and with masks of 28 x 28.
+
+This is what detectron2's models do after their last layer (``detector_postprocess`` and
+``sem_seg_postprocess`` in detectron2/modeling/postprocessing.py) in numpy, in its order: scale the
+boxes, clip them, drop the empty ones, paste the masks, scale the keypoints.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from d2serve.handlers.errors import ModelFailed
+from d2serve.handlers.outputs.boxes import clipped, nonempty, scaled
+from d2serve.handlers.outputs.keypoints import keypoints_of
+from d2serve.handlers.outputs.masks import encode_masks
+from d2serve.handlers.outputs.panoptic import merge
+from d2serve.handlers.outputs.records import Detections, Float32, Outputs, Proposals, RawOutputs
+from d2serve.handlers.outputs.rle import Rle
+from d2serve.handlers.outputs.semantic import label_map
+from d2serve.handlers.requests.preprocessing import PreparedImage
+from d2serve.handlers.spec.model_spec import (
+    BOXES,
+    CLASSES,
+    HEATMAPS,
+    KEYPOINTS,
+    MASKS,
+    OBJECTNESS_LOGITS,
+    PROPOSAL_BOXES,
+    SCORES,
+    SEM_SEG,
+    XYXY_ABS,
+    ModelSpec,
+)
+
+Indices = npt.NDArray[np.intp]
+
+
+def postprocess(raw: RawOutputs, image: PreparedImage, spec: ModelSpec) -> Outputs:
+    """Bring a program's outputs for one image to the size at which the image was sent.
+
+    Args:
+        raw: the program's outputs, see RawOutputs.
+        image: what was given to the program.
+        spec: the model's.
+
+    Raises:
+        ModelFailed: a number is infinite or none; with a box or score detectron2 stops as well.
+    """
+    instances = _instances(raw, image, spec) if BOXES in raw else None
+    sem_seg = panoptic_seg = None
+    if SEM_SEG in raw:
+        logits = raw[SEM_SEG].astype(np.float32, copy=False)
+        sem_seg = label_map(logits, image.resized, image.height, image.width)
+        if instances is not None and spec.panoptic is not None:
+            panoptic_seg = merge(instances, sem_seg, spec.panoptic)
+    proposals = _proposals(raw, image) if PROPOSAL_BOXES in raw else None
+    return Outputs(image.height, image.width, instances, sem_seg, panoptic_seg, proposals)
+
+
+def _instances(raw: RawOutputs, image: PreparedImage, spec: ModelSpec) -> Detections:
+    in_program = raw[BOXES].astype(np.float32, copy=False)
+    scores = raw[SCORES].astype(np.float32)
+    boxes, not_empty = _boxes(in_program, scores, spec.box_mode, image)
+    kept = not_empty[np.argsort(-scores[not_empty], kind="stable")]
+    boxes = boxes[kept]
+    return Detections(
+        height=image.height,
+        width=image.width,
+        boxes=boxes,
+        scores=scores[kept],
+        classes=raw[CLASSES].astype(np.int64)[kept],
+        masks=_masks(raw, boxes, kept, image, spec.mask_threshold),
+        keypoints=_keypoints(raw, in_program, kept, image),
+    )
+
+
+def _proposals(raw: RawOutputs, image: PreparedImage) -> Proposals:
+    logits = raw[OBJECTNESS_LOGITS].astype(np.float32)
+    in_program = raw[PROPOSAL_BOXES].astype(np.float32, copy=False)
+    boxes, kept = _boxes(in_program, logits, XYXY_ABS, image)
+    return Proposals(boxes[kept], logits[kept])
+
+
+def _boxes(
+    in_program: Float32, scores: Float32, mode: str, image: PreparedImage
+) -> tuple[Float32, Indices]:
+    """Boxes in the image as it was sent, and which of them are not empty."""
+    boxes = scaled(in_program, mode, *_scales(image))
+    if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+        raise ModelFailed(
+            "The model answered a box or a score that is infinite or not a number. "
+            "Its weights are probably damaged: compare it with `d2serve verify`."
+        )
+    boxes = clipped(boxes, mode, image.height, image.width)
+    return boxes, nonempty(boxes, mode)
+
+
+def _scales(image: PreparedImage) -> tuple[float, float]:
+    resized_height, resized_width = image.resized
+    return image.width / resized_width, image.height / resized_height
+
+
+def _masks(
+    raw: RawOutputs, boxes: Float32, kept: Indices, image: PreparedImage, threshold: float
+) -> tuple[Rle, ...] | None:
+    if MASKS not in raw:
+        return None
+    masks = raw[MASKS][kept, 0].astype(np.float32, copy=False)
+    return encode_masks(masks, boxes, image.height, image.width, threshold)
+
+
+def _keypoints(
+    raw: RawOutputs, boxes: Float32, kept: Indices, image: PreparedImage
+) -> Float32 | None:
+    if KEYPOINTS in raw:
+        keypoints = raw[KEYPOINTS][kept].astype(np.float32)
+    elif HEATMAPS in raw:
+        heatmaps = raw[HEATMAPS][kept].astype(np.float32, copy=False)
+        keypoints = keypoints_of(heatmaps, boxes[kept])
+    else:
+        return None
+    scale_x, scale_y = _scales(image)
+    keypoints[:, :, 0] *= np.float32(scale_x)
+    keypoints[:, :, 1] *= np.float32(scale_y)
+    return keypoints

@@ -1,0 +1,95 @@
+"""Why: one immutable record carries an image's answer from postprocessing to encoding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from d2serve.handlers.outputs.rle import Rle
+
+Float32 = npt.NDArray[np.float32]
+Int32 = npt.NDArray[np.int32]
+RawOutputs = dict[str, npt.NDArray[np.generic]]
+"""What a program answers for one image, by output name, in coordinates of the resized image:
+pred_boxes (N, 4), or (N, 5) where rotated, scores (N,), pred_classes (N,), pred_masks (N, 1, M, M),
+pred_keypoints (N, K, 3) or pred_keypoint_heatmaps (N, K, S, S);
+sem_seg (C, Hp, Wp), logits of the resized image with its padding;
+proposal_boxes (N, 4) and objectness_logits (N,)."""
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Instances of one image, by falling score, in pixels of the image as it was sent."""
+
+    height: int
+    width: int
+    boxes: Float32
+    """(N, 4) x0, y0, x1, y1 (XYXY_ABS), or (N, 5) with centre, width, height and the angle in
+    degrees, counter-clockwise (XYWHA_ABS)."""
+    scores: Float32
+    """(N,)"""
+    classes: npt.NDArray[np.int64]
+    """(N,) detectron2's contiguous class index."""
+    masks: tuple[Rle, ...] | None
+    """N COCO run-length encodings of the whole image, or None where the model has no masks."""
+    keypoints: Float32 | None
+    """(N, K, 3) x, y, score, or None where the model has no keypoints."""
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """Where a region proposal network sees objects, in pixels of the image as it was sent."""
+
+    boxes: Float32
+    """(N, 4) x0, y0, x1, y1 (XYXY_ABS)."""
+    objectness_logits: Float32
+    """(N,) falling."""
+
+    def __len__(self) -> int:
+        return len(self.objectness_logits)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One thing, or all of one kind of stuff, as detectron2's ``segments_info`` has it."""
+
+    id: int
+    """Its value in the label map, from 1 on."""
+    category_id: int
+    """Of a thing, the class index of instances; of stuff, the label of sem_seg."""
+    isthing: bool
+    area: int
+    """Pixels that have its id."""
+    score: float | None
+    """Of a thing; None for stuff."""
+    instance_id: int | None
+    """Of a thing, its index into the instances, None where that is left out; None for stuff."""
+
+
+@dataclass(frozen=True)
+class PanopticSeg:
+    """Things and stuff in one map."""
+
+    labels: Int32
+    """(H, W) ids of segments; 0 belongs to none."""
+    segments: tuple[Segment, ...]
+    """By id."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What DefaultPredictor's dict holds for one image; what the model has not is None."""
+
+    height: int
+    """Of the image as it was sent, in pixels."""
+    width: int
+    instances: Detections | None
+    sem_seg: Int32 | None
+    """(H, W) the label of highest logit at each pixel."""
+    panoptic_seg: PanopticSeg | None
+    proposals: Proposals | None

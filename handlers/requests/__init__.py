@@ -1,0 +1,1 @@
+"""From the bytes of a request to a prepared image and its options."""

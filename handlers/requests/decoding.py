@@ -1,0 +1,202 @@
+"""Why: the same bytes must become the same pixels as detectron2's ``read_image`` makes of them.
+
+So Pillow decodes, or what gives its pixels faster; EXIF orientation is applied, and every mode
+(grey, palette, alpha, CMYK, 16-bit) goes through the same ``convert("RGB")``. What cannot be
+decoded is the client's 4xx.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from d2serve.handlers.errors import (
+    EmptyRequest,
+    ImageTooLarge,
+    ImageTooSlow,
+    InvalidImage,
+    RequestError,
+    UnsupportedImageFormat,
+)
+from d2serve.handlers.requests.file_structure import announced
+from d2serve.handlers.requests.jpeg import decode_fast
+from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits
+
+# JPEG includes MPO, what phones write into .jpg files with a second picture.
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
+
+# Pillow counts the frames of these by reading them all.
+_COUNTED_BEFORE = ("TIFF", "GIF")
+
+# A scan costs libjpeg 2 ns for each pixel of the picture, even if it says nothing; 5 on a busy CPU.
+_SCANNED_PIXELS_PER_SECOND = 200_000_000
+
+_EXIF_ORIENTATION = 0x0112
+_TRANSPOSE_FOR = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class _OutOfTime(Exception):
+    pass
+
+
+class _Timed(io.BytesIO):
+    """A file that cannot be read any more after a deadline: Pillow reads as it goes."""
+
+    def __init__(self, data: bytes, seconds: float) -> None:
+        super().__init__(data)
+        self._deadline = time.monotonic() + seconds
+
+    def read(self, size: int | None = -1) -> bytes:
+        if time.monotonic() > self._deadline:
+            raise _OutOfTime
+        return super().read(size)
+
+
+def decode(data: bytes, limits: RequestLimits = DEFAULT_LIMITS) -> npt.NDArray[np.uint8]:
+    """Decode an image file as ``detectron2.data.detection_utils.read_image(file, "RGB")`` does.
+
+    Args:
+        data: a JPEG, PNG, BMP, WebP, TIFF or GIF file (of animations, the first frame).
+        limits: what may be asked; looked at before anything is decoded, as far as a header tells.
+
+    Returns:
+        (H, W, 3) uint8 in RGB order, orientation applied.
+
+    Raises:
+        EmptyRequest, UnsupportedImageFormat, ImageTooLarge, ImageTooSlow, InvalidImage.
+    """
+    if not data:
+        raise EmptyRequest("Got no bytes, expected an image file as body or as field 'data'.")
+    check_bytes(len(data), limits)
+    work = announced(data, limits.max_frames)
+    _check_frames(work.frames, limits)
+    if work.fragmented:
+        raise ImageTooSlow(
+            "Got an image file in more pieces (chunks, blocks, strips or tiles) than any software "
+            "writes. Save the image again, as PNG or JPEG."
+        )
+    if work.canvas is not None:
+        _check_pixels(*work.canvas, limits)
+    image = _open(data, limits)
+    width, height = image.size
+    _check_pixels(width, height, limits)
+    if image.format not in _COUNTED_BEFORE:
+        _check_frames(getattr(image, "n_frames", 1), limits)
+    scanned = work.scans * width * height
+    if work.scans > 1 and scanned > limits.max_decode_seconds * _SCANNED_PIXELS_PER_SECOND:
+        raise ImageTooSlow(
+            f"Got a JPEG of {width}x{height} pixels in {work.scans} scans, which takes more than "
+            f"{limits.max_decode_seconds:g} s to decode. Save it again, with the usual 10 or as "
+            "baseline JPEG."
+        )
+    try:
+        pixels = _pixels(data, image)
+    except _OutOfTime:
+        raise _too_slow(limits) from None
+    # Decoders raise nearly anything on damaged data (OSError, SyntaxError, struct.error, ...).
+    except Exception as error:
+        raise InvalidImage(
+            f"Got {len(data)} bytes that start as {image.format} but cannot be decoded "
+            f"({_one_line(error)}). The file is probably truncated or damaged: send it again whole."
+        ) from None
+    if pixels.size == 0:
+        raise InvalidImage(f"Got an image of {width}x{height} pixels, expected at least 1x1.")
+    return pixels
+
+
+def check_bytes(size: int, limits: RequestLimits) -> None:
+    """Refuse an image file for its number of bytes.
+
+    Raises:
+        ImageTooLarge: there are more than the limit.
+    """
+    if size > limits.max_image_bytes:
+        raise ImageTooLarge(
+            f"Got an image file of {size:,} bytes, expected at most {limits.max_image_bytes:,}. "
+            "Send it as JPEG, or scale it down: the model resizes it anyway."
+        )
+
+
+def _check_pixels(width: int, height: int, limits: RequestLimits) -> None:
+    if width * height > limits.max_image_pixels:
+        raise ImageTooLarge(
+            f"Got an image of {width}x{height} pixels, expected at most "
+            f"{limits.max_image_pixels:,} pixels. Scale it down: the model resizes it anyway."
+        )
+
+
+def _check_frames(frames: int, limits: RequestLimits) -> None:
+    if frames > limits.max_frames:
+        raise ImageTooLarge(
+            f"Got an image file of more than {limits.max_frames:,} frames, of which only the "
+            "first would be answered. Send that frame alone."
+        )
+
+
+def _too_slow(limits: RequestLimits) -> RequestError:
+    return ImageTooSlow(
+        f"Got an image that was not decoded within {limits.max_decode_seconds:g} s. "
+        "Scale it down, or save it again as PNG or baseline JPEG."
+    )
+
+
+def _pixels(data: bytes, image: Image.Image) -> npt.NDArray[np.uint8]:
+    method = _transposition(image)
+    decoded = decode_fast(data, image)
+    if decoded is not None:
+        if method is None:
+            return decoded
+        image = Image.fromarray(decoded)
+    if method is not None:
+        image = image.transpose(method)
+    image.load()  # before which a file of several pictures may tell of another mode
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _open(data: bytes, limits: RequestLimits) -> Image.Image:
+    try:
+        return Image.open(_Timed(data, limits.max_decode_seconds), formats=FORMATS)
+    except _OutOfTime:
+        raise _too_slow(limits) from None
+    except UnidentifiedImageError:
+        raise UnsupportedImageFormat(
+            f"Got {len(data)} bytes starting with {data[:8]!r}, which is no "
+            f"{', '.join(FORMATS)} file. Send the bytes of an image file, not its path, URL "
+            "or base64 text."
+        ) from None
+    except Image.DecompressionBombError as error:
+        raise ImageTooLarge(
+            f"{_one_line(error)} Expected at most {limits.max_image_pixels:,} pixels: "
+            "scale the image down."
+        ) from None
+    except Exception as error:
+        raise InvalidImage(
+            f"Got {len(data)} bytes with a damaged image header ({_one_line(error)}). "
+            "Send the file again whole."
+        ) from None
+
+
+def _transposition(image: Image.Image) -> Image.Transpose | None:
+    # As read_image: a broken EXIF block does not make the picture unreadable, and an orientation
+    # that is text, bytes or no whole number is none.
+    try:
+        return _TRANSPOSE_FOR.get(image.getexif().get(_EXIF_ORIENTATION, 1))
+    except Exception:
+        return None
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text[:200]

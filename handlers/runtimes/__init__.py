@@ -1,0 +1,1 @@
+"""Programs as named arrays in, named arrays out; one module for each runtime."""

@@ -1,0 +1,81 @@
+"""Why: the one seam behind which a program runs: named arrays in, named arrays out.
+
+Adding a runtime is one module with a ``load`` function, named here. It is imported only by the
+worker that serves a model of it, so that no worker pays for a runtime it does not use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from d2serve.handlers.errors import LoadError
+from d2serve.handlers.outputs.records import Float32, RawOutputs
+from d2serve.handlers.spec.model_spec import (
+    ONNXRUNTIME,
+    OPENVINO,
+    TORCHSCRIPT,
+    ModelSpec,
+    sha256_of,
+)
+
+_MODULE_FOR = {
+    TORCHSCRIPT: "d2serve.handlers.runtimes.torchscript",
+    ONNXRUNTIME: "d2serve.handlers.runtimes.onnxruntime",
+    OPENVINO: "d2serve.handlers.runtimes.openvino",
+}
+
+
+class Runtime(Protocol):
+    """A loaded program."""
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the program runs on a GPU."""
+
+    def run(self, images: Sequence[Float32]) -> list[RawOutputs]:
+        """Answer images, each (3, H, W) float32, sizes may differ; one call of the program.
+
+        Several images at once only where the spec says ``dynamic_batch``.
+        """
+
+    def set_threads(self, threads: int) -> None:
+        """Use this many CPU threads from now on."""
+
+
+def load_runtime(model_dir: Path, spec: ModelSpec, device: str, threads: int = 1) -> Runtime:
+    """Check the program against its hashes and load it.
+
+    Args:
+        model_dir: the extracted archive.
+        spec: its spec.
+        device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
+        threads: CPU threads to use within a call.
+
+    Raises:
+        LoadError: program missing or changed, runtime not installed, device not there.
+    """
+    for name, expected in spec.sha256.items():
+        _check_file(model_dir / name, expected)
+    try:
+        module = importlib.import_module(_MODULE_FOR[spec.runtime])
+    except ImportError as error:
+        raise LoadError(
+            f"The model needs the runtime {spec.runtime}, which cannot be imported ({error}). "
+            f"Install it in the server's Python: pip install 'd2serve[{spec.runtime}]'."
+        ) from error
+    runtime: Runtime = module.load(model_dir / spec.program, spec, device, threads)
+    return runtime
+
+
+def _check_file(file: Path, expected: str) -> None:
+    if not file.is_file():
+        raise LoadError(f"{file.name} is missing from the archive: export the model again.")
+    found = sha256_of(file)
+    if found != expected:
+        raise LoadError(
+            f"{file.name} has sha256 {found[:12]}..., the spec says {expected[:12]}...: "
+            "the archive was changed or damaged. Export it again."
+        )

@@ -1,0 +1,113 @@
+"""Why: ONNX Runtime answers without torch in the worker, faster, from a file that stands alone.
+
+A program takes one image, ``image`` (3, H, W) float32, and gives the outputs that the spec names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnxruntime
+
+from d2serve.handlers.errors import LoadError
+from d2serve.handlers.outputs.records import Float32, RawOutputs
+from d2serve.handlers.spec.model_spec import IMAGE_INPUT, ModelSpec
+
+
+class OnnxRuntime:
+    """An ONNX program on one device."""
+
+    def __init__(self, program: Path, spec: ModelSpec, device: str, threads: int) -> None:
+        self._program = program
+        self._outputs = list(spec.outputs)
+        self._device = device
+        self._threads = threads
+        self._session = _session(program, device, threads)
+        _check_names(self._session, program, spec)
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the program runs on a GPU."""
+        return self._device.startswith("cuda")
+
+    def set_threads(self, threads: int) -> None:
+        """Use this many threads within an operator.
+
+        A session keeps its threads for life, so it is made again, which takes about as long as
+        loading; that happens only when workers come or go.
+        """
+        if threads != self._threads:
+            self._session = _session(self._program, self._device, threads)
+            self._threads = threads
+
+    def run(self, images: Sequence[Float32]) -> list[RawOutputs]:
+        """See ``Runtime.run``; one image after the other."""
+        return [
+            dict(zip(self._outputs, self._session.run(self._outputs, {IMAGE_INPUT: image})))
+            for image in images
+        ]
+
+
+def load(program: Path, spec: ModelSpec, device: str, threads: int) -> OnnxRuntime:
+    """Load an ONNX program.
+
+    Raises:
+        LoadError: the device is not there, this onnxruntime cannot read the program, or its inputs
+            and outputs are not those of the spec.
+    """
+    if device.startswith("cuda") and "CUDAExecutionProvider" not in _providers():
+        raise LoadError(
+            f"Asked to run on {device}, but onnxruntime {onnxruntime.__version__} has only "
+            f"{', '.join(_providers())}. Install the GPU build in the server's Python "
+            "(pip uninstall onnxruntime; pip install onnxruntime-gpu), or start TorchServe "
+            "without GPUs (number_of_gpu=0)."
+        )
+    return OnnxRuntime(program, spec, device, threads)
+
+
+def _providers() -> list[str]:
+    found: list[str] = onnxruntime.get_available_providers()
+    return found
+
+
+def _session(program: Path, device: str, threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Threads that spin while they wait take the cores of the other workers.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Nearly every image has a new shape: plans and arenas kept for old ones only hold memory.
+    options.enable_mem_pattern = False
+    options.enable_cpu_mem_arena = False
+    options.log_severity_level = 3  # errors; warnings about folded constants go to the log else
+    providers: list[object] = ["CPUExecutionProvider"]
+    if device.startswith("cuda"):
+        number = int(device.partition(":")[2] or 0)
+        providers.insert(0, ("CUDAExecutionProvider", {"device_id": number}))
+    try:
+        session = onnxruntime.InferenceSession(str(program), options, providers=providers)
+    # onnxruntime raises exceptions of its own, without a common base.
+    except Exception as error:
+        raise LoadError(
+            f"onnxruntime {onnxruntime.__version__} cannot load {program.name} "
+            f"({' '.join(str(error).split())[:300]}). Install the version that the archive was "
+            "exported with (see `d2serve inspect`), or export again with this one."
+        ) from error
+    if device.startswith("cuda") and "CUDAExecutionProvider" not in session.get_providers():
+        raise LoadError(
+            f"onnxruntime cannot use {device}: its CUDA libraries do not load. Install the CUDA "
+            "and cuDNN versions of this onnxruntime-gpu, or start TorchServe without GPUs."
+        )
+    return session
+
+
+def _check_names(session: onnxruntime.InferenceSession, program: Path, spec: ModelSpec) -> None:
+    inputs = [each.name for each in session.get_inputs()]
+    outputs = [each.name for each in session.get_outputs()]
+    if inputs != [IMAGE_INPUT] or not set(spec.outputs) <= set(outputs):
+        raise LoadError(
+            f"{program.name} does not match its spec: it has the inputs {inputs} and outputs "
+            f"{outputs}, expected the input {IMAGE_INPUT!r} and the outputs {list(spec.outputs)}. "
+            "Export the model again."
+        )

@@ -1,0 +1,134 @@
+"""Why: runs programs on OpenVINO, on the CPU, in the precision that the spec names.
+
+OpenVINO runs fp32 programs in bf16 where the CPU has it unless it is told not to, and takes every
+core of the machine. Both are said here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+
+from d2serve.handlers.errors import LoadError
+from d2serve.handlers.outputs.records import Float32, RawOutputs
+from d2serve.handlers.runtimes.cpu_features import slow_precision
+from d2serve.handlers.spec.model_spec import ModelSpec
+
+_log = logging.getLogger(__name__)
+
+
+class OpenVinoRuntime:
+    """An OpenVINO program on the CPU, compiled for a number of threads."""
+
+    on_gpu = False
+
+    def __init__(self, model: ov.Model, spec: ModelSpec, float_type: str) -> None:
+        self._model = model
+        self._spec = spec
+        self._float_type = float_type
+        self._threads = 0
+        self._request: ov.InferRequest | None = None
+
+    @property
+    def threads(self) -> int:
+        """Threads that the next call will use; 0 is OpenVINO's own choice."""
+        return self._threads
+
+    def set_threads(self, threads: int) -> None:
+        """Use this many threads from the next call on.
+
+        OpenVINO fixes them when it compiles. A worker sets its share right after it has loaded, so
+        compiling waits for the first call; a share that changes later costs that call the compiling
+        again, about a second for a full-size Mask R-CNN.
+        """
+        if threads != self._threads:
+            self._threads = threads
+            self._request = None
+
+    def run(self, images: Sequence[Float32]) -> list[RawOutputs]:
+        """See ``Runtime.run``."""
+        if self._request is None:
+            self._request = self._compile()
+        return [self._run_one(self._request, image) for image in images]
+
+    def _run_one(self, request: ov.InferRequest, image: Float32) -> RawOutputs:
+        request.infer([np.ascontiguousarray(image)])
+        # The request's own memory is written again by the next call.
+        return {name: request.get_tensor(name).data.copy() for name in self._spec.outputs}
+
+    def _compile(self) -> ov.InferRequest:
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+            "INFERENCE_NUM_THREADS": self._threads,
+            # Workers that pin their threads all pin them to the same first cores.
+            "ENABLE_CPU_PINNING": False,
+            "INFERENCE_PRECISION_HINT": self._float_type,
+        }
+        return ov.Core().compile_model(self._model, "CPU", settings).create_infer_request()
+
+
+def load(program: Path, spec: ModelSpec, device: str, threads: int) -> OpenVinoRuntime:
+    """Load an OpenVINO program: an ``.xml``, with its ``.bin`` beside it.
+
+    Where the CPU lacks what the program's precision needs, one line says so in the log, and it runs
+    in fp32.
+
+    Raises:
+        LoadError: a GPU is asked for, this OpenVINO cannot read the program, or the program is not
+            the one that its spec describes.
+    """
+    if device != "cpu":
+        raise LoadError(
+            f"Asked to run on {device}, but OpenVINO programs run on the CPU. "
+            "Start TorchServe without GPUs (number_of_gpu=0), or export with --runtime torchscript."
+        )
+    core = ov.Core()
+    try:
+        model = core.read_model(program)
+    except Exception as error:
+        exported_with = spec.versions.get("openvino", "an unknown version")
+        raise LoadError(
+            f"OpenVINO {ov.get_version()} cannot load {program.name}, which was exported with "
+            f"OpenVINO {exported_with} ({' '.join(str(error).split())[-300:]}). "
+            "Serve with that version, or export again with this one."
+        ) from error
+    _check(model, program, spec)
+    precision = spec.precision
+    capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    lacking = slow_precision(precision, capabilities)
+    if lacking:
+        _log.warning("%s is in %s, but %s: it runs in fp32.", spec.name, precision, lacking)
+        if precision == "int8":
+            _drop_quantization(model)
+        precision = "fp32"
+    # What an int8 program has in float is marked as a bf16 program is.
+    in_bf16 = precision != "fp32" and "BF16" in capabilities
+    runtime = OpenVinoRuntime(model, spec, "bf16" if in_bf16 else "f32")
+    runtime.set_threads(threads)
+    return runtime
+
+
+def _check(model: ov.Model, program: Path, spec: ModelSpec) -> None:
+    outputs = {name for output in model.outputs for name in output.names}
+    missing = [name for name in spec.outputs if name not in outputs]
+    shapes = [each.partial_shape for each in model.inputs]
+    fits = len(shapes) == 1 and shapes[0].rank == 3 and shapes[0][0] == 3
+    if missing or not fits:
+        raise LoadError(
+            f"{program.name} is not the program that its spec describes: it takes "
+            f"{[str(shape) for shape in shapes]}, expected one image [3,?,?]; it gives "
+            f"{sorted(outputs)}, without {missing}. Export the model again."
+        )
+
+
+def _drop_quantization(model: ov.Model) -> None:
+    """Let activations pass unrounded; weights stay the rounded ones."""
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "FakeQuantize":
+            node.output(0).replace(node.input_value(0))
+    model.validate_nodes_and_infer_types()

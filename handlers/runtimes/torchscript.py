@@ -1,0 +1,84 @@
+"""Why: runs traced and scripted programs, whose ways of taking and giving images differ.
+
+A traced program takes one (3, H, W) tensor and gives a tuple in the order of ``spec.outputs``; a
+scripted one takes ``List[Dict[str, Tensor]]`` and gives the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+# Registers torchvision::nms and torchvision::roi_align, which every program calls.
+import torchvision  # noqa: F401
+from torch.jit._fuser import optimized_execution
+
+from d2serve.handlers.errors import LoadError
+from d2serve.handlers.outputs.records import Float32, RawOutputs
+from d2serve.handlers.spec.model_spec import SCRIPTING, ModelSpec
+
+
+class TorchScriptRuntime:
+    """A TorchScript program on one device."""
+
+    def __init__(self, program: torch.jit.ScriptModule, spec: ModelSpec, device: str) -> None:
+        self._program = program
+        self._spec = spec
+        self._device = torch.device(device)
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the program runs on a GPU."""
+        return self._device.type == "cuda"
+
+    def set_threads(self, threads: int) -> None:
+        """Use this many threads within an operator."""
+        if threads != torch.get_num_threads():
+            torch.set_num_threads(threads)
+
+    def run(self, images: Sequence[Float32]) -> list[RawOutputs]:
+        """See ``Runtime.run``."""
+        tensors = [torch.from_numpy(image).to(self._device) for image in images]
+        # TorchScript's optimiser specialises for input shapes, and images nearly always bring a new
+        # one: seconds are spent on the first calls, and nothing is gained where convolutions rule.
+        with torch.inference_mode(), optimized_execution(False):
+            if self._spec.method == SCRIPTING:
+                answers = self._program([{"image": tensor} for tensor in tensors])
+                named = [{name: each[name] for name in self._spec.outputs} for each in answers]
+            else:
+                named = [dict(zip(self._spec.outputs, self._program(each))) for each in tensors]
+        return [{name: t.cpu().numpy() for name, t in outputs.items()} for outputs in named]
+
+
+def load(program: Path, spec: ModelSpec, device: str, threads: int) -> TorchScriptRuntime:
+    """Load a TorchScript program.
+
+    Raises:
+        LoadError: the device is not there, or this torch cannot read the program.
+    """
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise LoadError(
+            f"Asked to run on {device}, but torch {torch.__version__} sees no CUDA device. "
+            "Install a CUDA build of torch and the driver, or start TorchServe without GPUs."
+        )
+    exported_with = spec.versions.get("torch", "an unknown version")
+    major = torch.__version__.split(".")[0]
+    if exported_with.split(".")[0] != major and "torch" in spec.versions:
+        raise LoadError(
+            f"{program.name} was exported with torch {exported_with}, this server has torch "
+            f"{torch.__version__}: TorchScript is only read across minor versions. Serve with "
+            "that version, or export again with this one."
+        )
+    try:
+        module = torch.jit.load(str(program), map_location=device)  # type: ignore[no-untyped-call]
+    except Exception as error:
+        raise LoadError(
+            f"torch {torch.__version__} cannot load {program.name}, which was exported with torch "
+            f"{exported_with} ({' '.join(str(error).split())[:300]}). "
+            "Serve with that version, or export again with this one."
+        ) from error
+    runtime = TorchScriptRuntime(module, spec, device)
+    runtime.set_threads(threads)
+    return runtime

@@ -1,0 +1,1 @@
+"""What exporter and server agree on: ``model_spec.json`` and the limits in it."""

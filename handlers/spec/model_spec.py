@@ -1,0 +1,238 @@
+"""Why: the exporter and the server must agree on every number that shapes an answer.
+
+``model_spec.json`` is that agreement. It is written by ``d2serve.export``, travels in the .mar and
+is the only source of settings at serve time: no value is guessed twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from d2serve.handlers.errors import SpecError
+from d2serve.handlers.spec.field_types import wrong_types
+from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits, problems_of
+
+SCHEMA_VERSION = 2
+SPEC_FILE = "model_spec.json"
+
+BOXES, SCORES, CLASSES = "pred_boxes", "scores", "pred_classes"
+MASKS, KEYPOINTS = "pred_masks", "pred_keypoints"
+HEATMAPS = "pred_keypoint_heatmaps"
+SEM_SEG = "sem_seg"
+PROPOSAL_BOXES, OBJECTNESS_LOGITS = "proposal_boxes", "objectness_logits"
+
+XYXY_ABS, XYWHA_ABS = "XYXY_ABS", "XYWHA_ABS"
+
+IMAGE_INPUT = "image"
+"""Name of the one input of an ONNX or OpenVINO program."""
+
+TRACING, SCRIPTING = "tracing", "scripting"
+TORCHSCRIPT, ONNXRUNTIME, OPENVINO = "torchscript", "onnxruntime", "openvino"
+RUNTIMES = (TORCHSCRIPT, ONNXRUNTIME, OPENVINO)
+FP32, BF16, INT8 = "fp32", "bf16", "int8"
+PRECISIONS = (FP32, BF16, INT8)
+
+
+@dataclass(frozen=True)
+class PanopticMerge:
+    """Thresholds by which instances and sem_seg become one map (MODEL.PANOPTIC_FPN.COMBINE)."""
+
+    overlap_thresh: float
+    """An instance is left out when more than this part of its mask is taken already."""
+    stuff_area_limit: int
+    """Stuff that covers fewer pixels than this is left out."""
+    instances_confidence_thresh: float
+    """Instances of lower scores are left out."""
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Everything the server has to know of a program, in detectron2's terms.
+
+    Sizes are in pixels; ``outputs`` are the names of the program's outputs, in its order.
+    """
+
+    name: str
+    family: str
+    """What detectron2 builds, for people to read, e.g. ``"Mask R-CNN FPN"``."""
+    method: str
+    """``"tracing"`` or ``"scripting"``."""
+    runtime: str
+    """``"torchscript"``, ``"onnxruntime"`` or ``"openvino"``."""
+    precision: str
+    """``"fp32"``, or, by name and at the price in ``accuracy``, ``"bf16"`` or ``"int8"``."""
+    program: str
+    """Name of the program's main file, beside this spec."""
+    sha256: Mapping[str, str]
+    """SHA-256, in hexadecimal, of every file of the program, by name."""
+    image_format: str
+    """Channel order that the program takes: ``"BGR"`` or ``"RGB"`` (cfg.INPUT.FORMAT)."""
+    min_size_test: int
+    """ResizeShortestEdge's short edge; 0 leaves the image as it is (cfg.INPUT.MIN_SIZE_TEST)."""
+    max_size_test: int
+    """ResizeShortestEdge's bound of the long edge (cfg.INPUT.MAX_SIZE_TEST)."""
+    size_divisibility: int
+    """Padding unit of the backbone. The program pads by itself; this is for information."""
+    outputs: tuple[str, ...]
+    """Those of instances, of sem_seg or both, or of proposals; see ``RawOutputs``."""
+    box_mode: str
+    """``"XYXY_ABS"``, or ``"XYWHA_ABS"`` for rotated boxes."""
+    class_names: tuple[str, ...] | None
+    stuff_class_names: tuple[str, ...] | None
+    """Names of the labels of sem_seg, in order."""
+    panoptic: PanopticMerge | None
+    """For Panoptic FPN, whose instances and sem_seg are merged; None for all others."""
+    rewrites: tuple[str, ...]
+    """Names of what was rewritten in detectron2's modules for the export."""
+    score_thresh: float | None
+    nms_thresh: float | None
+    detections_per_image: int | None
+    mask_threshold: float
+    """A pixel belongs to a mask when its probability is at least this."""
+    dynamic_batch: bool
+    """Whether one call may take several images; true for scripted programs only."""
+    versions: Mapping[str, str]
+    """Versions of the tools that made the program."""
+    verification: Mapping[str, Any]
+    """What was compared with eager detectron2, and how far apart the two were."""
+    accuracy: Mapping[str, Any]
+    """COCO AP in fp32 and in a lower precision, and the data set; empty where that is fp32."""
+    limits: RequestLimits = DEFAULT_LIMITS
+    """Of a request; whoever serves the archive may set others."""
+    schema_version: int = SCHEMA_VERSION
+
+    def to_json(self) -> str:
+        """The text of ``model_spec.json``."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+    @staticmethod
+    def from_json(text: str) -> ModelSpec:
+        """Parse the text of a ``model_spec.json``.
+
+        Raises:
+            SpecError: not JSON, another schema, or fields missing, unknown or of a wrong type.
+        """
+        try:
+            raw = json.loads(text)
+        except ValueError as error:
+            raise SpecError(f"{SPEC_FILE} is not JSON ({error}). Export the model again.") from None
+        if not isinstance(raw, dict):
+            raise SpecError(f"{SPEC_FILE} holds a {type(raw).__name__}, expected an object.")
+        version = raw.get("schema_version")
+        if version != SCHEMA_VERSION:
+            raise SpecError(
+                f"{SPEC_FILE} has schema_version {version!r}; this library reads {SCHEMA_VERSION}. "
+                "The archive was made by another version of d2serve: export the model again."
+            )
+        known = {field.name for field in fields(ModelSpec)}
+        missing, unknown = sorted(known - raw.keys()), sorted(raw.keys() - known)
+        if missing or unknown:
+            raise SpecError(
+                f"{SPEC_FILE} does not follow schema {SCHEMA_VERSION}: missing {missing}, "
+                f"unknown {unknown}. It was edited or damaged: export the model again."
+            )
+        wrong = wrong_types(raw)
+        if wrong:
+            raise SpecError(f"{SPEC_FILE} is wrong: {'; '.join(wrong)}. Export the model again.")
+        for name in ("outputs", "class_names", "stuff_class_names", "rewrites"):
+            raw[name] = None if raw[name] is None else tuple(raw[name])
+        if raw["panoptic"] is not None:
+            raw["panoptic"] = PanopticMerge(**raw["panoptic"])
+        raw["limits"] = RequestLimits(**raw["limits"])
+        spec = ModelSpec(**raw)
+        spec._check()
+        return spec
+
+    def _check(self) -> None:
+        problems = [
+            f"{name} is {value!r}, expected one of {allowed}"
+            for name, value, allowed in (
+                ("method", self.method, (TRACING, SCRIPTING)),
+                ("runtime", self.runtime, RUNTIMES),
+                ("precision", self.precision, PRECISIONS),
+                ("image_format", self.image_format, ("BGR", "RGB")),
+                ("box_mode", self.box_mode, (XYXY_ABS, XYWHA_ABS)),
+            )
+            if value not in allowed
+        ]
+        problems += self._problems_of_outputs()
+        names = (self.program, *self.sha256)
+        problems += [f"{n!r} is no plain file name" for n in names if Path(n).name != n]
+        if self.program not in self.sha256:
+            problems.append(f"sha256 has no hash of the program, {self.program}")
+        problems += [
+            f"{name} is {value!r}, expected {expected}"
+            for name, value, expected, holds in (
+                ("min_size_test", self.min_size_test, "0 or more", self.min_size_test >= 0),
+                ("max_size_test", self.max_size_test, "1 or more", self.max_size_test >= 1),
+                ("mask_threshold", self.mask_threshold, "above 0", 0 < self.mask_threshold <= 1),
+            )
+            if not holds
+        ]
+        merge = {} if self.panoptic is None else asdict(self.panoptic)
+        problems += [
+            f"panoptic.{name} is {value!r}, expected 0 or more"
+            for name, value in merge.items()
+            if not 0 <= value < float("inf")
+        ]
+        problems += [f"limits: {problem}" for problem in problems_of(asdict(self.limits))]
+        if problems:
+            raise SpecError(f"{SPEC_FILE} is wrong: {'; '.join(problems)}. Export the model again.")
+
+    def _problems_of_outputs(self) -> list[str]:
+        outputs = set(self.outputs)
+        instances = {BOXES, SCORES, CLASSES}
+        known = (
+            outputs in ({SEM_SEG}, {PROPOSAL_BOXES, OBJECTNESS_LOGITS})
+            or instances <= outputs <= {*instances, MASKS, KEYPOINTS, HEATMAPS, SEM_SEG}
+        ) and len(outputs) == len(self.outputs)
+        if not known:
+            return [
+                f"outputs are {self.outputs}, expected boxes, scores and classes (with masks, "
+                f"keypoints and {SEM_SEG} or not), {SEM_SEG} alone, or {PROPOSAL_BOXES} "
+                f"with {OBJECTNESS_LOGITS}"
+            ]
+        problems = []
+        if self.box_mode == XYWHA_ABS and outputs != instances:
+            problems.append(
+                f"box_mode is {XYWHA_ABS} and outputs are {self.outputs}, expected {XYXY_ABS}"
+            )
+        merges = {MASKS, SEM_SEG} <= outputs
+        if self.panoptic is not None and not merges:
+            problems.append(f"panoptic is given, expected {MASKS} and {SEM_SEG} among the outputs")
+        if self.panoptic is None and outputs > {SEM_SEG}:
+            problems.append(
+                f"panoptic is null, expected its thresholds beside instances and {SEM_SEG}"
+            )
+        return problems
+
+
+def read_spec(model_dir: Path) -> ModelSpec:
+    """Read ``model_spec.json`` of an extracted archive.
+
+    Raises:
+        SpecError: there is none, or it cannot be used.
+    """
+    path = model_dir / SPEC_FILE
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise SpecError(
+            f"No readable {SPEC_FILE} in {model_dir} ({error.strerror}). "
+            "Is this an archive made by `d2serve export`?"
+        ) from None
+    return ModelSpec.from_json(text)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Everything that knows TorchServe; nothing else in ``handlers`` does."""

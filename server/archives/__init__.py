@@ -1,0 +1,1 @@
+"""Which archives a server is to serve, and whether they are sound."""

@@ -1,0 +1,1 @@
+"""A real TorchServe as a child process."""

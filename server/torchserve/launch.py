@@ -1,0 +1,128 @@
+"""The mechanics of one TorchServe child process: its environment, its command line, its birth and
+its end. What it serves and when it is ready is the business of server.py.
+
+TorchServe keeps a pid file in TMPDIR (so there is one instance per TMPDIR), unpacks archives and
+opens its workers' sockets in Java's temporary directory (TEMP), and writes logs/ and key_file.json
+into its working directory: each server gets a directory of its own for all of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from d2serve.client.errors import ServerStartError
+from d2serve.server.torchserve.java import Java
+
+_GRACE_SECONDS = 20.0
+_AFTER_KILL_SECONDS = 5.0
+_POLL_SECONDS = 0.05
+_NOT_INHERITED = (
+    "PYTHONPATH",  # would come before the handler library inside the archive
+    "TS_CONFIG_FILE",  # would silently replace --ts-config
+    "LOG_LOCATION",
+    "METRICS_LOCATION",
+)
+_LAUNCHER = """
+import os, signal, threading
+def end_with_the_parent():
+    os.read(0, 1)
+    os.killpg(0, signal.SIGKILL)
+threading.Thread(target=end_with_the_parent, daemon=True).start()
+from ts.model_server import start
+start()
+"""
+"""What the `torchserve` script does, and a thread that ends the whole process group when standard
+input, a pipe held by the parent, is closed: by the system, if the parent dies in whatever way."""
+
+
+def require_server_packages() -> None:
+    """Raise ServerStartError if TorchServe, or what its workers die without, is not installed."""
+    for module, package, why in (
+        ("ts", "torchserve", "the server itself"),
+        ("psutil", "psutil", "TorchServe's launcher imports it"),
+        ("yaml", "PyYAML", "TorchServe's workers die without it and it does not install it"),
+    ):
+        if importlib.util.find_spec(module) is None:
+            raise ServerStartError(
+                f"{package} is not installed for {sys.executable} ({why}): "
+                f"`pip install {package}`, or `pip install 'd2serve[server]'` for all of them."
+            )
+
+
+def server_environment(
+    base: Mapping[str, str], extra: Mapping[str, str], java: Java, directory: Path
+) -> dict[str, str]:
+    """The variables for TorchServe and its workers.
+
+    The folder of this interpreter comes first on PATH, so that a virtual environment need not be
+    activated (TorchServe itself starts workers with the interpreter it was started with).
+    """
+    inherited = {key: value for key, value in base.items() if key not in _NOT_INHERITED}
+    environment = java.environment({**inherited, **extra})
+    scripts = str(Path(sys.executable).parent)
+    environment["PATH"] = os.pathsep.join(filter(None, [scripts, environment.get("PATH")]))
+    temporary = str(directory / "tmp")
+    environment.update({"TMPDIR": temporary, "TEMP": temporary})
+    return environment
+
+
+def spawn(
+    directory: Path, environment: Mapping[str, str], arguments: list[str]
+) -> subprocess.Popen[str]:
+    """Start TorchServe in the foreground, as the leader of a session and process group."""
+    return subprocess.Popen(
+        [sys.executable, "-c", _LAUNCHER, "--start", "--foreground", "--ncs", *arguments],
+        cwd=directory,
+        env=dict(environment),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        bufsize=1,
+    )
+
+
+def end(process: subprocess.Popen[str], directory: Path) -> None:
+    """Stop TorchServe: politely, so that requests in flight are answered, then the whole group by
+    force, so that no Java and no worker is left."""
+    java = _java_pid(directory)
+    if java is not None and process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(java, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=_GRACE_SECONDS)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    _wait_for_group(process.pid)
+    if process.stdin is not None:
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+
+
+def _java_pid(directory: Path) -> int | None:
+    try:
+        return int((directory / "tmp" / ".model_server.pid").read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _wait_for_group(group: int) -> None:
+    deadline = time.monotonic() + _AFTER_KILL_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except (ProcessLookupError, PermissionError):
+            return
+        time.sleep(_POLL_SECONDS)

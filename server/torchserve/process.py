@@ -1,0 +1,249 @@
+"""Start a real TorchServe as a child process, wait until its models can answer, and stop it
+without leaving anything behind: what `d2serve serve`, the demo and the end-to-end tests stand on.
+
+    with TorchServeProcess({"shapes": "model_store/shapes.mar"}) as server:
+        print(server.http.predict("shapes", "image.jpg"))
+
+Each server has a temporary directory and ports of its own and listens on the loopback address only,
+so that any number of them run side by side. It never outlives this process.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Callable
+
+from d2serve.client.credentials import KEY_FILE_NAME, KeyFile
+from d2serve.client.errors import ServerStartError
+from d2serve.client.management import ManagementClient
+from d2serve.client.predict.grpc_client import D2ServeGrpcClient
+from d2serve.client.predict.http_client import D2ServeClient
+from d2serve.server.archives.digests import read_digests, store_of_listed
+from d2serve.server.archives.model_archives import (
+    ModelArguments,
+    PathLike,
+    ServedModel,
+    checked,
+    prepare_store,
+    require_room,
+    resolve_models,
+)
+from d2serve.server.torchserve import launch
+from d2serve.server.torchserve.clients import ServerClients
+from d2serve.server.torchserve.directories import ServerDirectory, make_directory, no_room, sweep
+from d2serve.server.torchserve.java import Java, find_java
+from d2serve.server.torchserve.log_diagnosis import ServerLog
+from d2serve.server.torchserve.log_reader import LogReader
+from d2serve.server.torchserve.ports import LOOPBACK, Ports
+from d2serve.server.torchserve.settings import server_settings, write_settings
+from d2serve.server.torchserve.startup import Startup
+
+
+def _ignore(_: str) -> None:
+    pass
+
+
+class TorchServeProcess:
+    """A TorchServe of one's own; use it as a context manager, or call start() and stop()."""
+
+    def __init__(
+        self,
+        models: ModelArguments = (),
+        *,
+        model_store: PathLike | None = None,
+        config: PathLike | None = None,
+        overrides: Mapping[str, str] | None = None,
+        ports: Ports | None = None,
+        token_auth: bool | None = None,
+        enable_model_api: bool | None = None,
+        require_digest: PathLike | None = None,
+        environment: Mapping[str, str] | None = None,
+        timeout: float = 300.0,
+        on_progress: Callable[[str], None] | None = None,
+        on_log: Callable[[str], None] | None = None,
+    ) -> None:
+        """
+        Args:
+            models: ``{"name": "file.mar"}``, or a list of ``"file.mar"`` and ``"name=file.mar"``;
+                two versions of a model are two files under one name.
+            model_store: the folder models are loaded from, also through the management API;
+                None makes a private one that links to ``models``.
+            config: a config.properties to start from; None means this package's safe defaults.
+            overrides: settings that replace those of ``config``.
+            ports: None takes free ones.
+            token_auth: False starts without token authorization; None leaves it to ``config``,
+                where it is on by default.
+            enable_model_api: whether models can be registered and unregistered while it runs;
+                None leaves it to ``config``.
+            require_digest: a file as `sha256sum` writes it; only archives listed there are
+                served, and none can be registered while it runs.
+            environment: variables for the server and its workers beside this process's own.
+                PYTHONPATH reaches the workers only from here.
+            timeout: seconds from the start until every worker is READY.
+            on_progress: is told, in a few words, what is being waited for.
+            on_log: is given every line TorchServe writes, but for values of metrics, from another
+                thread.
+        """
+        self.ports = ports or Ports.free()
+        self.inference_address = self.ports.address("inference")
+        self.management_address = self.ports.address("management")
+        self.metrics_address = self.ports.address("metrics")
+        self.grpc_address = f"{LOOPBACK}:{self.ports.grpc_inference}"
+        self.models: list[ServedModel] = []
+        self._model_arguments = models
+        self._model_store = None if model_store is None else Path(model_store)
+        self._digests = None if require_digest is None else read_digests(Path(require_digest))
+        self._settings = server_settings(
+            None if config is None else Path(config),
+            overrides or {},
+            self.ports,
+            token_auth,
+            enable_model_api if self._digests is None else False,
+        )
+        self._environment = dict(environment or {})
+        self._timeout = timeout
+        self._on_progress = on_progress or _ignore
+        self._log = ServerLog()
+        self._reader = LogReader(self._log, on_log or _ignore)
+        self._directory: ServerDirectory | None = None
+        self._store: Path | None = None
+        self._process: subprocess.Popen[str] | None = None
+        self._clients = ServerClients(
+            self.inference_address, self.grpc_address, self.management_address
+        )
+
+    # --- what a caller needs to know -------------------------------------------------------
+
+    @property
+    def directory(self) -> Path:
+        """The server's working directory; it is deleted when the server stops."""
+        if self._directory is None:
+            raise ServerStartError("The server is not running: call start(), or use `with`.")
+        return self._directory.path
+
+    @property
+    def log_directory(self) -> Path:
+        """Where TorchServe writes model_log.log, ts_log.log and others."""
+        return self.directory / "logs"
+
+    @property
+    def pid(self) -> int:
+        """Process id of the launcher, which is also the id of the server's process group."""
+        if self._process is None:
+            raise ServerStartError("The server is not running: call start(), or use `with`.")
+        return self._process.pid
+
+    @property
+    def key_file(self) -> Path | None:
+        """TorchServe's key_file.json; None where token authorization is disabled."""
+        disabled = self._settings.get("disable_token_authorization", "false").lower() == "true"
+        return None if disabled else self.directory / KEY_FILE_NAME
+
+    @property
+    def inference_token(self) -> str | None:
+        return None if self.key_file is None else KeyFile(self.key_file).inference
+
+    @property
+    def management_token(self) -> str | None:
+        return None if self.key_file is None else KeyFile(self.key_file).management
+
+    @property
+    def http(self) -> D2ServeClient:
+        """A client of this server, closed when it stops."""
+        return self._clients.http(self.key_file)
+
+    @property
+    def grpc(self) -> D2ServeGrpcClient:
+        """A gRPC client of this server, closed when it stops."""
+        return self._clients.grpc(self.key_file)
+
+    @property
+    def management(self) -> ManagementClient:
+        """A management client of this server, closed when it stops."""
+        return self._clients.management(self.key_file, self._store)
+
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def log_tail(self, lines: int = 40) -> str:
+        """The last lines TorchServe wrote; they stay after a stop."""
+        return self._log.tail(lines)
+
+    # --- life --------------------------------------------------------------------------------
+
+    def start(self) -> TorchServeProcess:
+        """Start, and return when every worker of every model is READY.
+
+        Raises ServerStartError, with nothing left running and no files left behind.
+        """
+        launch.require_server_packages()
+        java = find_java({**os.environ, **self._environment})
+        models = resolve_models(self._model_arguments, self._model_store)
+        if self._digests is None:
+            models = checked(models)
+        sweep()  # before the ports are looked at: what a killed server left may still hold them
+        self.ports.require_free()
+        self._directory = make_directory()
+        atexit.register(self.stop)
+        try:
+            self._store = self._prepare_store(models)
+            require_room(self.models, self.directory)
+            self._launch(java)
+            startup = Startup(self.models, self.management, self._log, self._on_progress)
+            startup.wait(self._timeout, self.is_running, self._reader)
+        except OSError as error:
+            directory = self.directory
+            self.stop()
+            raise no_room(directory, error) from error
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Stop TorchServe and delete its directory; does nothing if it is stopped already."""
+        self._clients.close()
+        if self._process is not None and self._directory is not None:
+            launch.end(self._process, self._directory.path)
+            self._reader.wait_for_the_end()
+        if self._directory is not None:
+            self._directory.remove()
+        self._process = self._directory = None
+        atexit.unregister(self.stop)
+
+    def wait(self) -> int:
+        """Block until TorchServe ends by itself; return its launcher's exit status."""
+        if self._process is None:
+            raise ServerStartError("The server is not running: call start(), or use `with`.")
+        return self._process.wait()
+
+    def __enter__(self) -> TorchServeProcess:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _prepare_store(self, models: list[ServedModel]) -> Path:
+        private = self.directory / "models"
+        if self._digests is not None:
+            self.models = store_of_listed(models, self._digests, private)
+            return private
+        self.models = models
+        return prepare_store(models, self._model_store, private)
+
+    def _launch(self, java: Java) -> None:
+        environment = launch.server_environment(os.environ, self._environment, java, self.directory)
+        self._process = launch.spawn(self.directory, environment, self._arguments())
+        assert self._process.stdout is not None  # it is a pipe
+        self._reader.follow(self._process.stdout)
+
+    def _arguments(self) -> list[str]:
+        config = write_settings(self._settings, self.directory)
+        arguments = ["--ts-config", str(config), "--model-store", str(self._store)]
+        if self.models:
+            arguments += ["--models", *(model.argument for model in self.models)]
+        return arguments

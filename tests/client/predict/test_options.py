@@ -1,0 +1,95 @@
+"""What a caller may ask for, how it is written, and what is refused before anything is sent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from d2serve.client.errors import InvalidInput
+from d2serve.client.predict.options import picture_options, reply_options
+from d2serve.handlers.requests.options import NAMES, RequestOptions
+from tests.handlers.samples import cases, spec_with
+
+names = st.text(min_size=1)
+
+
+def test_without_wishes_nothing_is_sent() -> None:
+    assert reply_options() == {}
+    assert reply_options(score_thresh=None, classes=None, masks="rle", sem_seg="png") == {}
+
+
+def test_every_option_of_the_server_can_be_said() -> None:
+    wishes = picture_options(
+        "jpeg", score_thresh=0.5, max_detections=3, classes=[1], masks="none", sem_seg="rle"
+    )
+    assert sorted(wishes) == sorted(NAMES)
+
+
+@cases(100)
+@given(
+    thresh=st.floats(0.05, 1),
+    most=st.integers(1, 1000),
+    wanted=st.sets(names, min_size=1, max_size=4),
+    data=st.data(),
+)
+def test_the_server_reads_what_was_meant(
+    thresh: float, most: int, wanted: set[str], data: st.DataObject
+) -> None:
+    """Names with commas, brackets, quotes, blanks at their ends and digits alone among them."""
+    known = tuple(data.draw(st.permutations(sorted(wanted | {"circle", "a, b", "[x]", "7"}))))
+    spec = spec_with(class_names=known)
+    ids = frozenset(known.index(each) for each in wanted)
+    asked: list[Any] = [sorted(wanted), [*ids], [np.int64(each) for each in ids]]
+    for classes in asked:
+        sent = reply_options(score_thresh=thresh, max_detections=most, classes=classes)
+        read = RequestOptions.parse(sent, spec)
+        assert (read.score_thresh, read.max_detections) == (thresh, most)
+        assert read.classes == ids
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    sent = reply_options(score_thresh=np.float32(0.3), max_detections=np.int64(7))  # type: ignore[arg-type]
+    assert float(sent["score_thresh"]) == np.float32(0.3)
+    assert sent["max_detections"] == b"7"
+
+
+@pytest.mark.parametrize(
+    ("wish", "told"),
+    [
+        ({"score_thresh": 1.1}, "score_thresh is 1.1: expected a number from 0 to 1"),
+        ({"score_thresh": -0.1}, "score_thresh is -0.1"),
+        ({"score_thresh": float("nan")}, "score_thresh is nan"),
+        ({"score_thresh": True}, "score_thresh is True"),
+        ({"score_thresh": "0.5"}, "score_thresh is '0.5'"),
+        ({"score_thresh": [0.5]}, "score_thresh is"),
+        ({"max_detections": 0}, "max_detections is 0: expected a whole number from 1 on"),
+        ({"max_detections": 2.0}, "max_detections is 2.0"),
+        ({"max_detections": True}, "max_detections is True"),
+        ({"classes": "circle"}, r"put a single one into a list: \['circle'\]"),
+        ({"classes": b"circle"}, "put a single one into a list"),
+        ({"classes": []}, "one at least"),
+        ({"classes": 3}, "classes is 3"),
+        ({"classes": [1.5]}, "classes holds 1.5: expected names, or ids from 0 on"),
+        ({"classes": [-1]}, "classes holds -1"),
+        ({"classes": ["circle", None]}, "classes holds None"),
+        ({"classes": [True]}, "classes holds True"),
+        ({"masks": "polygons"}, "masks is 'polygons': expected 'rle'"),
+        ({"masks": None}, "masks is None"),
+        ({"sem_seg": "RLE"}, r"sem_seg is 'RLE': expected 'png' \(one label map\)"),
+    ],
+)
+def test_what_no_model_could_be_asked_for(wish: dict[str, Any], told: str) -> None:
+    with pytest.raises(InvalidInput, match=told):
+        reply_options(**wish)
+    with pytest.raises(InvalidInput, match=told):
+        picture_options("png", **wish)
+
+
+@pytest.mark.parametrize("wanted", ["gif", "PNG", "", None, 1])
+def test_pictures_are_png_or_jpeg(wanted: Any) -> None:
+    with pytest.raises(InvalidInput, match=r"expected 'png' .* or 'jpeg'"):
+        picture_options(wanted)

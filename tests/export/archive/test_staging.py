@@ -1,0 +1,76 @@
+"""An archive is complete or not there, whatever interrupts the export."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from d2serve.export.archive.staging import install, opened, settings_for
+from d2serve.export.errors import ArchiveError
+from tests.conftest import ROOT
+
+
+def test_install_replaces_in_one_step_and_leaves_nothing_else(tmp_path: Path) -> None:
+    made = tmp_path / "made.mar"
+    made.write_bytes(b"new")
+    store = tmp_path / "store"
+    store.mkdir()
+    (store / "model.mar").write_bytes(b"old")
+    assert install(made, store, "model").read_bytes() == b"new"
+    assert [file.name for file in store.iterdir()] == ["model.mar"]
+
+
+@pytest.mark.parametrize("seconds", [2.0, 4.0, 6.0, 8.0])
+def test_an_export_killed_at_any_time_leaves_the_older_archive(
+    seconds: float, tiny_config: Path, tmp_path: Path
+) -> None:
+    older = tmp_path / "tiny.mar"
+    older.write_bytes(b"an older archive")
+    code = "from d2serve.cli.app import main; main()"
+    arguments = ["--config-file", str(tiny_config), "--export-method", "tracing"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "export", *arguments, "--output", str(tmp_path)],
+        cwd=ROOT,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    time.sleep(seconds)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    archives = [file for file in tmp_path.iterdir() if file.suffix == ".mar"]
+    assert archives == [older]
+    if process.returncode == 0:  # it was done before
+        assert zipfile.ZipFile(older).testzip() is None
+    else:
+        assert older.read_bytes() == b"an older archive"
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short"])
+def test_a_damaged_archive_is_named(content: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "x.mar"
+    file.write_bytes(content)
+    with pytest.raises(ArchiveError, match=r"x\.mar cannot be opened"), opened(file):
+        pass
+
+
+def test_entries_outside_the_archive_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "x.mar"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("../outside.py", "")
+    with pytest.raises(ArchiveError, match="outside itself"), opened(file):
+        pass
+
+
+def test_only_a_scripted_model_for_a_gpu_is_batched() -> None:
+    assert settings_for(True, "cuda")["batchSize"] == 8
+    assert settings_for(True, "cuda:1")["maxBatchDelay"] == 20
+    for dynamic_batch, device in ((True, "cpu"), (False, "cuda"), (False, "cpu")):
+        assert settings_for(dynamic_batch, device)["batchSize"] == 1

@@ -1,0 +1,55 @@
+"""Classes get their names from the user, or else from the data sets' metadata; never wrong ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from detectron2.data import MetadataCatalog
+
+from d2serve.export.errors import ConfigError
+from d2serve.export.reading.class_names import Names, find_names
+from d2serve.export.reading.config import ConfigSource, ModelConfig, load_config
+
+
+@pytest.fixture
+def with_metadata(tiny_config: Path) -> ModelConfig:
+    """A config whose test data set names three things and four labels."""
+    metadata = MetadataCatalog.get("three_things")
+    metadata.set(thing_classes=["a", "b", "c"], stuff_classes=["things", "d", "e", "f"])
+    overrides = ("DATASETS.TEST", "('three_things',)")
+    return load_config(ConfigSource(str(tiny_config), overrides))
+
+
+@pytest.fixture
+def without(tiny_config: Path) -> ModelConfig:
+    """A config that names no data set."""
+    return load_config(ConfigSource(str(tiny_config)))
+
+
+def test_names_come_from_the_metadata_where_they_are_as_many(with_metadata: ModelConfig) -> None:
+    both = Names(("a", "b", "c"), ("things", "d", "e", "f"))
+    assert find_names(with_metadata, 3, 4, None, None) == both
+    assert find_names(with_metadata, 3, None, None, None) == Names(("a", "b", "c"), None)
+    assert find_names(with_metadata, 80, 54, None, None) == Names(None, None)
+
+
+def test_the_users_names_come_first(with_metadata: ModelConfig, without: ModelConfig) -> None:
+    assert find_names(without, 3, 4, None, None) == Names(None, None)
+    for config in (with_metadata, without):
+        names = find_names(config, 3, 2, ["x", "y", "z"], ["u", "v"])
+        assert names == Names(("x", "y", "z"), ("u", "v"))
+
+
+def test_as_many_names_as_classes_or_none(without: ModelConfig) -> None:
+    with pytest.raises(ConfigError, match=r"^--class-names has 2 names, the model has 3 classes"):
+        find_names(without, 3, None, ["x", "y"], None)
+    with pytest.raises(ConfigError, match=r"--stuff-class-names has 1 names, the model has 2"):
+        find_names(without, 3, 2, None, ["x"])
+
+
+def test_names_of_what_the_model_does_not_tell_apart_are_refused(without: ModelConfig) -> None:
+    with pytest.raises(ConfigError, match=r"--stuff-class-names was given.*no semantic"):
+        find_names(without, 3, None, None, ["x"])
+    with pytest.raises(ConfigError, match=r"--class-names was given.*no instances"):
+        find_names(without, None, None, ["x"], None)

@@ -1,0 +1,108 @@
+"""An ONNX program answers by names, and one that cannot be served says what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper
+
+from d2serve.handlers.errors import LoadError
+from d2serve.handlers.runtimes.loading import load_runtime
+from d2serve.handlers.spec.model_spec import ModelSpec, sha256_of
+from tests.handlers.samples import spec_with
+
+OUTPUTS = ("pred_boxes", "scores", "pred_classes")
+
+
+def write_program(folder: Path, input_name: str = "image", **changes: object) -> ModelSpec:
+    """A program whose scores are the image's mean, with outputs in another order than the spec."""
+    image = helper.make_tensor_value_info(input_name, TensorProto.FLOAT, [3, "height", "width"])
+    outputs = [
+        helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["n"]),
+        helper.make_tensor_value_info("pred_boxes", TensorProto.FLOAT, ["n", 4]),
+        helper.make_tensor_value_info("pred_classes", TensorProto.INT64, ["n"]),
+    ]
+    constants = [
+        helper.make_tensor("boxes", TensorProto.FLOAT, [1, 4], [0, 1, 2, 3]),
+        helper.make_tensor("classes", TensorProto.INT64, [1], [5]),
+        helper.make_tensor("one", TensorProto.INT64, [1], [1]),
+    ]
+    nodes = [
+        helper.make_node("ReduceMean", [input_name], ["mean"], keepdims=0),
+        helper.make_node("Reshape", ["mean", "one"], ["scores"]),
+        helper.make_node("Identity", ["boxes"], ["pred_boxes"]),
+        helper.make_node("Identity", ["classes"], ["pred_classes"]),
+    ]
+    graph = helper.make_graph(nodes, "program", [image], outputs, constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(folder / "model.onnx"))
+    return spec_of(folder, **changes)
+
+
+def spec_of(folder: Path, **changes: object) -> ModelSpec:
+    fields = {
+        "runtime": "onnxruntime",
+        "method": "tracing",
+        "dynamic_batch": False,
+        "program": "model.onnx",
+        "sha256": {"model.onnx": sha256_of(folder / "model.onnx")},
+        "outputs": OUTPUTS,
+        **changes,
+    }
+    return spec_with(**fields)
+
+
+def test_outputs_go_by_name_whatever_the_size(tmp_path: Path) -> None:
+    loaded = load_runtime(tmp_path, write_program(tmp_path), "cpu")
+    assert not loaded.on_gpu
+    images = [np.full((3, 7, 9), 3, np.float32), np.full((3, 20, 4), 8, np.float32)]
+    first, second = loaded.run(images)
+    assert list(first) == list(OUTPUTS)
+    assert first["pred_boxes"].tolist() == [[0, 1, 2, 3]]
+    assert (first["scores"].tolist(), second["scores"].tolist()) == ([3], [8])
+
+
+def test_it_answers_the_same_with_other_threads(tmp_path: Path) -> None:
+    loaded = load_runtime(tmp_path, write_program(tmp_path), "cpu", threads=1)
+    before = loaded._session  # type: ignore[attr-defined]
+    loaded.set_threads(1)
+    assert loaded._session is before  # type: ignore[attr-defined]
+    loaded.set_threads(2)
+    assert loaded._session is not before  # type: ignore[attr-defined]
+    (answer,) = loaded.run([np.full((3, 7, 9), 3, np.float32)])
+    assert answer["scores"].tolist() == [3]
+
+
+@pytest.mark.parametrize(
+    ("input_name", "outputs", "named"),
+    [
+        ("pixels", OUTPUTS, r"inputs \['pixels'\].*expected the input 'image'"),
+        ("image", (*OUTPUTS, "pred_masks"), "does not match its spec.*pred_masks.*Export"),
+    ],
+)
+def test_a_program_that_does_not_match_its_spec(
+    input_name: str, outputs: tuple[str, ...], named: str, tmp_path: Path
+) -> None:
+    spec = write_program(tmp_path, input_name, outputs=outputs)
+    with pytest.raises(LoadError, match=named):
+        load_runtime(tmp_path, spec, "cpu")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a program", b"\x08\x07" + bytes(99)])
+def test_a_file_that_is_no_program(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(content)
+    with pytest.raises(LoadError, match=r"cannot load model.onnx .*d2serve inspect.*export again"):
+        load_runtime(tmp_path, spec_of(tmp_path), "cpu")
+
+
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="it is a GPU build"
+)
+def test_no_gpu_build(tmp_path: Path) -> None:
+    with pytest.raises(LoadError, match=r"run on cuda:1.*pip install onnxruntime-gpu"):
+        load_runtime(tmp_path, write_program(tmp_path), "cuda:1")
