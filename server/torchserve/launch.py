@@ -45,6 +45,17 @@ start()
 input, a pipe held by the parent, is closed: by the system, if the parent dies in whatever way."""
 
 
+def require_supported_system() -> None:
+    """Raise ServerStartError on Windows: process groups and file locks of POSIX are what keeps a
+    server from outliving its owner."""
+    if importlib.util.find_spec("fcntl") is None:
+        raise ServerStartError(
+            f"d2serve starts TorchServe on Linux and macOS only, and this is {sys.platform}. Use "
+            "Linux (WSL on Windows), or start TorchServe itself with config.properties. The other "
+            "commands, `d2serve predict` among them, and the Python clients work here."
+        )
+
+
 def require_server_packages() -> None:
     """Raise ServerStartError if TorchServe, or what its workers die without, is not installed."""
     for module, package, why in (
