@@ -165,7 +165,7 @@ def test_the_models_own_threshold_as_a_float32_is_not_below_it(value: Any) -> No
 
 def test_numbers_of_numpy() -> None:
     read = RequestOptions.parse({"max_detections": np.int64(3), "classes": np.int32(1)}, NAMED)
-    assert (read.max_detections, read.classes) == (3, {1})
+    assert (read.max_detections, read.classes) == (3, frozenset({1}))
 
 
 # The class of id 0 is called "2".
@@ -188,7 +188,7 @@ DIGITS = spec_with(class_names=("2", "circle", "square"))
     ],
 )
 def test_a_class_whose_name_is_another_ones_id(value: Any, ids: set[int]) -> None:
-    assert RequestOptions.parse({"classes": value}, DIGITS).classes == ids
+    assert RequestOptions.parse({"classes": value}, DIGITS).classes == frozenset(ids)
 
 
 @pytest.mark.parametrize("value", ["2", b"2", "circle,2", " 2"])
