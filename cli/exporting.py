@@ -112,8 +112,8 @@ def export(
         name=name or Path(config_file).stem,
         version=version,
         sample_image=sample_image,
-        class_names=class_names.split(",") if class_names else None,
-        stuff_class_names=stuff_class_names.split(",") if stuff_class_names else None,
+        class_names=_names("--class-names", class_names),
+        stuff_class_names=_names("--stuff-class-names", stuff_class_names),
         output=output,
         format=format,
         runtime=runtime,
@@ -133,6 +133,16 @@ def export(
             lambda progress: checking.evaluate_archive(result.archive, source, None, progress)
         )
         print_scores(*scores)
+
+
+def _names(option: str, text: Optional[str]) -> Optional[list[str]]:
+    from d2serve.export.errors import ExportError
+    from d2serve.export.reading.class_names import split_names
+
+    try:
+        return None if text is None else split_names(option, text)
+    except ExportError as error:
+        fail(error)
 
 
 def inspect(archive: Archive) -> None:
