@@ -17,11 +17,12 @@ from d2serve.export.errors import ArchiveError, SampleError, UnsupportedFamily, 
 from d2serve.export.programs.building import Program, onnx_metadata, write_program
 from d2serve.export.programs.unexportable import limit_of
 from d2serve.export.proof.bounds import bounds_for
-from d2serve.export.proof.isolated_replay import replay
+from d2serve.export.proof.isolated_replay import gpu_id, replay
 from d2serve.export.proof.oracle import Oracle, count_of
 from d2serve.export.proof.verification import Case, Verification, plan_cases, verify
 from d2serve.export.reading.class_names import Names, find_names
-from d2serve.export.reading.config import ModelConfig, load_config
+from d2serve.export.reading.config import ModelConfig
+from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.families import Family, family_of
 from d2serve.export.reading.samples import Pixels, load_sample
 from d2serve.export.reading.weights import build_model, load_weights
@@ -236,9 +237,3 @@ def _reopen(archive: Path, oracle: Oracle, sample: Pixels, gpu: int | None) -> N
             picture = archive.with_name("sample.png")
             Image.fromarray(sample).save(picture)
             replay(model_dir, [[picture]], gpu_id=gpu)
-
-
-def gpu_id(device: str) -> int | None:
-    """A device's number as TorchServe gives it to a worker; None is the CPU."""
-    found = torch.device(device)
-    return (found.index or 0) if found.type == "cuda" else None

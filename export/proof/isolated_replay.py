@@ -108,6 +108,12 @@ def replay(
     return [_batch_outputs(batch, files) for batch, files in zip(answers, batches)]
 
 
+def gpu_id(device: str) -> int | None:
+    """A device's number as TorchServe gives it to a worker; None is the CPU."""
+    found = torch.device(device)
+    return (found.index or 0) if found.type == "cuda" else None
+
+
 def _watch(
     process: subprocess.Popen[str],
     watchdog: Watchdog,

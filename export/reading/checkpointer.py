@@ -45,14 +45,15 @@ class StrictCheckpointer(DetectionCheckpointer):  # type: ignore[misc]  # detect
         return loaded
 
     def _of_torch(self, content: dict[str, Any]) -> dict[str, Any]:
-        loaded = content if "model" in content else {"model": content}
+        loaded: dict[str, Any] = content if "model" in content else {"model": content}
         address = getattr(self, "_parsed_url_during_load", None)  # detectron2 0.6 has none
-        query = {} if address is None else parse_qs(address.query)
+        query: dict[str, Any] = parse_qs(address.query) if address is not None else {}
         if query.pop(_MATCHING, None) == ["True"]:
             loaded[_MATCHING] = True
         if query:
+            unknown = "&".join(f"{key}={value[0]}" for key, value in query.items())
             raise WeightsError(
-                f"The address of the weights asks for {address.query!r}. detectron2 knows "
+                f"The address of the weights asks for ?{unknown}. detectron2 knows "
                 f"?{_MATCHING}=True only: leave the rest out."
             )
         return loaded

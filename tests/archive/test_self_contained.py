@@ -16,7 +16,7 @@ from d2serve.export.proof.bounds import TORCHSCRIPT_BOUNDS
 from d2serve.export.proof.comparison import compare
 from d2serve.export.proof.isolated_replay import replay
 from d2serve.export.proof.oracle import Oracle
-from d2serve.export.reading.config import load_config
+from d2serve.export.reading.config_loading import load_config
 from d2serve.handlers.requests.decoding import decode
 from tests.conftest import KINDS, METHODS, Exporter, HeldOut, source_of
 

@@ -9,7 +9,8 @@ from detectron2.data import MetadataCatalog
 
 from d2serve.export.errors import ConfigError
 from d2serve.export.reading.class_names import Names, find_names, split_names
-from d2serve.export.reading.config import ConfigSource, ModelConfig, load_config
+from d2serve.export.reading.config import ConfigSource, ModelConfig
+from d2serve.export.reading.config_loading import load_config
 
 
 @pytest.fixture

@@ -23,7 +23,8 @@ from detectron2.utils.file_io import PathManager
 from d2serve.export.errors import WeightsError
 from d2serve.export.proof.oracle import Oracle
 from d2serve.export.reading.checkpointer import StrictCheckpointer
-from d2serve.export.reading.config import ConfigSource, load_config
+from d2serve.export.reading.config import ConfigSource
+from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.samples import builtin_sample
 from d2serve.export.reading.weights import load_model
 
