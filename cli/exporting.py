@@ -26,6 +26,8 @@ from d2serve.cli.options import (
 )
 from d2serve.cli.progress import console
 from d2serve.cli.running import fail, needs_detectron2, require_ours, run
+from d2serve.cli.runtime_help import FORMAT_HELP, PRECISION_HELP, RUNTIME_HELP
+from d2serve.handlers.spec.runtimes import FP32, TORCHSCRIPT
 
 
 def export(
@@ -34,14 +36,9 @@ def export(
         str, typer.Option("--export-method", help="tracing, or scripting for a dynamic batch.")
     ] = "tracing",
     overrides: Overrides = None,
-    format: Annotated[str, typer.Option(help="torchscript or onnx.")] = "torchscript",
-    runtime: Annotated[
-        Optional[str],
-        typer.Option(help="onnxruntime or openvino, for --format onnx; default: onnxruntime."),
-    ] = None,
-    precision: Annotated[
-        str, typer.Option(help="fp32, or bf16 or int8 for OpenVINO, at a measured price in AP.")
-    ] = "fp32",
+    format: Annotated[str, typer.Option(help=FORMAT_HELP)] = TORCHSCRIPT,
+    runtime: Annotated[Optional[str], typer.Option(help=RUNTIME_HELP)] = None,
+    precision: Annotated[str, typer.Option(help=PRECISION_HELP)] = FP32,
     calibration_images: Annotated[
         Optional[Path],
         typer.Option(help="Folder of 100 images or more for int8; default: DATASETS.TRAIN."),

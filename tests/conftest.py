@@ -16,7 +16,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import pytest
 
 from d2serve.client.results.responses import Prediction
-from tests.exports import METHODS, ROOT, RUNTIMES, Exports, config_of, source_of
+from d2serve.handlers.spec.runtimes import METHODS
+from tests.exports import ROOT, RUNTIMES, Exports, config_of, source_of
 
 __all__ = ["METHODS", "ROOT", "RUNTIMES", "config_of", "source_of"]
 

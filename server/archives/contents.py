@@ -75,7 +75,6 @@ class ArchiveContents:
         except SpecError as error:
             raise ArchiveRefused(f"{self.path}: {error}") from error
 
-
     def order(self) -> tuple[str, tuple[tuple[int, str], ...], str]:
         """What sorts archives by name and then by version, 2.0 before 10.0."""
         parts = re.findall(r"\d+|\D+", self.version)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -81,7 +80,10 @@ DAMAGED: dict[str, tuple[Callable[[Path, Path], None], str]] = {
     "older schema": (with_spec(schema_version=1), "schema_version 1"),
     "newer schema": (with_spec(schema_version=99), "made by a newer d2serve"),
     "no verification": (with_spec(verification={}), "lacks what `d2serve export` writes"),
-    "odd verification": (with_spec(verification={"differences": [1]}), "lacks what `d2serve export` writes"),
+    "odd verification": (
+        with_spec(verification={"differences": [1]}),
+        "lacks what `d2serve export` writes",
+    ),
     "half a character": (with_spec(family="\ud800"), "is not JSON text"),
     "bad check sum of the spec": (bit_rot(SPEC), "bad check sum of model_spec.json"),
     "bad check sum of the program": (bit_rot("model.pt"), "bad check sum of model.pt"),
