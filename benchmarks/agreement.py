@@ -17,7 +17,7 @@ from pycocotools import mask as coco_mask
 from benchmarks.errors import BenchError
 from benchmarks.figures import Figure, median_of
 from benchmarks.sides import Bounds
-from d2serve.client.results.responses import RunLengthMask, parse_prediction
+from d2serve.client.results.prediction import RunLengthMask, parse_prediction
 from d2serve.export.proof.reply_reading import outputs_of
 from d2serve.handlers.outputs.records import Detections
 

@@ -14,7 +14,7 @@ from d2serve.client.errors import Detectron2Unavailable, InvalidInput, Malformed
 
 if TYPE_CHECKING:
     from d2serve.client.results.instances import Instance
-    from d2serve.client.results.responses import Prediction
+    from d2serve.client.results.prediction import Prediction
     from d2serve.client.results.segments import PanopticSegment, SemSeg
 
 _ROTATED = "XYWHA_ABS"

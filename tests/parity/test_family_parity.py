@@ -14,7 +14,7 @@ import pytest
 import torch
 from detectron2.structures import Boxes, Instances
 
-from d2serve.client.results.responses import Prediction
+from d2serve.client.results.prediction import Prediction
 from d2serve.export.proof.bounds import Bounds
 from d2serve.export.proof.comparison import compare
 from d2serve.export.proof.oracle import Oracle, as_outputs, count_of

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from d2serve.client.errors import InvalidInput
-from d2serve.client.predict.options import picture_options, reply_options
+from d2serve.client.predict.options import encode_options, encode_picture_options
 from d2serve.handlers.requests.options import NAMES, RequestOptions
 from tests.handlers.samples import cases, spec_with
 
@@ -18,12 +18,12 @@ names = st.text(min_size=1)
 
 
 def test_without_wishes_nothing_is_sent() -> None:
-    assert reply_options() == {}
-    assert reply_options(score_thresh=None, classes=None, masks="rle", sem_seg="png") == {}
+    assert encode_options() == {}
+    assert encode_options(score_thresh=None, classes=None, masks="rle", sem_seg="png") == {}
 
 
 def test_every_option_of_the_server_can_be_said() -> None:
-    wishes = picture_options(
+    wishes = encode_picture_options(
         "jpeg", score_thresh=0.5, max_detections=3, classes=[1], masks="none", sem_seg="rle"
     )
     assert sorted(wishes) == sorted(NAMES)
@@ -45,14 +45,14 @@ def test_the_server_reads_what_was_meant(
     ids = frozenset(known.index(each) for each in wanted)
     asked: list[Any] = [sorted(wanted), [*ids], [np.int64(each) for each in ids]]
     for classes in asked:
-        sent = reply_options(score_thresh=thresh, max_detections=most, classes=classes)
+        sent = encode_options(score_thresh=thresh, max_detections=most, classes=classes)
         read = RequestOptions.parse(sent, spec)
         assert (read.score_thresh, read.max_detections) == (thresh, most)
         assert read.classes == ids
 
 
 def test_numbers_of_numpy_are_numbers() -> None:
-    sent = reply_options(score_thresh=np.float32(0.3), max_detections=np.int64(7))  # type: ignore[arg-type]
+    sent = encode_options(score_thresh=np.float32(0.3), max_detections=np.int64(7))  # type: ignore[arg-type]
     assert float(sent["score_thresh"]) == np.float32(0.3)
     assert sent["max_detections"] == b"7"
 
@@ -84,12 +84,12 @@ def test_numbers_of_numpy_are_numbers() -> None:
 )
 def test_what_no_model_could_be_asked_for(wish: dict[str, Any], told: str) -> None:
     with pytest.raises(InvalidInput, match=told):
-        reply_options(**wish)
+        encode_options(**wish)
     with pytest.raises(InvalidInput, match=told):
-        picture_options("png", **wish)
+        encode_picture_options("png", **wish)
 
 
 @pytest.mark.parametrize("wanted", ["gif", "PNG", "", None, 1])
 def test_pictures_are_png_or_jpeg(wanted: Any) -> None:
     with pytest.raises(InvalidInput, match=r"expected 'png' .* or 'jpeg'"):
-        picture_options(wanted)
+        encode_picture_options(wanted)
