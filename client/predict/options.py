@@ -2,6 +2,9 @@
 
 Only types and ranges are checked here: what a model has (its classes, its own score threshold, its
 limits) is the server's to judge. Without an option the image alone travels, as the raw body.
+
+The options are those of the server's own table, ``d2serve.handlers.requests.options.OPTIONS``; a
+test holds the names below to it.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Callable, TypedDict, Union
 import numpy as np
 
 from d2serve.client.errors import InvalidInput
+from d2serve.handlers.requests.options import OPTIONS
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -22,16 +26,9 @@ if TYPE_CHECKING:
 Classes = Sequence[Union[str, int]]
 """Names or ids of classes."""
 
-_SEM_SEG_FORMATS = {
-    "png": "one label map",
-    "rle": "run lengths for each class",
-}
-_MASK_FORMATS = {
-    "rle": "COCO's run lengths",
-    "polygon": "COCO's outlines, with holes filled",
-    "none": "no masks",
-}
-_PICTURE_FORMATS = {"png": "without loss", "jpeg": "smaller"}
+_DRAW = "draw"
+_WORDS = {option.name: option for option in OPTIONS if option.choices}
+"""The options whose value is one of a few words."""
 
 
 class PictureOptions(TypedDict, total=False):
@@ -61,43 +58,34 @@ def encode_options(**options: Unpack[PredictOptions]) -> dict[str, bytes]:
     Raises:
         InvalidInput: a value that no model could be asked for.
     """
-    wishes: dict[str, str] = {}
+    encoded: dict[str, bytes] = {}
     for name, value in options.items():
-        if name not in _ENCODERS:
-            raise TypeError(f"got the option {name!r}, expected some of {', '.join(_ENCODERS)}")
-        encoded = _ENCODERS[name](value)
-        if encoded is not None:
-            wishes[name] = encoded
-    return {name: value.encode("ascii") for name, value in wishes.items()}
+        if name in _WORDS:
+            word = _word(name, value)
+            text = None if word == _WORDS[name].default else word
+        elif name in _ENCODERS:
+            text = None if value is None else _ENCODERS[name](value)
+        else:
+            raise TypeError(f"got an unexpected option {name!r}")
+        if text is not None:
+            encoded[name] = text.encode("ascii")
+    return encoded
 
 
 def encode_picture_options(
     picture_format: str, **options: Unpack[PictureOptions]
 ) -> dict[str, bytes]:
     """``encode_options`` for a reply that is a picture, "png" or "jpeg"."""
-    drawn = _one_of("format", picture_format, _PICTURE_FORMATS)
-    return {**encode_options(**options), "draw": drawn.encode("ascii")}
+    drawn = _word(_DRAW, picture_format, "format")
+    return {**encode_options(**options), _DRAW: drawn.encode("ascii")}
 
 
-def _encode_score_thresh(value: Any) -> str | None:
-    return None if value is None else repr(_score(value))
-
-
-def _encode_max_detections(value: Any) -> str | None:
-    return None if value is None else str(_count(value))
-
-
-def _encode_classes(value: Any) -> str | None:
-    # Not with commas between, which a name may hold.
-    return None if value is None else json.dumps(_names_or_ids(value))
-
-
-def _encode_masks(value: Any) -> str | None:
-    return None if _one_of("masks", value, _MASK_FORMATS) == "rle" else str(value)
-
-
-def _encode_sem_seg(value: Any) -> str | None:
-    return None if _one_of("sem_seg", value, _SEM_SEG_FORMATS) == "png" else str(value)
+def _word(option: str, value: Any, argument: str | None = None) -> str:
+    choices = _WORDS[option].choices
+    if not isinstance(value, str) or value not in choices:
+        allowed = " or ".join(f"{each!r} ({what})" for each, what in choices.items())
+        raise InvalidInput(f"{argument or option} is {value!r}: expected {allowed}.")
+    return value
 
 
 def _score(value: Any) -> float:
@@ -166,17 +154,9 @@ def _whole(value: Any) -> int | None:
         return None
 
 
-def _one_of(name: str, value: Any, formats: dict[str, str]) -> str:
-    if not isinstance(value, str) or value not in formats:
-        allowed = " or ".join(f"{each!r} ({what})" for each, what in formats.items())
-        raise InvalidInput(f"{name} is {value!r}: expected {allowed}.")
-    return value
-
-
-_ENCODERS: dict[str, Callable[[Any], str | None]] = {
-    "score_thresh": _encode_score_thresh,
-    "max_detections": _encode_max_detections,
-    "classes": _encode_classes,
-    "masks": _encode_masks,
-    "sem_seg": _encode_sem_seg,
+_ENCODERS: dict[str, Callable[[Any], str]] = {
+    "score_thresh": lambda value: repr(_score(value)),
+    "max_detections": lambda value: str(_count(value)),
+    # Not with commas between, which a name may hold.
+    "classes": lambda value: json.dumps(_names_or_ids(value)),
 }

@@ -13,9 +13,8 @@ from typing import Any
 
 import torch
 
+from d2serve.client.results.prediction import Prediction, parse_prediction
 from d2serve.export.errors import VerificationError
-from d2serve.export.proof.reply_reading import outputs_of
-from d2serve.handlers.outputs.records import Outputs
 
 Progress = Callable[[], None]
 """Called each time a batch is answered."""
@@ -32,7 +31,7 @@ def replay(
     batching: str = "auto",
     gpu_id: int | None = None,
     progress: Progress = _nothing,
-) -> list[list[Outputs]]:
+) -> list[list[Prediction]]:
     """Answer image files with an extracted archive, in a process that cannot import detectron2.
 
     Args:
@@ -82,16 +81,16 @@ def replay(
             )
         answers = json.loads(replies.read_text())
     return [
-        [_outputs(answer, file) for answer, file in zip(batch, files)]
+        [_prediction(answer, file) for answer, file in zip(batch, files)]
         for batch, files in zip(answers, batches)
     ]
 
 
-def _outputs(answer: dict[str, Any], file: Path) -> Outputs:
+def _prediction(answer: dict[str, Any], file: Path) -> Prediction:
     if answer["status"] != 200:
         message = answer["reply"]["error"]["message"]
         raise VerificationError(f"{file.name} is answered with {answer['status']}: {message}")
-    return outputs_of(answer["reply"])
+    return parse_prediction(answer["reply"])
 
 
 def _last_line(text: str) -> str:

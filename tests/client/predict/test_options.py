@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from d2serve.client.errors import InvalidInput
-from d2serve.client.predict.options import encode_options, encode_picture_options
-from d2serve.handlers.requests.options import NAMES, RequestOptions
+from d2serve.client.predict.async_client import AsyncD2ServeClient
+from d2serve.client.predict.grpc_client import D2ServeGrpcClient
+from d2serve.client.predict.http_client import D2ServeClient
+from d2serve.client.predict.options import PredictOptions, encode_options, encode_picture_options
+from d2serve.handlers.requests.options import NAMES, OPTIONS, RequestOptions
 from tests.handlers.samples import cases, spec_with
 
 names = st.text(min_size=1)
@@ -22,11 +26,26 @@ def test_without_wishes_nothing_is_sent() -> None:
     assert encode_options(score_thresh=None, classes=None, masks="rle", sem_seg="png") == {}
 
 
-def test_every_option_of_the_server_can_be_said() -> None:
-    wishes = encode_picture_options(
-        "jpeg", score_thresh=0.5, max_detections=3, classes=[1], masks="none", sem_seg="rle"
-    )
-    assert sorted(wishes) == sorted(NAMES)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_option_of_the_server_is_an_argument_of_every_client(name: str) -> None:
+    """``draw`` is the method predict_picture, with its argument ``format``."""
+    if name == "draw":
+        assert encode_picture_options("jpeg") == {"draw": b"jpeg"}
+    else:
+        assert name in PredictOptions.__annotations__
+        wishes: dict[str, Any] = {"score_thresh": 0.5, "max_detections": 3, "classes": [1]}
+        wishes.update((option.name, [*option.choices][-1]) for option in OPTIONS if option.choices)
+        assert list(encode_options(**{name: wishes[name]})) == [name]
+
+
+def test_the_clients_have_no_other_options() -> None:
+    assert {*PredictOptions.__annotations__} == {*NAMES} - {"draw"}
+    for client in (D2ServeClient, D2ServeGrpcClient, AsyncD2ServeClient):
+        for method, options in ("predict", "Predict"), ("predict_picture", "Picture"):
+            taken = inspect.signature(getattr(client, method)).parameters["options"].annotation
+            assert taken == f"Unpack[{options}Options]"
+    with pytest.raises(TypeError, match="unexpected option 'score'"):
+        encode_options(score=0.5)  # type: ignore[call-arg]
 
 
 @cases(100)
@@ -55,6 +74,27 @@ def test_numbers_of_numpy_are_numbers() -> None:
     sent = encode_options(score_thresh=np.float32(0.3), max_detections=np.int64(7))  # type: ignore[arg-type]
     assert float(sent["score_thresh"]) == np.float32(0.3)
     assert sent["max_detections"] == b"7"
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, float])
+def test_the_threshold_that_a_model_has_is_not_below_it(kind: Any) -> None:
+    """In float32 0.7 is a little less than 0.7, and not meant to be."""
+    for meant in (b"0.7", b"0.3", b"0.05", b"1.0"):
+        given = kind(float(meant))
+        assert encode_options(score_thresh=given) == {"score_thresh": meant}
+        read = RequestOptions.parse(
+            encode_options(score_thresh=given), spec_with(score_thresh=float(meant))
+        )
+        assert read.score_thresh == float(meant)
+    assert encode_options(score_thresh=float(np.float32(0.7))) == {"score_thresh": b"0.7"}
+
+
+def test_a_text_is_a_name_and_a_number_an_id() -> None:
+    """A class may be named "2", which is the id of another."""
+    spec = spec_with(class_names=("2", "circle", "square"))
+    for classes, ids in ((["2"], {0}), ([2], {2}), (["1"], {1}), (["2", 2], {0, 2})):
+        wanted: Any = classes
+        assert RequestOptions.parse(encode_options(classes=wanted), spec).classes == ids
 
 
 @pytest.mark.parametrize(
