@@ -21,7 +21,7 @@ from rich.markup import escape
 
 from d2serve.cli.options import DEFAULT_STORE
 from d2serve.cli.progress import console, error_console, shown_progress
-from d2serve.client.credentials import KEY_FILE_NAME
+from d2serve.client.connection.credentials import KEY_FILE_NAME
 from d2serve.client.errors import ServerStartError
 from d2serve.server.torchserve.ports import Ports
 from d2serve.server.torchserve.process import TorchServeProcess

@@ -15,7 +15,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 
-from d2serve.client.results.responses import Prediction
+from d2serve.client.results.prediction import Prediction
 from d2serve.handlers.spec.runtimes import METHODS
 from tests.exports import ROOT, RUNTIMES, Exports, config_of, source_of
 

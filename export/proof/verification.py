@@ -155,7 +155,8 @@ def verify(
                 progress=progress,
             )
             for i, got in zip(indices, answers):
-                differences += _compare_case(cases[i], expected[i], got, bounds)
+                outputs = [each.to_outputs() for each in got]
+                differences += _compare_case(cases[i], expected[i], outputs, bounds)
     record = Verification(oracle.reference, bounds, tuple(differences), not_reached)
     _judge(record, doubts)
     return record

@@ -81,7 +81,7 @@ def test_the_handler_answers_without_detectron2(exported: Exporter, held_out: He
     oracle = Oracle(load_config(source_of("keypoint_rcnn_fpn")))
     expected = oracle.answer_batch([decode(file.read_bytes()) for file in files])
     for file, reference, got in zip(files, expected, (first, second, third)):
-        difference = compare(file.name, reference, got, TORCHSCRIPT_BOUNDS)
+        difference = compare(file.name, reference, got.to_outputs(), TORCHSCRIPT_BOUNDS)
         assert difference.misses == ()
         assert difference.detections > 0
 

@@ -38,7 +38,7 @@ def test_a_batch_of_mixed_sizes_is_answered_as_by_eager(
     for batch, answered in zip(batches, answers):
         expected = oracle_of(model).answer_batch([decode(file.read_bytes()) for file in batch])
         for file, reference, got in zip(batch, expected, answered):
-            difference = compare(file.name, reference, got, TORCHSCRIPT_BOUNDS)
+            difference = compare(file.name, reference, got.to_outputs(), TORCHSCRIPT_BOUNDS)
             assert difference.misses == (), f"in a batch of {len(batch)}"
             assert difference.masks_differing == 0
             assert difference.detections > 0
