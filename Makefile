@@ -70,20 +70,23 @@ clean:
 	@[ "$(VENV)" = .venv ] && rm -rf .venv || echo "left alone: $(VENV)"
 
 $(STAMPS)/venv:
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 10) else \
-	  "Python 3.11 is needed, this is %d.%d: make PYTHON=python3.11" % v)'
-	@[ -x $(PY) ] || $(PYTHON) -m venv $(VENV)
-	@mkdir -p $(STAMPS) && touch $@
+	@$$([ -x $(PY) ] && echo $(PY) || echo $(PYTHON)) -c 'import sys; v = sys.version_info[:2]; \
+	  sys.exit(0 if v >= (3, 11) else \
+	  "Python 3.11 or later is needed, this is %d.%d: make PYTHON=python3.11" % v)'
+	@mkdir -p $(STAMPS)
+	@[ -x $(PY) ] || { $(PYTHON) -m venv $(VENV) && touch $(STAMPS)/made; }
+	@touch $@
 
-# The extras of pyproject.toml, at the versions that our own runs are made with. torch is large.
-$(STAMPS)/demo: $(STAMPS)/venv pyproject.toml constraints.txt requirements-detectron2.txt
+# The extras of pyproject.toml: in an environment made here at the versions that our own runs are
+# made with, in a user's own beside what is there (environment/install.py). torch is large.
+INSTALLING := pyproject.toml constraints.txt requirements-detectron2.txt $(wildcard environment/*.py)
+$(STAMPS)/demo: $(STAMPS)/venv $(INSTALLING)
 	@echo "Installing from the package registry; torch takes a few minutes ..."
-	$(PIP) install --quiet -c constraints.txt ".[export,server,detectron2-runtime]"
-	$(MAKE) --no-print-directory $(STAMPS)/detectron2
+	@$(PY) -m environment.install export,server
 	@rm -rf build *.egg-info && touch $@
 
-$(STAMPS)/test: $(STAMPS)/demo pyproject.toml constraints.txt
-	$(PIP) install --quiet -c constraints.txt ".[bench]"
+$(STAMPS)/test: $(STAMPS)/demo $(INSTALLING)
+	@$(PY) -m environment.install bench --if-missing cv2=opencv-python-headless
 	@rm -rf build *.egg-info && touch $@
 
 # The rooms as the package d2serve: installed, as users have it, not linked.
@@ -91,12 +94,3 @@ $(STAMPS)/package: $(STAMPS)/demo $(SOURCES)
 	@rm -rf build
 	$(PIP) install --quiet --no-deps --no-build-isolation --force-reinstall .
 	@rm -rf build *.egg-info && touch $@
-
-# A detectron2 that is there stays as it is. pip refuses the redistribution's wheel for its Python
-# tag; without its compiled part it works on 3.11, so it is unpacked as if for 3.10.
-.PHONY: $(STAMPS)/detectron2
-$(STAMPS)/detectron2:
-	@$(PY) -W ignore -c 'import detectron2' 2>/dev/null || \
-	  $(PIP) install --quiet --no-deps --require-hashes --only-binary=:all: --python-version 3.10 \
-	    --target "$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
-	    -r requirements-detectron2.txt
