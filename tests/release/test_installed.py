@@ -38,7 +38,9 @@ def interpreter(version: str) -> Path:
     pyenvs = sorted((Path.home() / ".pyenv" / "versions").glob(f"{version}.*/bin/python"))
     on_path = shutil.which(f"python{version}")
     for candidate in [*pyenvs, *([Path(on_path)] if on_path else [])]:
-        asked = subprocess.run([candidate, "--version"], capture_output=True, text=True, check=False)
+        asked = subprocess.run(
+            [candidate, "--version"], capture_output=True, text=True, check=False
+        )
         if asked.stdout.startswith(f"Python {version}."):
             return candidate
     pytest.skip(f"there is no Python {version} on this machine")
@@ -61,7 +63,9 @@ def test_what_is_in_them(dist: Path) -> None:
     (wheel,), (sdist,) = dist.glob("*.whl"), dist.glob("*.tar.gz")
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-        assert archive.read("d2serve/config.properties") == (ROOT / "config.properties").read_bytes()
+        assert (
+            archive.read("d2serve/config.properties") == (ROOT / "config.properties").read_bytes()
+        )
         assert archive.read("d2serve/metrics.yaml") == (ROOT / "metrics.yaml").read_bytes()
     tops = {name.partition("/")[0] for name in names}
     assert {top.partition("-")[0] for top in tops} == {"d2serve"}
