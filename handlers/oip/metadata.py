@@ -5,28 +5,15 @@ In the shape of the Open Inference Protocol's model metadata, and with what only
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
 
 import orjson
 
 from d2serve.handlers.oip.tensors import UINT8
 from d2serve.handlers.replies.fields import BYTES, tensors_of
 from d2serve.handlers.requests.options import OPTIONS
-from d2serve.handlers.spec.model_spec import ONNXRUNTIME, OPENVINO, TORCHSCRIPT, ModelSpec
-
-# As the protocol names them: the project, then its format.
-_PLATFORMS = {
-    TORCHSCRIPT: "pytorch_torchscript",
-    ONNXRUNTIME: "onnx_onnxv1",
-    OPENVINO: "openvino_ir",
-}
-
-
-def is_describe(request: Any, headers: Mapping[str, Any]) -> bool:
-    """Whether a request asks for the description: TorchServe says so in a header, and no more."""
-    return not request and headers.get("describe") == "True"
+from d2serve.handlers.spec.model_spec import ModelSpec
+from d2serve.handlers.spec.runtimes import RUNTIMES
 
 
 def describe(spec: ModelSpec, model: str, version: str) -> bytes:
@@ -40,7 +27,7 @@ def describe(spec: ModelSpec, model: str, version: str) -> bytes:
         {
             "name": model,
             "versions": [version],
-            "platform": _PLATFORMS[spec.runtime],
+            "platform": RUNTIMES[spec.runtime].platform,
             "inputs": [
                 {"name": "image", "datatype": BYTES, "shape": [1]},
                 {"name": "image", "datatype": UINT8, "shape": [-1, -1, 3]},

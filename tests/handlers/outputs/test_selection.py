@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from d2serve.handlers.outputs import keypoints, masks, postprocessing
 from d2serve.handlers.outputs.postprocessing import postprocess
-from d2serve.handlers.outputs.records import Outputs, PanopticSeg, RawOutputs, Segment
+from d2serve.handlers.outputs.records import Outputs, PanopticSeg, Segment
 from d2serve.handlers.outputs.rle import Rle
 from d2serve.handlers.outputs.selection import EVERYTHING, Selection, select
 from d2serve.handlers.requests.preprocessing import PreparedImage
+from d2serve.handlers.runtimes.raw_outputs import RawOutputs
 from d2serve.handlers.spec.model_spec import PanopticMerge
 from tests.handlers.answers import answer_with, found
 from tests.handlers.raw_answers import prepared, raw_outputs
