@@ -42,7 +42,8 @@ from d2serve.handlers.errors import RequestError
 from d2serve.handlers.requests.decoding import decode
 from d2serve.handlers.requests.preprocessing import preprocess
 from d2serve.handlers.runtimes.cpu_features import slow_precision
-from d2serve.handlers.spec.model_spec import BF16, INT8, ModelSpec
+from d2serve.handlers.spec.model_spec import ModelSpec
+from d2serve.handlers.spec.runtimes import BF16, INT8
 
 _MOST_CALIBRATION_IMAGES = 300
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}

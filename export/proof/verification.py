@@ -1,13 +1,14 @@
-"""Why: an export is done only when the archive has given detectron2's own answers.
+"""Verifies an archive: its handler and eager detectron2 answer the same images alike.
 
-The archive's handler answers images in a fresh process; eager detectron2 answers the same pixels;
-every difference goes into the record, and one out of bounds refuses the export.
+The handler answers in a fresh process without detectron2. Every difference goes into the record,
+and one out of bounds refuses the export: an archive is written only with detectron2's own answers.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +17,6 @@ from typing import Any
 from PIL import Image
 
 from d2serve.export.errors import VerificationError
-from d2serve.export.proof.bounds import Bounds
 from d2serve.export.proof.comparison import Difference, compare
 from d2serve.export.proof.isolated_replay import replay
 from d2serve.export.proof.oracle import Oracle, count_of
@@ -27,6 +27,7 @@ from d2serve.export.reading.samples import (
     without_detection,
 )
 from d2serve.handlers.outputs.records import Float32, Outputs
+from d2serve.handlers.spec.bounds import Bounds
 
 # Mixed sizes: the names are those of samples.sized_variants.
 _BATCHES = (
@@ -132,9 +133,11 @@ def verify(
     Raises:
         VerificationError: an answer differs, or nothing was detected on any image.
     """
-    expected = []
+    expected, eager_seconds = [], []
     for case in cases:
+        begun = time.perf_counter()
         expected.append(_expected(oracle, case))
+        eager_seconds.append(time.perf_counter() - begun)
         progress()
     differences: list[Difference] = []
     with tempfile.TemporaryDirectory(prefix="d2serve-verify-") as folder:
@@ -148,6 +151,7 @@ def verify(
                 [files[i] for i in indices],
                 batching="always" if together else "never",
                 gpu_id=gpu_id,
+                eager_seconds=[eager_seconds[i] for i in indices],
                 progress=progress,
             )
             for i, got in zip(indices, answers):

@@ -14,14 +14,8 @@ import orjson
 from d2serve.handlers.oip.tensors import UINT8
 from d2serve.handlers.replies.fields import BYTES, tensors_of
 from d2serve.handlers.requests.options import OPTIONS
-from d2serve.handlers.spec.model_spec import ONNXRUNTIME, OPENVINO, TORCHSCRIPT, ModelSpec
-
-# As the protocol names them: the project, then its format.
-_PLATFORMS = {
-    TORCHSCRIPT: "pytorch_torchscript",
-    ONNXRUNTIME: "onnx_onnxv1",
-    OPENVINO: "openvino_ir",
-}
+from d2serve.handlers.spec.model_spec import ModelSpec
+from d2serve.handlers.spec.runtimes import RUNTIMES
 
 
 def is_describe(request: Any, headers: Mapping[str, Any]) -> bool:
@@ -40,7 +34,7 @@ def describe(spec: ModelSpec, model: str, version: str) -> bytes:
         {
             "name": model,
             "versions": [version],
-            "platform": _PLATFORMS[spec.runtime],
+            "platform": RUNTIMES[spec.runtime].platform,
             "inputs": [
                 {"name": "image", "datatype": BYTES, "shape": [1]},
                 {"name": "image", "datatype": UINT8, "shape": [-1, -1, 3]},

@@ -180,6 +180,7 @@ class TorchServeProcess:
 
         Raises ServerStartError, with nothing left running and no files left behind.
         """
+        launch.require_supported_system()
         launch.require_server_packages()
         java = find_java({**os.environ, **self._environment})
         models = resolve_models(self._model_arguments, self._model_store)

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import pytest
 
 from d2serve.export.archive.staging import opened
-from d2serve.export.proof.bounds import TORCHSCRIPT_BOUNDS
 from d2serve.export.proof.comparison import compare
 from d2serve.export.proof.isolated_replay import replay
 from d2serve.export.proof.oracle import Oracle
 from d2serve.handlers.requests.decoding import decode
+from d2serve.handlers.spec.bounds import TORCHSCRIPT_BOUNDS
 from d2serve.handlers.spec.model_spec import read_spec
 from tests.conftest import FAMILIES, STUFF_MODELS, Exporter, HeldOut
 from tests.parity.references import of_many_sizes

@@ -15,10 +15,10 @@ import yaml
 from d2serve.client.errors import RequestRejected
 from d2serve.client.results.prediction import parse_prediction
 from d2serve.export.archive.staging import CONFIG_FILE, opened
-from d2serve.export.proof.bounds import TORCHSCRIPT_BOUNDS
 from d2serve.export.proof.comparison import compare
 from d2serve.export.proof.oracle import Oracle
 from d2serve.handlers.requests.decoding import decode
+from d2serve.handlers.spec.bounds import TORCHSCRIPT_BOUNDS
 from d2serve.server.torchserve.process import TorchServeProcess
 from tests.conftest import Exporter, HeldOut
 

@@ -15,10 +15,10 @@ import torch
 from detectron2.structures import Boxes, Instances
 
 from d2serve.client.results.prediction import Prediction
-from d2serve.export.proof.bounds import Bounds
 from d2serve.export.proof.comparison import compare
 from d2serve.export.proof.oracle import Oracle, as_outputs, count_of
 from d2serve.handlers.outputs.records import Outputs
+from d2serve.handlers.spec.bounds import Bounds
 from d2serve.server.torchserve.process import TorchServeProcess
 from tests.conftest import FAMILIES, METHODS, STUFF_MODELS, HeldOut, said
 from tests.parity.conftest import Served

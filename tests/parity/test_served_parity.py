@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from d2serve.export.proof.bounds import TORCHSCRIPT_BOUNDS
 from d2serve.export.proof.comparison import compare
 from d2serve.export.proof.oracle import Oracle
+from d2serve.handlers.spec.bounds import TORCHSCRIPT_BOUNDS
 from d2serve.server.torchserve.process import TorchServeProcess
 from tests.conftest import KINDS, METHODS, MODELS, HeldOut, said
 from tests.parity.conftest import Served

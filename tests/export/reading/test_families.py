@@ -13,7 +13,8 @@ from detectron2.modeling.test_time_augmentation import GeneralizedRCNNWithTTA
 from torch import nn
 
 from d2serve.export.errors import ConfigError, UnsupportedFamily
-from d2serve.export.reading.config import ConfigSource, load_config
+from d2serve.export.reading.config import ConfigSource
+from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.families import SUPPORTED, Family, family_of
 from d2serve.export.reading.weights import build_model
 from d2serve.handlers.spec.model_spec import PanopticMerge
