@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import io
 import json
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +152,10 @@ def test_every_option_of_the_server_is_one_of_the_command(option: Option) -> Non
     """``draw`` is another thing here: the folder for pictures that the client draws."""
     taken = inspect.signature(predicting.predict).parameters
     assert option.name in taken
-    words = {"masks": predicting.MaskFormat, "sem_seg": predicting.SemSegFormat}
+    words: dict[str, type[Enum]] = {
+        "masks": predicting.MaskFormat,
+        "sem_seg": predicting.SemSegFormat,
+    }
     if option.name in words:
         assert [each.value for each in words[option.name]] == list(option.choices)
         assert taken[option.name].default.value == option.default

@@ -34,6 +34,10 @@ def black(height: int, width: int) -> NDArray[np.uint8]:
     return np.zeros((height, width, 3), np.uint8)
 
 
+def rles(masks: NDArray[np.bool_]) -> tuple[Rle, ...]:
+    return tuple(Rle(size=each["size"], counts=each["counts"]) for each in coco_rles(masks))
+
+
 def instances(height: int, width: int, boxes: list[list[float]], **fields: Any) -> Detections:
     count = len(boxes)
     return Detections(
@@ -51,12 +55,11 @@ def instances(height: int, width: int, boxes: list[list[float]], **fields: Any) 
 def test_instances(file_format: str) -> None:
     mask = np.zeros((200, 300), np.bool_)
     mask[60:100, 120:180] = True
-    (rle,) = coco_rles(mask[None])
     found = instances(
         200,
         300,
         [[100, 50, 200, 150]],
-        masks=(Rle(size=rle["size"], counts=rle["counts"]),),
+        masks=rles(mask[None]),
         keypoints=np.array([[[150, 140, 1]]], np.float32),
     )
     pixels = black(200, 300)
@@ -98,8 +101,7 @@ def test_proposals_and_maps() -> None:
 def test_a_mask_has_an_outline_of_its_full_colour() -> None:
     mask = np.zeros((100, 200), np.bool_)
     mask[20:80, 40:140] = True
-    (rle,) = coco_rles(mask[None])
-    found = instances(100, 200, [[40, 20, 140, 80]], masks=(Rle(**rle),))
+    found = instances(100, 200, [[40, 20, 140, 80]], masks=rles(mask[None]))
     picture = drawn(Outputs(100, 200, found, None, None, None), black(100, 200))
     full, tinted = picture[50, 40].tolist(), picture[50, 90].tolist()
     assert 2 * max(tinted) < max(full)
@@ -125,7 +127,7 @@ def test_names_of_maps_and_what_the_merge_has_left() -> None:
         height,
         width,
         [[0, 0, 100, 60], [0, 0, 100, 120], [110, 0, 190, 120]],
-        masks=tuple(Rle(**each) for each in coco_rles(masks)),
+        masks=rles(masks),
     )
     segments = (
         Segment(1, 0, True, 6000, 0.5, 0),
@@ -147,8 +149,8 @@ def test_names_of_maps_and_what_the_merge_has_left() -> None:
 def test_memory_follows_from_the_size() -> None:
     """Of a mask as large as the image; a copy as float32 alone would be 12 bytes a pixel."""
     height, width = 1500, 2000
-    (rle,) = coco_rles(np.ones((1, height, width), np.bool_))
-    found = instances(height, width, [[0, 0, width, height]], masks=(Rle(**rle),))
+    masks = rles(np.ones((1, height, width), np.bool_))
+    found = instances(height, width, [[0, 0, width, height]], masks=masks)
     labels = np.ones((height, width), np.int32)
     pixels, outputs = black(height, width), Outputs(height, width, found, labels, None, None)
     tracemalloc.start()
