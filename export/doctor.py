@@ -1,6 +1,6 @@
-"""Why: somebody wants to know whether a model can be exported before they wait for it.
+"""Says what each way of export will do with a model, before anybody waits for one.
 
-Nothing is exported. What detectron2 and d2serve bring is known by type; modules of the user's own
+Nothing is exported. What detectron2 and d2serve bring is known by type. Modules of the user's own
 are tried, one by one, on random weights.
 """
 

@@ -1,4 +1,4 @@
-"""Why: the whole way from a config to a proven archive, in one function with one order of steps."""
+"""The whole way from a config to a verified archive, in one function with one order of steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why: what a user asks for is checked as a whole, before any work and with one reason why not."""
+"""What a user asks of an export, checked as a whole before any work begins."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Why: a lower precision changes answers, so it is a named choice whose price in AP is measured.
+"""Makes a program of lower precision and measures what it costs in AP.
 
-The price is written into the archive, and one that is too high writes nothing.
+A lower precision changes answers, so it is a choice that the user names. Its AP stands in the
+archive beside fp32's. Where too much is lost, nothing is written.
 """
 
 from __future__ import annotations

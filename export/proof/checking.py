@@ -1,4 +1,7 @@
-"""Why: an archive that was proven on a sample can be proven again on the user's own images."""
+"""Verifies and evaluates an archive that is already there, on the user's own images.
+
+An export verifies what it writes on one sample image and pictures made of it.
+"""
 
 from __future__ import annotations
 

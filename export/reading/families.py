@@ -1,7 +1,7 @@
-"""Why: what cannot be exported is refused by name before any work, not after a long traceback.
+"""Recognises what a model is, and refuses by name what cannot be exported, before any work.
 
-A family is recognised by the classes of the built model, so a custom subclass counts as what it
-extends, and YAML and LazyConfig models are told apart from nothing.
+A family is recognised by the classes of the built model. So a custom subclass counts as what it
+extends, and it does not matter whether a YAML config or a LazyConfig built it.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ def _refuse_projects(model: nn.Module) -> None:
 
 
 def refused_project(project: str) -> UnsupportedFamily:
-    """Why a family of detectron2's projects is not exported."""
+    """The reason for which a family of detectron2's projects is not exported, as an error."""
     return UnsupportedFamily(
         f"{project} is not exported: {_PROJECTS[project]}. Serve it with eager detectron2, or "
         "train a Mask R-CNN or Panoptic FPN in its place."

@@ -1,7 +1,7 @@
-"""Why: LazyConfigs are Python, and keep the test-time resize in a data loader, not in a key.
+"""Reads LazyConfigs, which are Python files and run when they are read.
 
-Reading one runs it, as detectron2 does. Resize and channel order are taken from the config's own
-test mapper; where that has none, the user must say them: nothing is guessed.
+They have no keys for the resize and channel order of testing. Both are taken from the config's own
+test mapper. Where it has none, the user must say them: nothing is guessed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Why: YAML configs are read as upstream's ``tools/deploy/export_model.py`` reads them."""
+"""Reads YAML configs as upstream's ``tools/deploy/export_model.py`` does."""
 
 from __future__ import annotations
 
