@@ -155,7 +155,8 @@ def _notes(config: ModelConfig) -> Iterator[str]:
     if not config.weights:
         yield (
             "The config names no weights; give them to the export: "
-            + ("MODEL.WEIGHTS F" if config.cfg is not None else "train.init_checkpoint=F")
+            + ("MODEL.WEIGHTS " if config.cfg is not None else "train.init_checkpoint=")
+            + "model_final.pth"
         )
     if not config.test_datasets:
         yield "The config names no test data set: class names must be given with --class-names."

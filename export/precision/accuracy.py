@@ -50,7 +50,7 @@ _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
 
 def check_inputs(request: ExportRequest, config: ModelConfig) -> None:
-    """Say what is missing for a lower precision before the long part.
+    """Make sure that nothing is missing for a lower precision, before the long part begins.
 
     Raises:
         PrecisionError: this CPU cannot run it.
@@ -82,7 +82,7 @@ def lower(
         program: the fp32 program.
         spec: its spec.
         settings: TorchServe's, of the model.
-        progress: where to tell how far it is.
+        progress: is told how far it is.
 
     Returns:
         The program, and its spec with the AP of both.
@@ -133,7 +133,7 @@ def _first_within(
     drop_of: Callable[[openvino.Model], float],
     progress: Progress,
 ) -> str:
-    """Make programs until one loses little enough; says what stayed in a higher precision."""
+    """Make programs until one loses little enough; returns what stayed more precise."""
     model = openvino.Core().read_model(str(program.main))
     if request.precision == BF16:
         drop = drop_of(to_bf16(model))
@@ -163,9 +163,8 @@ def _check_cpu(precision: str) -> None:
     )
     if lacking:
         raise PrecisionError(
-            f"--precision {precision} cannot be judged here: {lacking}, so it would run in fp32 "
-            "and its AP could not be measured. Export on a CPU that has them, or use --precision "
-            "fp32, which is what such a program runs in on this CPU anyway."
+            f"--precision {precision} cannot be measured on this machine: {lacking}, so the program "
+            "would run in fp32. Export on a CPU that has them, or use --precision fp32."
         )
 
 

@@ -53,7 +53,7 @@ class Layers:
 
 
 def layers_of(model: ov.Model) -> Layers:
-    """Tell a program's network from its arithmetic.
+    """Sort a program's operations into its network and its arithmetic on boxes.
 
     An operation is of the network when it has constant weights, or when it is element-wise or the
     like and lies between two that have, with nothing but such operations on the way.

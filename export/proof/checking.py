@@ -50,7 +50,7 @@ def verify_archive(
         archive: the .mar.
         source: the config, as for the export.
         images: a folder of image files; None takes what the export took.
-        progress: where to tell how far it is.
+        progress: is told how far it is.
 
     Raises:
         ExportError: as for an export.
@@ -94,7 +94,7 @@ def evaluate_archive(
         archive: the .mar.
         source: the config, as for the export.
         coco: annotation file and image folder; None takes the config's DATASETS.TEST.
-        progress: where to tell how far it is.
+        progress: is told how far it is.
 
     Raises:
         ExportError: as for an export; EvaluationError where the data set is not there.

@@ -26,7 +26,7 @@ class Difference:
     height: int
     width: int
     detections: int
-    """Instances, proposals, or else labels that occur."""
+    """Instances, proposals, otherwise labels that occur."""
     box_px: float
     """Largest difference of a box coordinate, in pixels."""
     score: float

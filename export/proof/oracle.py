@@ -94,7 +94,7 @@ def _predictor(config: ModelConfig, cfg: CfgNode) -> DefaultPredictor:
 
 
 def count_of(answer: Outputs) -> int:
-    """How many things an answer holds: instances, proposals, or else labels in the image."""
+    """How many things an answer holds: instances, proposals, otherwise labels in the image."""
     if answer.instances is not None:
         return len(answer.instances)
     if answer.proposals is not None:

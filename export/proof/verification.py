@@ -39,7 +39,7 @@ _BATCHES = (
 
 @dataclass(frozen=True)
 class Verification:
-    """The record of one proof."""
+    """The record of one verification."""
 
     reference: str
     """What the answers were compared with."""
@@ -71,12 +71,12 @@ class Case:
 def plan_cases(
     sample: Pixels, oracle: Oracle, dynamic_batch: bool
 ) -> tuple[list[Case], tuple[str, ...]]:
-    """Choose the images of a proof from a sample image.
+    """Choose the images on which a program is verified, from a sample image.
 
     Args:
         sample: the sample image.
         oracle: eager detectron2.
-        dynamic_batch: whether batches are to be proven too.
+        dynamic_batch: whether to verify batches too.
 
     Returns:
         The cases, and the counts of detections (zero, one) for which no image was found.
@@ -192,8 +192,8 @@ def _judge(record: Verification, doubts: tuple[str, ...]) -> None:
             f"{d.image} ({d.height}x{d.width}): {', '.join(d.misses)}" for d in missed[:5]
         )
         advice = (
-            f" The trace noticed Python values that it turned into constants at {', '.join(doubts)}"
-            ": compute them with torch operators, or try --export-method scripting."
+            f" Tracing turned Python values into constants at {', '.join(doubts)}: compute them "
+            "with torch operators, or try --export-method scripting."
             if doubts
             else ""
         )
@@ -203,6 +203,6 @@ def _judge(record: Verification, doubts: tuple[str, ...]) -> None:
         )
     if record.detections == 0:
         raise VerificationError(
-            "detectron2 finds nothing on any of the images, so the comparison proves nothing. "
-            "Give images with objects that the model knows: --sample-image (verify: --images)."
+            "detectron2 finds nothing in any of the images, so there was nothing to compare. Give "
+            "images with objects that the model knows: --sample-image, or --images of `verify`."
         )
