@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from d2serve.cli.prediction_tables import heading, tables
 from d2serve.cli.progress import console, error_console
-from d2serve.client.credentials import KEY_FILE_NAME
+from d2serve.client.connection.credentials import KEY_FILE_NAME
 from d2serve.client.errors import (
     AuthorizationError,
     ClientError,
@@ -25,7 +25,7 @@ from d2serve.client.errors import (
 )
 from d2serve.client.predict.grpc_client import DEFAULT_GRPC_ADDRESS, D2ServeGrpcClient
 from d2serve.client.predict.http_client import DEFAULT_INFERENCE_ADDRESS, D2ServeClient
-from d2serve.client.results.responses import Prediction
+from d2serve.client.results.prediction import Prediction
 
 _CONCERNS_EVERY_IMAGE = (AuthorizationError, ModelNotFound, ServerUnavailable, StubsUnavailable)
 Client = Union[D2ServeClient, D2ServeGrpcClient]

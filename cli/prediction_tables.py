@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from d2serve.client.results.instances import XYWHA, Instance
-from d2serve.client.results.responses import PanopticSeg, Prediction, Proposal, SemSeg
+from d2serve.client.results.prediction import PanopticSeg, Prediction, Proposal, SemSeg
 
 PROPOSALS_SHOWN = 10
 """A model gives a thousand."""

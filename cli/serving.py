@@ -19,14 +19,14 @@ from typing import Annotated, Optional
 import typer
 from rich.markup import escape
 
+from d2serve.cli.options import DEFAULT_STORE
 from d2serve.cli.progress import console, error_console, shown_progress
-from d2serve.client.credentials import KEY_FILE_NAME
+from d2serve.client.connection.credentials import KEY_FILE_NAME
 from d2serve.client.errors import ServerStartError
 from d2serve.server.torchserve.ports import Ports
 from d2serve.server.torchserve.process import TorchServeProcess
 from d2serve.server.torchserve.properties import SAFE_DEFAULTS, read_properties
 
-DEFAULT_STORE = Path("model_store")
 DEFAULT_CONFIG = Path("config.properties")
 Port = Optional[int]
 

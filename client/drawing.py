@@ -22,7 +22,7 @@ from d2serve.client.drawing_regions import draw_regions, regions_of
 from d2serve.client.drawing_style import MASK_OPACITY, Pixels, Style, supervision
 from d2serve.client.errors import DrawingError
 from d2serve.client.results.instances import XYWHA
-from d2serve.client.results.responses import Instance, Prediction, Proposal
+from d2serve.client.results.prediction import Instance, Prediction, Proposal
 
 Drawable = Union[str, "os.PathLike[str]", Image.Image, NDArray[np.uint8]]
 """A path, a PIL image, or an RGB array of shape (height, width, 3)."""

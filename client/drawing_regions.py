@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from d2serve.client.drawing_style import MASK_OPACITY, Pixels, Style
-from d2serve.client.results.responses import Prediction
+from d2serve.client.results.prediction import Prediction
 
 _LEAST_NAMED_SHARE = 0.002
 """Of the image: names of smaller regions would hide them."""

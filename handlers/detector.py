@@ -12,10 +12,11 @@ import numpy.typing as npt
 
 from d2serve.handlers.errors import ModelFailed, RequestError
 from d2serve.handlers.outputs.postprocessing import postprocess
-from d2serve.handlers.outputs.records import Outputs, RawOutputs
+from d2serve.handlers.outputs.records import Outputs
 from d2serve.handlers.requests.preprocessing import PreparedImage, preprocess
 from d2serve.handlers.runtimes.batching import BatchPlanner
 from d2serve.handlers.runtimes.loading import Runtime, load_runtime
+from d2serve.handlers.runtimes.raw_outputs import RawOutputs
 from d2serve.handlers.spec.model_spec import ModelSpec, read_spec
 from d2serve.handlers.timing import ProgramCall, Seconds, Stopwatch
 from d2serve.handlers.torchserve.threads import available_cores

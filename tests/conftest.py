@@ -15,8 +15,11 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 
-from d2serve.client.results.responses import Prediction
-from tests.exports import METHODS, ROOT, RUNTIMES, Exports, config_of, source_of
+from d2serve.client.results.prediction import Prediction
+from d2serve.handlers.spec.runtimes import METHODS
+from tests import tiers
+from tests.exports import ROOT, RUNTIMES, Exports, config_of, source_of
+from tests.installation import refuse_a_stale_copy
 
 __all__ = ["METHODS", "ROOT", "RUNTIMES", "config_of", "source_of"]
 
@@ -49,6 +52,20 @@ STUFF_MODELS = ("panoptic_fpn", "semantic_fpn")
 """Those of images in which every pixel has a class."""
 
 Exporter = Exports
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    refuse_a_stale_copy(ROOT)
+    config.pluginmanager.register(tiers.Watch())
+
+
+@pytest.hookimpl(tryfirst=True)  # before markers are selected by
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if isinstance(item, pytest.Function):
+            for marker in set(tiers.needs(item)):
+                item.add_marker(marker)
+
 
 warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
 

@@ -43,7 +43,8 @@ from d2serve.handlers.errors import RequestError
 from d2serve.handlers.requests.decoding import decode
 from d2serve.handlers.requests.preprocessing import preprocess
 from d2serve.handlers.runtimes.cpu_features import slow_precision
-from d2serve.handlers.spec.model_spec import BF16, INT8, ModelSpec
+from d2serve.handlers.spec.model_spec import ModelSpec
+from d2serve.handlers.spec.runtimes import BF16, INT8
 
 _MOST_CALIBRATION_IMAGES = 300
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
@@ -163,8 +164,8 @@ def _check_cpu(precision: str) -> None:
     )
     if lacking:
         raise PrecisionError(
-            f"--precision {precision} cannot be measured on this machine: {lacking}, so the program "
-            "would run in fp32. Export on a CPU that has them, or use --precision fp32."
+            f"--precision {precision} cannot be measured here: {lacking}, so the program would run "
+            "in fp32. Export on a CPU that has them, or use --precision fp32."
         )
 
 

@@ -1,4 +1,4 @@
-"""Why: ONNX Runtime and OpenVINO take ONNX, and detectron2 models reach it by tracing.
+"""Exports a model to ONNX by tracing it, for ONNX Runtime and OpenVINO.
 
 The file also stands alone: the names of inputs and outputs are the spec's, height and width are
 dynamic, and its metadata says how an image has to be prepared.

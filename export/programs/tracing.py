@@ -1,4 +1,4 @@
-"""Why: a trace takes and gives tensors only, in an order that ``model_spec.json`` names."""
+"""Traces a model: tensors in, tensors out, in the order that ``model_spec.json`` names."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TraceableModel(nn.Module):
 
 
 @dataclass(frozen=True)
-class Program:
+class TorchScriptProgram:
     """A TorchScript program, with what was noticed while it was made."""
 
     module: torch.jit.ScriptModule
@@ -42,7 +42,7 @@ class Program:
     """Places in the user's code that a trace may have turned into constants."""
 
 
-def trace(model: nn.Module, outputs: Sequence[str], image: torch.Tensor) -> Program:
+def trace(model: nn.Module, outputs: Sequence[str], image: torch.Tensor) -> TorchScriptProgram:
     """Trace a model on one image.
 
     Args:
@@ -64,7 +64,7 @@ def trace(model: nn.Module, outputs: Sequence[str], image: torch.Tensor) -> Prog
                 f"{type(error).__name__}: {one_line(error)}. Compute with torch operators on "
                 "tensors there, or try --export-method scripting."
             ) from error
-    return Program(module, doubts_of(caught))
+    return TorchScriptProgram(module, doubts_of(caught))
 
 
 @contextmanager

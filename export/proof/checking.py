@@ -10,7 +10,6 @@ from pathlib import Path
 
 from d2serve.export.archive.staging import opened
 from d2serve.export.errors import ArchiveError, SampleError, VerificationError, one_line
-from d2serve.export.proof.bounds import bounds_for
 from d2serve.export.proof.evaluation import Scores, evaluate, first_test_dataset, register
 from d2serve.export.proof.isolated_replay import gpu_id
 from d2serve.export.proof.oracle import Oracle
@@ -23,7 +22,8 @@ from d2serve.export.reading.weights import build_model, load_weights
 from d2serve.export.request import Progress
 from d2serve.handlers.errors import LoadError, RequestError
 from d2serve.handlers.requests.decoding import decode
-from d2serve.handlers.spec.model_spec import FP32, ModelSpec, read_spec
+from d2serve.handlers.spec.model_spec import ModelSpec, read_spec
+from d2serve.handlers.spec.runtimes import FP32, RUNTIMES
 
 _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"}
 
@@ -75,7 +75,7 @@ def verify_archive(
             model_dir,
             oracle,
             cases,
-            bounds_for(spec.runtime),
+            RUNTIMES[spec.runtime].bounds,
             not_reached=not_reached,
             gpu_id=gpu_id(config.device),
             progress=progress.advance,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from d2serve.export.proof.bounds import Bounds
 from d2serve.export.proof.instance_comparison import (
     InstanceDifference,
     compare_instances,
@@ -16,6 +15,7 @@ from d2serve.export.proof.instance_comparison import (
 from d2serve.export.proof.label_comparison import compare_labels, compare_panoptic
 from d2serve.export.proof.oracle import count_of
 from d2serve.handlers.outputs.records import Outputs
+from d2serve.handlers.spec.bounds import Bounds
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,10 @@ from typing import Any
 
 import torch
 
+from d2serve.client.results.prediction import Prediction, parse_prediction
 from d2serve.export.errors import VerificationError
 from d2serve.export.proof.replay_process import DONE, LOADED
-from d2serve.export.proof.reply_reading import outputs_of
 from d2serve.export.proof.watchdog import Watchdog
-from d2serve.handlers.outputs.records import Outputs
 
 Progress = Callable[[], None]
 """Called each time a batch is answered."""
@@ -45,8 +44,8 @@ def replay(
     gpu_id: int | None = None,
     eager_seconds: Sequence[float] = (),
     progress: Progress = _nothing,
-) -> list[list[Outputs]]:
-    """Answer image files with an extracted archive.
+) -> list[list[Prediction]]:
+    """Answer image files with an extracted archive, in a process that cannot import detectron2.
 
     Args:
         model_dir: the extracted archive.
@@ -105,7 +104,7 @@ def replay(
                 f"{_why_it_ended(process.returncode, log.read_text())}"
             )
         answers = json.loads(replies.read_text())
-    return [_batch_outputs(batch, files) for batch, files in zip(answers, batches)]
+    return [_batch_predictions(batch, files) for batch, files in zip(answers, batches)]
 
 
 def gpu_id(device: str) -> int | None:
@@ -140,7 +139,7 @@ def _watch(
             watchdog.begin(step, LEAST_SECONDS + _TIMES_EAGER * seconds)
 
 
-def _batch_outputs(answers: list[dict[str, Any]], files: Sequence[Path]) -> list[Outputs]:
+def _batch_predictions(answers: list[dict[str, Any]], files: Sequence[Path]) -> list[Prediction]:
     if len(answers) != len(files):
         missing = files[len(answers) :]
         raise VerificationError(
@@ -148,14 +147,14 @@ def _batch_outputs(answers: list[dict[str, Any]], files: Sequence[Path]) -> list
             f"{len(files)} images ({_names(files)}) and gave {len(answers)} replies, expected one "
             "for each. Its handler library may have been changed; export again."
         )
-    return [_outputs(answer, file) for answer, file in zip(answers, files)]
+    return [_prediction(answer, file) for answer, file in zip(answers, files)]
 
 
-def _outputs(answer: dict[str, Any], file: Path) -> Outputs:
+def _prediction(answer: dict[str, Any], file: Path) -> Prediction:
     if answer["status"] != 200:
         message = answer["reply"]["error"]["message"]
         raise VerificationError(f"{file.name} is answered with {answer['status']}: {message}")
-    return outputs_of(answer["reply"])
+    return parse_prediction(answer["reply"])
 
 
 def _names(files: Sequence[Path]) -> str:

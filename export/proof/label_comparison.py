@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from d2serve.export.proof.bounds import Bounds
 from d2serve.handlers.outputs.records import Int32, PanopticSeg
+from d2serve.handlers.spec.bounds import Bounds
 
 # Whatever the size of the image; and, of each segment made of an ONNX program's masks, as many.
 _PIXELS_ALWAYS = 2

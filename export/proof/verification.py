@@ -17,7 +17,6 @@ from typing import Any
 from PIL import Image
 
 from d2serve.export.errors import VerificationError
-from d2serve.export.proof.bounds import Bounds
 from d2serve.export.proof.comparison import Difference, compare
 from d2serve.export.proof.isolated_replay import replay
 from d2serve.export.proof.oracle import Oracle, count_of
@@ -28,6 +27,7 @@ from d2serve.export.reading.samples import (
     without_detection,
 )
 from d2serve.handlers.outputs.records import Float32, Outputs
+from d2serve.handlers.spec.bounds import Bounds
 
 # Mixed sizes: the names are those of samples.sized_variants.
 _BATCHES = (
@@ -155,7 +155,8 @@ def verify(
                 progress=progress,
             )
             for i, got in zip(indices, answers):
-                differences += _compare_case(cases[i], expected[i], got, bounds)
+                outputs = [each.to_outputs() for each in got]
+                differences += _compare_case(cases[i], expected[i], outputs, bounds)
     record = Verification(oracle.reference, bounds, tuple(differences), not_reached)
     _judge(record, doubts)
     return record

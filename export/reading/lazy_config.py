@@ -130,8 +130,9 @@ def _resize(source: ConfigSource, config: Any) -> tuple[int, int]:
     shown = ", ".join(getattr(_class_of(each), "__name__", str(each)) for each in augmentations)
     raise ConfigError(
         f"The test mapper of {source.config_file} prepares images with {shown}; a served model "
-        "does what DefaultPredictor does, one ResizeShortestEdge to one size. Give the sizes that come "
-        "nearest, --min-size-test and --max-size-test, and compare the AP with `d2serve evaluate`."
+        "does what DefaultPredictor does, one ResizeShortestEdge to one size. Give the sizes "
+        "that come nearest, --min-size-test and --max-size-test, and compare the AP with `d2serve "
+        "evaluate`."
     )
 
 

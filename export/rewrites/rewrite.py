@@ -14,8 +14,10 @@ from torch import nn
 
 from d2serve.export.errors import UnsupportedFamily, place_of
 
-# Ways to a program; "onnx" goes through tracing, and its rewrites come on top of tracing's.
-TRACING, SCRIPTING, ONNX = "tracing", "scripting", "onnx"
+# The ways to a program; ONNX goes through tracing, and its rewrites come on top of tracing's.
+from d2serve.handlers.spec.runtimes import ONNX as ONNX
+from d2serve.handlers.spec.runtimes import SCRIPTING as SCRIPTING
+from d2serve.handlers.spec.runtimes import TRACING as TRACING
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from d2serve.handlers.errors import EmptyRequest, ImageTooLarge, InvalidImage, InvalidOption
 from d2serve.handlers.oip.calls import RAW, is_id
-from d2serve.handlers.oip.tensors import BYTES, UINT8, Tensor, read_tensor
+from d2serve.handlers.oip.tensors import UINT8, Tensor, read_tensor
+from d2serve.handlers.replies.fields import BYTES
 from d2serve.handlers.requests.decoding import check_bytes
 from d2serve.handlers.spec.limits import RequestLimits
 

@@ -15,8 +15,6 @@ import orjson
 
 from d2serve.handlers.errors import ModelFailed, RequestError
 from d2serve.handlers.oip.calls import OipCall
-from d2serve.handlers.oip.outputs import REPLY, Output, outputs_of
-from d2serve.handlers.oip.tensors import BYTES
 from d2serve.handlers.outputs.records import Detections, Outputs
 from d2serve.handlers.replies.encoding import (
     CONTENT_TYPE,
@@ -24,6 +22,7 @@ from d2serve.handlers.replies.encoding import (
     panoptic_seg_field,
     sem_seg_field,
 )
+from d2serve.handlers.replies.fields import BYTES, REPLY, OutputTensor, tensors_of
 from d2serve.handlers.replies.polygons import to_polygons
 from d2serve.handlers.requests.options import POLYGON, RequestOptions
 from d2serve.handlers.spec.model_spec import ModelSpec
@@ -51,10 +50,12 @@ def answer_of(
         ReplyTooLarge: it is larger than the server can send.
         ModelFailed: the model found numbers that are none, which would end the worker.
     """
-    declared = {each.name: each for each in outputs_of(spec)}
+    declared = {each.name: each for each in tensors_of(spec)}
     outputs = []
     for name in names:
-        values = _as_element(*reply()) if name == REPLY else _values(name, found, options, spec)
+        values = (
+            _as_element(*reply()) if name == REPLY.name else _values(name, found, options, spec)
+        )
         outputs.append(_tensor(call, declared[name], values))
     answer = _answer(call, served_as, outputs)
     check_reply(answer, "the Open Inference Protocol", spec.limits)
@@ -69,7 +70,7 @@ def error_of(call: OipCall, error: RequestError, reply: bytes, served_as: tuple[
     """
     if not call.grpc:
         return orjson.dumps({"error": f"{error.code}: {error}"})
-    output = _tensor(call, Output("error", BYTES, (1,)), [orjson.Fragment(reply)])
+    output = _tensor(call, OutputTensor("error", BYTES, (1,)), [orjson.Fragment(reply)])
     return _answer(call, served_as, [output])
 
 
@@ -79,7 +80,7 @@ def _answer(call: OipCall, served_as: tuple[str, str], outputs: list[dict[str, A
     return orjson.dumps({**named, "outputs": outputs}, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _tensor(call: OipCall, output: Output, values: Any) -> dict[str, Any]:
+def _tensor(call: OipCall, output: OutputTensor, values: Any) -> dict[str, Any]:
     data = values
     if output.datatype == BYTES:
         shape = [len(values)]

@@ -15,10 +15,11 @@ from d2serve.handlers.outputs.boxes import clipped, nonempty, scaled
 from d2serve.handlers.outputs.keypoints import keypoints_of
 from d2serve.handlers.outputs.masks import encode_masks
 from d2serve.handlers.outputs.panoptic import merge
-from d2serve.handlers.outputs.records import Detections, Float32, Outputs, Proposals, RawOutputs
+from d2serve.handlers.outputs.records import Detections, Float32, Outputs, Proposals
 from d2serve.handlers.outputs.rle import Rle
 from d2serve.handlers.outputs.semantic import label_map
 from d2serve.handlers.requests.preprocessing import PreparedImage
+from d2serve.handlers.runtimes.raw_outputs import RawOutputs
 from d2serve.handlers.spec.model_spec import (
     BOXES,
     CLASSES,

@@ -12,8 +12,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from d2serve.client.connection.addresses import is_loopback
 from d2serve.client.errors import ServerStartError
-from d2serve.client.predict.http_client import is_loopback
 
 SAFE_DEFAULTS: dict[str, str] = {
     "inference_address": "http://127.0.0.1:8080",

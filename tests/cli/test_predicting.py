@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from d2serve.cli import predicting
 from d2serve.client.errors import ClientError, InvalidInput, InvalidOption, ModelFailed
-from d2serve.client.results.responses import Prediction
+from d2serve.client.results.prediction import Prediction
 from tests.client import handmade
 
 LABELS = np.array([[0, 1, 1, 1]] * 5)

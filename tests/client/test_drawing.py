@@ -15,7 +15,7 @@ from pycocotools import mask as coco_mask
 
 from d2serve.client.drawing import PROPOSALS_DRAWN, draw
 from d2serve.client.errors import DrawingError
-from d2serve.client.results.responses import Prediction
+from d2serve.client.results.prediction import Prediction
 from tests.client import handmade
 
 HEIGHT, WIDTH = 120, 200

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from d2serve.handlers.detector import Detector
 from d2serve.handlers.errors import LoadError, ModelFailed, SpecError
-from d2serve.handlers.outputs.records import Float32, Outputs, RawOutputs
+from d2serve.handlers.outputs.records import Float32, Outputs
 from d2serve.handlers.requests.preprocessing import preprocess
 from d2serve.handlers.runtimes.batching import BatchPlanner
+from d2serve.handlers.runtimes.raw_outputs import RawOutputs
 from tests.handlers.programs import UNLUCKY, write_archive
 from tests.handlers.samples import coco_rles, spec_with
 

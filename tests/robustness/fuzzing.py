@@ -20,8 +20,9 @@ import numpy as np
 from ts.context import Context, RequestProcessor
 
 from d2serve.handlers.detector import Detector
-from d2serve.handlers.outputs.records import Float32, RawOutputs
+from d2serve.handlers.outputs.records import Float32
 from d2serve.handlers.runtimes.batching import BatchPlanner
+from d2serve.handlers.runtimes.raw_outputs import RawOutputs
 from d2serve.handlers.torchserve.detection_handler import DetectionHandler
 from d2serve.handlers.torchserve.metrics import Metrics
 from d2serve.handlers.torchserve.reporting import Reporter

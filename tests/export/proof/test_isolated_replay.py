@@ -20,11 +20,11 @@ from PIL import Image
 
 from d2serve.export.errors import VerificationError
 from d2serve.export.proof import isolated_replay
-from d2serve.export.proof.bounds import TORCHSCRIPT_BOUNDS
 from d2serve.export.proof.isolated_replay import replay
 from d2serve.export.proof.oracle import Oracle
 from d2serve.export.proof.verification import Case, verify
 from d2serve.handlers.outputs.records import Detections, Outputs
+from d2serve.handlers.spec.bounds import TORCHSCRIPT_BOUNDS
 
 REPLY = {
     "image": {"height": 20, "width": 30},

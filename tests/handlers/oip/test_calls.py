@@ -25,10 +25,11 @@ from d2serve.handlers.errors import (
 from d2serve.handlers.oip.calls import OipCall, oip_call, unpacked
 from d2serve.handlers.oip.inputs import OipRequest, read_call
 from d2serve.handlers.oip.metadata import describe, is_describe
-from d2serve.handlers.oip.outputs import chosen_outputs, outputs_of
+from d2serve.handlers.oip.outputs import chosen_outputs
 from d2serve.handlers.oip.replies import answer_of, error_of
 from d2serve.handlers.oip.tensors import read_tensor
 from d2serve.handlers.outputs.records import Detections, Outputs, Proposals
+from d2serve.handlers.replies.fields import tensors_of
 from d2serve.handlers.requests.options import DEFAULT_OPTIONS, RequestOptions
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits
 from tests.handlers.samples import bits, cases, spec_with
@@ -287,24 +288,24 @@ class TestInputs:
 class TestOutputs:
     def test_what_models_have(self) -> None:
         def names(**changes: Any) -> list[str]:
-            return [each.name for each in outputs_of(spec_with(**changes))]
+            return [each.name for each in tensors_of(spec_with(**changes))]
 
         instances = ["image_size", "boxes", "scores", "classes"]
         assert names() == [*instances, "reply"]
-        assert [each.name for each in outputs_of(SPEC)] == [
+        assert [each.name for each in tensors_of(SPEC)] == [
             *instances, "class_names", "masks", "keypoints", "reply"
         ]  # fmt: skip
         assert names(outputs=("sem_seg",)) == ["image_size", "sem_seg", "reply"]
         proposals = ("proposal_boxes", "objectness_logits")
         assert names(outputs=proposals) == ["image_size", *proposals, "reply"]
-        rotated = outputs_of(spec_with(box_mode="XYWHA_ABS"))
+        rotated = tensors_of(spec_with(box_mode="XYWHA_ABS"))
         assert rotated[1].shape == (-1, 5)
 
     def test_which_an_answer_has(self) -> None:
         def chosen(wanted: list[str] | None = None, **options: Any) -> tuple[str, ...]:
             return chosen_outputs(wanted, RequestOptions(**options), SPEC)
 
-        all_of_them = tuple(each.name for each in outputs_of(SPEC) if each.name != "reply")
+        all_of_them = tuple(each.name for each in tensors_of(SPEC) if each.name != "reply")
         assert chosen() == all_of_them
         assert chosen(draw="png") == ("reply",)
         assert chosen(masks="none") == tuple(each for each in all_of_them if each != "masks")
@@ -364,8 +365,8 @@ class TestAnswers:
         assert tensors["image_size"]["data"] == [20, 30]
 
     def test_shapes_are_those_declared(self) -> None:
-        tensors = answered(OipCall("7", False), found(3), [each.name for each in outputs_of(SPEC)])
-        for each in outputs_of(SPEC):
+        tensors = answered(OipCall("7", False), found(3), [each.name for each in tensors_of(SPEC)])
+        for each in tensors_of(SPEC):
             shape = tensors[each.name]["shape"]
             assert tensors[each.name]["datatype"] == each.datatype
             assert len(shape) == len(each.shape)

@@ -10,10 +10,10 @@ from d2serve.handlers.outputs.rle import Rle
 from d2serve.handlers.outputs.selection import select
 from d2serve.handlers.requests.options import DEFAULT_OPTIONS, RequestOptions
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits
-from tests.handlers.answers import found, outputs_of
+from tests.handlers.answers import answer_with, found
 
 MASKS = tuple(Rle(size=[480, 640], counts=str(i)) for i in range(4))
-OUTPUTS = outputs_of(
+OUTPUTS = answer_with(
     found([[i, 0, 9, 9] for i in range(4)], MASKS, np.arange(24, dtype=np.float32).reshape(4, 2, 3))
 )
 SCORES = [float(score) for score in np.linspace(0.9, 0.1, 4, dtype=np.float32)]
@@ -66,7 +66,7 @@ def test_no_masks() -> None:
 
 def test_proposals() -> None:
     proposals = Proposals(np.zeros((5, 4), np.float32), np.arange(5, 0, -1).astype(np.float32))
-    got = select(outputs_of(proposals=proposals), RequestOptions(max_detections=2), DEFAULT_LIMITS)
+    got = select(answer_with(proposals=proposals), RequestOptions(max_detections=2), DEFAULT_LIMITS)
     assert got.proposals is not None
     assert got.proposals.objectness_logits.tolist() == [5, 4]
 

@@ -1,4 +1,4 @@
-"""What a server answers, as typed values: the response JSON of the design, version 1.
+"""A server's reply to one image, as typed values: the one reading of the reply, version 1.
 
 Parsing is strict about what the version promises and lenient about what it may add later: unknown
 fields stay in ``Prediction.raw``. Coordinates are pixels of the image as sent (after its EXIF
@@ -14,7 +14,8 @@ from typing import Any
 import orjson
 
 from d2serve.client.errors import MalformedReply
-from d2serve.client.results import detectron2_outputs
+from d2serve.client.results.detectron2_outputs import detectron2_outputs
+from d2serve.client.results.handler_outputs import handler_outputs
 from d2serve.client.results.instances import (
     Instance,
     Keypoint,
@@ -33,6 +34,7 @@ from d2serve.client.results.segments import (
     parse_panoptic_seg,
     parse_sem_seg,
 )
+from d2serve.handlers.outputs.records import Outputs
 
 __all__ = [
     "Instance",
@@ -49,6 +51,13 @@ __all__ = [
     "parse_prediction",
 ]
 
+_Parts = tuple[
+    tuple[int, int],
+    "tuple[Instance, ...] | None",
+    "tuple[Proposal, ...] | None",
+    "SemSeg | None",
+    "PanopticSeg | None",
+]
 _KINDS = ("instances", "proposals", "sem_seg", "panoptic_seg")
 
 
@@ -75,12 +84,12 @@ class Prediction:
     def to_detectron2(self, *, sem_seg_classes: int | None = None) -> dict[str, Any]:
         """The dictionary that detectron2's DefaultPredictor returns, on the CPU.
 
-        What is in it, and where a reply cannot tell what DefaultPredictor would:
+        What is in it, and where a reply does not say what DefaultPredictor would:
 
         - ``instances``: an ``Instances`` with ``pred_boxes`` (``Boxes`` or ``RotatedBoxes``),
           ``scores``, ``pred_classes``, and ``pred_masks`` and ``pred_keypoints`` where the model
-          predicts them; of polygons ``pred_masks`` has the holes filled, and by ``masks="none"``
-          there are none. A reply without any instance does not tell of what it has none: it becomes
+          predicts them; of polygons ``pred_masks`` has the holes filled, and with ``masks="none"``
+          there are none. A reply without any instance does not say of what it has none: it becomes
           (0, 4) ``Boxes``, and has ``pred_masks``, (0, height, width), for panoptic models alone.
         - ``proposals``: an ``Instances`` with ``proposal_boxes`` and ``objectness_logits``.
         - ``sem_seg``: a reply carries labels and no logits, so this is one-hot, float32 of shape
@@ -94,7 +103,20 @@ class Prediction:
             MalformedReply: a mask or label map cannot be unpacked.
             InvalidInput: ``sem_seg_classes`` is less than the labels need.
         """
-        return detectron2_outputs.outputs_of(self, sem_seg_classes)
+        return detectron2_outputs(*self._parts(), sem_seg_classes)
+
+    def to_outputs(self) -> Outputs:
+        """The same as the handlers' own record, with masks as run lengths.
+
+        Raises:
+            MalformedReply: a mask or label map cannot be unpacked.
+        """
+        return handler_outputs(*self._parts())
+
+    def _parts(self) -> _Parts:
+        instances = self.instances if self.has_instances else None
+        size = self.height, self.width
+        return size, instances, self.proposals, self.sem_seg, self.panoptic_seg
 
 
 def parse_prediction(
@@ -102,7 +124,7 @@ def parse_prediction(
 ) -> Prediction:
     """Turn a reply of version 1 into a Prediction; anything else raises MalformedReply.
 
-    ``request_id`` is what else told it, for a reply that does not.
+    ``request_id`` is that of the headers, for a reply that has none in it.
     """
     if isinstance(reply, (bytes, str)):
         try:

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
+from d2serve.client.connection.retrying import NO_RETRY, Retry
 from d2serve.client.errors import ClientError, NotConnected, ServerFailed, ServerOverloaded
 from d2serve.client.predict.http_client import D2ServeClient
-from d2serve.client.predict.retrying import NO_RETRY, Retry
 
 QUICK = Retry(seconds=5, first_pause=0.001, longest_pause=0.01)
 

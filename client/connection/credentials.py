@@ -1,4 +1,4 @@
-"""Tokens, in one place: TorchServe asks for one by default, and not the same one everywhere.
+"""Tokens: TorchServe asks for one by default, and not for the same one everywhere.
 
 TorchServe writes ``key_file.json`` into the directory it was started in. It holds three keys:
 ``inference`` (predict, ping), ``management`` (register, describe, scale…) and ``API`` (renews the
@@ -89,6 +89,11 @@ class Credentials:
         if token is not None and key_file is not None:
             raise ValueError("give either token or key_file, not both")
         return cls(kind, token, None if key_file is None else KeyFile(Path(key_file)))
+
+    @property
+    def are_given(self) -> bool:
+        """Whether there is a token to send."""
+        return self.token is not None or self.key_file is not None
 
     def headers(self) -> dict[str, str]:
         """The HTTP header (or gRPC metadata) that carries the token; empty without one."""

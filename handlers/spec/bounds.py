@@ -1,10 +1,12 @@
-"""Why: "the same answer" needs bounds, and they follow from how a program computes."""
+"""How far a program's answer may lie from eager detectron2's and still be the same answer.
+
+Which bounds hold follows from how a program computes, so they belong to its runtime:
+handlers/spec/runtimes.py.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-from d2serve.handlers.spec.model_spec import TORCHSCRIPT
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,3 @@ TORCHSCRIPT_BOUNDS = Bounds(
 ONNX_BOUNDS = Bounds(
     box_px=0.01, score=1e-3, keypoint_px=0.01, mask_iou=0.999, keypoint_ties=1, label_share=1e-4
 )
-
-
-def bounds_for(runtime: str) -> Bounds:
-    """The bounds of a runtime's programs in fp32."""
-    return TORCHSCRIPT_BOUNDS if runtime == TORCHSCRIPT else ONNX_BOUNDS

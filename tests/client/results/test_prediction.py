@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from d2serve.client.errors import MalformedReply
-from d2serve.client.results.responses import Proposal, RunLengthMask, parse_prediction
+from d2serve.client.results.prediction import Proposal, RunLengthMask, parse_prediction
 
 REPLY: dict[str, Any] = {
     "model": "shapes",

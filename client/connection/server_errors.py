@@ -1,4 +1,4 @@
-"""One reading of TorchServe's answers for every client: HTTP, asynchronous HTTP, gRPC, management.
+"""The errors that a server's answers stand for: HTTP, asynchronous HTTP, gRPC and management alike.
 
 TorchServe's own errors are ``{"code": 404, "type": "ModelNotFoundException", "message": "…"}``; the
 handler in our archives answers ``{"error": {"code": "invalid_image", "message": "…"}}``. On gRPC
@@ -11,14 +11,16 @@ from typing import Any
 
 import orjson
 
-from d2serve.client.credentials import Credentials
+from d2serve.client.connection.credentials import Credentials
 from d2serve.client.errors import (
     BY_CODE,
     ClientError,
     ModelNotFound,
+    NotConnected,
     RequestRejected,
     ServerFailed,
     ServerOverloaded,
+    ServerUnavailable,
     origin,
 )
 
@@ -135,6 +137,29 @@ def overloaded(message: str) -> ServerOverloaded:
         "scaled to none or have died. Try again; if it stays so, scale the workers up, raise "
         "job_queue_size in config.properties, or look in logs/model_log.log."
     )
+
+
+def no_answer(what: str, reason: str, what_to_do: str, *, not_connected: bool) -> ServerUnavailable:
+    """For a request that nobody answered; where TLS failed, it says what to do about that."""
+    for symptom, advice in _TLS_FAILURES.items():
+        if symptom in reason:
+            return NotConnected(f"{what}: {reason.rstrip('.')}. {advice}")
+    kind = NotConnected if not_connected else ServerUnavailable
+    return kind(f"{what}: {reason.rstrip('.')}. {what_to_do}")
+
+
+_TLS_FAILURES = {
+    "CERTIFICATE_VERIFY_FAILED": (
+        "The server's certificate is not one that this client trusts for this address. If it is "
+        "of your own authority, give that one's certificate: ca_file, on the command line "
+        "--ca-file."
+    ),
+    "WRONG_VERSION_NUMBER": (
+        "The server does not encrypt (TLS) at this port: use the port that does, or http:// "
+        "instead of https://."
+    ),
+}
+"""What OpenSSL (in Python) and BoringSSL (in gRPC) call a failure, and what to do about it."""
 
 
 def _json_object(body: bytes | str) -> dict[str, Any]:
