@@ -26,6 +26,8 @@ from d2serve.export.proof.verification import Case, verify
 from d2serve.handlers.outputs.records import Detections, Outputs
 from d2serve.handlers.spec.bounds import TORCHSCRIPT_BOUNDS
 
+pytestmark = pytest.mark.export
+
 REPLY = {
     "image": {"height": 20, "width": 30},
     "instances": [{"bbox": [1, 2, 9, 9], "score": 0.5, "category_id": 0}],
