@@ -106,10 +106,10 @@ def _own_modules(model: nn.Module, changed: nn.Module, family: Family, way: str)
         made = trace(changed, family.outputs, torch.rand(_TRIAL) * 255)
     except ExportError as error:
         return str(error)
-    if made.doubts:
+    if made.traced_constants:
         return (
-            f"A trace turns Python values into constants at {', '.join(made.doubts)}, so answers "
-            "would be those of one image. Compute them with torch operators there, or try "
+            f"A trace turns Python values into constants at {', '.join(made.traced_constants)}, so "
+            "answers would be those of one image. Compute them with torch operators there, or try "
             "--export-method scripting."
         )
     return None

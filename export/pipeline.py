@@ -94,7 +94,13 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
         settings = settings_for(spec.dynamic_batch, device)
         stage.describe(program.files, spec, settings)
         verification = _verify(
-            stage.lay_out(), oracle, sample, spec, program.doubts, gpu_id(device), progress
+            stage.lay_out(),
+            oracle,
+            sample,
+            spec,
+            program.traced_constants,
+            gpu_id(device),
+            progress,
         )
         spec = replace(spec, verification=verification.to_json())
         if request.precision != FP32:
@@ -189,7 +195,7 @@ def _verify(
     oracle: Oracle,
     sample: Pixels,
     spec: ModelSpec,
-    doubts: tuple[str, ...],
+    traced_constants: tuple[str, ...],
     gpu: int | None,
     progress: Progress,
 ) -> Verification:
@@ -202,7 +208,7 @@ def _verify(
         cases,
         RUNTIMES[spec.runtime].bounds,
         not_reached=not_reached,
-        doubts=doubts,
+        traced_constants=traced_constants,
         gpu_id=gpu,
         progress=progress.advance,
     )

@@ -114,7 +114,7 @@ def verify(
     bounds: Bounds,
     *,
     not_reached: tuple[str, ...] = (),
-    doubts: tuple[str, ...] = (),
+    traced_constants: tuple[str, ...] = (),
     gpu_id: int | None = None,
     progress: Callable[[], None],
 ) -> Verification:
@@ -126,7 +126,7 @@ def verify(
         cases: the images.
         bounds: within which the answers agree.
         not_reached: goes into the record.
-        doubts: places in the user's code to name when the answers differ.
+        traced_constants: places in the user's code to name when the answers differ.
         gpu_id: as TorchServe gives it; None is the CPU.
         progress: called after each case, on either side.
 
@@ -158,7 +158,7 @@ def verify(
                 outputs = [each.to_outputs() for each in got]
                 differences += _compare_case(cases[i], expected[i], outputs, bounds)
     record = Verification(oracle.reference, bounds, tuple(differences), not_reached)
-    _judge(record, doubts)
+    _judge(record, traced_constants)
     return record
 
 
@@ -186,16 +186,16 @@ def _compare_case(
     ]
 
 
-def _judge(record: Verification, doubts: tuple[str, ...]) -> None:
+def _judge(record: Verification, traced_constants: tuple[str, ...]) -> None:
     missed = [d for d in record.differences if d.misses]
     if missed:
         lines = "; ".join(
             f"{d.image} ({d.height}x{d.width}): {', '.join(d.misses)}" for d in missed[:5]
         )
         advice = (
-            f" Tracing turned Python values into constants at {', '.join(doubts)}: compute them "
-            "with torch operators, or try --export-method scripting."
-            if doubts
+            f" Tracing turned Python values into constants at {', '.join(traced_constants)}: "
+            "compute them with torch operators, or try --export-method scripting."
+            if traced_constants
             else ""
         )
         raise VerificationError(
