@@ -1,4 +1,4 @@
-"""Why: the whole way from a config to a proven archive, in one function with one order of steps."""
+"""The whole way from a config to a verified archive, in one function with one order of steps."""
 
 from __future__ import annotations
 
@@ -96,7 +96,13 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
         settings = settings_for(spec.dynamic_batch, device)
         stage.describe(program.files, spec, settings)
         verification = _verify(
-            stage.lay_out(), oracle, sample, spec, program.doubts, gpu_id(device), progress
+            stage.lay_out(),
+            oracle,
+            sample,
+            spec,
+            program.traced_constants,
+            gpu_id(device),
+            progress,
         )
         spec = replace(spec, verification=verification.to_json())
         if request.precision != FP32:
@@ -191,7 +197,7 @@ def _verify(
     oracle: Oracle,
     sample: Pixels,
     spec: ModelSpec,
-    doubts: tuple[str, ...],
+    traced_constants: tuple[str, ...],
     gpu: int | None,
     progress: Progress,
 ) -> Verification:
@@ -204,7 +210,7 @@ def _verify(
         cases,
         RUNTIMES[spec.runtime].bounds,
         not_reached=not_reached,
-        doubts=doubts,
+        traced_constants=traced_constants,
         gpu_id=gpu,
         progress=progress.advance,
     )
