@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import tomllib
 
 from tests.conftest import ROOT
 
