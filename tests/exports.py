@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
+from tests.ways import METHODS, RUNTIMES
+
 if TYPE_CHECKING:
     from d2serve.export.reading.config import ConfigSource
 
 ROOT = Path(__file__).resolve().parent.parent
-METHODS = ("tracing", "scripting")
-RUNTIMES = ("onnxruntime", "openvino")
 # Modules that register what a config names, beside the data sets.
 _PROJECTS = {"point_rend": ("detectron2.projects.point_rend",)}
 
