@@ -83,7 +83,7 @@ def _print_risks(ts_config: Path) -> None:
 
 
 def _print(diagnosis: Diagnosis) -> None:
-    from d2serve.export.programs.torchscript_errors import place_of
+    from d2serve.export.errors import place_of
 
     table = Table(title=f"{diagnosis.family.name}", title_justify="left")
     for column in ("method", "runtime", "verdict", "rewrites"):

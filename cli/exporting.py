@@ -26,7 +26,9 @@ from d2serve.cli.options import (
 )
 from d2serve.cli.progress import console
 from d2serve.cli.running import fail, needs_detectron2, require_ours, run
+from d2serve.cli.runtime_help import FORMAT_HELP, PRECISION_HELP, RUNTIME_HELP
 from d2serve.export.archive.naming import DEFAULT_VERSION
+from d2serve.handlers.spec.runtimes import FP32, TORCHSCRIPT
 
 
 def export(
@@ -35,14 +37,9 @@ def export(
         str, typer.Option("--export-method", help="tracing, or scripting for a dynamic batch.")
     ] = "tracing",
     overrides: Overrides = None,
-    format: Annotated[str, typer.Option(help="torchscript or onnx.")] = "torchscript",
-    runtime: Annotated[
-        Optional[str],
-        typer.Option(help="onnxruntime or openvino, for --format onnx; default: onnxruntime."),
-    ] = None,
-    precision: Annotated[
-        str, typer.Option(help="fp32, or bf16 or int8 for OpenVINO, at a measured price in AP.")
-    ] = "fp32",
+    format: Annotated[str, typer.Option(help=FORMAT_HELP)] = TORCHSCRIPT,
+    runtime: Annotated[Optional[str], typer.Option(help=RUNTIME_HELP)] = None,
+    precision: Annotated[str, typer.Option(help=PRECISION_HELP)] = FP32,
     calibration_images: Annotated[
         Optional[Path],
         typer.Option(help="Folder of 100 images or more for int8; default: DATASETS.TRAIN."),
@@ -110,8 +107,8 @@ def export(
         name=name or Path(config_file).stem,
         version=version,
         sample_image=sample_image,
-        class_names=class_names.split(",") if class_names else None,
-        stuff_class_names=stuff_class_names.split(",") if stuff_class_names else None,
+        class_names=_names("--class-names", class_names),
+        stuff_class_names=_names("--stuff-class-names", stuff_class_names),
         output=output,
         format=format,
         runtime=runtime,
@@ -131,6 +128,16 @@ def export(
             lambda progress: checking.evaluate_archive(result.archive, source, None, progress)
         )
         print_scores(*scores)
+
+
+def _names(option: str, text: Optional[str]) -> Optional[list[str]]:
+    from d2serve.export.errors import ExportError
+    from d2serve.export.reading.class_names import split_names
+
+    try:
+        return None if text is None else split_names(option, text)
+    except ExportError as error:
+        fail(error)
 
 
 def verify(

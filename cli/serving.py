@@ -21,12 +21,12 @@ from rich.markup import escape
 
 from d2serve.cli.options import DEFAULT_STORE
 from d2serve.cli.progress import console, error_console, shown_progress
-from d2serve.client.credentials import KEY_FILE_NAME
+from d2serve.client.connection.credentials import KEY_FILE_NAME
 from d2serve.client.errors import ServerStartError
 from d2serve.server.archives.model_archives import archives_of
 from d2serve.server.torchserve.ports import Ports
 from d2serve.server.torchserve.process import TorchServeProcess
-from d2serve.server.torchserve.properties import SAFE_DEFAULTS, read_properties
+from d2serve.server.torchserve.properties import read_properties, safe_defaults
 
 DEFAULT_CONFIG = Path("config.properties")
 Port = Optional[int]
@@ -149,7 +149,7 @@ def _all_archives(store: Path | None) -> list[str]:
 
 
 def _ports(config: Path | None, given: dict[str, int | None]) -> Ports:
-    settings = SAFE_DEFAULTS if config is None else read_properties(config)
+    settings = safe_defaults() if config is None else read_properties(config)
     configured = Ports.from_settings(settings)
     return Ports(**{name: port or getattr(configured, name) for name, port in given.items()})
 

@@ -18,7 +18,8 @@ from typing import IO, Any
 
 from d2serve.client.errors import ArchiveRefused
 from d2serve.handlers.errors import SpecError
-from d2serve.handlers.spec.model_spec import SCHEMA_VERSION, SPEC_FILE, TORCHSCRIPT, ModelSpec
+from d2serve.handlers.spec.model_spec import SCHEMA_VERSION, SPEC_FILE, ModelSpec
+from d2serve.handlers.spec.runtimes import TORCHSCRIPT
 
 _LIBRARY = "d2serve/handlers/"
 _BLOCK = 1 << 20

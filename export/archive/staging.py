@@ -25,7 +25,8 @@ from model_archiver.model_packaging import generate_model_archive
 from d2serve import handlers
 from d2serve.export.archive.naming import DEFAULT_VERSION, require_place
 from d2serve.export.errors import ArchiveError, one_line
-from d2serve.handlers.spec.model_spec import SPEC_FILE, TORCHSCRIPT, ModelSpec
+from d2serve.handlers.spec.model_spec import SPEC_FILE, ModelSpec
+from d2serve.handlers.spec.runtimes import RUNTIMES
 
 CONFIG_FILE = "model-config.yaml"
 _ABANDONED_SECONDS = 3600
@@ -65,7 +66,7 @@ class Staging:
         self._program = list(program)
         stand_in = self._extra / "torch.py"
         stand_in.unlink(missing_ok=True)
-        if spec.runtime != TORCHSCRIPT:
+        if not RUNTIMES[spec.runtime].needs_torch:
             shutil.copy(_TORCHSERVE / _STAND_IN_FOR_TORCH, stand_in)
         (self._extra / SPEC_FILE).write_text(spec.to_json(), encoding="utf-8")
         lines = [

@@ -11,7 +11,7 @@ from pathlib import Path
 import onnxruntime
 
 from d2serve.handlers.errors import LoadError
-from d2serve.handlers.outputs.records import Float32, RawOutputs
+from d2serve.handlers.runtimes.raw_outputs import Float32, RawOutputs
 from d2serve.handlers.spec.model_spec import IMAGE_INPUT, ModelSpec
 
 

@@ -14,8 +14,8 @@ import numpy as np
 import openvino as ov
 
 from d2serve.handlers.errors import LoadError
-from d2serve.handlers.outputs.records import Float32, RawOutputs
 from d2serve.handlers.runtimes.cpu_features import slow_precision
+from d2serve.handlers.runtimes.raw_outputs import Float32, RawOutputs
 from d2serve.handlers.spec.model_spec import ModelSpec
 
 _log = logging.getLogger(__name__)

@@ -16,8 +16,9 @@ import torchvision  # noqa: F401
 from torch.jit._fuser import optimized_execution
 
 from d2serve.handlers.errors import LoadError
-from d2serve.handlers.outputs.records import Float32, RawOutputs
-from d2serve.handlers.spec.model_spec import SCRIPTING, ModelSpec
+from d2serve.handlers.runtimes.raw_outputs import Float32, RawOutputs
+from d2serve.handlers.spec.model_spec import ModelSpec
+from d2serve.handlers.spec.runtimes import SCRIPTING
 
 
 class TorchScriptRuntime:

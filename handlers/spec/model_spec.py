@@ -16,6 +16,7 @@ from typing import Any
 from d2serve.handlers.errors import SpecError
 from d2serve.handlers.spec.field_types import wrong_types
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits, problems_of
+from d2serve.handlers.spec.runtimes import METHODS, RUNTIMES, precisions
 
 SCHEMA_VERSION = 2
 SPEC_FILE = "model_spec.json"
@@ -30,12 +31,6 @@ XYXY_ABS, XYWHA_ABS = "XYXY_ABS", "XYWHA_ABS"
 
 IMAGE_INPUT = "image"
 """Name of the one input of an ONNX or OpenVINO program."""
-
-TRACING, SCRIPTING = "tracing", "scripting"
-TORCHSCRIPT, ONNXRUNTIME, OPENVINO = "torchscript", "onnxruntime", "openvino"
-RUNTIMES = (TORCHSCRIPT, ONNXRUNTIME, OPENVINO)
-FP32, BF16, INT8 = "fp32", "bf16", "int8"
-PRECISIONS = (FP32, BF16, INT8)
 
 
 @dataclass(frozen=True)
@@ -63,7 +58,7 @@ class ModelSpec:
     method: str
     """``"tracing"`` or ``"scripting"``."""
     runtime: str
-    """``"torchscript"``, ``"onnxruntime"`` or ``"openvino"``."""
+    """By name; what is true of it stands in handlers/spec/runtimes.py."""
     precision: str
     """``"fp32"``, or, by name and at the price in ``accuracy``, ``"bf16"`` or ``"int8"``."""
     program: str
@@ -152,9 +147,9 @@ class ModelSpec:
         problems = [
             f"{name} is {value!r}, expected one of {allowed}"
             for name, value, allowed in (
-                ("method", self.method, (TRACING, SCRIPTING)),
-                ("runtime", self.runtime, RUNTIMES),
-                ("precision", self.precision, PRECISIONS),
+                ("method", self.method, METHODS),
+                ("runtime", self.runtime, tuple(RUNTIMES)),
+                ("precision", self.precision, precisions()),
                 ("image_format", self.image_format, ("BGR", "RGB")),
                 ("box_mode", self.box_mode, (XYXY_ABS, XYWHA_ABS)),
             )

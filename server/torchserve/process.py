@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Callable
 
-from d2serve.client.credentials import KEY_FILE_NAME, KeyFile
+from d2serve.client.connection.credentials import KEY_FILE_NAME, KeyFile
 from d2serve.client.errors import ServerStartError
 from d2serve.client.management import ManagementClient
 from d2serve.client.predict.grpc_client import D2ServeGrpcClient

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from d2serve.handlers.detector import Detector
 from d2serve.handlers.errors import LoadError, ModelFailed, SpecError
-from d2serve.handlers.outputs.records import Float32, Outputs, RawOutputs
+from d2serve.handlers.outputs.records import Float32, Outputs
 from d2serve.handlers.requests.preprocessing import preprocess
 from d2serve.handlers.runtimes.batching import BatchPlanner
+from d2serve.handlers.runtimes.raw_outputs import RawOutputs
 from tests.handlers.programs import UNLUCKY, write_archive
 from tests.handlers.samples import coco_rles, spec_with
 
@@ -101,11 +102,11 @@ def test_an_image_that_fails_harms_no_other(
     images = [*IMAGES[:place], grey(9, 9, UNLUCKY), *IMAGES[place:]]
     answered = detector.answer([preprocess(image, detector.spec) for image in images])
     failed = answered.pop(place)
-    assert isinstance(failed.answer, ModelFailed)
+    assert isinstance(failed.outcome, ModelFailed)
     assert (failed.call, failed.seconds) == (None, {})
-    assert "an unlucky image" in str(failed.answer)
-    assert "\n" not in str(failed.answer)
-    assert_right([each.answer for each in answered], IMAGES, 1)
+    assert "an unlucky image" in str(failed.outcome)
+    assert "\n" not in str(failed.outcome)
+    assert_right([each.outcome for each in answered], IMAGES, 1)
 
 
 @pytest.mark.parametrize(("batching", "calls"), [("always", 1), ("never", len(IMAGES))])
@@ -186,4 +187,4 @@ def test_an_answer_that_makes_no_sense_is_the_models_failure(changes: RawOutputs
     fake = FakeRuntime({**outputs, **changes})
     detector = Detector(spec_with(), fake, BatchPlanner("never", True, False))
     (answered,) = detector.answer([preprocess(IMAGES[0], detector.spec)])
-    assert isinstance(answered.answer, ModelFailed)
+    assert isinstance(answered.outcome, ModelFailed)
