@@ -20,7 +20,7 @@ from d2serve.cli.progress import console
 from d2serve.cli.running import fail, needs_detectron2, run
 from d2serve.client.errors import ClientError
 from d2serve.server.torchserve.properties import risks_of
-from d2serve.server.torchserve.settings import problems_of
+from d2serve.server.torchserve.settings import missing_metrics_file
 
 if TYPE_CHECKING:
     from d2serve.export.doctor import Diagnosis
@@ -73,10 +73,10 @@ def doctor(
 
 def _print_risks(ts_config: Path) -> None:
     try:
-        risks, problems = risks_of(ts_config), problems_of(ts_config)
+        risks, problem = risks_of(ts_config), missing_metrics_file(ts_config)
     except ClientError as error:
         fail(error)
-    for risk in (*risks, *problems):
+    for risk in filter(None, (*risks, problem)):
         console.print(f"[yellow]Warning:[/] {escape(risk)}", soft_wrap=True, highlight=False)
     if not risks:
         console.print(f"{escape(str(ts_config))} opens nothing that the safe settings keep shut.")

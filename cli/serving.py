@@ -48,7 +48,7 @@ def serve(
         Optional[Path],
         typer.Option(
             help=f"TorchServe settings; default: ./{DEFAULT_CONFIG} if there is one, "
-            "else the same safe settings."
+            "otherwise the same safe settings."
         ),
     ] = None,
     inference_port: Annotated[Port, typer.Option(help="Default: 8080.")] = None,
@@ -114,7 +114,7 @@ def _run(server: TorchServeProcess, log: _LogStream) -> None:
         status = server.wait()
         raise ServerStartError(
             f"TorchServe ended by itself (status {status}); its last words are above. If it was "
-            "killed, the machine may be out of memory (`dmesg` tells).",
+            "killed, the machine may be out of memory: `dmesg` then says so.",
             log_tail=server.log_tail(15),
         )
 

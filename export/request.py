@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from d2serve.export.archive.naming import DEFAULT_VERSION
 from d2serve.export.errors import ConfigError
+from d2serve.export.naming import DEFAULT_VERSION
 from d2serve.export.reading.config import ConfigSource
 from d2serve.handlers.spec.runtimes import (
     FP32,

@@ -98,7 +98,7 @@ def read_contents(archive: Path, whole: bool = False) -> ArchiveContents:
         with zipfile.ZipFile(archive) as opened:
             broken = opened.testzip() if whole else None
             if broken is not None:
-                raise _damaged(archive, f"bad check sum of {broken}")
+                raise _damage_error(archive, f"bad check sum of {broken}")
             return _contents(archive, archive.stat().st_size, opened.read)
     except FileNotFoundError:
         raise ArchiveRefused(
@@ -111,7 +111,7 @@ def read_contents(archive: Path, whole: bool = False) -> ArchiveContents:
             "may read. Correct the path or its permissions."
         ) from error
     except _DAMAGED as error:
-        raise _damaged(archive, str(error) or type(error).__name__) from error
+        raise _damage_error(archive, str(error) or type(error).__name__) from error
 
 
 def _contents(archive: Path, size: int, read: Read) -> ArchiveContents:
@@ -120,7 +120,7 @@ def _contents(archive: Path, size: int, read: Read) -> ArchiveContents:
         name, version = str(model["modelName"]), str(model.get("modelVersion", "1.0"))
         f"{name}{version}".encode()  # half of a surrogate pair could not even be printed
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise _no_archive(archive, error) from error
+        raise _no_archive_error(archive, error) from error
     return ArchiveContents(archive, name, version, size, _description(archive, read))
 
 
@@ -152,7 +152,7 @@ def _read_beside(folder: Path, name: str) -> bytes:
         raise KeyError(name) from None
 
 
-def _no_archive(path: Path, error: Exception) -> ArchiveRefused:
+def _no_archive_error(path: Path, error: Exception) -> ArchiveRefused:
     what = "a folder, and no unpacked archive" if path.is_dir() else "no model archive"
     return ArchiveRefused(
         f"{path} is {what}: it has no {MANIFEST} that names a model ({type(error).__name__}: "
@@ -160,7 +160,7 @@ def _no_archive(path: Path, error: Exception) -> ArchiveRefused:
     )
 
 
-def _damaged(archive: Path, why: str) -> ArchiveRefused:
+def _damage_error(archive: Path, why: str) -> ArchiveRefused:
     return ArchiveRefused(
         f"{archive} is truncated or damaged, or no model archive ({why}): expected a .mar file "
         "made by `d2serve export` or torch-model-archiver, which is a zip file. Copy it again, or "

@@ -22,7 +22,7 @@ from d2serve.client.errors import ServerStartError
 from d2serve.client.management import ManagementClient
 from d2serve.client.predict.grpc_client import D2ServeGrpcClient
 from d2serve.client.predict.http_client import D2ServeClient
-from d2serve.server.archives.digests import read_digests, store_of_listed
+from d2serve.server.archives.digests import make_store_of_listed, read_digests
 from d2serve.server.archives.model_archives import (
     ModelArguments,
     PathLike,
@@ -34,7 +34,12 @@ from d2serve.server.archives.model_archives import (
 )
 from d2serve.server.torchserve import launch
 from d2serve.server.torchserve.clients import ServerClients
-from d2serve.server.torchserve.directories import ServerDirectory, make_directory, no_room, sweep
+from d2serve.server.torchserve.directories import (
+    ServerDirectory,
+    make_directory,
+    sweep,
+    unwritable_error,
+)
 from d2serve.server.torchserve.java import Java, find_java
 from d2serve.server.torchserve.log_diagnosis import ServerLog
 from d2serve.server.torchserve.log_reader import LogReader
@@ -86,9 +91,9 @@ class TorchServeProcess:
             environment: variables for the server and its workers beside this process's own.
                 PYTHONPATH reaches the workers only from here.
             timeout: seconds from the start until every worker is READY.
-            on_progress: is told, in a few words, what is being waited for.
-            on_log: is given every line TorchServe writes, but for values of metrics, from another
-                thread.
+            on_progress: is called with a few words on what is being waited for.
+            on_log: is called with every line TorchServe writes, but for values of metrics, from
+                another thread.
         """
         self.ports = ports or Ports.free()
         self.inference_address = self.ports.address("inference")
@@ -212,7 +217,7 @@ class TorchServeProcess:
         except OSError as error:
             directory = self.directory
             self.stop()
-            raise no_room(directory, error) from error
+            raise unwritable_error(directory, error) from error
         except BaseException:
             self.stop()
             raise
@@ -247,7 +252,7 @@ class TorchServeProcess:
     def _prepare_store(self, models: list[ServedModel]) -> Path:
         private = self.directory / "models"
         if self._digests is not None:
-            self.models = store_of_listed(models, self._digests, private)
+            self.models = make_store_of_listed(models, self._digests, private)
             return private
         self.models = models
         return prepare_store(models, self._model_store, private)
