@@ -62,7 +62,7 @@ class DetectionHandler:
         self._model = context.model_name
         self._version = str(context.manifest["model"]["modelVersion"])
         self._max_workers = int(settings.get("maxWorkers", 1))
-        self._detector = Detector.load(
+        self._detector = Detector.open(
             Path(properties["model_dir"]),
             device="cpu" if gpu is None else f"cuda:{gpu}",
             batching=str(settings.get("batching", "auto")),
