@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from d2serve.cli.options import (
+    CONFIG_FILE_HELP,
     ImageFormat,
     Imports,
     MaxSizeTest,
@@ -32,9 +33,7 @@ _COLOURS = {"exports": "green", "exports with rewrites": "green", "cannot": "red
 def doctor(
     config_file: Annotated[
         Optional[str],
-        typer.Option(
-            "--config-file", help="A detectron2 YAML config, a LazyConfig (it runs), or a zoo name."
-        ),
+        typer.Option("--config-file", help=CONFIG_FILE_HELP),
     ] = None,
     overrides: Overrides = None,
     imports: Imports = None,
@@ -43,7 +42,7 @@ def doctor(
     image_format: ImageFormat = None,
     ts_config: Annotated[
         Optional[Path],
-        typer.Option(help="A config.properties, to be warned of what it opens."),
+        typer.Option(help="A server's config.properties, whose unsafe settings are named."),
     ] = None,
 ) -> None:
     """Check whether and how a model can be exported, and what a server's settings open."""
