@@ -10,6 +10,8 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import typer
+from typer.core import TyperGroup
 from typer.testing import CliRunner
 
 from d2serve.cli.app import app, load
@@ -66,6 +68,17 @@ def run(
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_begins_its_help_with_the_sentence_that_the_overview_has(name: str) -> None:
     assert (load(name).help or "").partition("\n\n")[0].replace("\n", " ") == COMMANDS[name].summary
+
+
+def test_a_tool_that_writes_documentation_sees_every_option() -> None:
+    group = typer.main.get_command(app)
+    with typer.Context(group) as context:
+        assert isinstance(group, TyperGroup)
+        for name in group.list_commands(context):
+            command = group.get_command(context, name)
+            assert command is not None
+            assert len(command.params) >= 1, name
+            assert command.epilog == f"Example: {COMMANDS[name].example}"
 
 
 def test_the_overview_lists_every_command_and_the_version() -> None:
