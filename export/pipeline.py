@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from d2serve.export.archive.naming import require_place
 from d2serve.export.archive.staging import install, opened, settings_for, staging
 from d2serve.export.errors import ArchiveError, SampleError, UnsupportedFamily, needing
 from d2serve.export.programs.building import Program, onnx_metadata, write_program
@@ -52,6 +53,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
         ExportError: the message says what was wrong and what to do.
     """
     request.check()
+    require_place(request.output, request.name, request.version)
     _check_installed(request)
     progress.begin("Reading the config", 0)
     config = load_config(request.source)
@@ -109,7 +111,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
         progress.begin("Packaging", 0)
         packed = stage.pack()
         _reopen(packed, oracle, sample, gpu_id(device))
-        archive = install(packed, request.output, request.name)
+        archive = install(packed, request.output, request.name, request.version)
     return ExportResult(archive, spec, verification)
 
 

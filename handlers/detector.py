@@ -10,28 +10,29 @@ from typing import Union
 import numpy as np
 import numpy.typing as npt
 
+from d2serve.handlers.cores import available_cores
 from d2serve.handlers.errors import ModelFailed, RequestError
 from d2serve.handlers.outputs.postprocessing import postprocess
 from d2serve.handlers.outputs.records import Outputs
+from d2serve.handlers.outputs.selection import EVERYTHING, Selection
 from d2serve.handlers.requests.preprocessing import PreparedImage, preprocess
 from d2serve.handlers.runtimes.batching import BatchPlanner
 from d2serve.handlers.runtimes.loading import Runtime, load_runtime
 from d2serve.handlers.runtimes.raw_outputs import RawOutputs
 from d2serve.handlers.spec.model_spec import ModelSpec, read_spec
 from d2serve.handlers.timing import ProgramCall, Seconds, Stopwatch
-from d2serve.handlers.torchserve.threads import available_cores
 
 # (height, width) of the image that warms a program up, in pixels.
 _WARM_UP_SHAPE = (64, 64)
 
-Answer = Union[Outputs, RequestError]
+Outcome = Union[Outputs, RequestError]
 
 
 @dataclass(frozen=True)
-class Answered:
-    """An image's answer, and what it took."""
+class ImageResult:
+    """What became of one image, and what it took."""
 
-    answer: Answer
+    outcome: Outcome
     call: ProgramCall | None = None
     """In which the program answered; None where it failed."""
     seconds: Seconds = field(default_factory=dict)
@@ -79,19 +80,28 @@ class Detector:
         Raises:
             ModelFailed: the program failed on one of them.
         """
-        answered = self.answer([preprocess(image, self.spec) for image in images])
-        for each in answered:
-            if isinstance(each.answer, RequestError):
-                raise each.answer
-        return [each.answer for each in answered if isinstance(each.answer, Outputs)]
+        results = self.answer([preprocess(image, self.spec) for image in images])
+        for each in results:
+            if isinstance(each.outcome, RequestError):
+                raise each.outcome
+        return [each.outcome for each in results if isinstance(each.outcome, Outputs)]
 
-    def answer(self, images: Sequence[PreparedImage]) -> list[Answered]:
-        """As calling it, but an image that fails has its error for an answer."""
-        answered = [Answered(ModelFailed("not answered"))] * len(images)
+    def answer(
+        self, images: Sequence[PreparedImage], selections: Sequence[Selection] | None = None
+    ) -> list[ImageResult]:
+        """As calling it, but an image that fails has its error for an outcome.
+
+        Args:
+            images: what ``preprocess`` makes of them.
+            selections: what of each image's outputs is wanted; without it, everything.
+        """
+        wanted = selections or [EVERYTHING] * len(images)
+        results = [ImageResult(ModelFailed("not answered"))] * len(images)
         for group in self._planner.plan(len(images)):
-            for index, each in zip(group, self._answer_group([images[i] for i in group])):
-                answered[index] = each
-        return answered
+            some = [images[i] for i in group], [wanted[i] for i in group]
+            for index, each in zip(group, self._answer_group(*some)):
+                results[index] = each
+        return results
 
     def set_threads(self, threads: int) -> None:
         """Use this many CPU threads from now on."""
@@ -107,30 +117,41 @@ class Detector:
         pattern = np.random.default_rng(0).integers(0, 256, (3, *_WARM_UP_SHAPE))
         self._runtime.run([pattern.astype(np.float32)])
 
-    def _answer_group(self, images: Sequence[PreparedImage]) -> list[Answered]:
+    def _answer_group(
+        self, images: Sequence[PreparedImage], wanted: Sequence[Selection]
+    ) -> list[ImageResult]:
         watch = Stopwatch()
         try:
             outputs = self._runtime.run([image.tensor for image in images])
         # A runtime raises its own exceptions, out of memory among them.
         except Exception as error:
             if len(images) > 1:  # find the one that fails; the others still get their answers
-                return [each for image in images for each in self._answer_group([image])]
-            return [Answered(_failed(error))]
+                return [
+                    each
+                    for image, selection in zip(images, wanted)
+                    for each in self._answer_group([image], [selection])
+                ]
+            return [ImageResult(_failed(error))]
         call = ProgramCall(len(images), watch.lap())
-        return [self._finish(raw, image, call, watch) for raw, image in zip(outputs, images)]
+        return [self._finish(*each, call, watch) for each in zip(outputs, images, wanted)]
 
     def _finish(
-        self, raw: RawOutputs, image: PreparedImage, call: ProgramCall, watch: Stopwatch
-    ) -> Answered:
-        answer: Answer
+        self,
+        raw: RawOutputs,
+        image: PreparedImage,
+        selection: Selection,
+        call: ProgramCall,
+        watch: Stopwatch,
+    ) -> ImageResult:
+        outcome: Outcome
         try:
-            answer = postprocess(raw, image, self.spec)
+            outcome = postprocess(raw, image, self.spec, selection)
         except RequestError as error:
-            answer = error
+            outcome = error
         # Outputs of other shapes than the spec says, or no memory for the masks.
         except Exception as error:
-            answer = _failed(error)
-        return Answered(answer, call, {"forward": call.seconds, "postprocess": watch.lap()})
+            outcome = _failed(error)
+        return ImageResult(outcome, call, {"forward": call.seconds, "postprocess": watch.lap()})
 
 
 def _failed(error: Exception) -> ModelFailed:

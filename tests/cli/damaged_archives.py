@@ -79,11 +79,8 @@ DAMAGED: dict[str, tuple[Callable[[Path, Path], None], str]] = {
     "spec without fields": (with_content(SPEC, b'{"schema_version": 2}'), "missing"),
     "older schema": (with_spec(schema_version=1), "schema_version 1"),
     "newer schema": (with_spec(schema_version=99), "made by a newer d2serve"),
-    "no verification": (with_spec(verification={}), "lacks what `d2serve export` writes"),
-    "odd verification": (
-        with_spec(verification={"differences": [1]}),
-        "lacks what `d2serve export` writes",
-    ),
+    "no verification": (with_spec(verification={}), "lacks what `d2serve"),
+    "odd verification": (with_spec(verification={"differences": [1]}), "lacks what `d2serve"),
     "half a character": (with_spec(family="\ud800"), "is not JSON text"),
     "bad check sum of the spec": (bit_rot(SPEC), "bad check sum of model_spec.json"),
     "bad check sum of the program": (bit_rot("model.pt"), "bad check sum of model.pt"),

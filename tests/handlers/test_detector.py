@@ -102,11 +102,11 @@ def test_an_image_that_fails_harms_no_other(
     images = [*IMAGES[:place], grey(9, 9, UNLUCKY), *IMAGES[place:]]
     answered = detector.answer([preprocess(image, detector.spec) for image in images])
     failed = answered.pop(place)
-    assert isinstance(failed.answer, ModelFailed)
+    assert isinstance(failed.outcome, ModelFailed)
     assert (failed.call, failed.seconds) == (None, {})
-    assert "an unlucky image" in str(failed.answer)
-    assert "\n" not in str(failed.answer)
-    assert_right([each.answer for each in answered], IMAGES, 1)
+    assert "an unlucky image" in str(failed.outcome)
+    assert "\n" not in str(failed.outcome)
+    assert_right([each.outcome for each in answered], IMAGES, 1)
 
 
 @pytest.mark.parametrize(("batching", "calls"), [("always", 1), ("never", len(IMAGES))])
@@ -187,4 +187,4 @@ def test_an_answer_that_makes_no_sense_is_the_models_failure(changes: RawOutputs
     fake = FakeRuntime({**outputs, **changes})
     detector = Detector(spec_with(), fake, BatchPlanner("never", True, False))
     (answered,) = detector.answer([preprocess(IMAGES[0], detector.spec)])
-    assert isinstance(answered.answer, ModelFailed)
+    assert isinstance(answered.outcome, ModelFailed)

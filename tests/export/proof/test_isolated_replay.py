@@ -29,8 +29,10 @@ from d2serve.handlers.spec.bounds import TORCHSCRIPT_BOUNDS
 pytestmark = pytest.mark.export
 
 REPLY = {
+    "model": "canned",
+    "version": "1.0",
     "image": {"height": 20, "width": 30},
-    "instances": [{"bbox": [1, 2, 9, 9], "score": 0.5, "category_id": 0}],
+    "instances": [{"bbox": [1, 2, 9, 9], "bbox_mode": "XYXY_ABS", "score": 0.5, "category_id": 0}],
 }
 HANDLER = """
 import json, os, subprocess, sys, time
