@@ -195,7 +195,7 @@ def test_a_subclass_that_overrides_what_is_replaced_is_refused_by_name() -> None
 
 def test_a_semantic_head_of_the_users_own_is_refused_by_name() -> None:
     model = with_class("semantic_fpn", "sem_seg_head", OwnLayers)
-    with pytest.raises(UnsupportedFamily, match=r"test_rewrites\.OwnLayers\.layers .*overrides"):
+    with pytest.raises(UnsupportedFamily, match=r"test_exportable\.OwnLayers\.layers .*overrides"):
         exportable(model, SCRIPTING)
     assert exportable(model, TRACING)[1] == ("semantic_segmentor",)
 
