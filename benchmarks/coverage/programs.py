@@ -138,4 +138,4 @@ def _runtime_of(kind: str) -> RuntimeFacts:
 def load(program: Program) -> Detector:
     """The program as a server has it, on one thread and with batches where it takes them."""
     traced = read_spec(program.main.parent).method == TRACING
-    return Detector.load(program.main.parent, batching="auto" if traced else "always", threads=1)
+    return Detector.open(program.main.parent, batching="auto" if traced else "always", threads=1)

@@ -23,8 +23,9 @@ from model_archiver.model_archiver_config import ModelArchiverConfig
 from model_archiver.model_packaging import generate_model_archive
 
 from d2serve import handlers
-from d2serve.export.archive.naming import DEFAULT_VERSION, require_place
+from d2serve.export.archive.naming import require_place
 from d2serve.export.errors import ArchiveError, one_line
+from d2serve.export.request import DEFAULT_VERSION
 from d2serve.handlers.spec.model_spec import SPEC_FILE, ModelSpec
 from d2serve.handlers.spec.runtimes import RUNTIMES
 

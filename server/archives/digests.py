@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from d2serve.client.archive_checks import sha256_of
 from d2serve.client.errors import ArchiveRefused, ServerStartError
+from d2serve.handlers.archive_checks import sha256_of
 from d2serve.server.archives.model_archives import ServedModel, check_models, prepare_store
 
 # sha256sum marks binary mode by an asterisk, and names with odd characters by a backslash.
