@@ -204,6 +204,6 @@ def _judge(record: Verification, traced_constants: tuple[str, ...]) -> None:
         )
     if record.detections == 0:
         raise VerificationError(
-            "detectron2 finds nothing in any of the images, so there was nothing to compare. Give "
+            "detectron2 finds nothing on any of the images, so there was nothing to compare. Give "
             "images with objects that the model knows: --sample-image, or --images of `verify`."
         )
