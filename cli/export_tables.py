@@ -67,6 +67,12 @@ def print_verification(record: Any) -> None:
     console.print(table)
     for count in record["not_reached"]:
         console.print(f"No image was found on which this model has exactly {count} instances.")
+    for place in record.get("traced_constants", ()):  # older archives have none
+        console.print(
+            f"A trace may have turned Python values at {escape(place)} into constants. Verify on "
+            "images of your own: `d2serve verify X.mar --images DIR`.",
+            soft_wrap=True,
+        )
 
 
 def _masks_differing(row: dict[str, Any]) -> str:
