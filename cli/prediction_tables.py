@@ -1,4 +1,4 @@
-"""Why: at a terminal each kind of answer is a table of its own, with the numbers that tell most."""
+"""Tables for the terminal: one for each kind of answer, with the numbers that say most."""
 
 from __future__ import annotations
 

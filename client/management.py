@@ -7,7 +7,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -19,6 +18,11 @@ from d2serve.client.connection.client import Client
 from d2serve.client.connection.http import accepted, httpx_options, unavailable
 from d2serve.client.connection.settings import ConnectionSettings
 from d2serve.client.errors import InvalidInput, MalformedReply, ModelNotFound, ServerUnavailable
+from d2serve.client.model_descriptions import (
+    ModelDescription,
+    parse_description,
+    parse_model_list,
+)
 from d2serve.client.readiness import ReadinessWatch
 
 if TYPE_CHECKING:
@@ -27,43 +31,6 @@ if TYPE_CHECKING:
 DEFAULT_MANAGEMENT_ADDRESS = "http://127.0.0.1:8081"
 ALL_VERSIONS = "all"
 _POLL_SECONDS = 0.3
-
-
-@dataclass(frozen=True)
-class Worker:
-    """One worker process of a model."""
-
-    id: str
-    status: str
-    """READY, or UNLOADING: TorchServe's word for loading, stopping and crashed alike."""
-    pid: int
-    uses_gpu: bool
-    memory_bytes: int
-
-    @property
-    def is_ready(self) -> bool:
-        return self.status == "READY"
-
-
-@dataclass(frozen=True)
-class ModelDescription:
-    """One version of a registered model."""
-
-    name: str
-    version: str
-    url: str
-    min_workers: int
-    max_workers: int
-    batch_size: int
-    max_batch_delay: int
-    workers: tuple[Worker, ...]
-    raw: dict[str, Any] = field(repr=False, compare=False)
-
-    @property
-    def is_ready(self) -> bool:
-        """Every worker is READY, and there are as many as asked for."""
-        ready = sum(worker.is_ready for worker in self.workers)
-        return ready == len(self.workers) and ready >= max(1, self.min_workers)
 
 
 class ManagementClient(Client):
@@ -132,7 +99,7 @@ class ManagementClient(Client):
         answer = self._request("GET", _model_path(name, version))
         if not isinstance(answer, list):
             raise MalformedReply(f"Expected a list of model versions, got {answer!r}")
-        return [_description(item) for item in answer]
+        return [parse_description(item) for item in answer]
 
     def scale(
         self,
@@ -165,14 +132,7 @@ class ManagementClient(Client):
         page: str | None = None
         while True:
             answer = self._object("GET", "/models", {"limit": 100, "next_page_token": page})
-            try:
-                models.update((str(m["modelName"]), str(m["modelUrl"])) for m in answer["models"])
-            except (KeyError, TypeError) as error:
-                raise MalformedReply(
-                    f"Got from GET /models of {self.address} {str(answer)[:200]}, expected a list "
-                    "'models' of objects with 'modelName' and 'modelUrl'. Is this the management "
-                    "address of a TorchServe?"
-                ) from error
+            models.update(parse_model_list(answer, self.address))
             page = answer.get("nextPageToken")
             if page is None:
                 return models
@@ -260,23 +220,3 @@ class ManagementClient(Client):
 def _model_path(name: str, version: str | None) -> str:
     path = f"/models/{quote(name, safe='')}"
     return path if version is None else f"{path}/{quote(version, safe='')}"
-
-
-def _description(item: Mapping[str, Any]) -> ModelDescription:
-    try:
-        return ModelDescription(
-            name=item["modelName"],
-            version=item["modelVersion"],
-            url=item["modelUrl"],
-            min_workers=item["minWorkers"],
-            max_workers=item["maxWorkers"],
-            batch_size=item["batchSize"],
-            max_batch_delay=item["maxBatchDelay"],
-            workers=tuple(
-                Worker(w["id"], w["status"], w["pid"], w["gpu"], w["memoryUsage"])
-                for w in item["workers"]
-            ),
-            raw=dict(item),
-        )
-    except (KeyError, TypeError) as error:
-        raise MalformedReply(f"Not a TorchServe model description ({error}): {item!r}") from error

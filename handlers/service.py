@@ -61,12 +61,12 @@ class Service:
 
         Args:
             model_dir: the folder of an extracted archive.
-            settings: as ``Detector.load`` takes them: device, batching, threads, limits.
+            settings: as ``Detector.open`` takes them: device, batching, threads, limits.
 
         Raises:
             LoadError: the archive cannot be served here; the message says why.
         """
-        detector = Detector.load(Path(model_dir), **settings)
+        detector = Detector.open(Path(model_dir), **settings)
         return Service(detector, detector.spec.name)
 
     def reply(self, request: Request) -> Reply:

@@ -1,4 +1,5 @@
-"""Why: a full queue empties within seconds, and a client that asks again at once keeps it full.
+"""Asks again while a server is full, with pauses: a full queue empties within seconds, and a client
+that asks again at once keeps it full.
 
 Only what the server has not begun is asked again. A worker that died over an image would die over
 it again, and an answer that is late may still be in the making.

@@ -44,7 +44,7 @@ class DetectionHandler:
         """
         properties, settings = context.system_properties, context.model_yaml_config or {}
         gpu, max_workers = properties.get("gpu_id"), int(settings.get("maxWorkers", 1))
-        detector = Detector.load(
+        detector = Detector.open(
             Path(properties["model_dir"]),
             device="cpu" if gpu is None else f"cuda:{gpu}",
             batching=str(settings.get("batching", "auto")),

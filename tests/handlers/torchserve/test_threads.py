@@ -9,15 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from d2serve.handlers import cores
 from d2serve.handlers.torchserve import threads
 from d2serve.handlers.torchserve.threads import sibling_workers, thread_share
 
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
-    """Eight cores, no siblings, nothing set by an operator."""
+    """Eight cores, no quota, no siblings, nothing set by an operator."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(threads, "available_cores", lambda: 8)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(8)), raising=False)
+    monkeypatch.setattr(cores, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(cores, "_OWN_CGROUPS", tmp_path / "none")
     monkeypatch.setattr(threads, "_PROC", tmp_path / "proc")
     return monkeypatch
 
