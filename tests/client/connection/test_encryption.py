@@ -24,6 +24,7 @@ SECRETS: list[dict[str, Any]] = [
     {"token": "t"},
     {"key_file": "key_file.json"},
     {"headers": {"Authorization": "Bearer t"}},
+    {"headers": {"X-Api-Key": "t"}},
 ]
 
 
@@ -90,7 +91,7 @@ def test_the_management_api_over_tls(identity: Identity) -> None:
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-@pytest.mark.parametrize("secret", SECRETS, ids=lambda each: next(iter(each)))
+@pytest.mark.parametrize("secret", SECRETS, ids=str)
 def test_a_token_does_not_leave_this_machine_in_clear(client: Any, secret: dict[str, Any]) -> None:
     for address in (AWAY, f"http://{AWAY}"):
         with pytest.raises(InsecureConnection, match=rf"https://{AWAY}.*allow_token_in_clear"):
