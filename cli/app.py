@@ -63,7 +63,7 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _of_all_commands(
-    version: Annotated[  # its callback prints it
+    version: Annotated[
         bool,
         typer.Option(
             "--version", callback=_print_version, is_eager=True, help="Print d2serve's version."

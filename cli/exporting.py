@@ -27,6 +27,7 @@ from d2serve.cli.options import (
 from d2serve.cli.progress import console
 from d2serve.cli.running import fail, needs_detectron2, require_ours, run
 from d2serve.cli.runtime_help import FORMAT_HELP, PRECISION_HELP, RUNTIME_HELP
+from d2serve.export.request import DEFAULT_VERSION
 from d2serve.handlers.spec.runtimes import FP32, TORCHSCRIPT
 
 
@@ -57,8 +58,11 @@ def export(
         Optional[str], typer.Option(help="Name of the model; default: the config file's.")
     ] = None,
     version: Annotated[
-        str, typer.Option(help="Version under which TorchServe serves it beside others.")
-    ] = "1.0",
+        str,
+        typer.Option(
+            help="Version of the model. Any but 1.0 is written to NAME-VERSION.mar, beside 1.0."
+        ),
+    ] = DEFAULT_VERSION,
     sample_image: Annotated[
         Optional[Path], typer.Option(help="An image with objects the model knows.")
     ] = None,

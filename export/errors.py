@@ -6,7 +6,7 @@
     ├── ConfigError           the config or an option cannot be used, or a package is missing
     ├── UnsupportedFamily     what the config describes cannot be exported yet
     ├── WeightsError          the weights cannot be had, or do not fit the config
-    ├── SampleError           the sample image proves nothing for this model
+    ├── SampleError           the sample image cannot be read, or the model finds nothing in it
     ├── ProgramError          TorchScript or ONNX refused the model
     ├── VerificationError     the program does not give detectron2's answer; nothing is written
     ├── ArchiveError          the archive cannot be written or read

@@ -1,4 +1,4 @@
-"""Why: the whole way from a config to a proven archive, in one function with one order of steps."""
+"""The whole way from a config to a verified archive, in one function with one order of steps."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from d2serve.export.archive.naming import require_place
 from d2serve.export.archive.staging import install, opened, settings_for, staging
 from d2serve.export.errors import ArchiveError, SampleError, UnsupportedFamily, needing
 from d2serve.export.programs.building import Program, onnx_metadata, write_program
@@ -52,6 +53,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
         ExportError: the message says what was wrong and what to do.
     """
     request.check()
+    require_place(request.output, request.name, request.version)
     _check_installed(request)
     progress.begin("Reading the config", 0)
     config = load_config(request.source)
@@ -94,7 +96,13 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
         settings = settings_for(spec.dynamic_batch, device)
         stage.describe(program.files, spec, settings)
         verification = _verify(
-            stage.lay_out(), oracle, sample, spec, program.doubts, gpu_id(device), progress
+            stage.lay_out(),
+            oracle,
+            sample,
+            spec,
+            program.traced_constants,
+            gpu_id(device),
+            progress,
         )
         spec = replace(spec, verification=verification.to_json())
         if request.precision != FP32:
@@ -103,7 +111,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
         progress.begin("Packaging", 0)
         packed = stage.pack()
         _reopen(packed, oracle, sample, gpu_id(device))
-        archive = install(packed, request.output, request.name)
+        archive = install(packed, request.output, request.name, request.version)
     return ExportResult(archive, spec, verification)
 
 
@@ -189,7 +197,7 @@ def _verify(
     oracle: Oracle,
     sample: Pixels,
     spec: ModelSpec,
-    doubts: tuple[str, ...],
+    traced_constants: tuple[str, ...],
     gpu: int | None,
     progress: Progress,
 ) -> Verification:
@@ -202,7 +210,7 @@ def _verify(
         cases,
         RUNTIMES[spec.runtime].bounds,
         not_reached=not_reached,
-        doubts=doubts,
+        traced_constants=traced_constants,
         gpu_id=gpu,
         progress=progress.advance,
     )

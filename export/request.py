@@ -24,6 +24,8 @@ from d2serve.handlers.spec.runtimes import (
 # As torch-model-archiver permits for names, and TorchServe's addresses for both.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_\-.]*")
 
+DEFAULT_VERSION = "1.0"
+
 Report = Callable[[str, int], None]
 """Told the name of each step as it begins, and of how many parts it consists (0: not known)."""
 
@@ -43,7 +45,7 @@ class ExportRequest:
     source: ConfigSource
     method: str
     name: str
-    version: str = "1.0"
+    version: str = DEFAULT_VERSION
     sample_image: Path | None = None
     class_names: Sequence[str] | None = None
     stuff_class_names: Sequence[str] | None = None

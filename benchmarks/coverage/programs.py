@@ -83,7 +83,7 @@ class Programs:
     def _converted(self, traced: Program) -> Program:
         folder = self._new_folder(OPENVINO)
         main = save(from_onnx(traced.main), folder)
-        return Program(main, traced.outputs, traced.doubts, traced.rewrites)
+        return Program(main, traced.outputs, traced.traced_constants, traced.rewrites)
 
     def _write(self, name: str, method: str, format_: str, runtime: str) -> Program:
         subject = self._subject
@@ -138,4 +138,4 @@ def _runtime_of(kind: str) -> RuntimeFacts:
 def load(program: Program) -> Detector:
     """The program as a server has it, on one thread and with batches where it takes them."""
     traced = read_spec(program.main.parent).method == TRACING
-    return Detector.load(program.main.parent, batching="auto" if traced else "always", threads=1)
+    return Detector.open(program.main.parent, batching="auto" if traced else "always", threads=1)

@@ -23,7 +23,9 @@ from model_archiver.model_archiver_config import ModelArchiverConfig
 from model_archiver.model_packaging import generate_model_archive
 
 from d2serve import handlers
+from d2serve.export.archive.naming import require_place
 from d2serve.export.errors import ArchiveError, one_line
+from d2serve.export.request import DEFAULT_VERSION
 from d2serve.handlers.spec.model_spec import SPEC_FILE, ModelSpec
 from d2serve.handlers.spec.runtimes import RUNTIMES
 
@@ -172,13 +174,13 @@ def opened(archive: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def install(archive: Path, store: Path, name: str) -> Path:
+def install(archive: Path, store: Path, name: str, version: str = DEFAULT_VERSION) -> Path:
     """Put a finished archive into the model store, in one step that cannot be half done.
 
     Raises:
-        ArchiveError: the store cannot be written.
+        ArchiveError: the store cannot be written, or has another archive of that file name.
     """
-    target = store / f"{name}.mar"
+    target = require_place(store, name, version)
     partial = None
     try:
         store.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,7 @@
-"""Why: an archive that was proven on a sample can be proven again on the user's own images."""
+"""Verifies and evaluates an archive that is already there, on the user's own images.
+
+An export verifies what it writes on one sample image and pictures made of it.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,7 @@ def verify_archive(
         archive: the .mar.
         source: the config, as for the export.
         images: a folder of image files; None takes what the export took.
-        progress: where to tell how far it is.
+        progress: is told how far it is.
 
     Raises:
         ExportError: as for an export.
@@ -91,7 +94,7 @@ def evaluate_archive(
         archive: the .mar.
         source: the config, as for the export.
         coco: annotation file and image folder; None takes the config's DATASETS.TEST.
-        progress: where to tell how far it is.
+        progress: is told how far it is.
 
     Raises:
         ExportError: as for an export; EvaluationError where the data set is not there.

@@ -10,7 +10,7 @@ from torch import nn
 from d2serve.export.errors import ConfigError, WeightsError, one_line
 from d2serve.export.reading.checkpointer import StrictCheckpointer
 from d2serve.export.reading.config import ModelConfig
-from d2serve.export.rewrites.eager import buildable
+from d2serve.export.rewrites.stand_ins import buildable
 
 
 def build_model(config: ModelConfig) -> nn.Module:

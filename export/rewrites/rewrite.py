@@ -1,6 +1,6 @@
-"""Why: where upstream's module cannot be exported, an equivalent takes its place, and says so.
+"""What a rewrite is: an equivalent that takes the place of a module that cannot be exported.
 
-A rewrite is found by the type of a module, applied to a copy that shares the user's weights, and
+It is found by the type of a module, and applied to a copy that shares the user's weights. It is
 refused where the user's subclass overrides what it would replace.
 """
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from d2serve.handlers.errors import InvalidOption
-from d2serve.handlers.replies.fields import REPLY, tensors_of
+from d2serve.handlers.replies.fields import MASK_TENSOR, REPLY, tensors_of
 from d2serve.handlers.requests.options import NONE, RequestOptions
 from d2serve.handlers.spec.model_spec import ModelSpec
 
@@ -27,8 +27,8 @@ def chosen_outputs(
         InvalidOption: an output is asked for twice, or is none that this model has.
     """
     names = [each.name for each in tensors_of(spec)]
-    if options.masks == NONE and "masks" in names:
-        names.remove("masks")
+    if options.masks == NONE and MASK_TENSOR in names:
+        names.remove(MASK_TENSOR)
     if wanted is None:
         return (
             (REPLY.name,) if options.draw else tuple(each for each in names if each != REPLY.name)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from d2serve.handlers.outputs.boxes import corners
 from d2serve.handlers.outputs.records import Detections, Outputs, PanopticSeg
-from d2serve.handlers.outputs.rle import decoded
+from d2serve.handlers.outputs.rle import decode_mask
 from d2serve.handlers.replies.pen import Pen, colour_of
 from d2serve.handlers.replies.tinting import Pixels, outline, tint, tint_labels
 from d2serve.handlers.requests.options import JPEG
@@ -164,7 +164,7 @@ def _mask(outputs: Outputs, i: int) -> Iterator[tuple[npt.NDArray[np.bool_], int
     found, panoptic = outputs.instances, outputs.panoptic_seg
     mask, left = None, 0
     if found is not None and found.masks is not None:
-        mask, left = decoded(found.masks[i])
+        mask, left = decode_mask(found.masks[i])
     if panoptic is not None:  # what the merge has left of the mask
         if mask is None:
             mask = np.ones(panoptic.labels.shape, np.bool_)

@@ -27,6 +27,7 @@ BYTES, INT64, FP32 = "BYTES", "INT64", "FP32"
 """Datatypes of the Open Inference Protocol."""
 
 CLASS_NAMES, PANOPTIC = "class_names", "panoptic"
+MASK_TENSOR = "masks"
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ FIELDS = (
     Field(
         "instances[].segmentation",
         (MASKS,),
-        OutputTensor("masks", BYTES, (-1,)),
+        OutputTensor(MASK_TENSOR, BYTES, (-1,)),
         "COCO's RLE, or polygons with `masks=polygon`; absent with `none`",
     ),
     Field(

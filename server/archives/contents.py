@@ -68,7 +68,7 @@ class ArchiveContents:
         if isinstance(version, int) and version > SCHEMA_VERSION:
             raise ArchiveRefused(
                 f"{self.path} was made by a newer d2serve: its {SPEC_FILE} has schema_version "
-                f"{version}, this one reads up to {SCHEMA_VERSION}. Upgrade d2serve on this machine."
+                f"{version}, this one reads up to {SCHEMA_VERSION}. Upgrade d2serve here."
             )
         try:
             return ModelSpec.from_json(json.dumps(self.description))
@@ -134,7 +134,8 @@ def _description(archive: Path, read: Read) -> Mapping[str, Any] | None:
         json.dumps(found, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise ArchiveRefused(
-            f"{archive} is damaged: its {SPEC_FILE} is not JSON text ({error}). Export the model again."
+            f"{archive} is damaged: its {SPEC_FILE} is not JSON text ({error}). Export the model "
+            "again."
         ) from error
     if not isinstance(found, dict):
         raise ArchiveRefused(

@@ -27,7 +27,7 @@ from d2serve.server.archives.model_archives import (
     ModelArguments,
     PathLike,
     ServedModel,
-    checked,
+    check_models,
     prepare_store,
     require_room,
     resolve_models,
@@ -185,7 +185,7 @@ class TorchServeProcess:
         java = find_java({**os.environ, **self._environment})
         models = resolve_models(self._model_arguments, self._model_store)
         if self._digests is None:
-            models = checked(models)
+            models = check_models(models)
         sweep()  # before the ports are looked at: what a killed server left may still hold them
         self.ports.require_free()
         self._directory = make_directory()

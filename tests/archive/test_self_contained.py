@@ -39,7 +39,7 @@ from pathlib import Path
 from d2serve.handlers import detector
 from d2serve.handlers.requests.decoding import decode
 assert Path(detector.__file__).is_relative_to(Path.cwd()), detector.__file__
-(answer,) = detector.Detector.load(Path.cwd())([decode(Path(sys.argv[1]).read_bytes())])
+(answer,) = detector.Detector.open(Path.cwd())([decode(Path(sys.argv[1]).read_bytes())])
 found = answer.instances
 print(json.dumps({"scores": found.scores.tolist(), "masks": found.masks}))
 """

@@ -62,7 +62,7 @@ def folder(_good: Path, bad: Path) -> None:
     (bad / "photo.jpg").write_bytes(b"no archive")
 
 
-DAMAGED: dict[str, tuple[Callable[[Path, Path], None], str]] = {
+DAMAGED: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     "missing": (lambda _good, _bad: None, "There is no"),
     "empty": (lambda _good, bad: bad.touch(), "no model archive"),
     "a text file": (lambda _good, bad: bad.write_text("hello\n" * 99), "no model archive"),
@@ -79,11 +79,8 @@ DAMAGED: dict[str, tuple[Callable[[Path, Path], None], str]] = {
     "spec without fields": (with_content(SPEC, b'{"schema_version": 2}'), "missing"),
     "older schema": (with_spec(schema_version=1), "schema_version 1"),
     "newer schema": (with_spec(schema_version=99), "made by a newer d2serve"),
-    "no verification": (with_spec(verification={}), "lacks what `d2serve export` writes"),
-    "odd verification": (
-        with_spec(verification={"differences": [1]}),
-        "lacks what `d2serve export` writes",
-    ),
+    "no verification": (with_spec(verification={}), "lacks what `d2serve"),
+    "odd verification": (with_spec(verification={"differences": [1]}), "lacks what `d2serve"),
     "half a character": (with_spec(family="\ud800"), "is not JSON text"),
     "bad check sum of the spec": (bit_rot(SPEC), "bad check sum of model_spec.json"),
     "bad check sum of the program": (bit_rot("model.pt"), "bad check sum of model.pt"),

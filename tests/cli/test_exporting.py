@@ -57,6 +57,7 @@ def test_verify_refuses_an_archive_of_other_weights(exported: Exporter) -> None:
     assert "is not detectron2's" in result.output
 
 
+@pytest.mark.export
 def test_run_eval_prints_both_sides(tmp_path: Path) -> None:
     register_generated("heldout", generate_split(tmp_path, "heldout", 6).parent)
     result = run(
@@ -69,6 +70,7 @@ def test_run_eval_prints_both_sides(tmp_path: Path) -> None:
     assert all(row.split()[-2] == "+0.000" for row in rows)
 
 
+@pytest.mark.export
 def test_run_eval_names_what_it_needs(tmp_path: Path) -> None:
     words = ["--config-file", CONFIG, "--export-method", "tracing", "--output", str(tmp_path)]
     result = run("export", *words, "--run-eval", "DATASETS.TEST", "()")

@@ -71,7 +71,12 @@ def _without_id(answer: dict[str, Any] | RequestRejected) -> dict[str, Any]:
 
 @pytest.mark.server
 @pytest.mark.parametrize(
-    ("method", "batching"), [("scripting", "always"), ("scripting", "auto"), ("tracing", "auto")]
+    ("method", "batching"),
+    [
+        ("scripting", "always"),
+        pytest.param("scripting", "auto", marks=pytest.mark.long),  # one at a time, as below
+        ("tracing", "auto"),
+    ],
 )
 def test_one_corrupt_file_of_eight_harms_no_other(
     method: str,

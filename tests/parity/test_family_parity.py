@@ -23,6 +23,7 @@ from d2serve.server.torchserve.process import TorchServeProcess
 from tests.conftest import FAMILIES, METHODS, STUFF_MODELS, HeldOut, said
 from tests.parity.conftest import Served
 from tests.parity.references import Reference, answers, bounds_of, of_many_sizes, reference_for
+from tests.ways import tiered
 
 IMAGES, SIZES = 10, 8
 # Over gRPC and as run lengths the same model answers: what is compared is the way of the answer.
@@ -53,7 +54,7 @@ def references(
 
 
 @pytest.mark.server
-@pytest.mark.parametrize(("model", "kind"), CASES)
+@pytest.mark.parametrize(("model", "kind"), tiered(CASES))
 def test_http_and_grpc_answer_as_default_predictor(
     model: str, kind: str, server: TorchServeProcess, served: Served, references: References
 ) -> None:

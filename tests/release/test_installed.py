@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from d2serve.server.torchserve.properties import SAFE_DEFAULTS
+from d2serve.server.torchserve.properties import safe_defaults
 from tests.conftest import ROOT, Exporter
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 MINUTES = 60.0
 PYTHONS = ("3.9", "3.11", "3.13")
 
@@ -89,22 +89,25 @@ def test_the_wheel_serves_in_a_clean_environment(
     assert "serve" in run(d2serve, "--help", folder=tmp_path)
     archive = exported("faster_rcnn_fpn", "onnxruntime")
     assert "onnxruntime" in run(d2serve, "inspect", str(archive), folder=tmp_path)
+    unpacked = tmp_path / "unpacked"
+    shutil.unpack_archive(archive, unpacked, "zip")
     settings = run(
         python,
         "-c",
-        "from d2serve.server.torchserve.properties import CONFIG_PROPERTIES, read_properties;"
-        "print(read_properties(CONFIG_PROPERTIES))",
+        "from d2serve.server.torchserve.properties import safe_defaults; print(safe_defaults())",
         folder=tmp_path,
     )
-    assert settings.strip() == str(SAFE_DEFAULTS)
+    assert settings.strip() == str(safe_defaults())
     asked = run(
         python,
         "-c",
-        "import sys; from d2serve.handlers.detector import Detector; import numpy, PIL.Image;"
+        "import sys; from pathlib import Path; import numpy, PIL.Image;"
+        "from d2serve.handlers.detector import Detector;"
         "image = numpy.asarray(PIL.Image.open(sys.argv[2]).convert('RGB'));"
-        "print(len(Detector.open(sys.argv[1])([image])[0].scores),"
+        "(found,) = Detector.load(Path(sys.argv[1]))([image]);"
+        "print(len(found.detections.scores),"
         " 'torch' in sys.modules, 'detectron2' in sys.modules)",
-        str(archive),
+        str(unpacked),
         str(ROOT / "examples/shapes/sample.jpg"),
         folder=tmp_path,
     )

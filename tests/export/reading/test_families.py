@@ -57,6 +57,7 @@ def of_zoo(name: str, *overrides: str) -> Family:
         ("vitdet", "Mask R-CNN ViTDet", (*BOXES, "pred_masks")),
         ("regnet_mask_rcnn", "Mask R-CNN RegNet FPN", (*BOXES, "pred_masks")),
         ("mask_rcnn_gn_cls_agnostic", "Mask R-CNN FPN", (*BOXES, "pred_masks")),
+        ("rotated_faster_rcnn_fpn", "Rotated R-CNN FPN", BOXES),
     ],
 )
 def test_the_examples_are_recognised(model: str, name: str, outputs: tuple[str, ...]) -> None:

@@ -13,7 +13,7 @@ from typing import Final
 from detectron2.modeling.roi_heads import Res5ROIHeads, StandardROIHeads
 from torch import nn
 
-from d2serve.export.rewrites.method_overrides import with_methods
+from d2serve.export.rewrites.method_overrides import override_methods
 from d2serve.export.rewrites.rewrite import SCRIPTING, Rewrite
 
 
@@ -41,7 +41,7 @@ ROI_HEAD_SWITCHES = Rewrite(
     methods=(),
     needed_for=frozenset({SCRIPTING}),
     reason=_REASON,
-    make=with_methods(_Standard),
+    make=override_methods(_Standard),
     applies=_is_subclass,
 )
 RES5_ROI_HEADS = Rewrite(
@@ -50,5 +50,5 @@ RES5_ROI_HEADS = Rewrite(
     methods=(),
     needed_for=frozenset({SCRIPTING}),
     reason=_REASON,
-    make=with_methods(_Res5),
+    make=override_methods(_Res5),
 )

@@ -1,7 +1,7 @@
-"""Why: without detectron2's compiled library, its rotated models run not even eagerly.
+"""Rotated operators for a detectron2 without its compiled library, which has none.
 
-``torch.ops.detectron2`` is empty then (so it is with the redistribution on PyPI), and there is
-nothing to train with or to compare an export to.
+``torch.ops.detectron2`` is empty then, as with the redistribution on PyPI, and rotated models do
+not even run eagerly. So there would be nothing to train, or to compare an export with.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def plain_rotated_operators() -> Iterator[None]:
     """Let detectron2's own eager code run rotated models, for as long as the context lasts.
 
     Where detectron2 has compiled operators they stay, and nothing is done. Where it has none, the
-    functions of ``rotated_*.py`` are registered in their names. A reference made this way shows
+    functions of this folder are registered in their names. A reference made this way shows
     that a program does what detectron2's Python does; it says nothing of the operators
     themselves, which are the same code on both sides then. Those are tested on their own.
     """

@@ -12,7 +12,7 @@ from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
 from torch import Tensor, nn
 from torch.nn import functional
 
-from d2serve.export.rewrites.method_overrides import with_methods
+from d2serve.export.rewrites.method_overrides import override_methods
 from d2serve.export.rewrites.rewrite import SCRIPTING, Rewrite
 
 # ruff: noqa: UP006
@@ -48,7 +48,7 @@ def _make(module: Any) -> nn.Module:
         delattr(module, name)
     del module.scale_heads
     module.scale_heads = nn.ModuleList(heads)
-    return with_methods(_Scriptable)(module)
+    return override_methods(_Scriptable)(module)
 
 
 SEM_SEG_FPN_HEAD = Rewrite(

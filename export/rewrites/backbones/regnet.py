@@ -12,7 +12,7 @@ from typing import Any, Dict  # noqa: UP035  # TorchScript reads these
 from detectron2.modeling.backbone.regnet import AnyNet, ResBasicBlock, ResBottleneckBlock
 from torch import Tensor, nn
 
-from d2serve.export.rewrites.method_overrides import with_methods
+from d2serve.export.rewrites.method_overrides import override_methods
 from d2serve.export.rewrites.rewrite import SCRIPTING, Rewrite
 
 # ruff: noqa: UP006
@@ -47,7 +47,7 @@ def _walkable(module: Any) -> nn.Module:
         delattr(module, name)
     module.stages = nn.ModuleList(stage for stage, _name in stages)
     module.stage_names = [name for _stage, name in stages]
-    return with_methods(_Walkable)(module)
+    return override_methods(_Walkable)(module)
 
 
 def _rewrite(name: str, replaces: type[nn.Module]) -> Rewrite:
@@ -58,7 +58,7 @@ def _rewrite(name: str, replaces: type[nn.Module]) -> Rewrite:
         needed_for=frozenset({SCRIPTING}),
         reason=f"modeling/backbone/regnet.py: {replaces.__name__} asks `if self.proj`, and "
         "TorchScript takes a module for no truth value",
-        make=with_methods(_Scriptable),
+        make=override_methods(_Scriptable),
     )
 
 

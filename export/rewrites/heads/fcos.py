@@ -1,4 +1,4 @@
-"""Why: FCOS traces as it is, but TorchScript cannot read two things it adds to RetinaNet.
+"""FCOS traces as it is, but TorchScript cannot read two things that it adds to RetinaNet.
 
 ``FCOSHead.forward`` (modeling/meta_arch/fcos.py) does not say that its features are a list, so
 TorchScript takes them for one tensor. ``Box2BoxTransformLinear`` (modeling/box_regression.py) is

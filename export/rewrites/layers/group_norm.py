@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from d2serve.export.rewrites.method_overrides import with_methods
+from d2serve.export.rewrites.method_overrides import override_methods
 from d2serve.export.rewrites.rewrite import ONNX, Rewrite
 
 # mypy: disable-error-code="attr-defined, no-untyped-call"
@@ -37,7 +37,7 @@ def _make(module: Any) -> nn.Module:
     size = module.num_channels // module.num_groups
     groups = [torch.full((size, size), 1.0 / size)] * module.num_groups
     module.register_buffer("averaging", torch.block_diag(*groups)[:, :, None, None])
-    return with_methods(_WithoutReshape)(module)
+    return override_methods(_WithoutReshape)(module)
 
 
 GROUP_NORM_ONNX = Rewrite(

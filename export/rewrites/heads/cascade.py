@@ -15,7 +15,7 @@ from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor
 
-from d2serve.export.rewrites.method_overrides import with_methods
+from d2serve.export.rewrites.method_overrides import override_methods
 from d2serve.export.rewrites.rewrite import SCRIPTING, Rewrite
 
 # ruff: noqa: UP006
@@ -83,5 +83,5 @@ CASCADE_ROI_HEADS = Rewrite(
     needed_for=frozenset({SCRIPTING}),
     reason="modeling/roi_heads/cascade_rcnn.py: _run_stage indexes a ModuleList by a variable and "
     "arguments are untyped, which TorchScript does not take",
-    make=with_methods(_Scriptable),
+    make=override_methods(_Scriptable),
 )

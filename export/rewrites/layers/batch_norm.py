@@ -14,7 +14,7 @@ from detectron2.layers.batch_norm import CycleBatchNormList, NaiveSyncBatchNorm
 from torch import Tensor, nn
 from torch.nn import functional
 
-from d2serve.export.rewrites.method_overrides import with_methods
+from d2serve.export.rewrites.method_overrides import override_methods
 from d2serve.export.rewrites.rewrite import SCRIPTING, Rewrite
 
 # mypy: disable-error-code="attr-defined"
@@ -60,7 +60,7 @@ def _plain(name: str, replaces: type[nn.Module], file: str) -> Rewrite:
         needed_for=frozenset({SCRIPTING}),
         reason=f"{file}: {replaces.__name__} asks about process groups, which TorchScript does "
         "not know; in evaluation it is plain batch norm",
-        make=with_methods(_InEvaluation),
+        make=override_methods(_InEvaluation),
     )
 
 

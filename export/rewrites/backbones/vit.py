@@ -1,4 +1,4 @@
-"""Why: a trace of a ViT is right at one image size only, and TorchScript cannot read it.
+"""ViT and its pyramid: a trace is right at one image size only, and TorchScript cannot read them.
 
 modeling/backbone/utils.py decides by the size of an image in Python: ``window_partition`` and
 ``window_unpartition`` whether to pad, ``get_rel_pos`` (through ``int()``) and ``get_abs_pos``
@@ -21,7 +21,7 @@ from detectron2.modeling.backbone.vit import Attention, Block, SimpleFeaturePyra
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  as everybody names it
 
-from d2serve.export.rewrites.method_overrides import with_methods
+from d2serve.export.rewrites.method_overrides import override_methods
 from d2serve.export.rewrites.rewrite import SCRIPTING, TRACING, Rewrite
 
 
@@ -155,7 +155,7 @@ VIT_ATTENTION = Rewrite(
         "modeling/backbone/utils.py: get_rel_pos turns the size of an image into a Python int, "
         "which a trace keeps; add_decomposed_rel_pos has no types"
     ),
-    make=with_methods(AnySizeAttention),
+    make=override_methods(AnySizeAttention),
 )
 
 VIT_BLOCK = Rewrite(
@@ -167,7 +167,7 @@ VIT_BLOCK = Rewrite(
         "modeling/backbone/utils.py: window_partition and window_unpartition decide by the size of "
         "an image whether to pad, which a trace keeps, and have no types"
     ),
-    make=with_methods(AnySizeBlock),
+    make=override_methods(AnySizeBlock),
 )
 
 VIT_POSITIONS = Rewrite(
@@ -179,7 +179,7 @@ VIT_POSITIONS = Rewrite(
         "modeling/backbone/utils.py: get_abs_pos decides by the size of an image whether to resize "
         "positions, which a trace keeps, and has no types"
     ),
-    make=with_methods(AnySizeViT),
+    make=override_methods(AnySizeViT),
 )
 
 SIMPLE_FEATURE_PYRAMID = Rewrite(
@@ -190,5 +190,5 @@ SIMPLE_FEATURE_PYRAMID = Rewrite(
     reason=(
         "modeling/backbone/vit.py: SimpleFeaturePyramid.forward loops over a plain list of stages"
     ),
-    make=with_methods(ScriptablePyramid),
+    make=override_methods(ScriptablePyramid),
 )

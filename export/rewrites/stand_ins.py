@@ -1,9 +1,9 @@
-"""Why: some of what detectron2 can build it cannot run everywhere, not even eagerly.
+"""Lets eager models be built and run where detectron2 has not the operators for them.
 
 Where its compiled operators are missing (the redistribution on PyPI), deformable convolutions
-cannot be built and rotated boxes cannot be run; and modulated deformable convolution does not run
-on a CPU in any detectron2. An export still needs an eager model to be compared with: the operator
-in question is then torchvision's, or one in plain tensors, and the record says so.
+cannot be built and rotated boxes cannot be run. Modulated deformable convolution does not run on a
+CPU in any detectron2. An export still needs an eager model to be compared with. The operator is
+then torchvision's, or one in plain tensors, and the record says so.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from detectron2.modeling.proposal_generator.rrpn import RRPN
 from detectron2.modeling.roi_heads import RROIHeads
 from torch import nn
 
-from d2serve.export.rewrites.deform_conv.equivalents import (
+from d2serve.export.rewrites.deform_conv.stand_ins import standing_in
+from d2serve.export.rewrites.deform_conv.torchvision_form import (
     MODULATED_DEFORM_CONV,
     TorchvisionDeformConv,
 )
-from d2serve.export.rewrites.deform_conv.stand_ins import standing_in
 from d2serve.export.rewrites.rewrite import TRACING, rewritten
-from d2serve.export.rewrites.rotated.operators import (
+from d2serve.export.rewrites.rotated.stand_ins import (
     has_compiled_operators,
     plain_rotated_operators,
 )

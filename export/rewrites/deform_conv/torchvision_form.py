@@ -1,4 +1,4 @@
-"""Why: detectron2's deformable convolutions are autograd functions, which no export can read.
+"""Deformable convolution on torchvision's operator: no export can read detectron2's functions.
 
 ``DeformConv`` and ``ModulatedDeformConv`` (layers/deform_conv.py) call ``Function.apply``, which
 calls a compiled operator that neither TorchScript nor ONNX knows; on a CPU v1 ends in torchvision's
