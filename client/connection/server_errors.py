@@ -148,11 +148,16 @@ def no_answer(what: str, reason: str, what_to_do: str, *, not_connected: bool) -
     return kind(f"{what}: {reason.rstrip('.')}. {what_to_do}")
 
 
+_ANOTHER_NAME = (
+    "The server's certificate is for another name than the one in this address. Use the name that "
+    "the certificate has."
+)
 _TLS_FAILURES = {
+    "mismatch, certificate is not valid": _ANOTHER_NAME,
+    "Hostname Verification": _ANOTHER_NAME,
     "CERTIFICATE_VERIFY_FAILED": (
-        "The server's certificate is not one that this client trusts for this address. If it is "
-        "of your own authority, give that one's certificate: ca_file, on the command line "
-        "--ca-file."
+        "This client does not trust the server's certificate. If your own authority made it, name "
+        "the file of that authority: ca_file, on the command line --ca-file."
     ),
     "WRONG_VERSION_NUMBER": (
         "The server does not encrypt (TLS) at this port: use the port that does, or http:// "

@@ -74,7 +74,15 @@ def test_a_server_of_another_authority_gets_nothing(
     assert asked.headers == []
 
 
-def test_a_server_that_does_not_encrypt_is_told_apart(protocol: Protocol) -> None:
+def test_a_certificate_of_another_name(protocol: Protocol, identity: Identity) -> None:
+    with protocol.server(GOOD, identity=identity) as asked:
+        address = f"https://localhost:{asked.address.split(':')[1]}"
+        with pytest.raises(NotConnected, match="for another name"):
+            protocol.client(address, ca_file=identity.certificate).predict("m", b"image")
+    assert asked.headers == []
+
+
+def test_a_server_that_does_not_encrypt_is_named(protocol: Protocol) -> None:
     with protocol.server(GOOD) as asked, pytest.raises(NotConnected, match="does not encrypt"):
         protocol.client(f"https://{asked.address}").predict("m", b"image")
     assert asked.headers == []
