@@ -20,6 +20,7 @@ from d2serve.handlers.cores import available_cores, threads_wanted
 from d2serve.handlers.errors import ModelFailed, RequestError
 from d2serve.handlers.outputs.postprocessing import postprocess
 from d2serve.handlers.outputs.records import Outputs
+from d2serve.handlers.outputs.selection import EVERYTHING, Selection
 from d2serve.handlers.requests.pixels import check_pixels
 from d2serve.handlers.requests.preprocessing import PreparedImage, preprocess
 from d2serve.handlers.runtimes.batching import BatchPlanner
@@ -33,14 +34,14 @@ _WARM_UP_SHAPE = (64, 64)
 
 _log = logging.getLogger(__name__)
 
-Answer = Union[Outputs, RequestError]
+Outcome = Union[Outputs, RequestError]
 
 
 @dataclass(frozen=True)
-class Answered:
-    """An image's answer, and what it took."""
+class ImageResult:
+    """What became of one image, and what it took."""
 
-    answer: Answer
+    outcome: Outcome
     call: ProgramCall | None = None
     """In which the program answered; None where it failed."""
     seconds: Seconds = field(default_factory=dict)
@@ -129,30 +130,36 @@ class Detector:
         """
         for index, image in enumerate(images):
             check_pixels(image, f"image {index}")
-        answered = self.answer([preprocess(image, self.spec) for image in images])
-        for each in answered:
-            if isinstance(each.answer, RequestError):
-                raise each.answer
-        return [each.answer for each in answered if isinstance(each.answer, Outputs)]
+        results = self.answer([preprocess(image, self.spec) for image in images])
+        for each in results:
+            if isinstance(each.outcome, RequestError):
+                raise each.outcome
+        return [each.outcome for each in results if isinstance(each.outcome, Outputs)]
 
-    def answer(self, images: Sequence[PreparedImage]) -> list[Answered]:
-        """As calling it, but an image that fails has its error for an answer."""
-        answered = [Answered(ModelFailed("not answered"))] * len(images)
+    def answer(
+        self, images: Sequence[PreparedImage], selections: Sequence[Selection] | None = None
+    ) -> list[ImageResult]:
+        """As calling it, but an image that fails has its error for an outcome.
+
+        Args:
+            images: what ``preprocess`` makes of them.
+            selections: what of each image's outputs is wanted; without it, everything.
+        """
+        wanted = selections or [EVERYTHING] * len(images)
+        results = [ImageResult(ModelFailed("not answered"))] * len(images)
         for group in self._planner.plan(len(images)):
-            for index, each in zip(group, self._answer_group([images[i] for i in group])):
-                answered[index] = each
-        return answered
+            some = [images[i] for i in group], [wanted[i] for i in group]
+            for index, each in zip(group, self._answer_group(*some)):
+                results[index] = each
+        return results
 
     def set_threads(self, threads: int) -> None:
         """Use this many CPU threads from now on.
 
-        Where the runtime cannot, it keeps those it has, and the log says so.
+        Where a runtime cannot make its session for as many, it keeps those it has, and says so in
+        the log.
         """
-        try:
-            self._runtime.set_threads(threads)
-        # Each runtime raises its own. A model with other threads still answers.
-        except Exception:
-            _log.exception("d2serve: the program cannot use %d threads; it keeps its own", threads)
+        self._runtime.set_threads(threads)
 
     def warm_up(self) -> None:
         """Run the program once, on a small image.
@@ -164,7 +171,9 @@ class Detector:
         pattern = np.random.default_rng(0).integers(0, 256, (3, *_WARM_UP_SHAPE))
         self._runtime.run([pattern.astype(np.float32)])
 
-    def _answer_group(self, images: Sequence[PreparedImage]) -> list[Answered]:
+    def _answer_group(
+        self, images: Sequence[PreparedImage], wanted: Sequence[Selection]
+    ) -> list[ImageResult]:
         watch = Stopwatch()
         try:
             outputs = self._runtime.run([image.tensor for image in images])
@@ -173,23 +182,32 @@ class Detector:
         except Exception as error:
             if len(images) > 1:  # find the one that fails; the others still get their answers
                 _log.warning("d2serve: %s; the images are answered one by one", _one_line(error))
-                return [each for image in images for each in self._answer_group([image])]
-            return [Answered(_failed(error))]
+                return [
+                    each
+                    for image, selection in zip(images, wanted)
+                    for each in self._answer_group([image], [selection])
+                ]
+            return [ImageResult(_failed(error))]
         call = ProgramCall(len(images), watch.lap())
-        return [self._finish(raw, image, call, watch) for raw, image in zip(outputs, images)]
+        return [self._finish(*each, call, watch) for each in zip(outputs, images, wanted)]
 
     def _finish(
-        self, raw: RawOutputs, image: PreparedImage, call: ProgramCall, watch: Stopwatch
-    ) -> Answered:
-        answer: Answer
+        self,
+        raw: RawOutputs,
+        image: PreparedImage,
+        selection: Selection,
+        call: ProgramCall,
+        watch: Stopwatch,
+    ) -> ImageResult:
+        outcome: Outcome
         try:
-            answer = postprocess(raw, image, self.spec)
+            outcome = postprocess(raw, image, self.spec, selection)
         except RequestError as error:
-            answer = error
+            outcome = error
         # Outputs of other shapes than the spec says, or no memory for the masks.
         except Exception as error:
-            answer = _failed(error)
-        return Answered(answer, call, {"forward": call.seconds, "postprocess": watch.lap()})
+            outcome = _failed(error)
+        return ImageResult(outcome, call, {"forward": call.seconds, "postprocess": watch.lap()})
 
 
 def _check_count(answers: int, images: int) -> None:

@@ -1,4 +1,6 @@
-"""Why: a client's mistake must become that client's own 4xx, never an exception for the batch.
+"""The errors of this library, by whom they concern.
+
+A client's mistake becomes that client's own 4xx, never an exception for the whole batch.
 
 ::
 
@@ -70,7 +72,7 @@ class UnsupportedImageFormat(RequestError):
 
 
 class ImageTooLarge(RequestError):
-    """There are more bytes, or the header announces more pixels or frames, than are served."""
+    """It has more bytes, pixels or frames than are served, or than can be drawn upon."""
 
     status = 413
     code = "image_too_large"

@@ -1,4 +1,4 @@
-"""Why: one immutable record carries an image's answer from postprocessing to encoding."""
+"""The records of what was found in an image, from postprocessing to encoding."""
 
 from __future__ import annotations
 

@@ -173,7 +173,7 @@ def test_without_simplejpeg_pillow_decodes(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_library_loads_where_simplejpeg_does_not() -> None:
     program = (
         "import sys; sys.modules['simplejpeg'] = None\n"
-        "from d2serve.handlers import decoding, jpeg; print(jpeg.decode_jpeg)"
+        "from d2serve.handlers.requests import decoding, jpeg; print(jpeg.decode_jpeg)"
     )
     paths = os.pathsep.join(each for each in sys.path if each)
     told = subprocess.run(
