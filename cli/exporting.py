@@ -137,7 +137,7 @@ def inspect(archive: Archive) -> None:
     from d2serve.handlers.errors import LoadError
 
     with needs_detectron2():
-        from d2serve.export.archive.staging import opened
+        from d2serve.export.archive.opening import opened
         from d2serve.export.errors import ExportError
     from d2serve.handlers.spec.model_spec import read_spec
 

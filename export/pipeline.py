@@ -12,7 +12,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from d2serve.export.archive.staging import install, opened, settings_for, staging
+from d2serve.export.archive.installing import install
+from d2serve.export.archive.opening import opened
+from d2serve.export.archive.staging import settings_for, staging
 from d2serve.export.errors import ArchiveError, SampleError, UnsupportedFamily, needing
 from d2serve.export.programs.building import Program, onnx_metadata, write_program
 from d2serve.export.programs.unexportable import limit_of

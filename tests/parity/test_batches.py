@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from d2serve.client.errors import RequestRejected
-from d2serve.export.archive.staging import CONFIG_FILE, opened
+from d2serve.export.archive.opening import opened
+from d2serve.export.archive.staging import CONFIG_FILE
 from d2serve.export.proof.comparison import compare
 from d2serve.export.proof.oracle import Oracle
 from d2serve.export.proof.reply_reading import outputs_of

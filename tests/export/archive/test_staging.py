@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from d2serve.export.archive.staging import install, opened, settings_for
+from d2serve.export.archive.installing import install
+from d2serve.export.archive.opening import opened
+from d2serve.export.archive.staging import settings_for
 from d2serve.export.errors import ArchiveError
 from tests.conftest import ROOT
 
