@@ -1,4 +1,4 @@
-# Everything a fresh machine with Python 3.11 and make needs: `make demo`, `make test`.
+# Everything a fresh machine with Python 3.11 to 3.13 and make needs: `make demo`, `make test`.
 # To use a virtual environment of your own, with your own detectron2 in it: make demo VENV=path
 
 PYTHON ?= python3
@@ -9,51 +9,78 @@ STAMPS := $(VENV)/.d2serve
 ROOMS := handlers export client server cli
 SOURCES := $(shell find $(ROOMS) -name '*.py') pyproject.toml
 
-# Copies of the rooms under their import names, so that mypy reads the sources, not an installation.
+# The rooms under their import names, as links: what mypy, editors and `make dev` read.
 TYPED := .typed
-MYPY := MYPYPATH=$(TYPED) $(VENV)/bin/mypy
+# What is installed of d2serve: linked to the sources after `make dev`, otherwise a copy.
+INSTALLED := $(if $(wildcard $(STAMPS)/dev),$(STAMPS)/dev,$(STAMPS)/package)
 
-.PHONY: demo test bench fuzz soak metrics-overhead precision coverage-table lint audit clean
+# Runs a command and says how long it took: $(call timed,name,command)
+timed = @echo '$(2)'; began=$$(date +%s); $(2); status=$$?; \
+  echo "$(1): $$(($$(date +%s) - began)) s"; exit $$status
 
-demo: $(STAMPS)/demo $(STAMPS)/package
+# In two processes. A file stays in one of them, so that a server is started once for its tests.
+PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15
+
+.PHONY: demo dev check test test-all test-copy lint typed
+.PHONY: bench fuzz soak metrics-overhead precision coverage-table audit docs dist clean
+
+demo: $(STAMPS)/demo $(INSTALLED)
 	$(PY) -W ignore -m examples.demo
 
-# In two processes, a file in one of them, so that a server is started once for its tests.
-test: lint
-	$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# For work on d2serve: an edit counts at once, a new file too. CONTRIBUTING.md says how.
+dev: $(STAMPS)/test
+	@rm -f $(STAMPS)/dev
+	@$(MAKE) --no-print-directory $(STAMPS)/dev
 
-bench: $(STAMPS)/test $(STAMPS)/package
-	$(PY) -W ignore -m benchmarks.run
+# All that needs neither a server nor an export, in minutes.
+check: lint $(INSTALLED)
+	$(call timed,tests without servers and exports,$(PYTEST) -m "not server and not export and not long")
+
+# The gate, on a copy as users install it. Afterwards the sources are linked again if they were.
+test: lint
+	@$(MAKE) --no-print-directory test-copy TIER='-m "not long"'
+
+# Everything: also what takes long and seldom breaks.
+test-all: lint
+	@$(MAKE) --no-print-directory test-copy
+
+test-copy: $(STAMPS)/package
+	$(PYTEST) $(TIER); status=$$?; \
+	[ ! -e $(STAMPS)/was-dev ] || $(MAKE) --no-print-directory dev; exit $$status
+
+bench: $(STAMPS)/test $(INSTALLED)
+	$(PY) -W ignore -m benchmarks.serving
 
 # 50,000 mutated requests, about three minutes.
-fuzz: $(STAMPS)/test $(STAMPS)/package
+fuzz: $(STAMPS)/test $(INSTALLED)
 	$(PY) -W ignore -m benchmarks.fuzz 50000
 
 # A server under mixed load, and whether anything of it grows: make soak MINUTES=600 for a night.
 MINUTES ?= 10
-soak: $(STAMPS)/test $(STAMPS)/package
+soak: $(STAMPS)/test $(INSTALLED)
 	$(PY) -W ignore -m benchmarks.soak $(MINUTES)
 
 # What metrics, a request's id and its line in the log add to a request, about two minutes.
-metrics-overhead: $(STAMPS)/test $(STAMPS)/package
+metrics-overhead: $(STAMPS)/test $(INSTALLED)
 	$(PY) -W ignore -m benchmarks.metrics_overhead
 
 # What bf16 and int8 cost the example models in AP.
-precision: $(STAMPS)/test $(STAMPS)/package
+precision: $(STAMPS)/test $(INSTALLED)
 	$(PY) -W ignore -m benchmarks.precision
 
 # Which of detectron2's model zoo exports, and how far from detectron2 (docs/coverage.md): hours.
-coverage-table: $(STAMPS)/test $(STAMPS)/package
+coverage-table: $(STAMPS)/test $(INSTALLED)
 	$(PY) -W ignore -m benchmarks.coverage
 
-lint: $(STAMPS)/test $(STAMPS)/package
-	$(VENV)/bin/ruff check .
-	$(VENV)/bin/ruff format --check .
+# Reads the sources, so it installs nothing of ours.
+lint: $(STAMPS)/test typed
+	$(call timed,ruff,$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .)
+	$(call timed,mypy,$(VENV)/bin/mypy $(ROOMS:%=-p d2serve.%) && $(VENV)/bin/mypy environment examples benchmarks tests)
+	$(call timed,import contracts,PYTHONPATH=$(TYPED) $(VENV)/bin/lint-imports)
+
+typed:
 	@mkdir -p $(TYPED)/d2serve
 	@for room in $(ROOMS); do ln -sfn ../../$$room $(TYPED)/d2serve/$$room; done
-	$(MYPY) $(ROOMS:%=-p d2serve.%)
-	$(MYPY) examples benchmarks tests
-	PYTHONPATH=$(TYPED) $(VENV)/bin/lint-imports
 
 # Known vulnerabilities of what is installed; in an environment of its own, to change nothing in it.
 # Strict: what could not be looked up is a failure, not a clean bill.
@@ -64,39 +91,68 @@ audit: $(STAMPS)/demo
 	$(AUDIT)/bin/pip-audit --strict --progress-spinner off \
 	  --path "$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 
+# The site of docs/, in site/: pages, and the references from the code. A broken link fails.
+docs: $(STAMPS)/docs $(INSTALLED)
+	@mkdir -p docs/reference
+	$(PY) -W ignore -m typer d2serve.cli.app utils docs --name d2serve --title 'Command line' \
+	  --output docs/reference/cli.md
+	$(PY) -m sphinx --fail-on-warning --keep-going --quiet -d $(STAMPS)/doctrees -c docs . site
+	@echo "Open site/index.html"
+
+# What is released, in dist/, checked as the package registry checks it. Built away from .venv.
+RELEASE := $(STAMPS)/release
+dist: $(STAMPS)/venv
+	@[ -x $(RELEASE)/bin/twine ] || { $(PYTHON) -m venv $(RELEASE) && \
+	  $(RELEASE)/bin/python -m pip --disable-pip-version-check install --quiet build twine; }
+	@rm -rf build dist
+	$(RELEASE)/bin/python -m build
+	$(RELEASE)/bin/twine check --strict dist/*
+	@rm -rf build *.egg-info
+
 clean:
-	rm -rf $(TYPED) build .mypy_cache .ruff_cache .pytest_cache .hypothesis demo.png
+	rm -rf $(TYPED) build dist site docs/reference/cli.md .mypy_cache .ruff_cache .pytest_cache .hypothesis demo.png
 	rm -rf examples/shapes/data
 	@[ "$(VENV)" = .venv ] && rm -rf .venv || echo "left alone: $(VENV)"
 
 $(STAMPS)/venv:
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 10) else \
-	  "Python 3.11 is needed, this is %d.%d: make PYTHON=python3.11" % v)'
-	@[ -x $(PY) ] || $(PYTHON) -m venv $(VENV)
-	@mkdir -p $(STAMPS) && touch $@
+	@python=$(PY); [ -x $$python ] || python=$(PYTHON); \
+	  $$python -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else \
+	  "Python 3.11, 3.12 or 3.13 is needed, and %s is %d.%d. Give another one: make PYTHON=python3.11" \
+	  % (sys.executable, *v))'
+	@mkdir -p $(STAMPS)
+	@[ -x $(PY) ] || { $(PYTHON) -m venv $(VENV) && touch $(STAMPS)/made; }
+	@touch $@
 
-# The extras of pyproject.toml, at the versions that our own runs are made with. torch is large.
-$(STAMPS)/demo: $(STAMPS)/venv pyproject.toml constraints.txt requirements-detectron2.txt
+# The extras of pyproject.toml: in an environment made here at the versions that our own runs are
+# made with, in a user's own beside what is there (environment/install.py). torch is large.
+INSTALLING := pyproject.toml constraints.txt requirements-detectron2.txt $(wildcard environment/*.py)
+$(STAMPS)/demo: $(STAMPS)/venv $(INSTALLING)
 	@echo "Installing from the package registry; torch takes a few minutes ..."
-	$(PIP) install --quiet -c constraints.txt ".[export,server,detectron2-runtime]"
-	$(MAKE) --no-print-directory $(STAMPS)/detectron2
+	@$(PY) -m environment.install export,server
 	@rm -rf build *.egg-info && touch $@
 
-$(STAMPS)/test: $(STAMPS)/demo pyproject.toml constraints.txt
-	$(PIP) install --quiet -c constraints.txt ".[bench]"
+$(STAMPS)/test: $(STAMPS)/demo $(INSTALLING)
+	@$(PY) -m environment.install bench --if-missing cv2=opencv-python-headless
 	@rm -rf build *.egg-info && touch $@
 
-# The rooms as the package d2serve: installed, as users have it, not linked.
+$(STAMPS)/docs: $(STAMPS)/demo $(INSTALLING)
+	@$(PY) -m environment.install docs
+	@rm -rf build *.egg-info && touch $@
+
+# The rooms as the package d2serve: a copy, as users have it.
 $(STAMPS)/package: $(STAMPS)/demo $(SOURCES)
 	@rm -rf build
+	@[ ! -e $(STAMPS)/dev ] || mv $(STAMPS)/dev $(STAMPS)/was-dev
 	$(PIP) install --quiet --no-deps --no-build-isolation --force-reinstall .
 	@rm -rf build *.egg-info && touch $@
 
-# A detectron2 that is there stays as it is. pip refuses the redistribution's wheel for its Python
-# tag; without its compiled part it works on 3.11, so it is unpacked as if for 3.10.
-.PHONY: $(STAMPS)/detectron2
-$(STAMPS)/detectron2:
-	@$(PY) -W ignore -c 'import detectron2' 2>/dev/null || \
-	  $(PIP) install --quiet --no-deps --require-hashes --only-binary=:all: --python-version 3.10 \
-	    --target "$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
-	    -r requirements-detectron2.txt
+# The same, linked: pip's editable installation, whose path leads to the links. setuptools would put
+# a finder there instead, which lends an archive the modules that it lacks, and no editor follows.
+$(STAMPS)/dev: $(STAMPS)/test | typed
+	@rm -rf build $(STAMPS)/package
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@for path in "$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"/__editable__.d2serve-*.pth; \
+	  do echo '$(abspath $(TYPED))' > "$$path"; done
+	@cd / && '$(abspath $(PY))' -c 'import d2serve.handlers as found; from pathlib import Path; \
+	  assert Path(found.__file__).parent.samefile("$(abspath handlers)"), found.__file__'
+	@rm -rf build *.egg-info $(STAMPS)/was-dev && touch $@

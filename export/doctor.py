@@ -1,6 +1,6 @@
-"""Why: somebody wants to know whether a model can be exported before they wait for it.
+"""Says what each way of export will do with a model, before anybody waits for one.
 
-Nothing is exported. What detectron2 and d2serve bring is known by type; modules of the user's own
+Nothing is exported. What detectron2 and d2serve bring is known by type. Modules of the user's own
 are tried, one by one, on random weights.
 """
 
@@ -19,7 +19,8 @@ from d2serve.export.programs.scripting import FIELDS
 from d2serve.export.programs.torchscript_errors import where_in_script
 from d2serve.export.programs.tracing import trace
 from d2serve.export.programs.unexportable import limit_of
-from d2serve.export.reading.config import ConfigSource, ModelConfig, load_config
+from d2serve.export.reading.config import ConfigSource, ModelConfig
+from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.families import Family, family_of
 from d2serve.export.reading.weights import build_model
 from d2serve.export.rewrites.registry import REWRITES, exportable
@@ -105,10 +106,10 @@ def _own_modules(model: nn.Module, changed: nn.Module, family: Family, way: str)
         made = trace(changed, family.outputs, torch.rand(_TRIAL) * 255)
     except ExportError as error:
         return str(error)
-    if made.doubts:
+    if made.traced_constants:
         return (
-            f"A trace turns Python values into constants at {', '.join(made.doubts)}, so answers "
-            "would be those of one image. Compute them with torch operators there, or try "
+            f"A trace turns Python values into constants at {', '.join(made.traced_constants)}, so "
+            "answers would be those of one image. Compute them with torch operators there, or try "
             "--export-method scripting."
         )
     return None
@@ -151,7 +152,8 @@ def _notes(config: ModelConfig) -> Iterator[str]:
     if not config.weights:
         yield (
             "The config names no weights; give them to the export: "
-            + ("MODEL.WEIGHTS F" if config.cfg is not None else "train.init_checkpoint=F")
+            + ("MODEL.WEIGHTS " if config.cfg is not None else "train.init_checkpoint=")
+            + "model_final.pth"
         )
     if not config.test_datasets:
         yield "The config names no test data set: class names must be given with --class-names."

@@ -1,4 +1,4 @@
-"""Why: the whole way from a config to a proven archive, in one function with one order of steps."""
+"""The whole way from a config to a verified archive, in one function with one order of steps."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from PIL import Image
 from torch import nn
 
 from d2serve.export.archive.installing import install
+from d2serve.export.archive.naming import require_place
 from d2serve.export.archive.opening import opened
 from d2serve.export.archive.staging import settings_for, staging
 from d2serve.export.errors import ArchiveError, SampleError, UnsupportedFamily, needing
 from d2serve.export.programs.building import Program, onnx_metadata, write_program
 from d2serve.export.programs.unexportable import limit_of
-from d2serve.export.proof.isolated_replay import replay
+from d2serve.export.proof.isolated_replay import gpu_id, replay
 from d2serve.export.proof.oracle import Oracle, count_of
 from d2serve.export.proof.verification import Case, Verification, plan_cases, verify
 from d2serve.export.reading.class_names import Names, find_names
-from d2serve.export.reading.config import ModelConfig, load_config
+from d2serve.export.reading.config import ModelConfig
+from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.families import Family, family_of
 from d2serve.export.reading.samples import Pixels, load_sample
 from d2serve.export.reading.weights import build_model, load_weights
@@ -53,6 +55,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
         ExportError: the message says what was wrong and what to do.
     """
     request.check()
+    require_place(request.output, request.name, request.version)
     _check_installed(request)
     progress.begin("Reading the config", 0)
     config = load_config(request.source)
@@ -95,7 +98,13 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
         settings = settings_for(spec.dynamic_batch, device)
         stage.describe(program.files, spec, settings)
         verification = _verify(
-            stage.lay_out(), oracle, sample, spec, program.doubts, gpu_id(device), progress
+            stage.lay_out(),
+            oracle,
+            sample,
+            spec,
+            program.traced_constants,
+            gpu_id(device),
+            progress,
         )
         spec = replace(spec, verification=verification.to_json())
         if request.precision != FP32:
@@ -104,7 +113,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
         progress.begin("Packaging", 0)
         packed = stage.pack()
         _reopen(packed, oracle, sample, gpu_id(device))
-        archive = install(packed, request.output, request.name)
+        archive = install(packed, request.output, request.name, request.version)
     return ExportResult(archive, spec, verification)
 
 
@@ -190,7 +199,7 @@ def _verify(
     oracle: Oracle,
     sample: Pixels,
     spec: ModelSpec,
-    doubts: tuple[str, ...],
+    traced_constants: tuple[str, ...],
     gpu: int | None,
     progress: Progress,
 ) -> Verification:
@@ -203,7 +212,7 @@ def _verify(
         cases,
         RUNTIMES[spec.runtime].bounds,
         not_reached=not_reached,
-        doubts=doubts,
+        traced_constants=traced_constants,
         gpu_id=gpu,
         progress=progress.advance,
     )
@@ -223,9 +232,3 @@ def _reopen(archive: Path, oracle: Oracle, sample: Pixels, gpu: int | None) -> N
             picture = archive.with_name("sample.png")
             Image.fromarray(sample).save(picture)
             replay(model_dir, [[picture]], gpu_id=gpu)
-
-
-def gpu_id(device: str) -> int | None:
-    """A device's number as TorchServe gives it to a worker; None is the CPU."""
-    found = torch.device(device)
-    return (found.index or 0) if found.type == "cuda" else None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from d2serve.export.archive.naming import DEFAULT_VERSION
 from d2serve.export.errors import ConfigError
 from d2serve.export.reading.config import ConfigSource
 from d2serve.handlers.spec.runtimes import (
@@ -43,7 +44,7 @@ class ExportRequest:
     source: ConfigSource
     method: str
     name: str
-    version: str = "1.0"
+    version: str = DEFAULT_VERSION
     sample_image: Path | None = None
     class_names: Sequence[str] | None = None
     stuff_class_names: Sequence[str] | None = None

@@ -16,13 +16,12 @@ from filelock import FileLock
 
 from d2serve.handlers.spec.runtimes import METHODS, TORCHSCRIPT
 from d2serve.handlers.spec.runtimes import RUNTIMES as _RUNTIMES
+from tests.ways import RUNTIMES
 
 if TYPE_CHECKING:
     from d2serve.export.reading.config import ConfigSource
 
 ROOT = Path(__file__).resolve().parent.parent
-RUNTIMES = tuple(name for name in _RUNTIMES if name != TORCHSCRIPT)
-"""Whose archives are called by their names; TorchScript's are called by the method."""
 # Modules that register what a config names, beside the data sets.
 _PROJECTS = {"point_rend": ("detectron2.projects.point_rend",)}
 

@@ -10,18 +10,19 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from d2serve.export.archive.naming import DEFAULT_VERSION, require_place
 from d2serve.export.errors import ArchiveError
 
 _ABANDONED_SECONDS = 3600
 
 
-def install(archive: Path, store: Path, name: str) -> Path:
+def install(archive: Path, store: Path, name: str, version: str = DEFAULT_VERSION) -> Path:
     """Put a finished archive into the model store, in one step that cannot be half done.
 
     Raises:
-        ArchiveError: the store cannot be written.
+        ArchiveError: the store cannot be written, or has another archive of that file name.
     """
-    target = store / f"{name}.mar"
+    target = require_place(store, name, version)
     partial = None
     try:
         store.mkdir(parents=True, exist_ok=True)

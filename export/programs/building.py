@@ -44,7 +44,7 @@ class Program:
     main: Path
     outputs: tuple[str, ...]
     """Names of what it answers, in its order."""
-    doubts: tuple[str, ...]
+    traced_constants: tuple[str, ...]
     """Places in the user's code that a trace may have turned into constants."""
     rewrites: tuple[str, ...]
     """Names of what upstream's own export would have failed at."""
@@ -98,7 +98,7 @@ def _torchscript(
     check_no_device(made.module)
     main = folder / RUNTIMES[TORCHSCRIPT].main_file
     torch.jit.save(made.module, main)
-    return Program(main, family.outputs, made.doubts, rewrites)
+    return Program(main, family.outputs, made.traced_constants, rewrites)
 
 
 def _onnx(
@@ -112,8 +112,8 @@ def _onnx(
     changed, rewrites = exportable(model, ONNX)
     outputs = _onnx_outputs(family)
     main = folder / RUNTIMES[ONNXRUNTIME].main_file
-    doubts = write_onnx(changed, outputs, image, main, metadata)
-    return Program(main, outputs, doubts, rewrites)
+    traced_constants = write_onnx(changed, outputs, image, main, metadata)
+    return Program(main, outputs, traced_constants, rewrites)
 
 
 def _openvino(

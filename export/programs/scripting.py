@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from d2serve.export.errors import ProgramError, one_line
 from d2serve.export.programs.torchscript_errors import where_in_script
 from d2serve.export.programs.tracing import TorchScriptProgram
-from d2serve.export.rewrites.rotated.equivalents import scripted_fields
+from d2serve.export.rewrites.rotated.scripted_boxes import scripted_fields
 
 FIELDS = {
     "proposal_boxes": Boxes,

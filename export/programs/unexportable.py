@@ -10,7 +10,7 @@ from detectron2.modeling.proposal_generator.rrpn import RRPN
 from detectron2.modeling.roi_heads import RROIHeads
 from torch import nn
 
-from d2serve.export.programs.torchscript_errors import place_of
+from d2serve.export.errors import place_of
 from d2serve.handlers.spec.runtimes import ONNX, TORCHSCRIPT, RuntimeFacts
 
 

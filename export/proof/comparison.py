@@ -1,4 +1,7 @@
-"""Why: a miss must name the image, the field and by how much."""
+"""Compares a program's answer to an image with detectron2's, field by field.
+
+What is out of bounds is named: the image, the field and by how much.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ class Difference:
     height: int
     width: int
     detections: int
-    """Instances, proposals, or else labels that occur."""
+    """Instances, proposals, otherwise labels that occur."""
     box_px: float
     """Largest difference of a box coordinate, in pixels."""
     score: float

@@ -1,4 +1,7 @@
-"""Why: instances are compared field by field, each beside the one it stands for."""
+"""Compares instances and proposals field by field, each with the one that it stands for.
+
+Instances of equal scores have no order of their own, so they are matched first.
+"""
 
 from __future__ import annotations
 

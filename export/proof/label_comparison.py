@@ -1,4 +1,7 @@
-"""Why: label maps agree pixel by pixel, but for pixels where two labels tie within rounding."""
+"""Compares label maps pixel by pixel.
+
+A few pixels may differ: where two labels tie within rounding, either is right.
+"""
 
 from __future__ import annotations
 

@@ -5,9 +5,7 @@ In the shape of the Open Inference Protocol's model metadata, and with what only
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
 
 import orjson
 
@@ -16,11 +14,6 @@ from d2serve.handlers.replies.fields import BYTES, tensors_of
 from d2serve.handlers.requests.options import OPTIONS
 from d2serve.handlers.spec.model_spec import ModelSpec
 from d2serve.handlers.spec.runtimes import RUNTIMES
-
-
-def is_describe(request: Any, headers: Mapping[str, Any]) -> bool:
-    """Whether a request asks for the description: TorchServe says so in a header, and no more."""
-    return not request and headers.get("describe") == "True"
 
 
 def describe(spec: ModelSpec, model: str, version: str) -> bytes:

@@ -104,7 +104,7 @@ class Tensor:
             raise self.wrong(
                 f"Got {got} for {self.shown}, expected {self.count} for its shape "
                 f"{list(self.shape)}: row by row in one list, or nested as the shape is. (Over "
-                "gRPC in contents: TorchServe drops raw contents.)"
+                "gRPC send contents: raw contents may not arrive.)"
             )
         return flat
 

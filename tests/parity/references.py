@@ -11,7 +11,7 @@ from typing import Any
 from detectron2.data.detection_utils import read_image
 from PIL import Image
 
-from d2serve.client.results.responses import Prediction
+from d2serve.client.results.prediction import Prediction
 from d2serve.export.proof.oracle import Oracle, as_outputs
 from d2serve.handlers.outputs.records import Outputs
 from d2serve.handlers.spec.bounds import Bounds

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from d2serve.client.results.responses import Instance, Prediction, Proposal
+from d2serve.client.results.prediction import Instance, Prediction, Proposal
 from d2serve.handlers.outputs.records import PanopticSeg, Proposals, Segment
 from d2serve.handlers.outputs.rle import Rle
 from d2serve.handlers.replies.encoding import encode
