@@ -27,7 +27,7 @@ from d2serve.cli.options import (
 from d2serve.cli.progress import console
 from d2serve.cli.running import fail, needs_detectron2, require_ours, run
 from d2serve.cli.runtime_help import FORMAT_HELP, PRECISION_HELP, RUNTIME_HELP
-from d2serve.export.archive.naming import DEFAULT_VERSION
+from d2serve.export.request import DEFAULT_VERSION
 from d2serve.handlers.spec.runtimes import FP32, TORCHSCRIPT
 
 

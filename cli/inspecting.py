@@ -66,8 +66,8 @@ def list_archives(
             f"{escape(str(model_store))} holds no .mar file. Make one with `d2serve export`.",
             soft_wrap=True,
         )
-    for error in refused:
-        error_console.print(f"[red]Error:[/] {escape(str(error))}", soft_wrap=True)
+    for refusal in refused:
+        error_console.print(f"[red]Error:[/] {escape(str(refusal))}", soft_wrap=True)
     if refused:
         raise typer.Exit(1)
 

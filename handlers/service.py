@@ -61,7 +61,7 @@ class Service:
 
         Args:
             model_dir: the folder of an extracted archive.
-            settings: as ``Detector.load`` takes them: device, batching, threads, limits.
+            settings: as ``Detector.open`` takes them: device, batching, threads, limits.
 
         Raises:
             LoadError: the archive cannot be served here; the message says why.

@@ -62,7 +62,7 @@ def folder(_good: Path, bad: Path) -> None:
     (bad / "photo.jpg").write_bytes(b"no archive")
 
 
-DAMAGED: dict[str, tuple[Callable[[Path, Path], None], str]] = {
+DAMAGED: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     "missing": (lambda _good, _bad: None, "There is no"),
     "empty": (lambda _good, bad: bad.touch(), "no model archive"),
     "a text file": (lambda _good, bad: bad.write_text("hello\n" * 99), "no model archive"),
