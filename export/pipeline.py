@@ -15,6 +15,7 @@ from torch import nn
 from d2serve.export.archive.installing import install
 from d2serve.export.archive.naming import require_place
 from d2serve.export.archive.opening import opened
+from d2serve.export.archive.provenance import provenance_of
 from d2serve.export.archive.staging import settings_for, staging
 from d2serve.export.errors import ArchiveError, SampleError, UnsupportedFamily, needing
 from d2serve.export.programs.building import Program, onnx_metadata, write_program
@@ -31,7 +32,7 @@ from d2serve.export.reading.weights import build_model, load_weights
 from d2serve.export.request import ExportRequest, Progress
 from d2serve.handlers.errors import LoadError
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits
-from d2serve.handlers.spec.model_spec import SEM_SEG, ModelSpec, read_spec
+from d2serve.handlers.spec.model_spec import SEM_SEG, ModelSpec, Provenance, read_spec
 from d2serve.handlers.spec.runtimes import (
     FP32,
     INT8,
@@ -71,7 +72,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
         check_inputs(request, config)
 
     progress.begin("Loading the weights", 0)
-    load_weights(model, config)
+    provenance = provenance_of(request.source, config, load_weights(model, config))
     oracle = Oracle(config)
     names = _names(request, config, family, oracle, sample)
     if count_of(oracle.answer(sample)) == 0:
@@ -93,7 +94,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
             stage.folder("program"),
             onnx_metadata(config, family, names),
         )
-        spec = _spec(request, config, family, names, model, program)
+        spec = _spec(request, config, family, names, model, program, provenance)
         device = config.device
         settings = settings_for(spec.dynamic_batch, device)
         stage.describe(program.files, spec, settings)
@@ -146,6 +147,7 @@ def _spec(
     names: Names,
     model: nn.Module,
     program: Program,
+    provenance: Provenance,
 ) -> ModelSpec:
     divisibility = getattr(getattr(model, "backbone", None), "size_divisibility", 0)
     return ModelSpec(
@@ -175,6 +177,7 @@ def _spec(
         versions=_versions(request.chosen_runtime),
         verification={},
         accuracy={},
+        provenance=provenance,
     )
 
 
