@@ -19,7 +19,7 @@ from d2serve.export.archive.provenance import provenance_of
 from d2serve.export.archive.staging import settings_for, staging
 from d2serve.export.errors import ArchiveError, SampleError, UnsupportedFamily, needing
 from d2serve.export.programs.building import Program, onnx_metadata, write_program
-from d2serve.export.programs.unexportable import limit_of
+from d2serve.export.programs.unexportable import why_unexportable
 from d2serve.export.proof.isolated_replay import gpu_id, replay
 from d2serve.export.proof.oracle import Oracle, count_of
 from d2serve.export.proof.verification import Case, Verification, plan_cases, verify
@@ -62,9 +62,9 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
     config = load_config(request.source)
     model = build_model(config)
     family = family_of(model)
-    limit = limit_of(model, RUNTIMES[request.chosen_runtime], request.method)
-    if limit is not None:
-        raise UnsupportedFamily(limit)
+    refusal = why_unexportable(model, RUNTIMES[request.chosen_runtime], request.method)
+    if refusal is not None:
+        raise UnsupportedFamily(refusal)
     sample = load_sample(request.sample_image)
     if request.precision != FP32:
         from d2serve.export.precision.accuracy import check_inputs, lower  # brings OpenVINO

@@ -1,4 +1,4 @@
-"""Why: TorchScript's refusals are pages long; a user needs the module and the line."""
+"""Finds the module and the line in TorchScript's refusals, which are pages long."""
 
 from __future__ import annotations
 
