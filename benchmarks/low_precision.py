@@ -17,7 +17,7 @@ import numpy.typing as npt
 import openvino
 
 from benchmarks.sides import Precision
-from d2serve.export.archive.staging import opened
+from d2serve.export.archive.opening import opened
 from d2serve.export.precision.bf16 import to_bf16
 from d2serve.export.precision.int8 import to_int8
 from d2serve.export.programs.openvino import save

@@ -26,7 +26,7 @@ from benchmarks.model import SavedModel
 from benchmarks.peak import threads_of_torch
 from benchmarks.plan import BenchPlan
 from benchmarks.sides import SIDES
-from d2serve.export.archive.staging import opened
+from d2serve.export.archive.opening import opened
 from d2serve.handlers.outputs.postprocessing import postprocess
 from d2serve.handlers.replies.encoding import encode
 from d2serve.handlers.requests.decoding import decode

@@ -18,7 +18,7 @@ from d2serve.export.errors import ExportError, UnsupportedFamily, one_line
 from d2serve.export.programs.scripting import FIELDS
 from d2serve.export.programs.torchscript_errors import where_in_script
 from d2serve.export.programs.tracing import trace
-from d2serve.export.programs.unexportable import limit_of
+from d2serve.export.programs.unexportable import why_unexportable
 from d2serve.export.reading.config import ConfigSource, ModelConfig
 from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.families import Family, family_of
@@ -89,7 +89,7 @@ def _finding(model: nn.Module, family: Family, method: str, runtime: RuntimeFact
         return Finding(method, runtime.format, runtime.name, (), str(error))
     rewrites = tuple(rewrite for rewrite in REWRITES if rewrite.name in names)
     refusal = (
-        limit_of(model, runtime, method)
+        why_unexportable(model, runtime, method)
         or _own_modules(model, changed, family, way)
         or _not_installed(runtime)
     )

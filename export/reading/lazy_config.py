@@ -18,6 +18,7 @@ from torch import nn
 from d2serve.export.errors import ConfigError, one_line
 from d2serve.export.reading.config import ConfigSource, ModelConfig, chosen_device
 from d2serve.export.reading.installation import advice_for
+from d2serve.export.reading.resolved_text import text_of_lazy
 
 
 def read_lazy(source: ConfigSource, path: Path, zoo_weights: str | None) -> ModelConfig:
@@ -71,6 +72,7 @@ def read_lazy(source: ConfigSource, path: Path, zoo_weights: str | None) -> Mode
         train_datasets=_names(_at(config, "dataloader.train.dataset.names")),
         keypoint_oks_sigmas=tuple(_at(config, "dataloader.evaluator.kpt_oks_sigmas") or ()),
         trust_weights=source.trust_weights,
+        resolved=text_of_lazy(config),
     )
 
 

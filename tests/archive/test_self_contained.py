@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from d2serve.export.archive.staging import opened
+from d2serve.export.archive.opening import opened
 from d2serve.export.errors import VerificationError
 from d2serve.export.proof.comparison import compare
 from d2serve.export.proof.isolated_replay import replay

@@ -8,7 +8,7 @@ from typing import Any
 import openvino
 import pytest
 
-from d2serve.export.archive.staging import opened
+from d2serve.export.archive.opening import opened
 from d2serve.export.errors import EvaluationError, PrecisionError, SampleError
 from d2serve.export.pipeline import ExportResult, export
 from d2serve.export.precision import accuracy
