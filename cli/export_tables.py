@@ -29,11 +29,18 @@ def print_spec(spec: ModelSpec, version: str) -> None:
         "boxes": spec.box_mode,
         "thresholds": f"score {spec.score_thresh}, NMS {spec.nms_thresh}, "
         f"mask {spec.mask_threshold}, at most {spec.detections_per_image} instances",
+        "made from": "not recorded",
         "rewrites": ", ".join(spec.rewrites) or "none",
         "made with": ", ".join(f"{tool} {number}" for tool, number in spec.versions.items()),
         "made of": _made_of(spec.provenance),
         "schema": str(spec.schema_version),
     }
+    if spec.provenance is not None:
+        made_from = spec.provenance
+        rows["made from"] = (
+            f"{made_from.config}, sha256 {made_from.config_sha256}\n"
+            f"{made_from.weights}, sha256 {made_from.weights_sha256}"
+        )
     if SEM_SEG not in spec.outputs:
         del rows["labels"]
     if BOXES not in spec.outputs:

@@ -11,8 +11,8 @@ import zipfile
 from pathlib import Path
 
 from d2serve.export.errors import ArchiveError
-from d2serve.export.request import DEFAULT_VERSION
 
+DEFAULT_VERSION = "1.0"
 _MANIFEST = "MAR-INF/MANIFEST.json"
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from d2serve.export.archive.installing import install
-from d2serve.export.archive.naming import archive_file, require_place
 from d2serve.export.errors import ArchiveError
+from d2serve.export.naming import archive_file, require_place
 from d2serve.export.pipeline import export
 from d2serve.export.reading.config import ConfigSource
 from d2serve.export.request import ExportRequest, Progress
