@@ -13,7 +13,7 @@ from benchmarks.coverage.record import EXPORTS, FAILED, KINDS, REFUSED, Cell, Co
 from benchmarks.coverage.rows import made_apart
 from benchmarks.coverage.wording import in_short, power
 from benchmarks.coverage.zoo import same_models, zoo_configs
-from benchmarks.errors import BenchError
+from benchmarks.shared.errors import BenchError
 
 _STALE = "docs/coverage.md is stale: make coverage-table"
 _QUICK = (

@@ -7,12 +7,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from benchmarks.errors import BenchError
-from benchmarks.fastapi_process import FastApiProcess
-from benchmarks.plan import BenchPlan
-from benchmarks.report import as_markdown
-from benchmarks.run import run
-from benchmarks.sides import EAGER, FASTAPI, SIDES, TORCHVISION, TRACING
+from benchmarks.report.overview import as_markdown
+from benchmarks.served.fastapi_process import FastApiProcess
+from benchmarks.served.sides import EAGER, FASTAPI, SIDES, TORCHVISION, TRACING
+from benchmarks.serving.plan import BenchPlan
+from benchmarks.serving.run import run
+from benchmarks.shared.errors import BenchError
 from d2serve.export.request import Progress
 
 _NARROW = (
