@@ -1,4 +1,4 @@
-"""Why: nobody should have to believe a table, so this makes it: docs/coverage.md.
+"""Makes docs/coverage.md, so that nobody has to believe a table.
 
 ``python -m benchmarks.coverage`` (``make coverage-table``) makes every row, ``--resume`` those that
 a run which was ended left out, ``--only NAME`` one or several; each is written as soon as it is

@@ -1,4 +1,4 @@
-"""Why: the page is rendered from a record of the runs, so that it can be checked against them."""
+"""The record of the runs, from which the page is made and against which it is checked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why: the table has a row for every official configuration, so the list is detectron2's own.
+"""The official configurations, each of which has a row: the list is detectron2's own.
 
 Configurations that describe the same model, such as those of a 1x and a 3x schedule, are told by
 comparing what they say of the model when it is tested.

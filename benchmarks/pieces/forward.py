@@ -1,4 +1,4 @@
-"""Why: a forward is judged beside the peak of the machine in the same seconds, since both drift.
+"""Times a forward beside the machine's peak in the same seconds, since both drift.
 
 Peak and forward take turns; each forward is compared with the peak just before it.
 """

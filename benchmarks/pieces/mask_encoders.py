@@ -1,5 +1,7 @@
-"""Why: pasting masks and encoding them is most of what surrounds a forward, and depends on how
-ragged the masks are. So both encoders get two hundreds of them, for a picture of the same size:
+"""Times our encoder of masks and detectron2's on the same masks.
+
+Pasting masks and encoding them is most of what surrounds a forward, and depends on how ragged the
+masks are. So both encoders get two hundreds of them, for a picture of the same size:
 those of the random model, as ragged as masks can be, and those of the small trained model, which
 look like objects.
 

@@ -1,4 +1,4 @@
-"""Why: "as fast as the machine can" needs the work of the model, counted and not guessed.
+"""The operations of one forward, counted: "as fast as the machine can" needs the model's work.
 
 torch counts the operations of every convolution and matrix product of eager detectron2's forward
 on the picture that is sent, the heads on their proposals and instances included. Operators that

@@ -1,5 +1,5 @@
-"""Why: a forward is fast or slow beside what this machine can do, which is measured, not read from
-a data sheet: the rate of large matrix products and of a large convolution, whichever is higher.
+"""The most that this machine can compute: the rate of large matrix products or of a large
+convolution, whichever is higher. It is measured, not read from a data sheet.
 
 torch's own kernels are used in every precision (MKL and oneDNN behind ``torch.mm`` and
 ``conv2d``; ``torch._int_mm`` for int8). One multiplication with one addition is two operations.

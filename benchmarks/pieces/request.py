@@ -1,4 +1,4 @@
-"""Why: what a server adds to the model's forward is what a server can save.
+"""The steps of one request: what surrounds the model's forward is what a server can save.
 
 The steps around the forward are timed in this process, in a single thread and without a server, on
 the same JPEG: ours by calling the library that travels in the .mar, eager detectron2's by calling

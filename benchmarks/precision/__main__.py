@@ -1,4 +1,4 @@
-"""Why: what a lower precision costs in AP can only be said of trained models, by measuring it.
+"""What bf16 and int8 cost in AP, measured on trained models, since only those have an AP.
 
 ``python -m benchmarks.precision`` (``make precision``) exports trained example models to OpenVINO
 in bf16 and int8 and writes the AP that each export measured, beside fp32's, into

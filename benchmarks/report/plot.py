@@ -1,4 +1,4 @@
-"""Why: ratios and their spread are seen faster than read."""
+"""A run as a picture: ratios and their spread are seen faster than read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why a target was missed, as far as the same run measured it: each figure here is of that run.
+"""Reasons for missed targets, as far as the same run measured them: all their figures are of it.
 
 What a run cannot know is not said. A sentence that names an older run's figures, or a cause that
 somebody once found, would stay when it is no longer true.

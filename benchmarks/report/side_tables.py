@@ -1,4 +1,4 @@
-"""Why: a served side's figures, one table for each question that is asked of it."""
+"""The figures of the served sides, one table for each question."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why: every side is served from a .mar that its own users would make.
+"""The .mar of each side, as its own users would make it.
 
 Ours are made by ``d2serve.export`` itself, the others by torch-model-archiver. An export proves
 the program on images of many sizes, alone and in batches, which takes minutes at full size. A

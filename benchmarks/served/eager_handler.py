@@ -1,4 +1,4 @@
-"""Why: the baseline, a TorchServe handler around eager detectron2 as people write it today.
+"""The baseline: a TorchServe handler around eager detectron2, as people write it today.
 
 It follows the public ones: load the config and the weights into a ``DefaultPredictor``, decode the
 body with Pillow, predict, and turn the ``Instances`` into JSON the way detectron2's own evaluator

@@ -1,4 +1,4 @@
-"""Why: FastAPI's workers are processes of ours: each has to be started, waited for and ended.
+"""Processes of FastAPI, which we start, wait for and end, as TorchServe does with its workers.
 
 Each has a port of its own, and each client a process of its own. That is the best a set of them can
 do: ``uvicorn --workers`` lets one process accept two connections while another has none.

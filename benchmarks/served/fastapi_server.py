@@ -1,4 +1,4 @@
-"""Why: the other thing people do today, a plain FastAPI around DefaultPredictor.
+"""A plain FastAPI around DefaultPredictor: the other thing that people do today.
 
 One process, one model, one endpoint that takes the image's bytes and answers the same JSON as the
 eager handler, by the same functions. The endpoint is ``async`` and computes in it, as people write

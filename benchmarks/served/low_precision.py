@@ -1,4 +1,4 @@
-"""Why: a random model has no AP to lose, so its low-precision archives are made without judging it.
+"""The low-precision archives of the random model, which has no AP to lose and so is not judged.
 
 The fp32 archive of OpenVINO is verified as any export; its program is then lowered by the very
 functions that an export uses, and put back. The AP that counts is that of the trained example

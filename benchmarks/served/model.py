@@ -1,5 +1,7 @@
-"""Why: a full-size model is needed, trained weights would have to be downloaded, and plain random
-weights find nothing: every score is 1/81 and every mask is flat.
+"""The full-size model, with random weights that find something.
+
+Trained weights would have to be downloaded, and plain random ones find nothing: every score is 1/81
+and every mask is flat.
 
 So the weights are random and seeded, and the last layer of each head is then scaled on the picture
 that will be sent, as LSUV initialisation does for every layer (Mishkin & Matas, "All you need is a

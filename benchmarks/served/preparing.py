@@ -1,4 +1,4 @@
-"""Why: what is served is made before anything is measured, from a seed, in a temporary folder.
+"""Makes all that is served, before anything is measured, from a seed, in a temporary folder.
 
 Exports take most of that time and are measured by nobody, so as many run at once as there are
 cores, each with one thread.

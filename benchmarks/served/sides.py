@@ -1,4 +1,4 @@
-"""Why: nine ways of serving side by side; how each is made and judged stands in one table.
+"""The nine ways of serving that are measured: one table says how each is made and judged.
 
 A side that is d2serve's has the fields of ``ExportRequest`` that make its archive; the others are
 what people use today.

@@ -1,4 +1,4 @@
-"""Why: a thousand requests, or masks of real objects, need a small trained model.
+"""A small trained model, for a thousand requests and for masks of real objects.
 
 It is the Mask R-CNN of examples/shapes; its config names its weights from the repository's root.
 """

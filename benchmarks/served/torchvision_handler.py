@@ -1,4 +1,4 @@
-"""Why: TorchServe's own example of a Mask R-CNN is what its documentation sends people to.
+"""TorchServe's own example of a Mask R-CNN, to which its documentation sends people.
 
 That example serves torchvision's ``maskrcnn_resnet50_fpn`` from its state dict with TorchServe's
 built-in ``object_detector``: decode with Pillow, ``ToTensor``, one forward in which torchvision

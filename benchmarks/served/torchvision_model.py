@@ -1,4 +1,4 @@
-"""Why: torchvision's model of TorchServe's example needs weights as well, from a seed like ours.
+"""torchvision's model of TorchServe's example, with weights from a seed like ours.
 
 Its heads are scaled on the picture as detectron2's are (model.py). Its class scores are spread
 wider, since the example answers only what scores 0.5 or more.

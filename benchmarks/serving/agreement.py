@@ -1,4 +1,4 @@
-"""Why: a benchmark over different answers is worthless, so the answers are compared first.
+"""Compares the sides' answers first: a benchmark over different answers is worthless.
 
 Every side answers the picture, and its instances are looked for among eager detectron2's: of the
 same class, with the box that overlaps most. Some sides must give the very same instances, some

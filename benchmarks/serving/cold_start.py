@@ -1,4 +1,4 @@
-"""Why: scaling out and recovering take as long as a worker needs until its first answer.
+"""How long a worker needs until its first answer, which scaling out and recovering wait for.
 
 A server is given a side, with one worker that has every core: from the registration until the
 worker is READY, and until its first answer. TorchServe unpacks the archive each time; files come

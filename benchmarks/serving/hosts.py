@@ -1,4 +1,4 @@
-"""Why: every side is started, asked and ended in the same way, whatever server it stands on.
+"""Starts, asks and ends every side in the same way, whatever server it stands on.
 
 There is one TorchServe for each setup (workers x threads), since OMP_NUM_THREADS belongs to a
 server's environment; sides are registered on it and unregistered. A worker that gets no requests

@@ -1,4 +1,4 @@
-"""Why: throughput and latency come from the same requests, sent as a client would send them.
+"""Sends requests as a client would; throughput and latency come from the same ones.
 
 The loop is closed: as many clients as there are workers, each sending its next request when it has
 the answer to the last. A latency is what the client sees, parsing of the reply included.

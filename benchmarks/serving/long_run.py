@@ -1,5 +1,7 @@
-"""Why: some faults show only after many requests, or when every image has another size: memory that
-grows, and first visits of a size on which a runtime compiles or plans anew.
+"""A thousand requests, and images of ever new sizes.
+
+Some faults show only then: memory that grows, and first visits of a size on which a runtime
+compiles or plans anew.
 
 Both are measured through TorchServe with the small trained model, for a thousand requests to the
 full-size one would take half an hour. A fresh worker gets images of different sizes in random

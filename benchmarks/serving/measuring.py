@@ -1,5 +1,7 @@
-"""Why: sides measured one after the other would be measured on different machines, for a machine's
-speed drifts. They take turns: a round is one load on each side, and ratios are formed within it.
+"""Measures the sides in turns.
+
+One after the other, they would be measured on different machines, for a machine's speed drifts.
+So a round is one load on each side, and ratios are formed within it.
 
 To find its best workers x threads, a side is started with each setup and tried briefly. The start
 with one worker is its cold start, too: every start costs seconds of the run.

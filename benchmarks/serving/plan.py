@@ -1,4 +1,4 @@
-"""Why: what is measured, and how often, stands in one place, so that a test can ask for less."""
+"""What is measured and how often, in one place, so that a test can ask for less."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why: the JSON, the tables and the plot show one record of a run, whose fields are its schema."""
+"""The record of a run, which the JSON, the tables and the plot show. Its fields are the schema."""
 
 from __future__ import annotations
 

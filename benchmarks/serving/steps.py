@@ -1,4 +1,4 @@
-"""Why: the run must stay short, so it tells where its own time goes."""
+"""Where the time of the run itself goes: it must stay short."""
 
 from __future__ import annotations
 

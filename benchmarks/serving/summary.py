@@ -1,4 +1,4 @@
-"""Why: from the loads of all rounds to the few figures that are compared, in one place."""
+"""From the loads of all rounds to the few figures that are compared."""
 
 from __future__ import annotations
 

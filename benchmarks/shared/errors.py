@@ -1,4 +1,4 @@
-"""Why: a benchmark that cannot be trusted must stop and say so instead of printing figures."""
+"""The error that stops a benchmark: one that cannot be trusted says so and prints no figures."""
 
 from __future__ import annotations
 

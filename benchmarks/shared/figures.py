@@ -1,4 +1,4 @@
-"""Why: the machine is noisy, so a figure comes with the range that it was seen in.
+"""A measured value with its range, since the machine is noisy.
 
 A ratio is formed within a round, where both sides met the same machine, before any median is taken.
 """

@@ -1,4 +1,4 @@
-"""Why: figures mean something only together with the machine and the versions they come from."""
+"""The machine and the versions that figures come from, without which they mean nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why: memory decides how many workers fit on a machine.
+"""The memory of a process, which decides how many workers fit on a machine.
 
 RSS counts every page that a worker maps; PSS divides shared pages (libraries above all) among the
 processes that map them, so that the sum over workers is what they really take.

@@ -1,6 +1,6 @@
-"""Why: every side must get the same picture, and a benchmark should download nothing.
+"""A picture that is the same for every side and is not downloaded.
 
-The picture is drawn from a seed: clouds of noise at every scale, as in photographs, with coloured
+It is drawn from a seed: clouds of noise at every scale, as in photographs, with coloured
 shapes on top, so that JPEG decoding and the backbone have as much to do as on a real one.
 """
 

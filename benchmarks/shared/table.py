@@ -1,4 +1,4 @@
-"""Why: the same tables are read on the terminal and in the repository, so they are made once."""
+"""A table for the terminal and for Markdown: the same one is read in both."""
 
 from __future__ import annotations
 
