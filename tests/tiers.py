@@ -19,7 +19,7 @@ STARTED_BY = {"ts.model_server": "server", "d2serve.export.proof.replay_process"
 """What a command runs, and the marker of the tests that may run it. Every export answers images in
 a process of the second kind before it writes an archive."""
 
-GIVEN_BY = {"TorchServeProcess": "server", "Exporter": "export"}
+GIVEN_BY = {"TorchServeProcess": "server", "Operator": "server", "Exporter": "export"}
 """A word in a fixture's return type, and the marker of the tests that use the fixture."""
 
 

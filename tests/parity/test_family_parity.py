@@ -151,6 +151,7 @@ def _assert_run_lengths_are_the_same_labels(
         assert {**said(other), "sem_seg": None} == {**said(answer), "sem_seg": None}
 
 
+@pytest.mark.server  # with the comparison above, whose references these are
 @pytest.mark.parametrize("model", FAMILIES)
 def test_the_references_hold_what_is_to_be_compared(model: str, references: References) -> None:
     sizes = {(each.outputs.height, each.outputs.width) for each in references(model)}
