@@ -22,7 +22,7 @@ timed = @echo '$(2)'; began=$$(date +%s); $(2); status=$$?; \
 PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15
 
 .PHONY: demo dev check test test-all test-copy lint typed
-.PHONY: bench fuzz soak metrics-overhead precision coverage-table audit clean
+.PHONY: bench fuzz soak metrics-overhead precision coverage-table audit docs dist clean
 
 demo: $(STAMPS)/demo $(INSTALLED)
 	$(PY) -W ignore -m examples.demo
@@ -75,7 +75,7 @@ coverage-table: $(STAMPS)/test $(INSTALLED)
 # Reads the sources, so it installs nothing of ours.
 lint: $(STAMPS)/test typed
 	$(call timed,ruff,$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .)
-	$(call timed,mypy,$(VENV)/bin/mypy $(ROOMS:%=-p d2serve.%) && $(VENV)/bin/mypy examples benchmarks tests)
+	$(call timed,mypy,$(VENV)/bin/mypy $(ROOMS:%=-p d2serve.%) && $(VENV)/bin/mypy environment examples benchmarks tests)
 	$(call timed,import contracts,PYTHONPATH=$(TYPED) $(VENV)/bin/lint-imports)
 
 typed:
@@ -91,8 +91,26 @@ audit: $(STAMPS)/demo
 	$(AUDIT)/bin/pip-audit --strict --progress-spinner off \
 	  --path "$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 
+# The site of docs/, in site/: pages, and the references from the code. A broken link fails.
+docs: $(STAMPS)/docs $(INSTALLED)
+	@mkdir -p docs/reference
+	$(PY) -W ignore -m typer d2serve.cli.app utils docs --name d2serve --title 'Command line' \
+	  --output docs/reference/cli.md
+	$(PY) -m sphinx --fail-on-warning --keep-going --quiet -d $(STAMPS)/doctrees -c docs . site
+	@echo "Open site/index.html"
+
+# What is released, in dist/, checked as the package registry checks it. Built away from .venv.
+RELEASE := $(STAMPS)/release
+dist: $(STAMPS)/venv
+	@[ -x $(RELEASE)/bin/twine ] || { $(PYTHON) -m venv $(RELEASE) && \
+	  $(RELEASE)/bin/python -m pip --disable-pip-version-check install --quiet build twine; }
+	@rm -rf build dist
+	$(RELEASE)/bin/python -m build
+	$(RELEASE)/bin/twine check --strict dist/*
+	@rm -rf build *.egg-info
+
 clean:
-	rm -rf $(TYPED) build .mypy_cache .ruff_cache .pytest_cache .hypothesis demo.png
+	rm -rf $(TYPED) build dist site docs/reference/cli.md .mypy_cache .ruff_cache .pytest_cache .hypothesis demo.png
 	rm -rf examples/shapes/data
 	@[ "$(VENV)" = .venv ] && rm -rf .venv || echo "left alone: $(VENV)"
 
@@ -101,18 +119,24 @@ $(STAMPS)/venv:
 	  $$python -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else \
 	  "Python 3.11, 3.12 or 3.13 is needed, and %s is %d.%d. Give another one: make PYTHON=python3.11" \
 	  % (sys.executable, *v))'
-	@[ -x $(PY) ] || $(PYTHON) -m venv $(VENV)
-	@mkdir -p $(STAMPS) && touch $@
+	@mkdir -p $(STAMPS)
+	@[ -x $(PY) ] || { $(PYTHON) -m venv $(VENV) && touch $(STAMPS)/made; }
+	@touch $@
 
-# The extras of pyproject.toml, at the versions that our own runs are made with. torch is large.
-$(STAMPS)/demo: $(STAMPS)/venv pyproject.toml constraints.txt requirements-detectron2.txt
+# The extras of pyproject.toml: in an environment made here at the versions that our own runs are
+# made with, in a user's own beside what is there (environment/install.py). torch is large.
+INSTALLING := pyproject.toml constraints.txt requirements-detectron2.txt $(wildcard environment/*.py)
+$(STAMPS)/demo: $(STAMPS)/venv $(INSTALLING)
 	@echo "Installing from the package registry; torch takes a few minutes ..."
-	$(PIP) install --quiet -c constraints.txt ".[export,server,detectron2-runtime]"
-	$(MAKE) --no-print-directory $(STAMPS)/detectron2
+	@$(PY) -m environment.install export,server
 	@rm -rf build *.egg-info && touch $@
 
-$(STAMPS)/test: $(STAMPS)/demo pyproject.toml constraints.txt
-	$(PIP) install --quiet -c constraints.txt ".[bench]"
+$(STAMPS)/test: $(STAMPS)/demo $(INSTALLING)
+	@$(PY) -m environment.install bench --if-missing cv2=opencv-python-headless
+	@rm -rf build *.egg-info && touch $@
+
+$(STAMPS)/docs: $(STAMPS)/demo $(INSTALLING)
+	@$(PY) -m environment.install docs
 	@rm -rf build *.egg-info && touch $@
 
 # The rooms as the package d2serve: a copy, as users have it.
@@ -132,12 +156,3 @@ $(STAMPS)/dev: $(STAMPS)/test | typed
 	@cd / && '$(abspath $(PY))' -c 'import d2serve.handlers as found; from pathlib import Path; \
 	  assert Path(found.__file__).parent.samefile("$(abspath handlers)"), found.__file__'
 	@rm -rf build *.egg-info $(STAMPS)/was-dev && touch $@
-
-# A detectron2 that is there stays as it is. pip refuses the redistribution's wheel for its Python
-# tag; without its compiled part it works on 3.11, so it is unpacked as if for 3.10.
-.PHONY: $(STAMPS)/detectron2
-$(STAMPS)/detectron2:
-	@$(PY) -W ignore -c 'import detectron2' 2>/dev/null || \
-	  $(PIP) install --quiet --no-deps --require-hashes --only-binary=:all: --python-version 3.10 \
-	    --target "$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
-	    -r requirements-detectron2.txt

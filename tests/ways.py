@@ -12,8 +12,11 @@ from typing import Any
 
 import pytest
 
-METHODS = ("tracing", "scripting")
-RUNTIMES = ("onnxruntime", "openvino")
+from d2serve.handlers.spec.runtimes import METHODS, TORCHSCRIPT
+from d2serve.handlers.spec.runtimes import RUNTIMES as _RUNTIMES
+
+RUNTIMES = tuple(name for name in _RUNTIMES if name != TORCHSCRIPT)
+"""Whose archives are called by their names; TorchScript's are called by the method."""
 KINDS = (*METHODS, *RUNTIMES)
 """Of archives: TorchScript by either method, and ONNX on either runtime."""
 MODELS = (

@@ -12,28 +12,12 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from d2serve.client.connection.addresses import is_loopback
 from d2serve.client.errors import ServerStartError
-from d2serve.client.predict.http_client import is_loopback
 
-SAFE_DEFAULTS: dict[str, str] = {
-    "inference_address": "http://127.0.0.1:8080",
-    "management_address": "http://127.0.0.1:8081",
-    "metrics_address": "http://127.0.0.1:8082",
-    "metrics_mode": "prometheus",
-    "metrics_config": "metrics.yaml",
-    "grpc_inference_address": "127.0.0.1",
-    "grpc_management_address": "127.0.0.1",
-    "grpc_inference_port": "7070",
-    "grpc_management_port": "7071",
-    "disable_token_authorization": "false",
-    "enable_model_api": "true",
-    "allowed_urls": "(?!)",
-    "install_py_dep_per_model": "false",
-    "enable_envvars_config": "false",
-    "max_request_size": "67108864",
-}
-"""What a server gets when the user has no config.properties: the same settings as the commented
-file in the root of the repository, which says why of each (a test keeps the two equal)."""
+CONFIG_PROPERTIES = Path(__file__).resolve().parents[2] / "config.properties"
+"""The commented file of safe settings, with metrics.yaml beside it: the rooms lie next to both, in
+the repository and in an installation."""
 
 _ADDRESSES = {
     "inference_address": "whoever reaches it and has the token can predict, in clear text.",
@@ -73,13 +57,18 @@ def read_properties(path: Path) -> dict[str, str]:
         reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
         raise ServerStartError(
             f"The configuration {path} cannot be read ({reason}): expected a TorchServe "
-            "config.properties, such as the one in the root of d2serve's repository."
+            f"config.properties, such as d2serve's own: {CONFIG_PROPERTIES}"
         ) from error
+
+
+def safe_defaults() -> dict[str, str]:
+    """What a server gets when the user has no config.properties: the settings of ours."""
+    return read_properties(CONFIG_PROPERTIES)
 
 
 def risks_of(path: Path) -> list[str]:
     """What a config.properties opens that the safe settings keep shut: a sentence each, with what
-    to do. Empty for the one in the root of the repository.
+    to do. Empty for `CONFIG_PROPERTIES`.
 
     Raises:
         ServerStartError: it cannot be read.

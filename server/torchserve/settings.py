@@ -11,7 +11,12 @@ from d2serve.client.errors import ServerStartError
 from d2serve.server.torchserve.metrics_file import FILE_NAME as METRICS_FILE
 from d2serve.server.torchserve.metrics_file import metrics_file
 from d2serve.server.torchserve.ports import Ports
-from d2serve.server.torchserve.properties import SAFE_DEFAULTS, format_properties, read_properties
+from d2serve.server.torchserve.properties import (
+    CONFIG_PROPERTIES,
+    format_properties,
+    read_properties,
+    safe_defaults,
+)
 
 CONFIG_FILE = "config.properties"
 _METRICS = "metrics_config"
@@ -35,7 +40,7 @@ def server_settings(
     Raises:
         ServerStartError: the file cannot be read, or names a metrics file that is not there.
     """
-    settings = {**(SAFE_DEFAULTS if config is None else read_properties(config)), **overrides}
+    settings = {**(safe_defaults() if config is None else read_properties(config)), **overrides}
     if config is not None or _METRICS in overrides:
         settings.update(_found_metrics(settings.get(_METRICS), config))
     settings.update(ports.settings())
@@ -85,5 +90,5 @@ def _found_metrics(given: str | None, config: Path | None) -> dict[str, str]:
     raise ServerStartError(
         f"There is no metrics file {given} (looked for {looked}), and no worker starts without the "
         f"one that is named. Correct {_METRICS} in config.properties, or remove it together with "
-        "metrics_mode; d2serve's own lies beside config.properties in the root of its repository."
+        f"metrics_mode; d2serve's own is {CONFIG_PROPERTIES.with_name(METRICS_FILE)}"
     )

@@ -108,3 +108,11 @@ def test_a_mistake_is_one_sentence_and_no_traceback(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "none.mar cannot be opened" in " ".join(result.output.split())
     assert "Traceback" not in result.output
+
+
+def test_class_names_that_cannot_be_read_are_refused_before_any_work() -> None:
+    words = ("export", "--config-file", "no/such.yaml", "--export-method", "tracing")
+    result = run(*words, "--class-names", 'cat, "dog')
+    assert result.exit_code == 1
+    assert "--class-names is" in result.output
+    assert "no/such.yaml" not in result.output

@@ -16,8 +16,8 @@ import httpx
 import pytest
 
 from d2serve.client import AsyncD2ServeClient, D2ServeClient, D2ServeGrpcClient, Prediction
+from d2serve.client.connection.retrying import NO_RETRY, Retry
 from d2serve.client.errors import ClientError, ServerFailed, ServerOverloaded
-from d2serve.client.predict.retrying import NO_RETRY, Retry
 from d2serve.server.torchserve.process import TorchServeProcess
 from tests.conftest import ROOT, Exporter
 

@@ -8,7 +8,7 @@ import pytest
 
 from d2serve.export.errors import ExportError
 from d2serve.export.proof.oracle import Oracle
-from d2serve.export.reading.config import load_config
+from d2serve.export.reading.config_loading import load_config
 from d2serve.server.torchserve.process import TorchServeProcess
 from tests.conftest import Exporter, source_of
 from tests.ways import asked

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import pytest
 
 from d2serve.export.archive.staging import opened
-from d2serve.export.proof.bounds import TORCHSCRIPT_BOUNDS
 from d2serve.export.proof.comparison import compare
 from d2serve.export.proof.isolated_replay import replay
 from d2serve.export.proof.oracle import Oracle
 from d2serve.handlers.requests.decoding import decode
+from d2serve.handlers.spec.bounds import TORCHSCRIPT_BOUNDS
 from d2serve.handlers.spec.model_spec import read_spec
 from tests.conftest import FAMILIES, STUFF_MODELS, Exporter, HeldOut
 from tests.parity.references import of_many_sizes
@@ -43,7 +43,7 @@ def test_a_batch_of_mixed_sizes_is_answered_as_by_eager(
     for batch, answered in zip(batches, answers):
         expected = oracle_of(model).answer_batch([decode(file.read_bytes()) for file in batch])
         for file, reference, got in zip(batch, expected, answered):
-            difference = compare(file.name, reference, got, TORCHSCRIPT_BOUNDS)
+            difference = compare(file.name, reference, got.to_outputs(), TORCHSCRIPT_BOUNDS)
             assert difference.misses == (), f"in a batch of {len(batch)}"
             assert difference.masks_differing == 0
             assert difference.detections > 0

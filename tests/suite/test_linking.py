@@ -1,4 +1,4 @@
-"""``make dev`` links the sources, ``make test`` installs a copy; neither leaves the other behind."""
+"""``make dev`` links the sources, a gate installs a copy, and neither leaves the other behind."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from d2serve.export.archive.staging import opened
 from d2serve.export.errors import ProgramError
 from d2serve.export.programs.onnx import write_onnx
 from d2serve.export.proof.oracle import Oracle
-from d2serve.export.reading.config import load_config
+from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.families import family_of
 from d2serve.export.reading.samples import builtin_sample
 from d2serve.export.reading.weights import load_model

@@ -21,11 +21,12 @@ from d2serve.server.torchserve.log_reader import LogReader
 from d2serve.server.torchserve.metrics_file import metrics_file
 from d2serve.server.torchserve.ports import Ports, is_busy
 from d2serve.server.torchserve.properties import (
-    SAFE_DEFAULTS,
+    CONFIG_PROPERTIES,
     format_properties,
     parse_properties,
     read_properties,
     risks_of,
+    safe_defaults,
 )
 from d2serve.server.torchserve.settings import server_settings, write_settings
 
@@ -33,8 +34,11 @@ REPOSITORY = Path(__file__).parents[3]
 
 
 class TestProperties:
-    def test_the_commented_file_and_the_built_in_settings_are_the_same(self) -> None:
-        assert read_properties(REPOSITORY / "config.properties") == SAFE_DEFAULTS
+    def test_a_server_without_a_file_gets_the_commented_one(self) -> None:
+        # In an installation it lies at the same place among the rooms: tests/release.
+        assert CONFIG_PROPERTIES.read_bytes() == (REPOSITORY / "config.properties").read_bytes()
+        assert safe_defaults() == read_properties(REPOSITORY / "config.properties")
+        assert (CONFIG_PROPERTIES.parent / safe_defaults()["metrics_config"]).is_file()
 
     def test_every_setting_of_the_file_stands_under_a_comment(self) -> None:
         blocks = (REPOSITORY / "config.properties").read_text().split("\n\n")
@@ -121,7 +125,7 @@ class TestPorts:
             {"inference_address": "http://localhost:9000", "grpc_inference_port": "9001"}
         )
         assert ports == Ports(inference=9000, grpc_inference=9001)
-        assert Ports.from_settings(SAFE_DEFAULTS) == Ports()
+        assert Ports.from_settings(safe_defaults()) == Ports()
 
     @pytest.mark.parametrize(
         "settings",
@@ -143,7 +147,7 @@ class TestServerSettings:
 
     def test_the_safe_ones_on_other_ports(self, tmp_path: Path) -> None:
         settings = server_settings(None, {"job_queue_size": "7"}, self.PORTS)
-        assert settings == {**SAFE_DEFAULTS, **self.PORTS.settings(), "job_queue_size": "7"}
+        assert settings == {**safe_defaults(), **self.PORTS.settings(), "job_queue_size": "7"}
         written = read_properties(write_settings(settings, tmp_path))
         assert written == {**settings, "metrics_config": str(tmp_path / "metrics.yaml")}
         assert (tmp_path / "metrics.yaml").read_text() == metrics_file()

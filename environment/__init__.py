@@ -1,0 +1,1 @@
+"""What `make` installs, and how. Standard library only: nothing else is there when it runs."""
