@@ -2,7 +2,7 @@
 
 ``make check`` runs what needs neither a server nor an export, so a test that starts either must say
 so. Whoever takes a fixture for it need not think of that; whoever starts one by themselves and has
-forgotten the marker is told when the test runs.
+forgotten the marker reads it when the test runs.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class Cell:
     images: int = 0
     """On which it was compared, those of batches among them."""
     detections: int = 0
-    """Instances, proposals, or else labels that were compared on them."""
+    """Instances, proposals, or otherwise labels that were compared on them."""
     within: int | None = None
     """Of the detections, how many have a counterpart within the bounds; where it differs only."""
     box_px: float = 0.0

@@ -1,8 +1,8 @@
 """The .mar of each side, as its own users would make it.
 
-Ours are made by ``d2serve.export`` itself, the others by torch-model-archiver. An export proves
+Ours are made by ``d2serve.export`` itself, the others by torch-model-archiver. An export checks
 the program on images of many sizes, alone and in batches, which takes minutes at full size. A
-program takes images of any size, so it is exported and proven at a small one, and then the
+program takes images of any size, so it is exported and checked at a small one, and then the
 archive's spec gets the config's own resize back; agreement.py compares the answers at full size
 before anything is measured.
 """

@@ -24,7 +24,7 @@ class BenchPlan:
     """Instances in every answer; checked."""
     seed: int = 0
     export_size: tuple[int, int] = (192, 256)
-    """Short and longest edge at which the programs are exported and proven; see archives.py."""
+    """Short and longest edge at which the programs are exported and checked; see archives.py."""
     calibration_images: int = 8
     """Small pictures on which int8 is calibrated: its speed depends on the structure alone."""
     piece_repeats: int = 7

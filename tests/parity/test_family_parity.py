@@ -74,7 +74,7 @@ def test_http_and_grpc_answer_as_default_predictor(
             assert said(server.grpc.predict(name, reference.file)) == said(answer)
             if answer.sem_seg is not None:
                 _assert_run_lengths_are_the_same_labels(server, name, reference, answer)
-    assert things >= LEAST.get(model, 2) * IMAGES  # agreement on nothing would prove nothing
+    assert things >= LEAST.get(model, 2) * IMAGES  # agreement on nothing would show nothing
 
 
 def _fields(answer: Prediction) -> set[str]:
