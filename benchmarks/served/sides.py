@@ -33,7 +33,7 @@ class Bounds:
 # sums are formed in another order one of a hundred may give way to another: hence the share.
 _SAME = Bounds(box_px=0.01, score=1e-4, mask_iou=1.0, share=1.0)
 _NEAR = Bounds(box_px=0.01, score=1e-3, mask_iou=0.999, share=0.9)
-# Lower precision changes what a model of random weights finds. It is reported, and nothing is asked of it.
+# Lower precision changes what a model of random weights finds: it is reported, nothing is asked.
 _TOLD = Bounds(box_px=0.01, score=1e-3, mask_iou=0.999, share=0.0)
 
 
