@@ -1,4 +1,4 @@
-"""Why: what is on the page comes from the record of the runs, and from nowhere else."""
+"""docs/coverage.md, made from the record of the runs and from nothing else."""
 
 from __future__ import annotations
 
