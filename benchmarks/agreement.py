@@ -17,8 +17,7 @@ from pycocotools import mask as coco_mask
 from benchmarks.errors import BenchError
 from benchmarks.figures import Figure, median_of
 from benchmarks.sides import Bounds
-from d2serve.client.results.responses import RunLengthMask, parse_prediction
-from d2serve.export.proof.reply_reading import outputs_of
+from d2serve.client.results.prediction import RunLengthMask, parse_prediction
 from d2serve.handlers.outputs.records import Detections
 
 # Some boxes are only a pixel or two wide, and detectron2 leaves their masks empty.
@@ -110,7 +109,7 @@ def agreement_of(
 
 
 def _instances(side: str, reply: dict[str, Any]) -> Detections:
-    instances = outputs_of(reply).instances
+    instances = parse_prediction(reply).to_outputs().instances
     if instances is None:
         raise BenchError(f"{side} is compared by instances, and a reply has none: {sorted(reply)}.")
     return instances

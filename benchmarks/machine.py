@@ -10,7 +10,7 @@ from pathlib import Path
 import detectron2
 import psutil
 
-from d2serve.handlers.torchserve.threads import available_cores
+from d2serve.handlers.cores import available_cores
 
 _PACKAGES = (
     "torch",

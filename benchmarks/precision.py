@@ -23,8 +23,8 @@ from d2serve.export.errors import ExportError
 from d2serve.export.pipeline import export
 from d2serve.export.reading.config import ConfigSource
 from d2serve.export.request import ExportRequest, Progress
+from d2serve.handlers.cores import available_cores
 from d2serve.handlers.spec.model_spec import ModelSpec
-from d2serve.handlers.torchserve.threads import available_cores
 from examples.shapes.generate import generate_split
 
 _ROOT = Path(__file__).resolve().parent.parent

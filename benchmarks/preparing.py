@@ -31,7 +31,7 @@ from benchmarks.torchvision_model import save_torchvision_model
 from d2serve.export.reading.config import ConfigSource
 from d2serve.export.reading.samples import Pixels
 from d2serve.export.request import ExportRequest
-from d2serve.handlers.torchserve.threads import available_cores
+from d2serve.handlers.cores import available_cores
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from detectron2.engine import DefaultPredictor
 
-from d2serve.export.reading.config import ConfigSource, ModelConfig, load_config
+from d2serve.export.reading.config import ConfigSource, ModelConfig
+from d2serve.export.reading.config_loading import load_config
 
 _CONFIG = Path(__file__).resolve().parent.parent / "examples/shapes/models/mask_rcnn_fpn.yaml"
 SMALL_SOURCE = ConfigSource(

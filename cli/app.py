@@ -1,31 +1,80 @@
-"""Why: one command, ``d2serve``, under which every task is found with ``--help``."""
+"""The Typer application: one command, ``d2serve``, under which ``--help`` lists every task.
+
+A command's module is imported when the command runs, so that none waits for, or fails for want of,
+what only another one needs.
+"""
 
 from __future__ import annotations
 
 import logging
 import warnings
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-from d2serve.cli import diagnosing, exporting, predicting, serving
+from d2serve.cli.commands import COMMANDS, SUMMARY, is_ours, missing_package, version_line
+from d2serve.cli.running import fail
+
+
+class _ImportedWhenRun(TyperGroup):
+    """A group that knows its commands' names and summaries, and imports the one that is run."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for name, command in COMMANDS.items():
+            self.commands[name] = TyperCommand(name, help=command.summary)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, listed, rest = super().resolve_command(ctx, args)
+        return name, listed if name is None else load(name), rest
+
+
+def load(name: str) -> Any:
+    """The command of a name, with its options."""
+    command = COMMANDS[name]
+    try:
+        module = import_module(f"d2serve.cli.{command.module}")
+    except ImportError as error:
+        if is_ours(error):
+            raise
+        fail(missing_package(name, error))
+    only = typer.Typer(add_completion=False)
+    only.command(name, epilog=f"Example: {command.example}")(getattr(module, command.function))
+    return typer.main.get_command(only)
+
 
 app = typer.Typer(
-    help="Put detectron2 models into production.",
+    cls=_ImportedWhenRun,
+    help=SUMMARY,
+    epilog="`d2serve COMMAND --help` shows the options of a command.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-app.command("doctor")(diagnosing.doctor)
-app.command("export")(exporting.export)
-app.command("inspect")(exporting.inspect)
-app.command("verify")(exporting.verify)
-app.command("evaluate")(exporting.evaluate)
-app.command("serve")(serving.serve)
-app.command("predict")(predicting.predict)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(version_line())
+        raise typer.Exit
+
+
+@app.callback()
+def _of_all_commands(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print d2serve's version."
+        ),
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:
-    """Entry point of the ``d2serve`` command."""
+    """Run the command line of this process."""
     _silence_known_noise()
     app()
 

@@ -1,4 +1,4 @@
-"""``d2serve doctor``: what can be exported, said before any work."""
+"""``d2serve doctor``: what can be exported, and what settings of a server are unsafe."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def doctor(
         typer.Option(help="A config.properties, to be warned of what it opens."),
     ] = None,
 ) -> None:
-    """Say whether and how a model can be exported, and what a server's settings open."""
+    """Check whether and how a model can be exported, and what a server's settings open."""
     if config_file is None and ts_config is None:
         fail("Give a model's config (--config-file), a server's (--ts-config), or both.")
     if ts_config is not None:
@@ -83,7 +83,7 @@ def _print_risks(ts_config: Path) -> None:
 
 
 def _print(diagnosis: Diagnosis) -> None:
-    from d2serve.export.programs.torchscript_errors import place_of
+    from d2serve.export.errors import place_of
 
     table = Table(title=f"{diagnosis.family.name}", title_justify="left")
     for column in ("method", "runtime", "verdict", "rewrites"):

@@ -1,4 +1,4 @@
-"""What a .mar holds, how it was verified and what it scores, as tables."""
+"""Tables of what an archive holds, how it was verified and what it scores."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from d2serve.handlers.spec.model_spec import ModelSpec
 
 
-def print_spec(spec: ModelSpec) -> None:
-    table = Table(title=f"{spec.name}: {spec.family}", show_header=False, title_justify="left")
+def print_spec(spec: ModelSpec, version: str) -> None:
+    title = f"{spec.name} {version}: {spec.family}"
+    table = Table(title=escape(title), show_header=False, title_justify="left")
     resize = f"short edge {spec.min_size_test}, long edge at most {spec.max_size_test}"
     rows = {
         "method": f"{spec.method}, {'any batch' if spec.dynamic_batch else 'one image'} a call",

@@ -1,7 +1,7 @@
-"""``d2serve export``, ``inspect``, ``verify`` and ``evaluate``.
+"""``d2serve export``, ``verify`` and ``evaluate``: the commands that need detectron2.
 
-The modules of the export room are imported inside the commands: they bring torch and detectron2,
-which ``d2serve serve`` and ``predict`` do without.
+The modules of the export room are imported inside the commands, since they bring torch and
+detectron2: so `--help` does without, and what is missing is named.
 """
 
 from __future__ import annotations
@@ -12,13 +12,9 @@ from typing import Annotated, Optional
 import typer
 from rich.markup import escape
 
-from d2serve.cli.export_tables import (
-    print_accuracy,
-    print_scores,
-    print_spec,
-    print_verification,
-)
+from d2serve.cli.export_tables import print_accuracy, print_scores, print_verification
 from d2serve.cli.options import (
+    DEFAULT_STORE,
     Archive,
     ConfigFile,
     ImageFormat,
@@ -29,7 +25,10 @@ from d2serve.cli.options import (
     TrustWeights,
 )
 from d2serve.cli.progress import console
-from d2serve.cli.running import fail, needs_detectron2, run
+from d2serve.cli.running import fail, needs_detectron2, require_ours, run
+from d2serve.cli.runtime_help import FORMAT_HELP, PRECISION_HELP, RUNTIME_HELP
+from d2serve.export.request import DEFAULT_VERSION
+from d2serve.handlers.spec.runtimes import FP32, TORCHSCRIPT
 
 
 def export(
@@ -38,14 +37,9 @@ def export(
         str, typer.Option("--export-method", help="tracing, or scripting for a dynamic batch.")
     ] = "tracing",
     overrides: Overrides = None,
-    format: Annotated[str, typer.Option(help="torchscript or onnx.")] = "torchscript",
-    runtime: Annotated[
-        Optional[str],
-        typer.Option(help="onnxruntime or openvino, for --format onnx; default: onnxruntime."),
-    ] = None,
-    precision: Annotated[
-        str, typer.Option(help="fp32, or bf16 or int8 for OpenVINO, at a measured price in AP.")
-    ] = "fp32",
+    format: Annotated[str, typer.Option(help=FORMAT_HELP)] = TORCHSCRIPT,
+    runtime: Annotated[Optional[str], typer.Option(help=RUNTIME_HELP)] = None,
+    precision: Annotated[str, typer.Option(help=PRECISION_HELP)] = FP32,
     calibration_images: Annotated[
         Optional[Path],
         typer.Option(help="Folder of 100 images or more for int8; default: DATASETS.TRAIN."),
@@ -64,14 +58,15 @@ def export(
         Optional[str], typer.Option(help="Name of the model; default: the config file's.")
     ] = None,
     version: Annotated[
-        str, typer.Option(help="Version under which TorchServe serves it beside others.")
-    ] = "1.0",
+        str,
+        typer.Option(
+            help="Version of the model. Any but 1.0 is written to NAME-VERSION.mar, beside 1.0."
+        ),
+    ] = DEFAULT_VERSION,
     sample_image: Annotated[
         Optional[Path], typer.Option(help="An image with objects the model knows.")
     ] = None,
-    output: Annotated[Path, typer.Option(help="The model store to write to.")] = Path(
-        "model_store"
-    ),
+    output: Annotated[Path, typer.Option(help="The model store to write to.")] = DEFAULT_STORE,
     class_names: Annotated[
         Optional[str],
         typer.Option(help="Names separated by commas; default: the data set's metadata."),
@@ -112,8 +107,8 @@ def export(
         name=name or Path(config_file).stem,
         version=version,
         sample_image=sample_image,
-        class_names=class_names.split(",") if class_names else None,
-        stuff_class_names=stuff_class_names.split(",") if stuff_class_names else None,
+        class_names=_names("--class-names", class_names),
+        stuff_class_names=_names("--stuff-class-names", stuff_class_names),
         output=output,
         format=format,
         runtime=runtime,
@@ -135,23 +130,14 @@ def export(
         print_scores(*scores)
 
 
-def inspect(archive: Archive) -> None:
-    """Print what a .mar holds and how it was verified."""
-    from d2serve.handlers.errors import LoadError
-
-    with needs_detectron2():
-        from d2serve.export.archive.staging import opened
-        from d2serve.export.errors import ExportError
-    from d2serve.handlers.spec.model_spec import read_spec
+def _names(option: str, text: Optional[str]) -> Optional[list[str]]:
+    from d2serve.export.errors import ExportError
+    from d2serve.export.reading.class_names import split_names
 
     try:
-        with opened(archive) as model_dir:
-            spec = read_spec(model_dir)
-    except (ExportError, LoadError) as error:
+        return None if text is None else split_names(option, text)
+    except ExportError as error:
         fail(error)
-    print_spec(spec)
-    print_verification(spec.verification)
-    print_accuracy(spec)
 
 
 def verify(
@@ -167,7 +153,8 @@ def verify(
     image_format: ImageFormat = None,
     trust_weights: TrustWeights = False,
 ) -> None:
-    """Compare a .mar with eager detectron2 again, on your own images."""
+    """Compare an archive with eager detectron2 again, on your own images."""
+    require_ours(archive)
     with needs_detectron2():
         from d2serve.export.proof import checking
         from d2serve.export.reading.config import ConfigSource
@@ -197,7 +184,11 @@ def evaluate(
     image_format: ImageFormat = None,
     trust_weights: TrustWeights = False,
 ) -> None:
-    """COCO AP by detectron2's own evaluator, of eager detectron2 and of a .mar."""
+    """Measure the COCO AP of eager detectron2 and of an archive.
+
+    detectron2's own evaluator measures both.
+    """
+    require_ours(archive)
     with needs_detectron2():
         from d2serve.export.proof import checking
         from d2serve.export.reading.config import ConfigSource

@@ -1,4 +1,4 @@
-"""Options that several commands take."""
+"""The options and arguments that several commands take."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
+
+DEFAULT_STORE = Path("model_store")
+"""Where `d2serve export` writes, and `serve` and `list` look."""
 
 ConfigFile = Annotated[
     str,
@@ -40,4 +43,10 @@ Overrides = Annotated[
         metavar="OVERRIDES",
     ),
 ]
-Archive = Annotated[Path, typer.Argument(help="A .mar made by d2serve export.", metavar="X.mar")]
+Archive = Annotated[
+    Path,
+    typer.Argument(
+        help="A .mar file made by d2serve export, or a folder that one was unpacked to.",
+        metavar="FILE.mar",
+    ),
+]

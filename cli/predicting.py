@@ -13,7 +13,8 @@ from rich.markup import escape
 
 from d2serve.cli.prediction_tables import heading, tables
 from d2serve.cli.progress import console, error_console
-from d2serve.client.credentials import KEY_FILE_NAME
+from d2serve.client.connection.credentials import KEY_FILE_NAME
+from d2serve.client.connection.settings import ConnectionSettings
 from d2serve.client.errors import (
     AuthorizationError,
     ClientError,
@@ -25,7 +26,8 @@ from d2serve.client.errors import (
 )
 from d2serve.client.predict.grpc_client import DEFAULT_GRPC_ADDRESS, D2ServeGrpcClient
 from d2serve.client.predict.http_client import DEFAULT_INFERENCE_ADDRESS, D2ServeClient
-from d2serve.client.results.responses import Prediction
+from d2serve.client.results.prediction import Prediction
+from d2serve.handlers.requests.options import OPTIONS, Option
 
 _CONCERNS_EVERY_IMAGE = (AuthorizationError, ModelNotFound, ServerUnavailable, StubsUnavailable)
 Client = Union[D2ServeClient, D2ServeGrpcClient]
@@ -39,7 +41,7 @@ class Protocol(str, Enum):
 
 
 class MaskFormat(str, Enum):
-    """How masks of instances are to be sent."""
+    """The values of the request option ``masks``."""
 
     RLE = "rle"
     POLYGON = "polygon"
@@ -47,10 +49,21 @@ class MaskFormat(str, Enum):
 
 
 class SemSegFormat(str, Enum):
-    """How a semantic segmentation is to be sent."""
+    """The values of the request option ``sem_seg``."""
 
     PNG = "png"
     RLE = "rle"
+
+
+def _help_of(option: Option) -> str:
+    """What the command line says of a request option, in the words of the server's own table."""
+    if option.type is list:
+        return f"{option.help} A name or id; give the option again for another. Default: all."
+    values = f"{option.help} Values: {option.allowed}"
+    return f"{values}." if option.choices else f"{values}; default: {option.default}."
+
+
+_HELP = {option.name: _help_of(option) for option in OPTIONS}
 
 
 def predict(
@@ -60,7 +73,8 @@ def predict(
     address: Annotated[
         Optional[str],
         typer.Option(
-            help=f"Default: {DEFAULT_INFERENCE_ADDRESS}, for gRPC {DEFAULT_GRPC_ADDRESS}."
+            help=f"Default: {DEFAULT_INFERENCE_ADDRESS}, for gRPC {DEFAULT_GRPC_ADDRESS}. "
+            "With https:// the connection is encrypted (TLS), over gRPC too."
         ),
     ] = None,
     version: Annotated[
@@ -72,25 +86,14 @@ def predict(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the server's JSON, one line per image.")
     ] = False,
-    score_thresh: Annotated[
-        Optional[float],
-        typer.Option(help="Leave out instances that score no higher; not below the model's own."),
-    ] = None,
-    max_detections: Annotated[
-        Optional[int], typer.Option(help="The best so many instances, and proposals.")
-    ] = None,
+    score_thresh: Annotated[Optional[float], typer.Option(help=_HELP["score_thresh"])] = None,
+    max_detections: Annotated[Optional[int], typer.Option(help=_HELP["max_detections"])] = None,
     classes: Annotated[
         Optional[list[str]],
-        typer.Option(help="Name or id of a class that is wanted; give it again for another."),
+        typer.Option(help=_HELP["classes"]),
     ] = None,
-    masks: Annotated[
-        MaskFormat,
-        typer.Option(help="Masks exactly, as COCO's outlines with holes filled, or none."),
-    ] = MaskFormat.RLE,
-    sem_seg: Annotated[
-        SemSegFormat,
-        typer.Option(help="Semantic segmentation as one label map or as run lengths per class."),
-    ] = SemSegFormat.PNG,
+    masks: Annotated[MaskFormat, typer.Option(help=_HELP["masks"])] = MaskFormat.RLE,
+    sem_seg: Annotated[SemSegFormat, typer.Option(help=_HELP["sem_seg"])] = SemSegFormat.PNG,
     token: Annotated[
         Optional[str], typer.Option(help="Inference token.", envvar="D2SERVE_TOKEN")
     ] = None,
@@ -98,6 +101,24 @@ def predict(
         Optional[Path],
         typer.Option(help=f"TorchServe's key file; default: ./{KEY_FILE_NAME} if it exists."),
     ] = None,
+    ca_file: Annotated[
+        Optional[Path],
+        typer.Option(help="For https: certificates (PEM) of the authorities to trust."),
+    ] = None,
+    header: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            help="Sent with every request, as 'Name: value'; give it again for another.",
+            metavar="HEADER",
+        ),
+    ] = None,
+    allow_token_in_clear: Annotated[
+        bool,
+        typer.Option(
+            "--allow-token-in-clear",
+            help="Send the token over a network without encryption, where others can read it.",
+        ),
+    ] = False,
 ) -> None:
     """Detect objects in images with a running server."""
     failed = False
@@ -111,7 +132,14 @@ def predict(
     }
     pictures = _PictureNames(draw)
     try:
-        with _client(protocol, address, token, key_file) as client:
+        settings: ConnectionSettings = {
+            "token": token,
+            "key_file": _key_file(token, key_file),
+            "ca_file": ca_file,
+            "headers": _headers(header or []),
+            "allow_token_in_clear": allow_token_in_clear,
+        }
+        with _client(protocol, address, settings) as client:
             for image in images:
                 try:
                     prediction = client.predict(name, image, **options)
@@ -130,16 +158,28 @@ def predict(
         raise typer.Exit(1)
 
 
-def _client(
-    protocol: Protocol, address: str | None, token: str | None, key_file: Path | None
-) -> Client:
-    if token is None and key_file is None and Path(KEY_FILE_NAME).exists():
-        key_file = Path(KEY_FILE_NAME)
+def _client(protocol: Protocol, address: str | None, settings: ConnectionSettings) -> Client:
+    if protocol is Protocol.GRPC:
+        return D2ServeGrpcClient(address, **settings)
+    return D2ServeClient(address, **settings)
+
+
+def _key_file(token: str | None, key_file: Path | None) -> Path | None:
+    """The key file that was named, or that of this directory where nothing else was."""
     if token is not None and key_file is not None:
         raise typer.BadParameter("give either --token or --key-file, not both")
-    if protocol is Protocol.GRPC:
-        return D2ServeGrpcClient(address or DEFAULT_GRPC_ADDRESS, token=token, key_file=key_file)
-    return D2ServeClient(address or DEFAULT_INFERENCE_ADDRESS, token=token, key_file=key_file)
+    found_here = token is None and Path(KEY_FILE_NAME).exists()
+    return Path(KEY_FILE_NAME) if key_file is None and found_here else key_file
+
+
+def _headers(lines: list[str]) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if not colon:
+            raise typer.BadParameter(f"got --header {line!r}, expected 'Name: value'")
+        headers[name.strip()] = value.strip()
+    return headers
 
 
 def _print(image: Path, prediction: Prediction, as_json: bool) -> None:
@@ -154,8 +194,8 @@ def _print_failure(image: Path, error: ClientError, as_json: bool) -> None:
     error_console.print(f"[red]{escape(str(image))}:[/] {escape(str(error))}", soft_wrap=True)
     if as_json:  # a line for every image, so that lines and images can be matched
         if isinstance(error, (RequestRejected, ModelFailed)):  # as the server said it
-            told = {"code": error.code, "message": error.message}
-            _print_json({"error": told, "request_id": error.request_id})
+            said = {"code": error.code, "message": error.message}
+            _print_json({"error": said, "request_id": error.request_id})
         else:
             _print_json({"error": {"code": type(error).__name__, "message": str(error)}})
 

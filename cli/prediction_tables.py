@@ -1,4 +1,4 @@
-"""Why: at a terminal each kind of answer is a table of its own, with the numbers that tell most."""
+"""Tables for the terminal: one for each kind of answer, with the numbers that say most."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from d2serve.client.results.instances import XYWHA, Instance
-from d2serve.client.results.responses import PanopticSeg, Prediction, Proposal, SemSeg
+from d2serve.client.results.prediction import PanopticSeg, Prediction, Proposal, SemSeg
 
 PROPOSALS_SHOWN = 10
 """A model gives a thousand."""

@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
 from rich.markup import escape
 
 from d2serve.cli.progress import error_console, shown_progress
+from d2serve.client.errors import ArchiveRefused
+from d2serve.server.archives.contents import read_contents
 
 
 @contextmanager
 def needs_detectron2() -> Iterator[None]:
+    """End the command with what to install where an import within fails."""
     try:
         yield
     except ImportError as error:
         fail(
-            f"This command needs the export extra and your own detectron2 ({error}). "
-            "Install them: pip install 'd2serve[export]', and detectron2 as its INSTALL.md says."
+            f"This command needs detectron2 and d2serve's export extra, and {sys.executable} lacks "
+            f"a part of them ({error}). Install detectron2 as its INSTALL.md says, and the rest "
+            "with pip install 'd2serve[export]'."
         )
 
 
+def require_ours(archive: Path) -> None:
+    """End the command unless this is an archive that `d2serve export` made: said at once, and not
+    after the minutes that loading a model takes."""
+    try:
+        read_contents(archive).spec()
+    except ArchiveRefused as error:
+        fail(error)
+
+
 def run(work: Callable[[Any], Any]) -> Any:
+    """Show the progress of work of the export room; end the command with its error."""
     from d2serve.export.errors import ExportError
     from d2serve.export.request import Progress
 
@@ -35,5 +51,6 @@ def run(work: Callable[[Any], Any]) -> Any:
 
 
 def fail(error: object) -> NoReturn:
+    """End the command with a message and exit status 1."""
     error_console.print(f"[red]Error:[/] {escape(str(error))}", soft_wrap=True)
     raise typer.Exit(1)

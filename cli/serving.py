@@ -19,14 +19,15 @@ from typing import Annotated, Optional
 import typer
 from rich.markup import escape
 
+from d2serve.cli.options import DEFAULT_STORE
 from d2serve.cli.progress import console, error_console, shown_progress
-from d2serve.client.credentials import KEY_FILE_NAME
+from d2serve.client.connection.credentials import KEY_FILE_NAME
 from d2serve.client.errors import ServerStartError
+from d2serve.server.archives.model_archives import archives_of
 from d2serve.server.torchserve.ports import Ports
 from d2serve.server.torchserve.process import TorchServeProcess
 from d2serve.server.torchserve.properties import read_properties, safe_defaults
 
-DEFAULT_STORE = Path("model_store")
 DEFAULT_CONFIG = Path("config.properties")
 Port = Optional[int]
 
@@ -138,7 +139,7 @@ def _store(models: list[str] | None, given: Path | None) -> Path | None:
 
 
 def _all_archives(store: Path | None) -> list[str]:
-    archives = [] if store is None else sorted(path.name for path in store.glob("*.mar"))
+    archives = [] if store is None else archives_of(store)
     if not archives:
         raise ServerStartError(
             f"Nothing to serve: no .mar in {store or DEFAULT_STORE}. Make one with "
@@ -188,7 +189,10 @@ def _published_key_file(server: TorchServeProcess) -> Iterator[Path | None]:
 
 
 def _print_addresses(server: TorchServeProcess, key_file: Path | None) -> None:
-    names = list(dict.fromkeys(model.name for model in server.models))
+    versions: dict[str, list[str]] = {}
+    for model in server.models:
+        versions.setdefault(model.name, []).append(model.version)
+    name = next(iter(versions))
     token, option = "", ""
     lines = [
         f"inference   {server.inference_address}",
@@ -205,13 +209,17 @@ def _print_addresses(server: TorchServeProcess, key_file: Path | None) -> None:
         if key_file.parent != Path.cwd():
             option = f" --key-file {key_file}"
     address = f" --address {server.inference_address}" if server.ports.inference != 8080 else ""
-    console.print(f"[green]Serving[/] {escape(', '.join(names))}", highlight=False)
+    served = "; ".join(f"{each} {', '.join(numbers)}" for each, numbers in versions.items())
+    console.print(f"[green]Serving[/] {escape(served)}", highlight=False, soft_wrap=True)
+    for model_name, numbers in versions.items():
+        if len(numbers) > 1:
+            lines.append(f"{model_name}: {numbers[0]} answers where a request names no version")
     for line in lines:
         console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
     console.print("Ask it:", highlight=False)
     for command in (
-        f"curl {token}-T image.jpg {server.inference_address}/predictions/{names[0]}",
-        f"d2serve predict {names[0]} image.jpg{address}{option}",
+        f"curl {token}-T image.jpg {server.inference_address}/predictions/{name}",
+        f"d2serve predict {name} image.jpg{address}{option}",
     ):
         console.print(f"  {command}", highlight=False, markup=False, soft_wrap=True)
     console.print("Stop it with Ctrl-C.", highlight=False)

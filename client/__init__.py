@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from d2serve.client.connection.retrying import Retry
     from d2serve.client.drawing import draw
     from d2serve.client.errors import (
         AuthorizationError,
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
         EmptyRequest,
         ImageTooLarge,
         ImageTooSlow,
+        InsecureConnection,
         InvalidImage,
         InvalidInput,
         InvalidOption,
@@ -35,8 +37,7 @@ if TYPE_CHECKING:
     from d2serve.client.predict.async_client import AsyncD2ServeClient
     from d2serve.client.predict.grpc_client import D2ServeGrpcClient
     from d2serve.client.predict.http_client import D2ServeClient
-    from d2serve.client.predict.retrying import Retry
-    from d2serve.client.results.responses import (
+    from d2serve.client.results.prediction import (
         Instance,
         PanopticSeg,
         PanopticSegment,
@@ -58,6 +59,7 @@ __all__ = [
     "EmptyRequest",
     "ImageTooLarge",
     "ImageTooSlow",
+    "InsecureConnection",
     "Instance",
     "InvalidImage",
     "InvalidInput",
@@ -95,7 +97,8 @@ _HOMES = {
     "EmptyRequest": "errors",
     "ImageTooLarge": "errors",
     "ImageTooSlow": "errors",
-    "Instance": "results.responses",
+    "InsecureConnection": "errors",
+    "Instance": "results.prediction",
     "InvalidImage": "errors",
     "InvalidInput": "errors",
     "InvalidOption": "errors",
@@ -104,23 +107,23 @@ _HOMES = {
     "ModelFailed": "errors",
     "ModelNotFound": "errors",
     "NotConnected": "errors",
-    "PanopticSeg": "results.responses",
-    "PanopticSegment": "results.responses",
-    "PolygonMask": "results.responses",
-    "Prediction": "results.responses",
-    "Proposal": "results.responses",
+    "PanopticSeg": "results.prediction",
+    "PanopticSegment": "results.prediction",
+    "PolygonMask": "results.prediction",
+    "Prediction": "results.prediction",
+    "Proposal": "results.prediction",
     "ReplyTooLarge": "errors",
     "RequestRejected": "errors",
-    "Retry": "predict.retrying",
-    "RunLengthMask": "results.responses",
-    "SemSeg": "results.responses",
-    "SemSegClass": "results.responses",
+    "Retry": "connection.retrying",
+    "RunLengthMask": "results.prediction",
+    "SemSeg": "results.prediction",
+    "SemSegClass": "results.prediction",
     "ServerFailed": "errors",
     "ServerOverloaded": "errors",
     "ServerUnavailable": "errors",
     "UnsupportedImageFormat": "errors",
     "draw": "drawing",
-    "parse_prediction": "results.responses",
+    "parse_prediction": "results.prediction",
 }
 
 

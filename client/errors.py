@@ -13,6 +13,7 @@
     │   └── NotConnected      nothing was sent: there is nobody at the address
     ├── MalformedReply        the reply is not "response, version 1"
     ├── InvalidInput          refused on this side, before anything was sent
+    ├── InsecureConnection    the token would be sent without encryption
     ├── WorkersNotReady       the model's workers die, or are not READY in time
     ├── ServerStartError      TorchServe did not start; carries the end of its log
     │   ├── JavaNotFound
@@ -147,6 +148,10 @@ class MalformedReply(ClientError):
 
 class InvalidInput(ClientError):
     """What was handed in cannot be sent: an unreadable file, an array of the wrong shape…"""
+
+
+class InsecureConnection(ClientError):
+    """The token would cross a network without encryption, which nobody has allowed."""
 
 
 class WorkersNotReady(ClientError):

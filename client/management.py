@@ -1,5 +1,5 @@
 """Talk to TorchServe's management API: register, describe, scale, unregister; and wait until a
-model can really answer, which /ping does not tell (it says Healthy while workers crash).
+model can really answer, of which /ping says nothing (it says Healthy while workers crash).
 """
 
 from __future__ import annotations
@@ -7,87 +7,56 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import httpx
 
 from d2serve.client.archive_checks import check_archive
-from d2serve.client.credentials import Credentials
-from d2serve.client.errors import MalformedReply, ModelNotFound, ServerUnavailable
-from d2serve.client.predict.http_client import (
-    DEFAULT_TIMEOUT_SECONDS,
-    connection_options,
-    unavailable,
-    with_scheme,
+from d2serve.client.connection.client import Client
+from d2serve.client.connection.http import accepted, httpx_options, unavailable
+from d2serve.client.connection.settings import ConnectionSettings
+from d2serve.client.errors import InvalidInput, MalformedReply, ModelNotFound, ServerUnavailable
+from d2serve.client.model_descriptions import (
+    ModelDescription,
+    parse_description,
+    parse_model_list,
 )
 from d2serve.client.readiness import ReadinessWatch
-from d2serve.client.replies import http_error
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 DEFAULT_MANAGEMENT_ADDRESS = "http://127.0.0.1:8081"
 ALL_VERSIONS = "all"
 _POLL_SECONDS = 0.3
 
 
-@dataclass(frozen=True)
-class Worker:
-    """One worker process of a model."""
+class ManagementClient(Client):
+    """Client of the management address. ``token`` is the management token of key_file.json."""
 
-    id: str
-    status: str
-    """READY, or UNLOADING: TorchServe's word for loading, stopping and crashed alike."""
-    pid: int
-    uses_gpu: bool
-    memory_bytes: int
-
-    @property
-    def is_ready(self) -> bool:
-        return self.status == "READY"
-
-
-@dataclass(frozen=True)
-class ModelDescription:
-    """One version of a registered model."""
-
-    name: str
-    version: str
-    url: str
-    min_workers: int
-    max_workers: int
-    batch_size: int
-    max_batch_delay: int
-    workers: tuple[Worker, ...]
-    raw: dict[str, Any] = field(repr=False, compare=False)
-
-    @property
-    def is_ready(self) -> bool:
-        """Every worker is READY, and there are as many as asked for."""
-        ready = sum(worker.is_ready for worker in self.workers)
-        return ready == len(self.workers) and ready >= max(1, self.min_workers)
-
-
-class ManagementClient:
-    """Client of the management address. ``token`` is the management token of key_file.json.
-
-    ``model_store``, where the server's is on this machine, lets archives be checked before they
-    are registered: TorchServe says of a bad one little more than that a worker died.
-    """
+    default_address = DEFAULT_MANAGEMENT_ADDRESS
+    token_kind = "management"
 
     def __init__(
         self,
-        address: str = DEFAULT_MANAGEMENT_ADDRESS,
+        address: str | None = None,
         *,
-        token: str | None = None,
-        key_file: str | os.PathLike[str] | None = None,
-        timeout: float = DEFAULT_TIMEOUT_SECONDS,
         model_store: str | os.PathLike[str] | None = None,
+        **settings: Unpack[ConnectionSettings],
     ) -> None:
-        self.address = with_scheme(address)
+        """
+        Args:
+            address: see Client.
+            model_store: the server's, where it is on this machine: archives are then checked
+                before they are registered, as TorchServe says of a bad one little more than that
+                a worker died.
+            **settings: see Client.
+        """
+        super().__init__(address, **settings)
         self._model_store = None if model_store is None else Path(model_store)
-        self._credentials = Credentials.of("management", token, key_file)
-        self._http = httpx.Client(**connection_options(self.address, timeout))
+        self._http = httpx.Client(**httpx_options(self._connection))
 
     def register(
         self,
@@ -130,7 +99,7 @@ class ManagementClient:
         answer = self._request("GET", _model_path(name, version))
         if not isinstance(answer, list):
             raise MalformedReply(f"Expected a list of model versions, got {answer!r}")
-        return [_description(item) for item in answer]
+        return [parse_description(item) for item in answer]
 
     def scale(
         self,
@@ -163,7 +132,7 @@ class ManagementClient:
         page: str | None = None
         while True:
             answer = self._object("GET", "/models", {"limit": 100, "next_page_token": page})
-            models.update((m["modelName"], m["modelUrl"]) for m in answer["models"])
+            models.update(parse_model_list(answer, self.address))
             page = answer.get("nextPageToken")
             if page is None:
                 return models
@@ -171,9 +140,13 @@ class ManagementClient:
     def renew_token(self, kind: str) -> None:
         """Have TorchServe write a fresh ``"inference"`` or ``"management"`` token into its
         key_file.json; needs a client made with ``key_file``."""
-        if self._credentials.key_file is None:
-            raise ValueError("renewing needs the API key: make this client with key_file=")
-        headers = {"authorization": f"Bearer {self._credentials.key_file.api}"}
+        key_file = self._connection.credentials.key_file
+        if key_file is None:
+            raise InvalidInput(
+                "Renewing a token needs the API key, which is in TorchServe's key_file.json: make "
+                "this client with key_file instead of a token."
+            )
+        headers = {**self._connection.headers(), "authorization": f"Bearer {key_file.api}"}
         self._send("GET", "/token", {"type": kind}, headers)
 
     def wait_ready(
@@ -216,7 +189,9 @@ class ManagementClient:
         return answer
 
     def _request(self, method: str, path: str, options: Mapping[str, Any] | None = None) -> Any:
-        response = self._send(method, path, options, self._credentials.headers())
+        response = self._connection.retry.call(
+            lambda: self._send(method, path, options, self._connection.headers())
+        )
         try:
             return response.json()
         except ValueError as error:
@@ -232,10 +207,8 @@ class ManagementClient:
         try:
             response = self._http.request(method, path, params=query, headers=headers)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise unavailable(self.address, error) from error
-        if response.status_code >= 400:
-            raise http_error(response.status_code, response.content, self._credentials)
-        return response
+            raise unavailable(self._connection, error) from error
+        return accepted(response, self._connection)
 
     def __enter__(self) -> ManagementClient:
         return self
@@ -247,23 +220,3 @@ class ManagementClient:
 def _model_path(name: str, version: str | None) -> str:
     path = f"/models/{quote(name, safe='')}"
     return path if version is None else f"{path}/{quote(version, safe='')}"
-
-
-def _description(item: Mapping[str, Any]) -> ModelDescription:
-    try:
-        return ModelDescription(
-            name=item["modelName"],
-            version=item["modelVersion"],
-            url=item["modelUrl"],
-            min_workers=item["minWorkers"],
-            max_workers=item["maxWorkers"],
-            batch_size=item["batchSize"],
-            max_batch_delay=item["maxBatchDelay"],
-            workers=tuple(
-                Worker(w["id"], w["status"], w["pid"], w["gpu"], w["memoryUsage"])
-                for w in item["workers"]
-            ),
-            raw=dict(item),
-        )
-    except (KeyError, TypeError) as error:
-        raise MalformedReply(f"Not a TorchServe model description ({error}): {item!r}") from error

@@ -1,4 +1,5 @@
-"""Tell a model that is still loading from one whose workers die and restart for ever, because
+"""Distinguishes a model that is still loading from one whose workers die and restart for ever.
+
 TorchServe shows both as UNLOADING. Process ids make the difference: each restart brings a new one.
 """
 

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from d2serve.client.drawing import draw
 from d2serve.client.errors import ClientError
-from d2serve.client.results.responses import Prediction
+from d2serve.client.results.prediction import Prediction
 from d2serve.server.torchserve.process import TorchServeProcess
 
 NAME = "shapes_mask_rcnn"

@@ -1,6 +1,6 @@
-"""Why: somebody wants to know whether a model can be exported before they wait for it.
+"""Says what each way of export will do with a model, before anybody waits for one.
 
-Nothing is exported. What detectron2 and d2serve bring is known by type; modules of the user's own
+Nothing is exported. What detectron2 and d2serve bring is known by type. Modules of the user's own
 are tried, one by one, on random weights.
 """
 
@@ -19,16 +19,15 @@ from d2serve.export.programs.scripting import FIELDS
 from d2serve.export.programs.torchscript_errors import where_in_script
 from d2serve.export.programs.tracing import trace
 from d2serve.export.programs.unexportable import limit_of
-from d2serve.export.reading.config import ConfigSource, ModelConfig, load_config
+from d2serve.export.reading.config import ConfigSource, ModelConfig
+from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.families import Family, family_of
 from d2serve.export.reading.weights import build_model
-from d2serve.export.request import ONNX, RUNTIMES_OF
 from d2serve.export.rewrites.registry import REWRITES, exportable
 from d2serve.export.rewrites.rewrite import Rewrite
-from d2serve.handlers.spec.model_spec import ONNXRUNTIME, OPENVINO, SCRIPTING, TORCHSCRIPT, TRACING
+from d2serve.handlers.spec.runtimes import RUNTIMES, SCRIPTING, RuntimeFacts
 
 _KNOWN = ("detectron2", "d2serve", "torch", "torchvision", "fvcore")
-_EXTRA = {ONNXRUNTIME: "export", OPENVINO: "export-openvino"}
 # (3, H, W) of the image on which a user's own modules are traced.
 _TRIAL = (3, 128, 160)
 
@@ -74,27 +73,27 @@ def examine(source: ConfigSource) -> Diagnosis:
     model = build_model(config)
     family = family_of(model)
     findings = [
-        _finding(model, family, method, format_, runtime)
-        for format_, runtimes in RUNTIMES_OF.items()
-        for runtime in runtimes
-        for method in ((TRACING,) if format_ == ONNX else (TRACING, SCRIPTING))
+        _finding(model, family, method, facts)
+        for facts in RUNTIMES.values()
+        for method in facts.methods
     ]
     return Diagnosis(family, config, tuple(findings), tuple(_notes(config)))
 
 
-def _finding(model: nn.Module, family: Family, method: str, format_: str, runtime: str) -> Finding:
-    way = ONNX if format_ == ONNX else method
+def _finding(model: nn.Module, family: Family, method: str, runtime: RuntimeFacts) -> Finding:
+    way = runtime.way(method)
     try:
         changed, names = exportable(model, way)
     except UnsupportedFamily as error:
-        return Finding(method, format_, runtime, (), str(error))
+        return Finding(method, runtime.format, runtime.name, (), str(error))
     rewrites = tuple(rewrite for rewrite in REWRITES if rewrite.name in names)
     refusal = (
-        limit_of(model, method if format_ == TORCHSCRIPT else runtime)
+        limit_of(model, runtime, method)
         or _own_modules(model, changed, family, way)
         or _not_installed(runtime)
     )
-    return Finding(method, format_, runtime, rewrites if refusal is None else (), refusal)
+    made_with = rewrites if refusal is None else ()
+    return Finding(method, runtime.format, runtime.name, made_with, refusal)
 
 
 def _own_modules(model: nn.Module, changed: nn.Module, family: Family, way: str) -> str | None:
@@ -107,10 +106,10 @@ def _own_modules(model: nn.Module, changed: nn.Module, family: Family, way: str)
         made = trace(changed, family.outputs, torch.rand(_TRIAL) * 255)
     except ExportError as error:
         return str(error)
-    if made.doubts:
+    if made.traced_constants:
         return (
-            f"A trace turns Python values into constants at {', '.join(made.doubts)}, so answers "
-            "would be those of one image. Compute them with torch operators there, or try "
+            f"A trace turns Python values into constants at {', '.join(made.traced_constants)}, so "
+            "answers would be those of one image. Compute them with torch operators there, or try "
             "--export-method scripting."
         )
     return None
@@ -140,13 +139,12 @@ def _scripted(model: nn.Module, path: str) -> str | None:
     return None
 
 
-def _not_installed(runtime: str) -> str | None:
-    if runtime == TORCHSCRIPT:
-        return None
+def _not_installed(runtime: RuntimeFacts) -> str | None:
     try:
-        importlib.import_module(runtime)
+        importlib.import_module(runtime.package)
     except ImportError as error:
-        return f"{runtime} is not installed ({error}): pip install 'd2serve[{_EXTRA[runtime]}]'"
+        extra = runtime.export_extra
+        return f"{runtime.package} is not installed ({error}): pip install 'd2serve[{extra}]'"
     return None
 
 
@@ -154,7 +152,8 @@ def _notes(config: ModelConfig) -> Iterator[str]:
     if not config.weights:
         yield (
             "The config names no weights; give them to the export: "
-            + ("MODEL.WEIGHTS F" if config.cfg is not None else "train.init_checkpoint=F")
+            + ("MODEL.WEIGHTS " if config.cfg is not None else "train.init_checkpoint=")
+            + "model_final.pth"
         )
     if not config.test_datasets:
         yield "The config names no test data set: class names must be given with --class-names."

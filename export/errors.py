@@ -1,4 +1,4 @@
-"""Why: a user's mistake must read as a sentence that says what to do, not as a traceback.
+"""Errors of the export, each a sentence that says what was wrong and what to do.
 
 ::
 
@@ -6,7 +6,7 @@
     ├── ConfigError           the config or an option cannot be used, or a package is missing
     ├── UnsupportedFamily     what the config describes cannot be exported yet
     ├── WeightsError          the weights cannot be had, or do not fit the config
-    ├── SampleError           the sample image proves nothing for this model
+    ├── SampleError           the sample image cannot be read, or the model finds nothing in it
     ├── ProgramError          TorchScript or ONNX refused the model
     ├── VerificationError     the program does not give detectron2's answer; nothing is written
     ├── ArchiveError          the archive cannot be written or read
@@ -16,7 +16,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -80,3 +81,10 @@ def one_line(error: BaseException, limit: int = 400) -> str:
     """An exception's text on one line, for use inside a message."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= limit else text[:limit] + "..."
+
+
+def place_of(thing: Callable[..., object]) -> str:
+    """``FILE:LINE`` where a function or class is defined, for use inside a message."""
+    thing = inspect.unwrap(thing)
+    _lines, number = inspect.getsourcelines(thing)
+    return f"{inspect.getsourcefile(thing)}:{number}"

@@ -1,4 +1,4 @@
-"""Why: the whole way from a config to a proven archive, in one function with one order of steps."""
+"""The whole way from a config to a verified archive, in one function with one order of steps."""
 
 from __future__ import annotations
 
@@ -12,38 +12,29 @@ import torch
 from PIL import Image
 from torch import nn
 
+from d2serve.export.archive.naming import require_place
 from d2serve.export.archive.staging import install, opened, settings_for, staging
 from d2serve.export.errors import ArchiveError, SampleError, UnsupportedFamily, needing
 from d2serve.export.programs.building import Program, onnx_metadata, write_program
 from d2serve.export.programs.unexportable import limit_of
-from d2serve.export.proof.bounds import bounds_for
-from d2serve.export.proof.isolated_replay import replay
+from d2serve.export.proof.isolated_replay import gpu_id, replay
 from d2serve.export.proof.oracle import Oracle, count_of
 from d2serve.export.proof.verification import Case, Verification, plan_cases, verify
 from d2serve.export.reading.class_names import Names, find_names
-from d2serve.export.reading.config import ModelConfig, load_config
+from d2serve.export.reading.config import ModelConfig
+from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.families import Family, family_of
 from d2serve.export.reading.samples import Pixels, load_sample
 from d2serve.export.reading.weights import build_model, load_weights
 from d2serve.export.request import ExportRequest, Progress
 from d2serve.handlers.errors import LoadError
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits
-from d2serve.handlers.spec.model_spec import (
+from d2serve.handlers.spec.model_spec import SEM_SEG, ModelSpec, read_spec
+from d2serve.handlers.spec.runtimes import (
     FP32,
     INT8,
-    ONNXRUNTIME,
-    OPENVINO,
-    SCRIPTING,
-    SEM_SEG,
-    TORCHSCRIPT,
-    ModelSpec,
-    read_spec,
+    RUNTIMES,
 )
-
-_PACKAGES = {
-    ONNXRUNTIME: ("onnx", "onnxruntime"),
-    OPENVINO: ("onnx", "openvino"),
-}
 
 
 @dataclass(frozen=True)
@@ -62,13 +53,13 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
         ExportError: the message says what was wrong and what to do.
     """
     request.check()
-    runtime = request.chosen_runtime
+    require_place(request.output, request.name, request.version)
     _check_installed(request)
     progress.begin("Reading the config", 0)
     config = load_config(request.source)
     model = build_model(config)
     family = family_of(model)
-    limit = limit_of(model, request.method if request.format == TORCHSCRIPT else runtime)
+    limit = limit_of(model, RUNTIMES[request.chosen_runtime], request.method)
     if limit is not None:
         raise UnsupportedFamily(limit)
     sample = load_sample(request.sample_image)
@@ -105,7 +96,13 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
         settings = settings_for(spec.dynamic_batch, device)
         stage.describe(program.files, spec, settings)
         verification = _verify(
-            stage.lay_out(), oracle, sample, spec, program.doubts, gpu_id(device), progress
+            stage.lay_out(),
+            oracle,
+            sample,
+            spec,
+            program.traced_constants,
+            gpu_id(device),
+            progress,
         )
         spec = replace(spec, verification=verification.to_json())
         if request.precision != FP32:
@@ -114,18 +111,15 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
         progress.begin("Packaging", 0)
         packed = stage.pack()
         _reopen(packed, oracle, sample, gpu_id(device))
-        archive = install(packed, request.output, request.name)
+        archive = install(packed, request.output, request.name, request.version)
     return ExportResult(archive, spec, verification)
 
 
 def _check_installed(request: ExportRequest) -> None:
     # Before minutes of work, not after.
-    if request.chosen_runtime == ONNXRUNTIME:
-        with needing("onnxruntime", "export"):
-            import_module("onnxruntime")
-    if request.chosen_runtime == OPENVINO:
-        with needing("openvino", "export-openvino"):
-            import_module("openvino")
+    facts = RUNTIMES[request.chosen_runtime]
+    with needing(facts.package, facts.export_extra):
+        import_module(facts.package)
     if request.precision == INT8:
         with needing("nncf", "export-openvino"):
             import_module("nncf")
@@ -174,7 +168,7 @@ def _spec(
         detections_per_image=family.detections_per_image,
         limits=_limits(family),
         mask_threshold=0.5,  # detector_postprocess's default, which DefaultPredictor uses
-        dynamic_batch=request.method == SCRIPTING,
+        dynamic_batch=request.method in RUNTIMES[request.chosen_runtime].batching_methods,
         rewrites=program.rewrites,
         versions=_versions(request.chosen_runtime),
         verification={},
@@ -189,7 +183,7 @@ def _limits(family: Family) -> RequestLimits:
 
 
 def _versions(runtime: str) -> Mapping[str, str]:
-    packages = ("detectron2", "torch", "torchvision", *_PACKAGES.get(runtime, ()))
+    packages = ("detectron2", "torch", "torchvision", *RUNTIMES[runtime].export_packages)
     found = {name: str(import_module(name).__version__) for name in packages}
     try:
         ours = metadata.version("d2serve")
@@ -203,7 +197,7 @@ def _verify(
     oracle: Oracle,
     sample: Pixels,
     spec: ModelSpec,
-    doubts: tuple[str, ...],
+    traced_constants: tuple[str, ...],
     gpu: int | None,
     progress: Progress,
 ) -> Verification:
@@ -214,9 +208,9 @@ def _verify(
         model_dir,
         oracle,
         cases,
-        bounds_for(spec.runtime),
+        RUNTIMES[spec.runtime].bounds,
         not_reached=not_reached,
-        doubts=doubts,
+        traced_constants=traced_constants,
         gpu_id=gpu,
         progress=progress.advance,
     )
@@ -230,15 +224,9 @@ def _reopen(archive: Path, oracle: Oracle, sample: Pixels, gpu: int | None) -> N
             raise ArchiveError(f"The archive that was written cannot be read: {error}") from error
         if spec.precision == FP32:
             case = Case({"sample": sample}, False)
-            bounds = bounds_for(spec.runtime)
+            bounds = RUNTIMES[spec.runtime].bounds
             verify(model_dir, oracle, [case], bounds, gpu_id=gpu, progress=lambda: None)
         else:  # what it may differ by was judged by its AP; here it only has to answer
             picture = archive.with_name("sample.png")
             Image.fromarray(sample).save(picture)
             replay(model_dir, [[picture]], gpu_id=gpu)
-
-
-def gpu_id(device: str) -> int | None:
-    """A device's number as TorchServe gives it to a worker; None is the CPU."""
-    found = torch.device(device)
-    return (found.index or 0) if found.type == "cuda" else None

@@ -1,4 +1,4 @@
-"""Why: what a user asks for is checked as a whole, before any work and with one reason why not."""
+"""What a user asks to export: checked as a whole before any work, and refused with one reason."""
 
 from __future__ import annotations
 
@@ -9,24 +9,22 @@ from pathlib import Path
 
 from d2serve.export.errors import ConfigError
 from d2serve.export.reading.config import ConfigSource
-from d2serve.handlers.spec.model_spec import (
+from d2serve.handlers.spec.runtimes import (
     FP32,
     INT8,
-    ONNXRUNTIME,
-    OPENVINO,
-    PRECISIONS,
-    SCRIPTING,
+    METHODS,
+    RUNTIMES,
     TORCHSCRIPT,
-    TRACING,
+    formats,
+    precisions,
+    runtimes_in,
+    runtimes_of,
 )
-
-METHODS = (TRACING, SCRIPTING)
-ONNX = "onnx"
-FORMATS = (TORCHSCRIPT, ONNX)
-RUNTIMES_OF = {TORCHSCRIPT: (TORCHSCRIPT,), ONNX: (ONNXRUNTIME, OPENVINO)}
 
 # As torch-model-archiver permits for names, and TorchServe's addresses for both.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_\-.]*")
+
+DEFAULT_VERSION = "1.0"
 
 Report = Callable[[str, int], None]
 """Told the name of each step as it begins, and of how many parts it consists (0: not known)."""
@@ -47,7 +45,7 @@ class ExportRequest:
     source: ConfigSource
     method: str
     name: str
-    version: str = "1.0"
+    version: str = DEFAULT_VERSION
     sample_image: Path | None = None
     class_names: Sequence[str] | None = None
     stuff_class_names: Sequence[str] | None = None
@@ -55,7 +53,7 @@ class ExportRequest:
     output: Path = Path("model_store")
     format: str = TORCHSCRIPT
     runtime: str | None = None
-    """None is the format's own: torchscript, or onnxruntime for ONNX."""
+    """None is the first one of the format: onnxruntime for ONNX."""
     precision: str = FP32
     calibration_images: Path | None = None
     """Folder of the images for int8; None takes those of DATASETS.TRAIN."""
@@ -68,7 +66,7 @@ class ExportRequest:
     @property
     def chosen_runtime(self) -> str:
         """The runtime, or the format's own where none is named."""
-        return self.runtime or RUNTIMES_OF[self.format][0]
+        return self.runtime or runtimes_of(self.format)[0]
 
     def check(self) -> None:
         """Make sure that the options go together.
@@ -77,26 +75,31 @@ class ExportRequest:
             ConfigError: naming the option, what was got and what to give.
         """
         _check_choice("--export-method", self.method, METHODS)
-        _check_choice("--format", self.format, FORMATS)
-        _check_choice("--precision", self.precision, PRECISIONS)
-        _check_choice(
-            f"--runtime (for --format {self.format})", self.chosen_runtime, RUNTIMES_OF[self.format]
-        )
+        _check_choice("--format", self.format, formats())
+        _check_choice("--precision", self.precision, precisions())
+        possible = runtimes_of(self.format)
+        _check_choice(f"--runtime (for --format {self.format})", self.chosen_runtime, possible)
         for option, value in (("--name", self.name), ("--version", self.version)):
             if not _NAME.fullmatch(value):
                 raise ConfigError(
                     f"{option} is {value!r}, expected letters, digits, '_', '-' and '.' only: it "
                     "becomes part of the model's address."
                 )
-        if self.format == ONNX and self.method == SCRIPTING:
+        facts = RUNTIMES[self.chosen_runtime]
+        if self.method not in facts.methods:
+            methods = " or ".join(facts.methods)
+            batching = [each.format for each in RUNTIMES.values() if each.batching_methods]
             raise ConfigError(
-                "--format onnx goes through tracing, got --export-method scripting. Use "
-                "--export-method tracing; a dynamic batch needs --format torchscript."
+                f"--format {self.format} goes through {methods}, got --export-method "
+                f"{self.method}. Use --export-method {methods}; a dynamic batch needs --format "
+                f"{' or '.join(batching)}."
             )
-        if self.precision != FP32 and self.chosen_runtime != OPENVINO:
+        if self.precision not in facts.precisions:
+            able = [RUNTIMES[name] for name in runtimes_in(self.precision)]
             raise ConfigError(
-                f"--precision {self.precision} is there for OpenVINO only, got the runtime "
-                f"{self.chosen_runtime}. Add: --format onnx --runtime openvino"
+                f"--precision {self.precision} is there for "
+                f"{' and '.join(each.title for each in able)} only, got the runtime {facts.name}. "
+                f"Add: --format {able[0].format} --runtime {able[0].name}"
             )
         if self.calibration_images is not None and self.precision != INT8:
             raise ConfigError(

@@ -1,36 +1,47 @@
-"""Why: the whole way from pixels to answers as a plain library, for any server or script."""
+"""The ``Detector``: pixels in, answers out, as a plain library for any server or script."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import os
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Union
+from weakref import finalize
 
 import numpy as np
 import numpy.typing as npt
 
+from d2serve.handlers.archive_checks import check_archive
+from d2serve.handlers.bundle import unpack_program
+from d2serve.handlers.cores import available_cores, threads_wanted
 from d2serve.handlers.errors import ModelFailed, RequestError
 from d2serve.handlers.outputs.postprocessing import postprocess
-from d2serve.handlers.outputs.records import Outputs, RawOutputs
+from d2serve.handlers.outputs.records import Outputs
+from d2serve.handlers.outputs.selection import EVERYTHING, Selection
+from d2serve.handlers.requests.pixels import check_pixels
 from d2serve.handlers.requests.preprocessing import PreparedImage, preprocess
 from d2serve.handlers.runtimes.batching import BatchPlanner
 from d2serve.handlers.runtimes.loading import Runtime, load_runtime
+from d2serve.handlers.runtimes.raw_outputs import RawOutputs
 from d2serve.handlers.spec.model_spec import ModelSpec, read_spec
 from d2serve.handlers.timing import ProgramCall, Seconds, Stopwatch
-from d2serve.handlers.torchserve.threads import available_cores
 
 # (height, width) of the image that warms a program up, in pixels.
 _WARM_UP_SHAPE = (64, 64)
 
-Answer = Union[Outputs, RequestError]
+_log = logging.getLogger(__name__)
+
+Outcome = Union[Outputs, RequestError]
 
 
 @dataclass(frozen=True)
-class Answered:
-    """An image's answer, and what it took."""
+class ImageResult:
+    """What became of one image, and what it took."""
 
-    answer: Answer
+    outcome: Outcome
     call: ProgramCall | None = None
     """In which the program answered; None where it failed."""
     seconds: Seconds = field(default_factory=dict)
@@ -38,27 +49,37 @@ class Answered:
 
 
 class Detector:
-    """A loaded model: images in, outputs out, equal to DefaultPredictor's."""
+    """A loaded model: images in, outputs out, equal to DefaultPredictor's.
+
+    Any number of threads may ask it. ``with Detector.open("model.mar") as detector:`` gives back
+    what it has unpacked; without it, that goes when the detector is collected or Python ends.
+    """
 
     def __init__(self, spec: ModelSpec, runtime: Runtime, planner: BatchPlanner) -> None:
         self.spec = spec
         self._runtime = runtime
         self._planner = planner
+        self._clean_up: Callable[[], object] = _nothing
 
-    @staticmethod
-    def load(
-        model_dir: Path,
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
         device: str = "cpu",
         batching: str = "auto",
         threads: int | None = None,
         limits: object = None,
     ) -> Detector:
-        """Load an extracted archive.
+        """Load a .mar, or the folder that one was extracted to; which of them, it looks.
+
+        A .mar is read through and checked as `d2serve serve` does. Its program is unpacked into a
+        private temporary folder for as long as the detector lives; nothing of it is imported.
 
         Args:
-            model_dir: the folder that holds model_spec.json.
+            path: the file or folder.
             device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
-            threads: CPU threads to use; None takes every core.
+            threads: CPU threads to use; None takes OMP_NUM_THREADS where that is set, otherwise
+                the cores that this process may use.
             batching: ``"auto"`` batches where the program permits it and runs on a GPU,
                 ``"always"`` wherever the program permits it, ``"never"`` not at all.
             limits: what the model's YAML says under ``limits``: a mapping of those that are not
@@ -67,34 +88,81 @@ class Detector:
         Raises:
             LoadError: the archive cannot be served here; the message says why.
         """
+        where = Path(path)
+        if where.is_dir():
+            return cls._load(where, device, batching, threads, limits)
+        check_archive(where)
+        folder = unpack_program(where)
+        try:
+            detector = cls._load(folder, device, batching, threads, limits)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        detector._clean_up = finalize(detector, shutil.rmtree, folder, ignore_errors=True)
+        return detector
+
+    @classmethod
+    def _load(
+        cls, model_dir: Path, device: str, batching: str, threads: int | None, limits: object
+    ) -> Detector:
         spec = read_spec(model_dir)
         spec = replace(spec, limits=spec.limits.overridden(limits))
-        runtime = load_runtime(model_dir, spec, device, threads or available_cores())
-        return Detector(spec, runtime, BatchPlanner(batching, spec.dynamic_batch, runtime.on_gpu))
+        threads = threads or threads_wanted() or available_cores()
+        runtime = load_runtime(model_dir, spec, device, threads)
+        return cls(spec, runtime, BatchPlanner(batching, spec.dynamic_batch, runtime.on_gpu))
+
+    def close(self) -> None:
+        """Remove what was unpacked; the detector must not be asked any more."""
+        self._clean_up()
+
+    def __enter__(self) -> Detector:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def __call__(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Outputs]:
         """Answer images, each (H, W, 3) uint8 in RGB order.
 
         Raises:
+            InvalidImage: one of them has another shape or type.
             ModelFailed: the program failed on one of them.
         """
-        answered = self.answer([preprocess(image, self.spec) for image in images])
-        for each in answered:
-            if isinstance(each.answer, RequestError):
-                raise each.answer
-        return [each.answer for each in answered if isinstance(each.answer, Outputs)]
+        for index, image in enumerate(images):
+            check_pixels(image, f"image {index}")
+        results = self.answer([preprocess(image, self.spec) for image in images])
+        for each in results:
+            if isinstance(each.outcome, RequestError):
+                raise each.outcome
+        return [each.outcome for each in results if isinstance(each.outcome, Outputs)]
 
-    def answer(self, images: Sequence[PreparedImage]) -> list[Answered]:
-        """As calling it, but an image that fails has its error for an answer."""
-        answered = [Answered(ModelFailed("not answered"))] * len(images)
+    def answer(
+        self, images: Sequence[PreparedImage], selections: Sequence[Selection] | None = None
+    ) -> list[ImageResult]:
+        """As calling it, but an image that fails has its error for an outcome.
+
+        Args:
+            images: what ``preprocess`` makes of them.
+            selections: what of each image's outputs is wanted; without it, everything.
+        """
+        wanted = selections or [EVERYTHING] * len(images)
+        results = [ImageResult(ModelFailed("not answered"))] * len(images)
         for group in self._planner.plan(len(images)):
-            for index, each in zip(group, self._answer_group([images[i] for i in group])):
-                answered[index] = each
-        return answered
+            some = [images[i] for i in group], [wanted[i] for i in group]
+            for index, each in zip(group, self._answer_group(*some)):
+                results[index] = each
+        return results
 
     def set_threads(self, threads: int) -> None:
-        """Use this many CPU threads from now on."""
-        self._runtime.set_threads(threads)
+        """Use this many CPU threads from now on.
+
+        Where the runtime cannot, it keeps those it has, and the log says so.
+        """
+        try:
+            self._runtime.set_threads(threads)
+        # Each runtime raises its own. A model with other threads still answers.
+        except Exception:
+            _log.exception("d2serve: the program cannot use %d threads; it keeps its own", threads)
 
     def warm_up(self) -> None:
         """Run the program once, on a small image.
@@ -106,35 +174,62 @@ class Detector:
         pattern = np.random.default_rng(0).integers(0, 256, (3, *_WARM_UP_SHAPE))
         self._runtime.run([pattern.astype(np.float32)])
 
-    def _answer_group(self, images: Sequence[PreparedImage]) -> list[Answered]:
+    def _answer_group(
+        self, images: Sequence[PreparedImage], wanted: Sequence[Selection]
+    ) -> list[ImageResult]:
         watch = Stopwatch()
         try:
             outputs = self._runtime.run([image.tensor for image in images])
+            _check_count(len(outputs), len(images))
         # A runtime raises its own exceptions, out of memory among them.
         except Exception as error:
             if len(images) > 1:  # find the one that fails; the others still get their answers
-                return [each for image in images for each in self._answer_group([image])]
-            return [Answered(_failed(error))]
+                _log.warning("d2serve: %s; the images are answered one by one", _one_line(error))
+                return [
+                    each
+                    for image, selection in zip(images, wanted)
+                    for each in self._answer_group([image], [selection])
+                ]
+            return [ImageResult(_failed(error))]
         call = ProgramCall(len(images), watch.lap())
-        return [self._finish(raw, image, call, watch) for raw, image in zip(outputs, images)]
+        return [self._finish(*each, call, watch) for each in zip(outputs, images, wanted)]
 
     def _finish(
-        self, raw: RawOutputs, image: PreparedImage, call: ProgramCall, watch: Stopwatch
-    ) -> Answered:
-        answer: Answer
+        self,
+        raw: RawOutputs,
+        image: PreparedImage,
+        selection: Selection,
+        call: ProgramCall,
+        watch: Stopwatch,
+    ) -> ImageResult:
+        outcome: Outcome
         try:
-            answer = postprocess(raw, image, self.spec)
+            outcome = postprocess(raw, image, self.spec, selection)
         except RequestError as error:
-            answer = error
+            outcome = error
         # Outputs of other shapes than the spec says, or no memory for the masks.
         except Exception as error:
-            answer = _failed(error)
-        return Answered(answer, call, {"forward": call.seconds, "postprocess": watch.lap()})
+            outcome = _failed(error)
+        return ImageResult(outcome, call, {"forward": call.seconds, "postprocess": watch.lap()})
+
+
+def _check_count(answers: int, images: int) -> None:
+    """Which image an answer belongs to is not known when there are too few or too many."""
+    if answers != images:
+        raise ValueError(f"the program answered {answers} of {images} images")
+
+
+def _nothing() -> None:
+    pass
 
 
 def _failed(error: Exception) -> ModelFailed:
-    reason = " ".join(str(error).split())[-300:] or type(error).__name__
+    reason = _one_line(error)
     return ModelFailed(
         f"The model failed on this image ({reason}). If every image fails, the archive is at "
-        "fault: prove it with `d2serve verify`. If large ones do, the server lacks memory."
+        "fault: check it with `d2serve verify`. If large ones do, the server lacks memory."
     )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[-300:] or type(error).__name__

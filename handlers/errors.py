@@ -1,4 +1,6 @@
-"""Why: a client's mistake must become that client's own 4xx, never an exception for the batch.
+"""The errors of this library, by whom they concern.
+
+A client's mistake becomes that client's own 4xx, never an exception for the whole batch.
 
 ::
 
@@ -13,7 +15,8 @@
     │   ├── ReplyTooLarge           413 reply_too_large
     │   └── ModelFailed             500 model_failed
     └── LoadError               the archive cannot be served; ends the load
-        └── SpecError               model_spec.json is missing, damaged or too new
+        ├── SpecError               model_spec.json is missing, damaged or too new
+        └── ArchiveRefused          the .mar is no archive, damaged, harmful or not for here
 """
 
 from __future__ import annotations
@@ -69,7 +72,7 @@ class UnsupportedImageFormat(RequestError):
 
 
 class ImageTooLarge(RequestError):
-    """There are more bytes, or the header announces more pixels or frames, than are served."""
+    """It has more bytes, pixels or frames than are served, or than can be drawn upon."""
 
     status = 413
     code = "image_too_large"
@@ -102,3 +105,7 @@ class LoadError(ServingError):
 
 class SpecError(LoadError):
     """model_spec.json is missing, is not what its schema says, or is of a newer schema."""
+
+
+class ArchiveRefused(LoadError):
+    """A .mar is no archive, is damaged, was made to harm, or is not for this machine."""

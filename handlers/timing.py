@@ -1,5 +1,6 @@
-"""Why: where a request's time went is told with the request itself, not by a clock that requests of
-a batch would share.
+"""Measures where a request's time goes: each request carries its own times.
+
+A clock that the requests of a batch shared could not part them.
 """
 
 from __future__ import annotations

@@ -15,40 +15,24 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 
-from d2serve.client.results.responses import Prediction
+from d2serve.client.results.prediction import Prediction
+from d2serve.handlers.spec.runtimes import METHODS
 from tests import tiers
-from tests.exports import METHODS, ROOT, RUNTIMES, Exports, config_of, source_of
+from tests.exports import ROOT, Exports, config_of, source_of
 from tests.installation import refuse_a_stale_copy
+from tests.ways import FAMILIES, KINDS, MODELS, RUNTIMES, STUFF_MODELS
 
-__all__ = ["METHODS", "ROOT", "RUNTIMES", "config_of", "source_of"]
-
-MODELS = (
-    "faster_rcnn_fpn",
-    "mask_rcnn_fpn",
-    "keypoint_rcnn_fpn",
-    "retinanet",
-    "faster_rcnn_c4",
-    "mask_rcnn_dc5",
-)
-"""Those that upstream's own tools export."""
-KINDS = (*METHODS, *RUNTIMES)
-"""Of archives: TorchScript by either method, and ONNX on either runtime."""
-FAMILIES = {
-    "cascade_mask_rcnn_fpn": KINDS,
-    "panoptic_fpn": KINDS,
-    "semantic_fpn": KINDS,
-    "rpn_fpn": KINDS,
-    "fcos": KINDS,
-    "mask_rcnn_dconv_fpn": KINDS,
-    "point_rend": KINDS,
-    "vitdet": KINDS,
-    "regnet_mask_rcnn": KINDS,
-    "mask_rcnn_gn_cls_agnostic": KINDS,
-    "rotated_faster_rcnn_fpn": METHODS,
-}
-"""Those that upstream's own tools do not export in every kind, with the kinds that there are."""
-STUFF_MODELS = ("panoptic_fpn", "semantic_fpn")
-"""Those of images in which every pixel has a class."""
+__all__ = [
+    "FAMILIES",
+    "KINDS",
+    "METHODS",
+    "MODELS",
+    "ROOT",
+    "RUNTIMES",
+    "STUFF_MODELS",
+    "config_of",
+    "source_of",
+]
 
 Exporter = Exports
 
@@ -64,6 +48,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if isinstance(item, pytest.Function):
             for marker in set(tiers.needs(item)):
                 item.add_marker(marker)
+    tiers.longest_files_first(items)
 
 
 warnings.filterwarnings("ignore", message="pkg_resources is deprecated")

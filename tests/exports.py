@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
+from d2serve.handlers.spec.runtimes import METHODS, TORCHSCRIPT
+from d2serve.handlers.spec.runtimes import RUNTIMES as ALL_RUNTIMES
+from tests.ways import RUNTIMES
+
 if TYPE_CHECKING:
     from d2serve.export.reading.config import ConfigSource
 
 ROOT = Path(__file__).resolve().parent.parent
-METHODS = ("tracing", "scripting")
-RUNTIMES = ("onnxruntime", "openvino")
 # Modules that register what a config names, beside the data sets.
 _PROJECTS = {"point_rend": ("detectron2.projects.point_rend",)}
 
@@ -77,7 +79,7 @@ def _export(model: str, kind: str, store: Path) -> Path:
             method=kind if kind in METHODS else "tracing",
             name=name,
             output=store,
-            format="torchscript" if kind in METHODS else "onnx",
+            format=ALL_RUNTIMES[TORCHSCRIPT if kind in METHODS else kind].format,
             runtime=kind if kind in RUNTIMES else None,
         )
         return export(request, Progress(lambda _step, _parts: None, lambda: None)).archive

@@ -1,4 +1,4 @@
-"""Which make target runs a test: what it needs is derived from its fixtures, and watched as it runs.
+"""Which make target runs a test: what a test needs is derived from its fixtures, and watched.
 
 ``make check`` runs what needs neither a server nor an export, so a test that starts either must say
 so. Whoever takes a fixture for it need not think of that; whoever starts one by themselves and has
@@ -8,7 +8,9 @@ forgotten the marker is told when the test runs.
 from __future__ import annotations
 
 import subprocess
+from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +29,25 @@ def needs(test: pytest.Function) -> Iterator[str]:
         for fixture in test._fixtureinfo.name2fixturedefs.get(name, ()):
             returned = str(getattr(fixture.func, "__annotations__", {}).get("return", ""))
             yield from (marker for word, marker in GIVEN_BY.items() if word in returned)
+
+
+def longest_files_first(items: list[pytest.Item]) -> None:
+    """Sort by what files need and then by how much is in them.
+
+    A test process takes a file at a time. With the long ones first, exports begin at once, and at
+    the end there are small ones to fill both processes.
+    """
+    tests = Counter(item.path for item in items)
+    needs_export, needs_server = (
+        {item.path for item in items if item.get_closest_marker(marker)}
+        for marker in ("export", "server")
+    )
+
+    def place(item: pytest.Item) -> tuple[bool, bool, int, Path]:
+        path = item.path
+        return path not in needs_export, path not in needs_server, -tests[path], path
+
+    items.sort(key=place)
 
 
 def refuse_unmarked(test: pytest.Item, command: str | Sequence[object]) -> None:

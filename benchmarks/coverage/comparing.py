@@ -9,11 +9,11 @@ from benchmarks.coverage.counterparts import counterparts
 from benchmarks.coverage.programs import load
 from benchmarks.coverage.record import DIFFERS, EXPORTS, SCRIPTING, Cell
 from d2serve.export.programs.building import Program
-from d2serve.export.proof.bounds import bounds_for
 from d2serve.export.proof.comparison import Difference, compare
 from d2serve.export.proof.oracle import Oracle
 from d2serve.export.reading.samples import Pixels
 from d2serve.handlers.outputs.records import Outputs
+from d2serve.handlers.spec.runtimes import RUNTIMES
 
 _MISSES_SHOWN = 3
 
@@ -40,7 +40,7 @@ class Reference:
 def compared(kind: str, program: Program, reference: Reference) -> Cell:
     """Load a program and compare its answers with the reference."""
     detector = load(program)
-    bounds = bounds_for(detector.spec.runtime)
+    bounds = RUNTIMES[detector.spec.runtime].bounds
     pairs = [
         (expected, detector([image])[0])
         for image, expected in zip(reference.images, reference.answers)

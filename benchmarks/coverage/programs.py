@@ -18,11 +18,17 @@ from d2serve.export.programs.openvino import from_onnx, save
 from d2serve.export.programs.unexportable import limit_of
 from d2serve.export.reading.config import ConfigSource, ModelConfig
 from d2serve.export.reading.families import Family
-from d2serve.export.request import ONNX, ExportRequest
+from d2serve.export.request import ExportRequest
 from d2serve.handlers.detector import Detector
-from d2serve.handlers.spec.model_spec import FP32, SPEC_FILE, TORCHSCRIPT, ModelSpec, read_spec
-
-_METHODS = (TRACING, SCRIPTING)
+from d2serve.handlers.spec.model_spec import SPEC_FILE, ModelSpec, read_spec
+from d2serve.handlers.spec.runtimes import (
+    FP32,
+    METHODS,
+    ONNX,
+    RUNTIMES,
+    TORCHSCRIPT,
+    RuntimeFacts,
+)
 
 
 @dataclass(frozen=True)
@@ -51,10 +57,10 @@ class Programs:
         Raises:
             ExportError: it cannot be made; the message says why.
         """
-        limit = limit_of(self._subject.model, kind)
+        limit = limit_of(self._subject.model, _runtime_of(kind), _method_of(kind))
         if limit is not None:
             raise UnsupportedFamily(limit)
-        if kind in _METHODS:
+        if kind in METHODS:
             program = self._write(kind, kind, TORCHSCRIPT, TORCHSCRIPT)
         elif kind == ONNXRUNTIME:
             program = self._traced()
@@ -77,7 +83,7 @@ class Programs:
     def _converted(self, traced: Program) -> Program:
         folder = self._new_folder(OPENVINO)
         main = save(from_onnx(traced.main), folder)
-        return Program(main, traced.outputs, traced.doubts, traced.rewrites)
+        return Program(main, traced.outputs, traced.traced_constants, traced.rewrites)
 
     def _write(self, name: str, method: str, format_: str, runtime: str) -> Program:
         subject = self._subject
@@ -95,8 +101,8 @@ class Programs:
         return ModelSpec(
             name=kind,
             family=family.name,
-            method=kind if kind in _METHODS else TRACING,
-            runtime=TORCHSCRIPT if kind in _METHODS else kind,
+            method=_method_of(kind),
+            runtime=_runtime_of(kind).name,
             precision=FP32,
             program=program.main.name,
             sha256=program.hashes(),
@@ -121,7 +127,15 @@ class Programs:
         )
 
 
+def _method_of(kind: str) -> str:
+    return kind if kind in METHODS else TRACING
+
+
+def _runtime_of(kind: str) -> RuntimeFacts:
+    return RUNTIMES[TORCHSCRIPT if kind in METHODS else kind]
+
+
 def load(program: Program) -> Detector:
     """The program as a server has it, on one thread and with batches where it takes them."""
     traced = read_spec(program.main.parent).method == TRACING
-    return Detector.load(program.main.parent, batching="auto" if traced else "always", threads=1)
+    return Detector.open(program.main.parent, batching="auto" if traced else "always", threads=1)

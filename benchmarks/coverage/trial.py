@@ -29,7 +29,8 @@ from benchmarks.coverage.wording import without_paths
 from benchmarks.coverage.zoo import source_of
 from d2serve.export.errors import ExportError, one_line
 from d2serve.export.proof.oracle import Oracle
-from d2serve.export.reading.config import ConfigSource, ModelConfig, load_config
+from d2serve.export.reading.config import ConfigSource, ModelConfig
+from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.families import family_of
 from d2serve.export.reading.samples import Pixels, builtin_sample, sized_variants
 from d2serve.export.reading.weights import build_model, load_model

@@ -16,9 +16,9 @@ from random import Random
 import httpx
 
 from benchmarks.soak.traffic import MODEL, OK, Request
+from d2serve.client.connection.retrying import NO_RETRY
 from d2serve.client.errors import ClientError, RequestRejected, ServerUnavailable
 from d2serve.client.predict.grpc_client import D2ServeGrpcClient
-from d2serve.client.predict.retrying import NO_RETRY
 from d2serve.server.torchserve.process import TorchServeProcess
 
 _SECONDS_FOR_AN_ANSWER = 60.0

@@ -2,51 +2,48 @@
 
 async with AsyncD2ServeClient(key_file="key_file.json") as client:
     predictions = await asyncio.gather(*(client.predict("shapes", image) for image in images))
+
+Whatever reads a file or encodes pixels runs in a thread, so that the event loop goes on.
 """
 
 from __future__ import annotations
 
-import os
-from typing import Any
+import asyncio
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from d2serve.client.credentials import Credentials
+from d2serve.client.connection.client import Client
+from d2serve.client.connection.http import httpx_options, unavailable
+from d2serve.client.connection.settings import ConnectionSettings
 from d2serve.client.predict.http_client import (
     DEFAULT_INFERENCE_ADDRESS,
-    DEFAULT_TIMEOUT_SECONDS,
-    accepted,
-    connection_options,
     health,
-    image_request,
-    predict_path,
-    request_id_of,
-    unavailable,
-    with_scheme,
+    http_form,
+    reply_of,
 )
-from d2serve.client.predict.image_input import ImageInput, encode_image
-from d2serve.client.predict.options import Classes, picture_options, reply_options
-from d2serve.client.predict.pictures import parse_picture
-from d2serve.client.predict.retrying import DEFAULT_RETRY, Retry
-from d2serve.client.results.responses import Prediction, parse_prediction
+from d2serve.client.predict.image_input import ImageInput
+from d2serve.client.predict.options import PictureOptions, PredictOptions
+from d2serve.client.predict.requests import (
+    PredictRequest,
+    Reply,
+    picture_request,
+    prediction_request,
+)
+from d2serve.client.results.prediction import Prediction
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
-class AsyncD2ServeClient:
+class AsyncD2ServeClient(Client):
     """D2ServeClient for asyncio: the same arguments, answers and errors."""
 
-    def __init__(
-        self,
-        address: str = DEFAULT_INFERENCE_ADDRESS,
-        *,
-        token: str | None = None,
-        key_file: str | os.PathLike[str] | None = None,
-        timeout: float = DEFAULT_TIMEOUT_SECONDS,
-        retry: Retry = DEFAULT_RETRY,
-    ) -> None:
-        self.address = with_scheme(address)
-        self._credentials = Credentials.of("inference", token, key_file)
-        self._retry = retry
-        self._http = httpx.AsyncClient(**connection_options(self.address, timeout))
+    default_address = DEFAULT_INFERENCE_ADDRESS
+
+    def __init__(self, address: str | None = None, **settings: Unpack[ConnectionSettings]) -> None:
+        super().__init__(address, **settings)
+        self._http = httpx.AsyncClient(**httpx_options(self._connection))
 
     async def predict(
         self,
@@ -55,23 +52,13 @@ class AsyncD2ServeClient:
         *,
         version: str | None = None,
         array_format: str = "BGR",
-        score_thresh: float | None = None,
-        max_detections: int | None = None,
-        classes: Classes | None = None,
-        masks: str = "rle",
-        sem_seg: str = "png",
+        **options: Unpack[PredictOptions],
     ) -> Prediction:
         """See D2ServeClient.predict."""
-        content = encode_image(image, array_format=array_format)
-        options = reply_options(
-            score_thresh=score_thresh,
-            max_detections=max_detections,
-            classes=classes,
-            masks=masks,
-            sem_seg=sem_seg,
+        request = await asyncio.to_thread(
+            prediction_request, model, image, version, array_format, **options
         )
-        response = await self._answer(model, version, content, options)
-        return parse_prediction(response.content, request_id=request_id_of(response))
+        return (await self._ask(request)).prediction()
 
     async def predict_picture(
         self,
@@ -81,47 +68,38 @@ class AsyncD2ServeClient:
         format: str = "png",
         version: str | None = None,
         array_format: str = "BGR",
-        score_thresh: float | None = None,
-        max_detections: int | None = None,
-        classes: Classes | None = None,
-        masks: str = "rle",
+        **options: Unpack[PictureOptions],
     ) -> bytes:
         """See D2ServeClient.predict_picture."""
-        content = encode_image(image, array_format=array_format)
-        options = picture_options(
-            format,
-            score_thresh=score_thresh,
-            max_detections=max_detections,
-            classes=classes,
-            masks=masks,
+        request = await asyncio.to_thread(
+            picture_request, model, image, format, version, array_format, **options
         )
-        response = await self._answer(model, version, content, options)
-        return parse_picture(response.content, format)
+        return (await self._ask(request)).picture(format)
 
     async def ping(self) -> str:
         """See D2ServeClient.ping."""
-        response = await self._request("GET", "/ping", headers=self._credentials.headers())
-        return health(response, self._credentials)
+        headers = await asyncio.to_thread(self._connection.headers)
+        response = await self._request(method="GET", url="/ping", headers=headers)
+        return await asyncio.to_thread(health, response, self._connection)
 
     async def aclose(self) -> None:
+        """Close the connections; the client cannot be used after it."""
         await self._http.aclose()
 
-    async def _answer(
-        self, model: str, version: str | None, content: bytes, options: dict[str, bytes]
-    ) -> httpx.Response:
-        path = predict_path(model, version)
-        request = image_request(content, options, self._credentials)
+    async def _ask(self, request: PredictRequest) -> Reply:
+        return await self._connection.retry.call_async(lambda: self._send(request))
 
-        async def ask() -> httpx.Response:
-            return accepted(await self._request("POST", path, **request), self._credentials)
+    async def _send(self, request: PredictRequest) -> Reply:
+        headers = await asyncio.to_thread(self._connection.headers)
+        response = await self._request(**http_form(request, headers))
+        # In a thread, since a refused token is looked up in the key file.
+        return await asyncio.to_thread(reply_of, response, self._connection)
 
-        return await self._retry.call_async(ask)
-
-    async def _request(self, method: str, path: str, **request: Any) -> httpx.Response:
+    async def _request(self, **request: Any) -> httpx.Response:
         try:
-            return await self._http.request(method, path, **request)
+            return await self._http.request(**request)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise unavailable(self.address, error) from error
+            raise unavailable(self._connection, error) from error
 
     async def __aenter__(self) -> AsyncD2ServeClient:
         return self

@@ -1,46 +1,59 @@
-"""Why: code written for detectron2's DefaultPredictor (evaluators, visualizers, trackers) goes on
-working when the model has moved to a server.
+"""Results as detectron2's own structures, as DefaultPredictor returns them.
+
+Code written for them (evaluators, visualizers, trackers) goes on working when the model has moved
+to a server.
 """
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from d2serve.client.errors import Detectron2Unavailable, InvalidInput, MalformedReply
+from d2serve.client.errors import Detectron2Unavailable, InvalidInput
+from d2serve.client.results.instances import (
+    XYWHA,
+    Instance,
+    Proposal,
+    have_all,
+    keypoints_of,
+)
+from d2serve.client.results.segments import PanopticSeg, PanopticSegment, SemSeg
 
-if TYPE_CHECKING:
-    from d2serve.client.results.instances import Instance
-    from d2serve.client.results.responses import Prediction
-    from d2serve.client.results.segments import PanopticSegment, SemSeg
 
-_ROTATED = "XYWHA_ABS"
-
-
-def outputs_of(prediction: Prediction, sem_seg_classes: int | None) -> dict[str, Any]:
-    """See Prediction.to_detectron2."""
+def detectron2_outputs(
+    size: tuple[int, int],
+    instances: Sequence[Instance] | None,
+    proposals: Sequence[Proposal] | None,
+    sem_seg: SemSeg | None,
+    panoptic_seg: PanopticSeg | None,
+    sem_seg_classes: int | None,
+) -> dict[str, Any]:
+    """See Prediction.to_detectron2; ``size`` is (height, width) of the image."""
     # Loaded by name, as a plug-in: clients depend on neither, which import-linter checks, and only
     # who has detectron2 already has a use for its structures.
     structures, torch = _load("detectron2.structures"), _load("torch")
     outputs: dict[str, Any] = {}
-    if prediction.sem_seg is not None:
-        outputs["sem_seg"] = _one_hot(torch, prediction.sem_seg, sem_seg_classes)
-    if prediction.has_instances:
-        outputs["instances"] = _instances(structures, torch, prediction)
-    if prediction.panoptic_seg is not None:
-        outputs["panoptic_seg"] = (
-            torch.from_numpy(prediction.panoptic_seg.label_map()),
-            [_segment_info(segment) for segment in prediction.panoptic_seg.segments_info],
+    if sem_seg is not None:
+        outputs["sem_seg"] = _one_hot(torch, sem_seg, sem_seg_classes)
+    if instances is not None:
+        # Where there is no instance, only a panoptic reply says that there are masks.
+        has_masks = have_all(instances, "segmentation") or (
+            not instances and panoptic_seg is not None
         )
-    if prediction.proposals is not None:
-        proposals = prediction.proposals
+        outputs["instances"] = _instances(structures, torch, size, instances, has_masks)
+    if panoptic_seg is not None:
+        outputs["panoptic_seg"] = (
+            torch.from_numpy(panoptic_seg.label_map()),
+            [_segment_info(segment) for segment in panoptic_seg.segments_info],
+        )
+    if proposals is not None:
         boxes = _rows(torch, [proposal.bbox for proposal in proposals], 4)
         logits = [proposal.objectness_logit for proposal in proposals]
         outputs["proposals"] = structures.Instances(
-            (prediction.height, prediction.width),
+            size,
             proposal_boxes=structures.Boxes(boxes),
             objectness_logits=torch.tensor(logits, dtype=torch.float32),
         )
@@ -59,45 +72,29 @@ def _load(name: str) -> Any:
         ) from error
 
 
-def _instances(structures: Any, torch: Any, prediction: Prediction) -> Any:
-    found = prediction.instances
+def _instances(
+    structures: Any, torch: Any, size: tuple[int, int], found: Sequence[Instance], has_masks: bool
+) -> Any:
     boxes = [instance.bbox for instance in found]
-    if found and found[0].bbox_mode == _ROTATED:
+    if found and found[0].bbox_mode == XYWHA:
         pred_boxes = structures.RotatedBoxes(_rows(torch, boxes, 5))
     else:
         pred_boxes = structures.Boxes(_rows(torch, boxes, 4))
     instances = structures.Instances(
-        (prediction.height, prediction.width),
+        size,
         pred_boxes=pred_boxes,
         scores=torch.tensor([instance.score for instance in found], dtype=torch.float32),
         pred_classes=torch.tensor([i.category_id for i in found], dtype=torch.int64),
     )
-    # Where there is no instance, only a panoptic reply tells that there are masks.
-    if _all_or_none(found, "segmentation") or (not found and prediction.panoptic_seg is not None):
-        masks = np.empty((len(found), prediction.height, prediction.width), np.bool_)
+    if has_masks:
+        masks = np.empty((len(found), *size), np.bool_)
         for mask, instance in zip(masks, found):
             mask[:] = instance.mask()
         instances.pred_masks = torch.from_numpy(masks)
-    if _all_or_none(found, "keypoints"):
-        keypoints = [instance.keypoints or () for instance in found]
-        if len({len(points) for points in keypoints}) > 1:
-            raise MalformedReply(
-                "The instances have different numbers of keypoints, expected one number for a "
-                "model: the reply was not made by d2serve."
-            )
-        array = np.array(keypoints, np.float32).reshape(len(found), -1, 3)
-        instances.pred_keypoints = torch.from_numpy(array)
+    keypoints = keypoints_of(found)
+    if keypoints is not None:
+        instances.pred_keypoints = torch.from_numpy(keypoints)
     return instances
-
-
-def _all_or_none(instances: Sequence[Instance], name: str) -> bool:
-    having = sum(getattr(instance, name) is not None for instance in instances)
-    if having not in (0, len(instances)):
-        raise MalformedReply(
-            f"{having} of {len(instances)} instances have {name!r}, expected all or none: the "
-            "reply was not made by d2serve."
-        )
-    return having > 0
 
 
 def _rows(torch: Any, rows: Sequence[Sequence[float]], length: int) -> Any:

@@ -1,14 +1,16 @@
-"""Why: what a detector finds, one typed value for each object, whichever kind of box it has."""
+"""What a detector finds: one typed value for each object, whichever kind of box it has."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from d2serve.client.errors import MalformedReply
 from d2serve.client.results.label_maps import RunLengthMask, parse_run_length_mask
 from d2serve.client.results.polygon_masks import Polygon, PolygonMask, parse_polygon_mask
 from d2serve.client.results.reply_fields import floats, optional, optional_text, required, typed
@@ -50,7 +52,7 @@ class Instance:
     @property
     def polygons(self) -> tuple[Polygon, ...] | None:
         """The outlines of the mask, (x0, y0, x1, y1, …) each as COCO has them, where they were
-        asked for by ``masks="polygon"``; else None."""
+        asked for by ``masks="polygon"``; otherwise None."""
         return self.segmentation.polygons if isinstance(self.segmentation, PolygonMask) else None
 
     def label(self) -> str:
@@ -91,6 +93,38 @@ def parse_instances(value: Any, image: tuple[int, int]) -> tuple[Instance, ...]:
 def parse_proposals(value: Any) -> tuple[Proposal, ...]:
     """``proposals`` of a reply."""
     return tuple(_proposal(item) for item in typed(value, list, "proposals"))
+
+
+def have_all(instances: Sequence[Instance], name: str) -> bool:
+    """Whether the instances have this field; False where there are none.
+
+    Raises:
+        MalformedReply: some have it and some have not.
+    """
+    having = sum(getattr(instance, name) is not None for instance in instances)
+    if having not in (0, len(instances)):
+        raise MalformedReply(
+            f"{having} of {len(instances)} instances have {name!r}, expected all or none: the "
+            "reply was not made by d2serve."
+        )
+    return having > 0
+
+
+def keypoints_of(instances: Sequence[Instance]) -> NDArray[np.float32] | None:
+    """Their keypoints, (N, K, 3) of x, y and score; None where they have none.
+
+    Raises:
+        MalformedReply: the instances have different numbers of them.
+    """
+    if not have_all(instances, "keypoints"):
+        return None
+    keypoints = [instance.keypoints or () for instance in instances]
+    if len({len(points) for points in keypoints}) > 1:
+        raise MalformedReply(
+            "The instances have different numbers of keypoints, expected one number for a "
+            "model: the reply was not made by d2serve."
+        )
+    return np.array(keypoints, np.float32).reshape(len(instances), -1, 3)
 
 
 def _instance(item: Any, image: tuple[int, int]) -> Instance:

@@ -1,6 +1,6 @@
-"""Why: masks and label maps travel packed, as run lengths and as PNG, and are wanted as arrays.
+"""Masks and label maps, which travel packed, as run lengths and as PNG, and are wanted as arrays.
 
-What can be told without unpacking (base64, a PNG's kind and size) is checked when the reply is
+What can be seen without unpacking (base64, a PNG's kind and size) is checked when the reply is
 read; the pixels are unpacked when they are asked for.
 """
 
@@ -21,6 +21,7 @@ from pycocotools import mask as coco_mask
 
 from d2serve.client.errors import MalformedReply
 from d2serve.client.results.reply_fields import image_size, required, typed
+from d2serve.handlers.outputs.rle import Rle
 
 LabelMap = NDArray[np.int32]
 
@@ -51,17 +52,19 @@ class RunLengthMask:
 
     def decode(self) -> NDArray[np.bool_]:
         """The mask as a boolean array of shape (height, width)."""
-        encoded = {"size": [self.height, self.width], "counts": self.counts.encode("ascii")}
         try:
-            decoded = coco_mask.decode(encoded)
+            decoded = coco_mask.decode(self.rle())
         except (ValueError, TypeError, MemoryError) as error:
             raise MalformedReply(f"The mask's run lengths cannot be decoded: {error}") from error
         return np.asarray(decoded, dtype=np.bool_)
 
     def area(self) -> int:
         """Number of pixels in the mask, without decoding it."""
-        encoded = {"size": [self.height, self.width], "counts": self.counts.encode("ascii")}
-        return int(coco_mask.area(encoded))
+        return int(coco_mask.area(self.rle()))
+
+    def rle(self) -> Rle:
+        """As pycocotools takes it."""
+        return {"size": [self.height, self.width], "counts": self.counts}
 
 
 @dataclass(frozen=True)

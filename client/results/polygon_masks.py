@@ -1,5 +1,4 @@
-"""Why: a mask may travel as COCO's polygons, for tools that take nothing else, and is still wanted
-as an array.
+"""Masks as COCO's polygons, for tools that take nothing else, and the way back to an array.
 
 The polygons run along the edges between pixels, so that filling them gives the pixels of the mask;
 only its holes are filled as well, since COCO's polygons have none.
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from d2serve.client.results.reply_fields import typed
+from d2serve.handlers.outputs.rle import Rle
 
 Polygon = tuple[float, ...]
 """x0, y0, x1, y1, … in pixels."""
@@ -33,17 +33,21 @@ class PolygonMask:
 
     def decode(self) -> NDArray[np.bool_]:
         """The mask as a boolean array of shape (height, width), its holes filled."""
-        if not self.polygons:
-            return np.zeros((self.height, self.width), np.bool_)
-        return np.asarray(coco_mask.decode(self._run_lengths()), dtype=np.bool_)
+        return np.asarray(coco_mask.decode(self.rle()), dtype=np.bool_)
 
     def area(self) -> int:
         """Number of pixels in the mask, its holes filled."""
-        return int(coco_mask.area(self._run_lengths())) if self.polygons else 0
+        return int(coco_mask.area(self.rle()))
 
-    def _run_lengths(self) -> Any:
-        polygons = [list(polygon) for polygon in self.polygons]
-        return coco_mask.merge(coco_mask.frPyObjects(polygons, self.height, self.width))
+    def rle(self) -> Rle:
+        """The mask, its holes filled, in COCO's compressed run-length encoding."""
+        size = [self.height, self.width]
+        if self.polygons:
+            polygons = [list(polygon) for polygon in self.polygons]
+            encoded = coco_mask.merge(coco_mask.frPyObjects(polygons, *size))
+        else:
+            encoded = coco_mask.encode(np.zeros(size, np.uint8, order="F"))
+        return {"size": size, "counts": encoded["counts"].decode("ascii")}
 
 
 def parse_polygon_mask(value: Any, image: tuple[int, int]) -> PolygonMask:

@@ -1,4 +1,4 @@
-"""Why: each part of a reply is read with the same strictness and refused in the same words.
+"""Reads the parts of a reply, each with the same strictness, and refuses them in the same words.
 
 These raise TypeError or ValueError with what is wrong; ``parse_prediction`` makes of them the one
 MalformedReply that names the reply as well.

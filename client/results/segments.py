@@ -1,4 +1,4 @@
-"""Why: the class or segment of each pixel is a map of numbers and a list that explains them.
+"""The class or segment of each pixel: a map of numbers, and a list that explains them.
 
 Two such pairs can be in a reply: ``sem_seg``, a class for every pixel, and ``panoptic_seg``,
 things and stuff merged into segments that do not overlap, in the terms of COCO's panoptic task.

@@ -41,7 +41,7 @@ from detectron2.utils.env import seed_all_rng
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from d2serve.export.rewrites.rotated.operators import plain_rotated_operators
+from d2serve.export.rewrites.rotated.stand_ins import plain_rotated_operators
 from examples.shapes.cpu_speed import prepare_process
 from examples.shapes.evaluation import Result, record_result, results_table
 from examples.shapes.recipes import MODELS_FOLDER, Recipe, _of_yaml

@@ -23,8 +23,11 @@ from model_archiver.model_archiver_config import ModelArchiverConfig
 from model_archiver.model_packaging import generate_model_archive
 
 from d2serve import handlers
+from d2serve.export.archive.naming import require_place
 from d2serve.export.errors import ArchiveError, one_line
-from d2serve.handlers.spec.model_spec import SPEC_FILE, TORCHSCRIPT, ModelSpec
+from d2serve.export.request import DEFAULT_VERSION
+from d2serve.handlers.spec.model_spec import SPEC_FILE, ModelSpec
+from d2serve.handlers.spec.runtimes import RUNTIMES
 
 CONFIG_FILE = "model-config.yaml"
 _ABANDONED_SECONDS = 3600
@@ -64,7 +67,7 @@ class Staging:
         self._program = list(program)
         stand_in = self._extra / "torch.py"
         stand_in.unlink(missing_ok=True)
-        if spec.runtime != TORCHSCRIPT:
+        if not RUNTIMES[spec.runtime].needs_torch:
             shutil.copy(_TORCHSERVE / _STAND_IN_FOR_TORCH, stand_in)
         (self._extra / SPEC_FILE).write_text(spec.to_json(), encoding="utf-8")
         lines = [
@@ -171,13 +174,13 @@ def opened(archive: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def install(archive: Path, store: Path, name: str) -> Path:
+def install(archive: Path, store: Path, name: str, version: str = DEFAULT_VERSION) -> Path:
     """Put a finished archive into the model store, in one step that cannot be half done.
 
     Raises:
-        ArchiveError: the store cannot be written.
+        ArchiveError: the store cannot be written, or has another archive of that file name.
     """
-    target = store / f"{name}.mar"
+    target = require_place(store, name, version)
     partial = None
     try:
         store.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
-"""Why: a lower precision changes answers, so it is a named choice whose price in AP is measured.
+"""Makes a program of lower precision and measures what it costs in AP.
 
-The price is written into the archive, and one that is too high writes nothing.
+A lower precision changes answers, so it is a choice that the user names. Its AP stands in the
+archive beside fp32's. Where too much is lost, nothing is written.
 """
 
 from __future__ import annotations
@@ -42,14 +43,15 @@ from d2serve.handlers.errors import RequestError
 from d2serve.handlers.requests.decoding import decode
 from d2serve.handlers.requests.preprocessing import preprocess
 from d2serve.handlers.runtimes.cpu_features import slow_precision
-from d2serve.handlers.spec.model_spec import BF16, INT8, ModelSpec
+from d2serve.handlers.spec.model_spec import ModelSpec
+from d2serve.handlers.spec.runtimes import BF16, INT8
 
 _MOST_CALIBRATION_IMAGES = 300
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
 
 def check_inputs(request: ExportRequest, config: ModelConfig) -> None:
-    """Say what is missing for a lower precision before the long part.
+    """Make sure that nothing is missing for a lower precision, before the long part begins.
 
     Raises:
         PrecisionError: this CPU cannot run it.
@@ -81,7 +83,7 @@ def lower(
         program: the fp32 program.
         spec: its spec.
         settings: TorchServe's, of the model.
-        progress: where to tell how far it is.
+        progress: is told how far it is.
 
     Returns:
         The program, and its spec with the AP of both.
@@ -132,7 +134,7 @@ def _first_within(
     drop_of: Callable[[openvino.Model], float],
     progress: Progress,
 ) -> str:
-    """Make programs until one loses little enough; says what stayed in a higher precision."""
+    """Make programs until one loses little enough; returns what stayed more precise."""
     model = openvino.Core().read_model(str(program.main))
     if request.precision == BF16:
         drop = drop_of(to_bf16(model))
@@ -162,9 +164,8 @@ def _check_cpu(precision: str) -> None:
     )
     if lacking:
         raise PrecisionError(
-            f"--precision {precision} cannot be judged here: {lacking}, so it would run in fp32 "
-            "and its AP could not be measured. Export on a CPU that has them, or use --precision "
-            "fp32, which is what such a program runs in on this CPU anyway."
+            f"--precision {precision} cannot be measured here: {lacking}, so the program would run "
+            "in fp32. Export on a CPU that has them, or use --precision fp32."
         )
 
 

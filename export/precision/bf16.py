@@ -1,10 +1,11 @@
-"""Why: in bf16 a box coordinate of 800 pixels is rounded to 4, and which boxes survive changes.
+"""Makes programs that run their network in bf16 and their arithmetic on boxes in fp32.
 
-Only convolutions and fully connected layers gain from bf16, and they bear it; so they and what lies
-between them run in it, and all arithmetic on boxes and scores stays in fp32. What is what follows
-from the graph, without a list of detectron2's names, and so is the same for every family.
+In bf16 a box coordinate of 800 pixels is rounded to a multiple of 4, which changes the boxes that
+survive suppression. Convolutions and fully connected layers bear bf16, and only they gain from it.
+So they and what lies between them run in bf16, and all arithmetic on boxes and scores stays in
+fp32. Which operations are which follows from the graph alone, so it works for every family.
 
-OpenVINO runs a whole program in the precision that it is compiled with, but for operations that
+OpenVINO runs a whole program in the precision that it is compiled with, except for operations that
 are marked. Python can set no such mark, so it is written into the XML of the IR.
 """
 
@@ -52,7 +53,7 @@ class Layers:
 
 
 def layers_of(model: ov.Model) -> Layers:
-    """Tell a program's network from its arithmetic.
+    """Sort a program's operations into its network and its arithmetic on boxes.
 
     An operation is of the network when it has constant weights, or when it is element-wise or the
     like and lies between two that have, with nothing but such operations on the way.

@@ -1,8 +1,9 @@
-"""Why: int8 is a quarter of fp32's bytes and several times its speed, if what suffers is left out.
+"""Makes int8 programs by post-training quantization with NNCF.
 
-Post-training quantization with NNCF: the ranges of activations are seen on images that the user
-names. Only the network is quantized (see ``precision``); of it, the layers that give logits, deltas
-and masks stay in float, since their rounding goes straight into boxes and scores.
+int8 takes a quarter of fp32's bytes and runs several times as fast. The ranges of activations are
+taken from calibration images that the user names. Only the network is quantized (see ``bf16``).
+Of it, the layers that give logits, deltas and masks stay in float, since their rounding goes
+straight into boxes and scores.
 """
 
 from __future__ import annotations

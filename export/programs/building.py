@@ -1,9 +1,12 @@
-"""Why: each runtime wants its program in files of its own; the rest of an export need not know."""
+"""Makes a program's files: each runtime wants its own, and the rest of an export need not know.
+
+A new runtime is one entry in ``BUILDERS``, beside its entry in handlers/spec/runtimes.py.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,17 +21,20 @@ from d2serve.export.reading.config import ModelConfig
 from d2serve.export.reading.families import Family
 from d2serve.export.request import ExportRequest
 from d2serve.export.rewrites.registry import exportable
-from d2serve.export.rewrites.rewrite import ONNX
-from d2serve.handlers.spec.model_spec import (
-    HEATMAPS,
-    KEYPOINTS,
+from d2serve.handlers.spec.model_spec import HEATMAPS, KEYPOINTS, sha256_of
+from d2serve.handlers.spec.runtimes import (
+    ONNX,
     ONNXRUNTIME,
+    OPENVINO,
+    RUNTIMES,
     SCRIPTING,
     TORCHSCRIPT,
-    sha256_of,
 )
 
-_MAIN_FILE = {TORCHSCRIPT: "model.pt", ONNXRUNTIME: "model.onnx"}
+Builder = Callable[
+    [ExportRequest, nn.Module, Family, torch.Tensor, Path, Mapping[str, object]], "Program"
+]
+"""Makes the program that ``write_program`` is asked for."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,7 @@ class Program:
     main: Path
     outputs: tuple[str, ...]
     """Names of what it answers, in its order."""
-    doubts: tuple[str, ...]
+    traced_constants: tuple[str, ...]
     """Places in the user's code that a trace may have turned into constants."""
     rewrites: tuple[str, ...]
     """Names of what upstream's own export would have failed at."""
@@ -75,28 +81,63 @@ def write_program(
     Raises:
         ProgramError: the model cannot be exported this way; the message names the line.
     """
-    if request.format == TORCHSCRIPT:
-        changed, rewrites = exportable(model, request.method)
-        made = (
-            script(changed)
-            if request.method == SCRIPTING
-            else trace(changed, family.outputs, image)
-        )
-        check_no_device(made.module)
-        main = folder / _MAIN_FILE[TORCHSCRIPT]
-        torch.jit.save(made.module, main)
-        return Program(main, family.outputs, made.doubts, rewrites)
+    build = BUILDERS[request.chosen_runtime]
+    return build(request, model, family, image, folder, metadata)
+
+
+def _torchscript(
+    request: ExportRequest,
+    model: nn.Module,
+    family: Family,
+    image: torch.Tensor,
+    folder: Path,
+    _metadata: Mapping[str, object],
+) -> Program:
+    changed, rewrites = exportable(model, request.method)
+    made = script(changed) if request.method == SCRIPTING else trace(changed, family.outputs, image)
+    check_no_device(made.module)
+    main = folder / RUNTIMES[TORCHSCRIPT].main_file
+    torch.jit.save(made.module, main)
+    return Program(main, family.outputs, made.traced_constants, rewrites)
+
+
+def _onnx(
+    _request: ExportRequest,
+    model: nn.Module,
+    family: Family,
+    image: torch.Tensor,
+    folder: Path,
+    metadata: Mapping[str, object],
+) -> Program:
     changed, rewrites = exportable(model, ONNX)
     outputs = _onnx_outputs(family)
-    main = folder / _MAIN_FILE[ONNXRUNTIME]
-    doubts = write_onnx(changed, outputs, image, main, metadata)
-    if request.chosen_runtime == ONNXRUNTIME:
-        return Program(main, outputs, doubts, rewrites)
+    main = folder / RUNTIMES[ONNXRUNTIME].main_file
+    traced_constants = write_onnx(changed, outputs, image, main, metadata)
+    return Program(main, outputs, traced_constants, rewrites)
+
+
+def _openvino(
+    request: ExportRequest,
+    model: nn.Module,
+    family: Family,
+    image: torch.Tensor,
+    folder: Path,
+    metadata: Mapping[str, object],
+) -> Program:
     from d2serve.export.programs.openvino import from_onnx, save  # brings OpenVINO
 
-    converted = from_onnx(main)
-    main.unlink()
-    return Program(save(converted, folder), outputs, doubts, rewrites)
+    traced = _onnx(request, model, family, image, folder, metadata)
+    converted = from_onnx(traced.main)
+    traced.main.unlink()
+    return replace(traced, main=save(converted, folder))
+
+
+BUILDERS: dict[str, Builder] = {
+    TORCHSCRIPT: _torchscript,
+    ONNXRUNTIME: _onnx,
+    OPENVINO: _openvino,
+}
+"""By the runtime that the program is for."""
 
 
 def onnx_metadata(config: ModelConfig, family: Family, names: Names) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Why: ONNX Runtime and OpenVINO take ONNX, and detectron2 models reach it by tracing.
+"""Exports a model to ONNX by tracing it, for ONNX Runtime and OpenVINO.
 
 The file also stands alone: the names of inputs and outputs are the spec's, height and width are
 dynamic, and its metadata says how an image has to be prepared.
@@ -18,7 +18,11 @@ from torch import nn
 
 from d2serve.export.errors import ProgramError, one_line
 from d2serve.export.programs.torchscript_errors import where_in_user_code
-from d2serve.export.programs.tracing import TraceableModel, doubts_of, watching_for_doubts
+from d2serve.export.programs.tracing import (
+    TraceableModel,
+    recording_tracer_warnings,
+    traced_constants_in,
+)
 from d2serve.handlers.spec.model_spec import (
     IMAGE_INPUT,
     OBJECTNESS_LOGITS,
@@ -52,7 +56,7 @@ def write_onnx(
     Raises:
         ProgramError: naming the line that cannot be exported.
     """
-    with watching_for_doubts() as caught, torch.no_grad(), _ending_at_heatmaps():
+    with recording_tracer_warnings() as caught, torch.no_grad(), _ending_at_heatmaps():
         try:
             torch.onnx.export(
                 TraceableModel(model, outputs),
@@ -75,7 +79,7 @@ def write_onnx(
                 f"ONNX opset {OPSET} has, or use --format torchscript."
             ) from error
     _describe(target, metadata)
-    return doubts_of(caught)
+    return traced_constants_in(caught)
 
 
 def _axes(output: str) -> dict[int, str]:

@@ -1,8 +1,8 @@
-"""Why: OpenVINO reads an ONNX file's empty list as the number 0, and then invents a detection.
+"""Converts an ONNX program to OpenVINO's format, after mending what OpenVINO misreads.
 
-torchvision's NMS answers "no boxes" with an empty constant; from 0, an image without detections
-comes back with one, of garbage read beyond a tensor's end. The constant is written as an operation
-that OpenVINO does not misread.
+OpenVINO reads an ONNX file's empty list as the number 0. torchvision's NMS answers "no boxes" with
+an empty constant; from 0, an image without detections comes back with one, of garbage read beyond a
+tensor's end. The constant is written as an operation that OpenVINO does not misread.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ import onnx
 import openvino as ov
 
 from d2serve.export.errors import ProgramError, one_line
-
-MAIN_FILE = "model.xml"
+from d2serve.handlers.spec.runtimes import OPENVINO, RUNTIMES
 
 
 def from_onnx(program: Path) -> ov.Model:
@@ -49,7 +48,7 @@ def save(model: ov.Model, folder: Path) -> Path:
     Returns:
         The main file, model.xml.
     """
-    main = folder / MAIN_FILE
+    main = folder / RUNTIMES[OPENVINO].main_file
     # Weights in half precision would change answers.
     ov.save_model(model, main, compress_to_fp16=False)
     return main

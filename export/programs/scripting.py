@@ -1,4 +1,4 @@
-"""Why: only a scripted program takes a batch of any length and of mixed sizes.
+"""Scripts a model: only a scripted program takes a batch of any length and of mixed sizes.
 
 Upstream's export tool types its input as a tuple of one dict; here it is a list. The program
 returns dicts of tensors, since ``Instances`` could not be loaded in another process.
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from d2serve.export.errors import ProgramError, one_line
 from d2serve.export.programs.torchscript_errors import where_in_script
-from d2serve.export.programs.tracing import Program
-from d2serve.export.rewrites.rotated.equivalents import scripted_fields
+from d2serve.export.programs.tracing import TorchScriptProgram
+from d2serve.export.rewrites.rotated.scripted_boxes import scripted_fields
 
 FIELDS = {
     "proposal_boxes": Boxes,
@@ -29,7 +29,7 @@ FIELDS = {
 """Every field that Instances carries anywhere inside the supported families."""
 
 
-def script(model: nn.Module) -> Program:
+def script(model: nn.Module) -> TorchScriptProgram:
     """Script a model.
 
     Args:
@@ -48,4 +48,4 @@ def script(model: nn.Module) -> Program:
         ) from error
     if not isinstance(module, torch.jit.ScriptModule):
         raise ProgramError(f"Scripting gave a {type(module).__name__}, expected a ScriptModule.")
-    return Program(module, ())
+    return TorchScriptProgram(module, ())

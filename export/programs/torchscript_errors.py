@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 import traceback
-from collections.abc import Callable
 
 _SCRIPT_PLACE = re.compile(r'File "([^"]+)", line (\d+)')
 _COMPILED_FOR = re.compile(r"'([\w.]+)' is being compiled since")
@@ -29,10 +27,3 @@ def where_in_user_code(error: BaseException) -> str:
         if "/torch/" not in frame.filename and "/d2serve/" not in frame.filename:
             return f"at {frame.filename}:{frame.lineno} in {frame.name}: "
     return ""
-
-
-def place_of(thing: Callable[..., object]) -> str:
-    """``FILE:LINE`` where a function or class is defined."""
-    thing = inspect.unwrap(thing)
-    _lines, number = inspect.getsourcelines(thing)
-    return f"{inspect.getsourcefile(thing)}:{number}"

@@ -1,4 +1,4 @@
-"""Why: a trace takes and gives tensors only, in an order that ``model_spec.json`` names."""
+"""Traces a model: tensors in, tensors out, in the order that ``model_spec.json`` names."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ class TraceableModel(nn.Module):
 
 
 @dataclass(frozen=True)
-class Program:
+class TorchScriptProgram:
     """A TorchScript program, with what was noticed while it was made."""
 
     module: torch.jit.ScriptModule
-    doubts: tuple[str, ...]
+    traced_constants: tuple[str, ...]
     """Places in the user's code that a trace may have turned into constants."""
 
 
-def trace(model: nn.Module, outputs: Sequence[str], image: torch.Tensor) -> Program:
+def trace(model: nn.Module, outputs: Sequence[str], image: torch.Tensor) -> TorchScriptProgram:
     """Trace a model on one image.
 
     Args:
@@ -53,7 +53,7 @@ def trace(model: nn.Module, outputs: Sequence[str], image: torch.Tensor) -> Prog
     Raises:
         ProgramError: naming the line that cannot be traced.
     """
-    with watching_for_doubts() as caught, torch.no_grad():
+    with recording_tracer_warnings() as caught, torch.no_grad():
         try:
             module = torch.jit.trace(  # type: ignore[no-untyped-call]
                 TraceableModel(model, outputs), (image,), check_trace=False
@@ -64,18 +64,18 @@ def trace(model: nn.Module, outputs: Sequence[str], image: torch.Tensor) -> Prog
                 f"{type(error).__name__}: {one_line(error)}. Compute with torch operators on "
                 "tensors there, or try --export-method scripting."
             ) from error
-    return Program(module, doubts_of(caught))
+    return TorchScriptProgram(module, traced_constants_in(caught))
 
 
 @contextmanager
-def watching_for_doubts() -> Iterator[list[warnings.WarningMessage]]:
-    """Collect what the tracer warns of, for ``doubts_of``."""
+def recording_tracer_warnings() -> Iterator[list[warnings.WarningMessage]]:
+    """Collect what the tracer warns of, for ``traced_constants_in``."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", TracerWarning)
         yield caught
 
 
-def doubts_of(caught: list[warnings.WarningMessage]) -> tuple[str, ...]:
+def traced_constants_in(caught: list[warnings.WarningMessage]) -> tuple[str, ...]:
     """Places in the user's code that a trace may have turned into constants.
 
     detectron2's own warnings are known to be harmless, as ours are; a user's are worth reading.

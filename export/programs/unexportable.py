@@ -1,4 +1,4 @@
-"""Why: what no rewrite makes exportable is known beforehand, with the line that stops it."""
+"""What no rewrite makes exportable, and the line upstream that stops it: known before any work."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from detectron2.modeling.proposal_generator.rrpn import RRPN
 from detectron2.modeling.roi_heads import RROIHeads
 from torch import nn
 
-from d2serve.export.programs.torchscript_errors import place_of
-from d2serve.handlers.spec.model_spec import ONNXRUNTIME, OPENVINO
+from d2serve.export.errors import place_of
+from d2serve.handlers.spec.runtimes import ONNX, TORCHSCRIPT, RuntimeFacts
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Limit:
 
     modules: tuple[type[nn.Module], ...]
     ways: frozenset[str]
-    """Methods of TorchScript, ``"tracing"`` and ``"scripting"``, or runtimes of ONNX."""
+    """As ``RuntimeFacts.way`` names them."""
     stops_at: Callable[..., object]
     """The function upstream that stops it."""
     reason: str
@@ -30,7 +30,7 @@ class Limit:
 LIMITS = (
     Limit(
         modules=(RRPN, RROIHeads),
-        ways=frozenset({ONNXRUNTIME, OPENVINO}),
+        ways=frozenset({ONNX}),
         stops_at=batched_nms_rotated,
         reason="ONNX's NonMaxSuppression knows upright boxes only, and rotated NMS in plain "
         "operators is a loop whose length depends on the boxes, which torch's ONNX exporter "
@@ -40,18 +40,20 @@ LIMITS = (
 )
 
 
-def limit_of(model: nn.Module, way: str) -> str | None:
+def limit_of(model: nn.Module, runtime: RuntimeFacts, method: str) -> str | None:
     """Why a model cannot be exported one way, with module, file and line, and what to do.
 
     Args:
         model: detectron2's.
-        way: ``"tracing"`` or ``"scripting"`` of TorchScript, or the runtime of an ONNX program.
+        runtime: which its program is for.
+        method: of export.
     """
+    shown = method if runtime.format == TORCHSCRIPT else runtime.name
     for path, module in model.named_modules():
         for limit in LIMITS:
-            if way in limit.ways and isinstance(module, limit.modules):
+            if runtime.way(method) in limit.ways and isinstance(module, limit.modules):
                 return (
-                    f"{path} ({type(module).__name__}) cannot be exported for {way}: "
+                    f"{path} ({type(module).__name__}) cannot be exported for {shown}: "
                     f"{place_of(limit.stops_at)}: {limit.reason}. {limit.advice}"
                 )
     return None

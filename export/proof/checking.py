@@ -1,4 +1,7 @@
-"""Why: an archive that was proven on a sample can be proven again on the user's own images."""
+"""Verifies and evaluates an archive that is already there, on the user's own images.
+
+An export verifies what it writes on one sample image and pictures made of it.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,20 @@ from pathlib import Path
 
 from d2serve.export.archive.staging import opened
 from d2serve.export.errors import ArchiveError, SampleError, VerificationError, one_line
-from d2serve.export.pipeline import gpu_id
-from d2serve.export.proof.bounds import bounds_for
 from d2serve.export.proof.evaluation import Scores, evaluate, first_test_dataset, register
+from d2serve.export.proof.isolated_replay import gpu_id
 from d2serve.export.proof.oracle import Oracle
 from d2serve.export.proof.verification import Case, Verification, plan_cases, verify
-from d2serve.export.reading.config import ConfigSource, ModelConfig, load_config
+from d2serve.export.reading.config import ConfigSource, ModelConfig
+from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.families import Family, family_of
 from d2serve.export.reading.samples import builtin_sample
 from d2serve.export.reading.weights import build_model, load_weights
 from d2serve.export.request import Progress
 from d2serve.handlers.errors import LoadError, RequestError
 from d2serve.handlers.requests.decoding import decode
-from d2serve.handlers.spec.model_spec import FP32, ModelSpec, read_spec
+from d2serve.handlers.spec.model_spec import ModelSpec, read_spec
+from d2serve.handlers.spec.runtimes import FP32, RUNTIMES
 
 _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"}
 
@@ -46,7 +50,7 @@ def verify_archive(
         archive: the .mar.
         source: the config, as for the export.
         images: a folder of image files; None takes what the export took.
-        progress: where to tell how far it is.
+        progress: is told how far it is.
 
     Raises:
         ExportError: as for an export.
@@ -71,7 +75,7 @@ def verify_archive(
             model_dir,
             oracle,
             cases,
-            bounds_for(spec.runtime),
+            RUNTIMES[spec.runtime].bounds,
             not_reached=not_reached,
             gpu_id=gpu_id(config.device),
             progress=progress.advance,
@@ -90,7 +94,7 @@ def evaluate_archive(
         archive: the .mar.
         source: the config, as for the export.
         coco: annotation file and image folder; None takes the config's DATASETS.TEST.
-        progress: where to tell how far it is.
+        progress: is told how far it is.
 
     Raises:
         ExportError: as for an export; EvaluationError where the data set is not there.

@@ -1,10 +1,12 @@
-"""Why: a miss must name the image, the field and by how much."""
+"""Compares a program's answer to an image with detectron2's, field by field.
+
+What is out of bounds is named: the image, the field and by how much.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from d2serve.export.proof.bounds import Bounds
 from d2serve.export.proof.instance_comparison import (
     InstanceDifference,
     compare_instances,
@@ -13,6 +15,7 @@ from d2serve.export.proof.instance_comparison import (
 from d2serve.export.proof.label_comparison import compare_labels, compare_panoptic
 from d2serve.export.proof.oracle import count_of
 from d2serve.handlers.outputs.records import Outputs
+from d2serve.handlers.spec.bounds import Bounds
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Difference:
     height: int
     width: int
     detections: int
-    """Instances, proposals, or else labels that occur."""
+    """Instances, proposals, otherwise labels that occur."""
     box_px: float
     """Largest difference of a box coordinate, in pixels."""
     score: float

@@ -1,6 +1,7 @@
-"""Why: users judge a model by its AP or mIoU, so both sides are judged by detectron2's evaluators.
+"""Scores of eager detectron2 and of an archive on a data set, by detectron2's own evaluators.
 
-Instances and proposals by COCOEvaluator; labels by SemSegEvaluator, where the data set has them.
+Users judge a model by its AP or mIoU. Instances and proposals are judged by COCOEvaluator; labels
+by SemSegEvaluator, where the data set has them.
 """
 
 from __future__ import annotations
@@ -14,20 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, SemSegEvaluator
-from detectron2.structures import Boxes, Instances
 from PIL import Image
-from pycocotools import mask as coco_mask
 
 from d2serve.export.errors import EvaluationError, one_line
 from d2serve.export.proof.isolated_replay import replay
 from d2serve.export.proof.oracle import Oracle
 from d2serve.export.reading.config import ModelConfig
 from d2serve.export.reading.families import Family
-from d2serve.handlers.outputs.records import Detections, Outputs
 from d2serve.handlers.requests.decoding import decode
 from d2serve.handlers.spec.model_spec import (
     BOXES,
@@ -129,7 +126,8 @@ def evaluate_one(
     records = records_of(dataset)
     files = [[Path(record["file_name"])] for record in records]
     answers = replay(model_dir, files, gpu_id=gpu_id, progress=advance)
-    return _score(config, family, dataset, records, (as_predicted(batch[0]) for batch in answers))
+    predicted = (batch[0].to_detectron2() for batch in answers)
+    return _score(config, family, dataset, records, predicted)
 
 
 def records_of(dataset: str) -> list[dict[str, Any]]:
@@ -147,38 +145,6 @@ def records_of(dataset: str) -> list[dict[str, Any]]:
             "--image-root D."
         ) from error
     return records
-
-
-def as_predicted(outputs: Outputs) -> dict[str, Any]:
-    """An archive's answer as detectron2's evaluators take it, on the CPU."""
-    predicted: dict[str, Any] = {}
-    if outputs.instances is not None:
-        predicted["instances"] = as_instances(outputs.instances)
-    if outputs.proposals is not None:
-        predicted["proposals"] = Instances(
-            (outputs.height, outputs.width),
-            proposal_boxes=Boxes(torch.from_numpy(outputs.proposals.boxes)),
-            objectness_logits=torch.from_numpy(outputs.proposals.objectness_logits),
-        )
-    if outputs.sem_seg is not None:  # the evaluator takes the argmax over labels
-        labels = torch.from_numpy(outputs.sem_seg).long()
-        predicted["sem_seg"] = torch.nn.functional.one_hot(labels).permute(2, 0, 1)
-    return predicted
-
-
-def as_instances(detections: Detections) -> Instances:
-    """An archive's instances as detectron2's, on the CPU."""
-    fields: dict[str, Any] = {
-        "pred_boxes": Boxes(torch.from_numpy(detections.boxes)),
-        "scores": torch.from_numpy(detections.scores),
-        "pred_classes": torch.from_numpy(detections.classes),
-    }
-    if detections.masks is not None:
-        decoded = [torch.from_numpy(coco_mask.decode(rle)).bool() for rle in detections.masks]
-        fields["pred_masks"] = torch.stack(decoded)
-    if detections.keypoints is not None:
-        fields["pred_keypoints"] = torch.from_numpy(detections.keypoints)
-    return Instances((detections.height, detections.width), **fields)
 
 
 def _score(

@@ -1,4 +1,7 @@
-"""Why: instances are compared field by field, each beside the one it stands for."""
+"""Compares instances and proposals field by field, each with the one that it stands for.
+
+Instances of equal scores have no order of their own, so they are matched first.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from d2serve.export.proof.bounds import Bounds
 from d2serve.handlers.outputs.records import Detections, Float32, Proposals
 from d2serve.handlers.outputs.rle import Rle
+from d2serve.handlers.spec.bounds import Bounds
 
 
 @dataclass(frozen=True)

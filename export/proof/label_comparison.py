@@ -1,11 +1,14 @@
-"""Why: label maps agree pixel by pixel, but for pixels where two labels tie within rounding."""
+"""Compares label maps pixel by pixel.
+
+A few pixels may differ: where two labels tie within rounding, either is right.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from d2serve.export.proof.bounds import Bounds
 from d2serve.handlers.outputs.records import Int32, PanopticSeg
+from d2serve.handlers.spec.bounds import Bounds
 
 # Whatever the size of the image; and, of each segment made of an ONNX program's masks, as many.
 _PIXELS_ALWAYS = 2

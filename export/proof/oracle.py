@@ -1,7 +1,7 @@
-"""Why: the only judge of an exported program is detectron2 itself, eager, on the same pixels.
+"""Answers of eager detectron2, with which every answer of an exported program is compared.
 
-For YAML that is DefaultPredictor. It takes no LazyConfig, so there the same steps are taken with
-the config's own model: resize, channel order, model, detectron2's postprocessing.
+For a YAML config they are DefaultPredictor's. It takes no LazyConfig, so there the same steps are
+taken with the config's own model: resize, channel order, model, detectron2's postprocessing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import nn
 from d2serve.export.reading.config import ModelConfig
 from d2serve.export.reading.samples import Pixels
 from d2serve.export.reading.weights import load_model, load_weights
-from d2serve.export.rewrites.eager import buildable, runnable
+from d2serve.export.rewrites.stand_ins import buildable, runnable
 from d2serve.handlers.outputs.records import Detections, Outputs, PanopticSeg, Proposals, Segment
 from d2serve.handlers.outputs.rle import Rle
 
@@ -94,7 +94,7 @@ def _predictor(config: ModelConfig, cfg: CfgNode) -> DefaultPredictor:
 
 
 def count_of(answer: Outputs) -> int:
-    """How many things an answer holds: instances, proposals, or else labels in the image."""
+    """How many things an answer holds: instances, proposals, otherwise labels in the image."""
     if answer.instances is not None:
         return len(answer.instances)
     if answer.proposals is not None:

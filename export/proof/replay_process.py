@@ -1,19 +1,23 @@
-"""Why: a proof made in the exporting process would pass with detectron2's help.
+"""The fresh process in which ``isolated_replay`` lets an archive answer.
 
-Runs as ``python -m d2serve.export.proof.replay_process JOB`` in a fresh process, in the folder of
-an extracted archive, as a TorchServe worker does: the handler and its library are the archive's
-own, and importing detectron2, opencv or pydantic fails.
+Runs as ``python -m d2serve.export.proof.replay_process JOB``, in the folder of an extracted
+archive, as a TorchServe worker does: the handler and its library are the archive's own, and
+importing detectron2, opencv or pydantic fails.
 
 JOB is a JSON file: ``{"batches": [[image file, ...], ...], "settings": {...}, "gpu_id": null,
-"replies": path}``. One line is printed for each batch that is done; the replies are written to the
-path as a JSON list of lists of ``{"status": int, "reply": {...}}``.
+"replies": path}``. A line is printed when the archive is loaded, and one when a batch is done. The
+replies are written to the path as a JSON list of lists of ``{"status": int, "reply": {...}}``.
+The process ends, with its children, when its standard input closes: nobody waits for it any more.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
+import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -22,6 +26,8 @@ from types import ModuleType
 from typing import Any
 
 FORBIDDEN = ("detectron2", "cv2", "pydantic")
+LOADED, DONE = "loaded\n", "done\n"
+"""What is printed when the archive is loaded, and when a batch is done."""
 
 
 class _Refuser(MetaPathFinder):
@@ -60,6 +66,7 @@ class _Context:
 
 def main(job_file: str) -> None:
     """Answer the job's batches with the archive in the current folder."""
+    threading.Thread(target=_end_with_whoever_asked, daemon=True).start()
     sys.meta_path.insert(0, _Refuser())
     job = json.loads(Path(job_file).read_text())
     model_dir = Path.cwd()
@@ -68,6 +75,7 @@ def main(job_file: str) -> None:
     handler = module.DetectionHandler()
     context = _Context(model_dir, job["settings"], job["gpu_id"])
     handler.initialize(context)
+    _say(LOADED)
     answers = []
     for batch in job["batches"]:
         context.statuses = {}
@@ -78,9 +86,20 @@ def main(job_file: str) -> None:
                 for index, reply in enumerate(replies)
             ]
         )
-        sys.stdout.write("done\n")
-        sys.stdout.flush()
+        _say(DONE)
     Path(job["replies"]).write_text(json.dumps(answers))
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line)
+    sys.stdout.flush()
+
+
+def _end_with_whoever_asked() -> None:
+    sys.stdin.read()
+    if hasattr(os, "killpg") and os.getpgid(0) == os.getpid():  # its children are in its group
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os._exit(1)
 
 
 if __name__ == "__main__":

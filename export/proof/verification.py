@@ -1,13 +1,14 @@
-"""Why: an export is done only when the archive has given detectron2's own answers.
+"""Verifies an archive: its handler and eager detectron2 answer the same images alike.
 
-The archive's handler answers images in a fresh process; eager detectron2 answers the same pixels;
-every difference goes into the record, and one out of bounds refuses the export.
+The handler answers in a fresh process without detectron2. Every difference goes into the record,
+and one out of bounds refuses the export: an archive is written only with detectron2's own answers.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +17,6 @@ from typing import Any
 from PIL import Image
 
 from d2serve.export.errors import VerificationError
-from d2serve.export.proof.bounds import Bounds
 from d2serve.export.proof.comparison import Difference, compare
 from d2serve.export.proof.isolated_replay import replay
 from d2serve.export.proof.oracle import Oracle, count_of
@@ -27,6 +27,7 @@ from d2serve.export.reading.samples import (
     without_detection,
 )
 from d2serve.handlers.outputs.records import Float32, Outputs
+from d2serve.handlers.spec.bounds import Bounds
 
 # Mixed sizes: the names are those of samples.sized_variants.
 _BATCHES = (
@@ -38,7 +39,7 @@ _BATCHES = (
 
 @dataclass(frozen=True)
 class Verification:
-    """The record of one proof."""
+    """The record of one verification."""
 
     reference: str
     """What the answers were compared with."""
@@ -70,12 +71,12 @@ class Case:
 def plan_cases(
     sample: Pixels, oracle: Oracle, dynamic_batch: bool
 ) -> tuple[list[Case], tuple[str, ...]]:
-    """Choose the images of a proof from a sample image.
+    """Choose the images on which a program is verified, from a sample image.
 
     Args:
         sample: the sample image.
         oracle: eager detectron2.
-        dynamic_batch: whether batches are to be proven too.
+        dynamic_batch: whether to verify batches too.
 
     Returns:
         The cases, and the counts of detections (zero, one) for which no image was found.
@@ -113,7 +114,7 @@ def verify(
     bounds: Bounds,
     *,
     not_reached: tuple[str, ...] = (),
-    doubts: tuple[str, ...] = (),
+    traced_constants: tuple[str, ...] = (),
     gpu_id: int | None = None,
     progress: Callable[[], None],
 ) -> Verification:
@@ -125,16 +126,18 @@ def verify(
         cases: the images.
         bounds: within which the answers agree.
         not_reached: goes into the record.
-        doubts: places in the user's code to name when the answers differ.
+        traced_constants: places in the user's code to name when the answers differ.
         gpu_id: as TorchServe gives it; None is the CPU.
         progress: called after each case, on either side.
 
     Raises:
         VerificationError: an answer differs, or nothing was detected on any image.
     """
-    expected = []
+    expected, eager_seconds = [], []
     for case in cases:
+        begun = time.perf_counter()
         expected.append(_expected(oracle, case))
+        eager_seconds.append(time.perf_counter() - begun)
         progress()
     differences: list[Difference] = []
     with tempfile.TemporaryDirectory(prefix="d2serve-verify-") as folder:
@@ -148,12 +151,14 @@ def verify(
                 [files[i] for i in indices],
                 batching="always" if together else "never",
                 gpu_id=gpu_id,
+                eager_seconds=[eager_seconds[i] for i in indices],
                 progress=progress,
             )
             for i, got in zip(indices, answers):
-                differences += _compare_case(cases[i], expected[i], got, bounds)
+                outputs = [each.to_outputs() for each in got]
+                differences += _compare_case(cases[i], expected[i], outputs, bounds)
     record = Verification(oracle.reference, bounds, tuple(differences), not_reached)
-    _judge(record, doubts)
+    _judge(record, traced_constants)
     return record
 
 
@@ -181,16 +186,16 @@ def _compare_case(
     ]
 
 
-def _judge(record: Verification, doubts: tuple[str, ...]) -> None:
+def _judge(record: Verification, traced_constants: tuple[str, ...]) -> None:
     missed = [d for d in record.differences if d.misses]
     if missed:
         lines = "; ".join(
             f"{d.image} ({d.height}x{d.width}): {', '.join(d.misses)}" for d in missed[:5]
         )
         advice = (
-            f" The trace noticed Python values that it turned into constants at {', '.join(doubts)}"
-            ": compute them with torch operators, or try --export-method scripting."
-            if doubts
+            f" Tracing turned Python values into constants at {', '.join(traced_constants)}: "
+            "compute them with torch operators, or try --export-method scripting."
+            if traced_constants
             else ""
         )
         raise VerificationError(
@@ -199,6 +204,6 @@ def _judge(record: Verification, doubts: tuple[str, ...]) -> None:
         )
     if record.detections == 0:
         raise VerificationError(
-            "detectron2 finds nothing on any of the images, so the comparison proves nothing. "
-            "Give images with objects that the model knows: --sample-image (verify: --images)."
+            "detectron2 finds nothing in any of the images, so there was nothing to compare. Give "
+            "images with objects that the model knows: --sample-image, or --images of `verify`."
         )

@@ -1,7 +1,11 @@
-"""Why: answers name their classes, and the names are in the data sets' metadata only."""
+"""Finds the names of a model's classes: given by the user, or in its data sets' metadata.
+
+Answers name their classes, and neither a config nor its weights has the names.
+"""
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,6 +25,22 @@ class Names:
     """Of the labels of sem_seg."""
 
 
+def split_names(option: str, text: str) -> list[str]:
+    """The names of an option's value: separated by commas, or in double quotes.
+
+    Raises:
+        ConfigError: a quote is not closed.
+    """
+    try:
+        (names,) = csv.reader([text or '""'], skipinitialspace=True, strict=True)
+    except (csv.Error, ValueError):
+        raise ConfigError(
+            f"{option} is {text!r}, expected names separated by commas on one line. A name with "
+            "a comma in it stands in double quotes: 'cat, \"dog, wild\", bird'"
+        ) from None
+    return [name.strip() for name in names]
+
+
 def find_names(
     config: ModelConfig,
     num_classes: int | None,
@@ -28,7 +48,7 @@ def find_names(
     class_names: Sequence[str] | None,
     stuff_class_names: Sequence[str] | None,
 ) -> Names:
-    """The names that are given, or else those of the data sets' metadata.
+    """The names that are given, otherwise those of the data sets' metadata.
 
     Args:
         config: names the data sets.
@@ -37,7 +57,8 @@ def find_names(
         class_names, stuff_class_names: given by the user.
 
     Raises:
-        ConfigError: names are not as many as the model's classes, or it has none to name.
+        ConfigError: a name is empty or given twice, or names are not as many as the model's
+            classes, or it has none to name.
     """
     return Names(
         _names("--class-names", "thing_classes", config, num_classes, class_names),
@@ -54,14 +75,31 @@ def _names(
             raise ConfigError(f"{option} was given, but the model has no {kind}: leave it out.")
         return None
     if given is not None:
+        given = _checked(option, given)
         if len(given) != count:
             raise ConfigError(
                 f"{option} has {len(given)} names, the model has {count} classes. "
                 "Give one name for each, in the order of training, separated by commas."
             )
-        return tuple(given)
+        return given
     for dataset in (*config.test_datasets, *config.train_datasets):
         names = MetadataCatalog.get(dataset).get(key)
         if names is not None and len(names) == count:
             return tuple(names)
     return None
+
+
+def _checked(option: str, given: Sequence[str]) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in given)
+    for index, name in enumerate(names):
+        if not name:
+            raise ConfigError(
+                f"{option}: name {index + 1} is empty; is there a comma too many? Give one name "
+                "for each class, in the order of training."
+            )
+        if name in names[:index]:
+            raise ConfigError(
+                f"{option}: {name!r} is given twice, for classes {names.index(name)} and {index}. "
+                "Clients choose classes by name, so each needs a name of its own."
+            )
+    return names

@@ -1,11 +1,12 @@
-"""Why: what cannot be exported is refused by name before any work, not after a long traceback.
+"""Recognises what a model is, and refuses by name what cannot be exported, before any work.
 
-A family is recognised by the classes of the built model, so a custom subclass counts as what it
-extends, and YAML and LazyConfig models are told apart from nothing.
+A family is recognised by the classes of the built model. So a custom subclass counts as what it
+extends, and it does not matter whether a YAML config or a LazyConfig built it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +43,8 @@ SUPPORTED = (
     "RetinaNet, FCOS, Panoptic FPN, SemanticSegmentor and ProposalNetwork"
 )
 _DETECTIONS = (BOXES, SCORES, CLASSES)
-# detectron2's projects whose modules are told by name, since the project may not be installed.
+# detectron2's projects that cannot be exported. They are known by name, since a project may not be
+# installed.
 _PROJECTS = {
     "TensorMask": "its swap_align2nat operator exists as a CUDA extension of the project only",
     "DensePose": "its outputs are charts over a body's surface, for which neither the response "
@@ -53,7 +55,7 @@ _PROJECTS = {
 
 @dataclass(frozen=True)
 class Family:
-    """What a model is."""
+    """What kind of model it is, and what it answers."""
 
     name: str
     """For people, e.g. ``"Mask R-CNN FPN"``."""
@@ -69,7 +71,7 @@ class Family:
 
     @property
     def has_instances(self) -> bool:
-        """Whether it detects instances, or else labels pixels or proposes boxes only."""
+        """Whether it detects instances; otherwise it only labels pixels or proposes boxes."""
         return BOXES in self.outputs
 
 
@@ -96,7 +98,7 @@ def family_of(model: nn.Module) -> Family:
         generator: Any = model.proposal_generator
         _require_proposals(generator)
         if isinstance(generator, RRPN):
-            raise _unsupported("A proposal network of rotated boxes (RRPN) without heads")
+            raise _unsupported_error("A proposal network of rotated boxes (RRPN) without heads")
         return Family(
             f"RPN {_backbone_kind(model)}",
             (PROPOSAL_BOXES, OBJECTNESS_LOGITS),
@@ -107,7 +109,7 @@ def family_of(model: nn.Module) -> Family:
         )
     if isinstance(model, GeneralizedRCNN):
         return _rcnn(model)
-    raise _unsupported(f"{_named(model)}")
+    raise _unsupported_error(f"{_named(model)}")
 
 
 def _dense_name(model: nn.Module) -> str:
@@ -118,7 +120,7 @@ def _rcnn(model: nn.Module) -> Family:
     heads: Any = model.roi_heads
     _require_proposals(model.proposal_generator)
     if not isinstance(heads, (StandardROIHeads, Res5ROIHeads)):
-        raise _unsupported(f"{type(model).__name__} with {_named(heads)}")
+        raise _unsupported_error(f"{type(model).__name__} with {_named(heads)}")
     # Res5ROIHeads has no keypoint head, whatever the config says.
     masks, keypoints = bool(heads.mask_on), bool(getattr(heads, "keypoint_on", False))
     outputs = _DETECTIONS + (MASKS,) * masks + (KEYPOINTS,) * keypoints
@@ -129,7 +131,7 @@ def _rcnn(model: nn.Module) -> Family:
     name = f"{_kind(heads, masks, keypoints)} {_backbone_kind(model)}"
     if isinstance(model, PanopticFPN):
         if not masks:
-            raise _unsupported("PanopticFPN without masks")
+            raise _unsupported_error("PanopticFPN without masks")
         name = f"Panoptic FPN ({name})"
         outputs = (*outputs, SEM_SEG)
         panoptic = PanopticMerge(
@@ -189,24 +191,25 @@ def _refuse_projects(model: nn.Module) -> None:
             "Python: no program can hold it. Export the model inside it, without the augmentation."
         )
     parts = (model, getattr(model, "roi_heads", None), getattr(model, "sem_seg_head", None))
-    for part in parts:
-        for base in type(part).__mro__:
-            for project in _PROJECTS:
-                if project in base.__name__:
-                    raise refused_project(project)
+    refuse_projects(base.__name__ for part in parts for base in type(part).__mro__)
 
 
-def refused_project(project: str) -> UnsupportedFamily:
-    """Why a family of detectron2's projects is not exported."""
-    return UnsupportedFamily(
-        f"{project} is not exported: {_PROJECTS[project]}. Serve it with eager detectron2, or "
-        "train a Mask R-CNN or Panoptic FPN in its place."
-    )
+def refuse_projects(names: Iterable[str]) -> None:
+    """Make sure that no class is of a project of detectron2's that cannot be exported.
 
+    Args:
+        names: of classes, as they are or as a config has them.
 
-def projects_refused() -> tuple[str, ...]:
-    """Names by which those projects' modules are told."""
-    return tuple(_PROJECTS)
+    Raises:
+        UnsupportedFamily: one is; the message says why its family cannot be exported.
+    """
+    for name in names:
+        for project, reason in _PROJECTS.items():
+            if project in name:
+                raise UnsupportedFamily(
+                    f"{project} is not exported: {reason}. Serve it with eager detectron2, or "
+                    "train a Mask R-CNN or Panoptic FPN in its place."
+                )
 
 
 def _require_proposals(generator: Any) -> None:
@@ -221,5 +224,5 @@ def _named(module: Any) -> str:
     return f"{type(module).__module__}.{type(module).__qualname__}"
 
 
-def _unsupported(what: str) -> UnsupportedFamily:
+def _unsupported_error(what: str) -> UnsupportedFamily:
     return UnsupportedFamily(f"{what} cannot be exported. Supported: {SUPPORTED}.")

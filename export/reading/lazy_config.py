@@ -1,7 +1,7 @@
-"""Why: LazyConfigs are Python, and keep the test-time resize in a data loader, not in a key.
+"""Reads LazyConfigs, which are Python files and run when they are read.
 
-Reading one runs it, as detectron2 does. Resize and channel order are taken from the config's own
-test mapper; where that has none, the user must say them: nothing is guessed.
+They have no keys for the resize and channel order of testing. Both are taken from the config's own
+test mapper. Where it has none, the user must say them: nothing is guessed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def read_lazy(source: ConfigSource, path: Path, zoo_weights: str | None) -> Mode
     wrong = [override for override in source.overrides if "=" not in override]
     if wrong:
         raise ConfigError(
-            f"Overrides of a LazyConfig are key=value; got {' '.join(wrong)}. Expected such as "
+            f"Overrides of a LazyConfig are key=value; got {' '.join(wrong)}. Examples: "
             "train.init_checkpoint=model_final.pth model.roi_heads.num_classes=3"
         )
     try:
@@ -78,7 +78,7 @@ def _check_keys(source: ConfigSource, config: Any) -> None:
         if not key.startswith("model.") and _at(config, key) is None and not _is_null(config, key):
             raise ConfigError(
                 f"{key} is not in {source.config_file}, so overriding it would change nothing. Is "
-                "it misspelt? Expected such as train.init_checkpoint=model_final.pth."
+                "it misspelt? An example: train.init_checkpoint=model_final.pth"
             )
 
 
@@ -104,7 +104,7 @@ def _names(names: Any) -> tuple[str, ...]:
 
 
 def _resize(source: ConfigSource, config: Any) -> tuple[int, int]:
-    """(short edge, bound of the long edge) from the options, or else from the test mapper."""
+    """(short edge, bound of the long edge) from the options, otherwise from the test mapper."""
     given = (source.min_size_test, source.max_size_test)
     if None not in given:
         return int(given[0] or 0), int(given[1] or 0)
@@ -116,8 +116,8 @@ def _resize(source: ConfigSource, config: Any) -> tuple[int, int]:
     augmentations = _at(config, "dataloader.test.mapper.augmentations")
     if augmentations is None:
         raise ConfigError(
-            f"{source.config_file} has no dataloader.test.mapper.augmentations, so how images are "
-            "resized before the model is not known. Say it: --min-size-test 800 --max-size-test "
+            f"{source.config_file} has no dataloader.test.mapper.augmentations, so it is not known "
+            "how images are resized for the model. Add it: --min-size-test 800 --max-size-test "
             "1333 (0 for the short edge leaves images as they are)."
         )
     if len(augmentations) == 0:
@@ -129,9 +129,10 @@ def _resize(source: ConfigSource, config: Any) -> tuple[int, int]:
             return edges.pop(), int(augmentations[0].get("max_size", sys.maxsize))
     shown = ", ".join(getattr(_class_of(each), "__name__", str(each)) for each in augmentations)
     raise ConfigError(
-        f"The test mapper of {source.config_file} prepares images with {shown}; served models do "
-        "what DefaultPredictor does, one ResizeShortestEdge to one size. Say the nearest: "
-        "--min-size-test and --max-size-test, and compare the AP with `d2serve evaluate`."
+        f"The test mapper of {source.config_file} prepares images with {shown}; a served model "
+        "does what DefaultPredictor does, one ResizeShortestEdge to one size. Give the sizes "
+        "that come nearest, --min-size-test and --max-size-test, and compare the AP with `d2serve "
+        "evaluate`."
     )
 
 
@@ -147,6 +148,6 @@ def _image_format(source: ConfigSource, config: Any) -> str:
     if found is None:
         raise ConfigError(
             f"{source.config_file} has no dataloader.test.mapper.image_format, so the channel "
-            "order of the model is not known. Say it: --image-format BGR or --image-format RGB."
+            "order of the model is not known. Add it: --image-format BGR or --image-format RGB."
         )
     return str(found)

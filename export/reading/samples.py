@@ -1,7 +1,7 @@
-"""Why: tracing needs an image with detections, and a proof needs several sizes and counts.
+"""The sample image, and the images made of it on which a program is compared with detectron2.
 
-From one sample image come the images on which a program is compared with detectron2: smaller and
-larger, portrait, panorama, and ones with no detection, exactly one and many.
+Tracing needs an image with detections. A comparison needs several sizes and counts: smaller and
+larger images, portrait, panorama, and ones with no detection, exactly one and many.
 """
 
 from __future__ import annotations

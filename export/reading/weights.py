@@ -1,47 +1,16 @@
-"""Why: detectron2 only warns when weights do not fit a config, and serves random layers then."""
+"""Builds a config's model and loads its weights, which must fit to the last tensor.
+
+detectron2 only warns when weights do not fit a config, and then answers from random layers.
+"""
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
-from detectron2.checkpoint import DetectionCheckpointer
-from detectron2.utils.file_io import PathManager
 from torch import nn
 
 from d2serve.export.errors import ConfigError, WeightsError, one_line
+from d2serve.export.reading.checkpointer import StrictCheckpointer
 from d2serve.export.reading.config import ModelConfig
-from d2serve.export.reading.unpickling import read_arrays, read_tensors
-from d2serve.export.rewrites.eager import buildable
-
-
-class _StrictCheckpointer(DetectionCheckpointer):  # type: ignore[misc]  # detectron2 is untyped
-    """DetectionCheckpointer that keeps what did not fit instead of only logging it."""
-
-    misfits: list[str]
-    trusted = False
-
-    def _load_file(self, filename: str) -> Any:
-        if filename.endswith(".pkl") and not self.trusted:
-            with PathManager.open(filename, "rb") as file:
-                read_arrays(file, filename)  # refuses what detectron2 would unpickle
-        return super()._load_file(filename)
-
-    def _torch_load(self, filename: str) -> Any:
-        with PathManager.open(filename, "rb") as file:
-            if self.trusted:
-                return torch.load(file, map_location="cpu", weights_only=False)
-            return read_tensors(file, filename)
-
-    def _log_incompatible_keys(self, incompatible: Any) -> None:
-        # A tensor of a wrong shape is not loaded, so it is listed as missing as well.
-        wrong = {key for key, _got, _expected in incompatible.incorrect_shapes}
-        self.misfits = [
-            f"{key} is {tuple(got)}, expected {tuple(expected)}"
-            for key, got, expected in incompatible.incorrect_shapes
-        ] + [f"{key} is missing" for key in incompatible.missing_keys if key not in wrong]
-        if not self.misfits:  # what did not fit is raised, not logged
-            super()._log_incompatible_keys(incompatible)
+from d2serve.export.rewrites.stand_ins import buildable
 
 
 def build_model(config: ModelConfig) -> nn.Module:
@@ -85,12 +54,13 @@ def load_weights(model: nn.Module, config: ModelConfig) -> None:
             "The config names no weights: the model would answer at random. "
             f"Add your checkpoint to the command: {key}output/model_final.pth"
         )
-    checkpointer = _StrictCheckpointer(model)
-    checkpointer.trusted = config.trust_weights
+    checkpointer = StrictCheckpointer(model, trusted=config.trust_weights)
     try:
         checkpointer.load(weights)
-    except WeightsError:
-        raise
+    except WeightsError as error:
+        if weights in str(error):
+            raise
+        raise WeightsError(f"{weights}: {error}") from error  # it names the fetched file
     # Path handlers and unpickling raise nearly anything.
     except Exception as error:
         raise WeightsError(

@@ -1,4 +1,4 @@
-"""Why: YAML configs are read as upstream's ``tools/deploy/export_model.py`` reads them."""
+"""Reads YAML configs as upstream's ``tools/deploy/export_model.py`` does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from detectron2.modeling import META_ARCH_REGISTRY, ROI_HEADS_REGISTRY, build_mo
 
 from d2serve.export.errors import ConfigError, UnsupportedFamily, one_line
 from d2serve.export.reading.config import ConfigSource, ModelConfig, chosen_device
-from d2serve.export.reading.families import projects_refused, refused_project
+from d2serve.export.reading.families import refuse_projects
 
 # How detectron2's projects name the function that declares their config keys.
 _CONFIG_HOOK = re.compile(r"add_\w*config")
@@ -66,8 +66,8 @@ def _check_options(source: ConfigSource) -> None:
     for option, (value, key) in given.items():
         if value is not None:
             raise ConfigError(
-                f"{option} is for LazyConfigs; {source.config_file} is YAML and says it itself. "
-                f"Override it: {key} {value}"
+                f"{option} is for LazyConfigs. {source.config_file} is YAML, which has a key for "
+                f"it. Override that: {key} {value}"
             )
 
 
@@ -87,7 +87,7 @@ def _override(cfg: CfgNode, overrides: Sequence[str]) -> None:
 
 
 def _refuse_by_name(cfg: CfgNode) -> None:
-    """What a config asks for that building the model would not show, or could not."""
+    """Refuse what cannot be exported and would not show, or not be built, in the model itself."""
     if cfg.TEST.AUG.ENABLED:
         raise UnsupportedFamily(
             "TEST.AUG.ENABLED asks for test-time augmentation (GeneralizedRCNNWithTTA), which runs "
@@ -100,10 +100,7 @@ def _refuse_by_name(cfg: CfgNode) -> None:
             "with an image. Export a model with a proposal generator of its own: "
             "MODEL.LOAD_PROPOSALS False, MODEL.PROPOSAL_GENERATOR.NAME RPN, with weights for it."
         )
-    for name in (cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.ROI_HEADS.NAME):
-        for project in projects_refused():
-            if project in name:
-                raise refused_project(project)
+    refuse_projects((cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.ROI_HEADS.NAME))
     _check_registered(cfg)
 
 

@@ -1,4 +1,4 @@
-"""Why: a model of a LazyConfig holds omegaconf's lists, which TorchScript does not know.
+"""Models of LazyConfigs hold omegaconf's lists, which TorchScript does not know.
 
 ``instantiate`` (config/instantiate.py) hands lists of a config to constructors as ``ListConfig``,
 and modules keep them: ``strides`` of DefaultAnchorGenerator, ``in_features`` of RPN. A model of a

@@ -20,7 +20,7 @@ from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.structures import ImageList, Instances
 from torch import Tensor
 
-from d2serve.export.rewrites.method_overrides import with_methods
+from d2serve.export.rewrites.method_overrides import override_methods
 from d2serve.export.rewrites.rewrite import SCRIPTING, TRACING, Rewrite
 
 # ruff: noqa: UP006
@@ -106,7 +106,7 @@ def _ending(name: str, replaces: type, methods: type, reason: str, *own: str) ->
         methods=("forward", *own),
         needed_for=frozenset({TRACING, SCRIPTING}),
         reason=reason,
-        make=with_methods(methods),
+        make=override_methods(methods),
     )
 
 

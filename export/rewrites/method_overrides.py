@@ -1,6 +1,6 @@
-"""Why: an equivalent is the user's own module with a few methods in front of its own.
+"""Puts methods in front of a module's own, which makes an equivalent of the user's own module.
 
-So it keeps every weight, attribute and method that is not replaced, those of a subclass included.
+It keeps every weight, attribute and method that is not replaced, those of a subclass included.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from torch import nn
 
 
-def with_methods(methods: type) -> Callable[[nn.Module], nn.Module]:
+def override_methods(methods: type) -> Callable[[nn.Module], nn.Module]:
     """For ``Rewrite.make``: puts a class's methods in front of those of a module's own class.
 
     Args:

@@ -1,45 +1,45 @@
-"""Why: one list of everything that is rewritten, for the exporter and for the doctor."""
+"""The list of all rewrites, which the export applies and the doctor names."""
 
 from __future__ import annotations
 
 from detectron2.modeling import PanopticFPN
 from torch import nn
 
-from d2serve.export.rewrites.batch_norm import (
-    CYCLE_BATCH_NORM,
-    NAIVE_SYNC_BATCH_NORM,
-    SYNC_BATCH_NORM,
+from d2serve.export.rewrites.backbones.regnet import (
+    ANY_NET,
+    REGNET_BASIC_BLOCK,
+    REGNET_BOTTLENECK_BLOCK,
 )
-from d2serve.export.rewrites.cascade import CASCADE_ROI_HEADS
+from d2serve.export.rewrites.backbones.vit import (
+    SIMPLE_FEATURE_PYRAMID,
+    VIT_ATTENTION,
+    VIT_BLOCK,
+    VIT_POSITIONS,
+)
 from d2serve.export.rewrites.config_lists import CONFIG_LISTS
-from d2serve.export.rewrites.conv_activation import CONV_ACTIVATION
-from d2serve.export.rewrites.deform_conv.equivalents import DEFORM_CONV, MODULATED_DEFORM_CONV
 from d2serve.export.rewrites.deform_conv.onnx_form import DEFORM_CONV_ONNX
+from d2serve.export.rewrites.deform_conv.torchvision_form import DEFORM_CONV, MODULATED_DEFORM_CONV
 from d2serve.export.rewrites.endings import (
     PANOPTIC_FPN,
     PROPOSAL_NETWORK,
     SEMANTIC_SEGMENTOR,
     UPSTREAMS_ENDINGS,
 )
-from d2serve.export.rewrites.fcos import FCOS_BOX_TRANSFORM, FCOS_HEAD
-from d2serve.export.rewrites.group_norm import GROUP_NORM_ONNX
-from d2serve.export.rewrites.head_switches import RES5_ROI_HEADS, ROI_HEAD_SWITCHES
-from d2serve.export.rewrites.regnet import ANY_NET, REGNET_BASIC_BLOCK, REGNET_BOTTLENECK_BLOCK
+from d2serve.export.rewrites.heads.cascade import CASCADE_ROI_HEADS
+from d2serve.export.rewrites.heads.fcos import FCOS_BOX_TRANSFORM, FCOS_HEAD
+from d2serve.export.rewrites.heads.head_switches import RES5_ROI_HEADS, ROI_HEAD_SWITCHES
+from d2serve.export.rewrites.heads.semantic_fpn import SEM_SEG_FPN_HEAD
+from d2serve.export.rewrites.layers.batch_norm import (
+    CYCLE_BATCH_NORM,
+    NAIVE_SYNC_BATCH_NORM,
+    SYNC_BATCH_NORM,
+)
+from d2serve.export.rewrites.layers.conv_activation import CONV_ACTIVATION
+from d2serve.export.rewrites.layers.group_norm import GROUP_NORM_ONNX
 from d2serve.export.rewrites.rewrite import ONNX, TRACING, Rewrite, rewritten
-from d2serve.export.rewrites.rotated.equivalents import (
-    ROTATED_ANCHORS,
-    ROTATED_OUTPUT_LAYERS,
-    RROI_HEADS,
-    RRPN_PROPOSALS,
-)
+from d2serve.export.rewrites.rotated.heads import ROTATED_OUTPUT_LAYERS, RROI_HEADS
+from d2serve.export.rewrites.rotated.proposals import ROTATED_ANCHORS, RRPN_PROPOSALS
 from d2serve.export.rewrites.rotated.roi_align import ROI_ALIGN_ROTATED
-from d2serve.export.rewrites.semantic_head import SEM_SEG_FPN_HEAD
-from d2serve.export.rewrites.vit import (
-    SIMPLE_FEATURE_PYRAMID,
-    VIT_ATTENTION,
-    VIT_BLOCK,
-    VIT_POSITIONS,
-)
 
 
 def _point_rend() -> tuple[Rewrite, ...]:

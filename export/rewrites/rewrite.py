@@ -1,6 +1,6 @@
-"""Why: where upstream's module cannot be exported, an equivalent takes its place, and says so.
+"""What a rewrite is: an equivalent that takes the place of a module that cannot be exported.
 
-A rewrite is found by the type of a module, applied to a copy that shares the user's weights, and
+It is found by the type of a module, and applied to a copy that shares the user's weights. It is
 refused where the user's subclass overrides what it would replace.
 """
 
@@ -12,11 +12,12 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from d2serve.export.errors import UnsupportedFamily
-from d2serve.export.programs.torchscript_errors import place_of
+from d2serve.export.errors import UnsupportedFamily, place_of
 
-# Ways to a program; "onnx" goes through tracing, and its rewrites come on top of tracing's.
-TRACING, SCRIPTING, ONNX = "tracing", "scripting", "onnx"
+# The ways to a program; ONNX goes through tracing, and its rewrites come on top of tracing's.
+from d2serve.handlers.spec.runtimes import ONNX as ONNX
+from d2serve.handlers.spec.runtimes import SCRIPTING as SCRIPTING
+from d2serve.handlers.spec.runtimes import TRACING as TRACING
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""Why: what KServe's clients put into the inputs of a call is the same request as any other.
+"""Reads the inputs of a call of the Open Inference Protocol as the same parts as any request has.
 
 One input is the image: a file, of type BYTES, or its pixels, of type UINT8. Every other input and
-every parameter is an option; the input ``outputs`` names the outputs wanted, for gRPC, where the
-call's own list of them does not arrive.
+every parameter is an option. The input ``outputs`` names the outputs wanted, for servers whose gRPC
+does not hand over the call's own list of them.
 """
 
 from __future__ import annotations
@@ -11,18 +11,16 @@ import base64
 import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from d2serve.handlers.errors import EmptyRequest, ImageTooLarge, InvalidImage, InvalidOption
-from d2serve.handlers.oip.calls import RAW, is_id
-from d2serve.handlers.oip.tensors import BYTES, UINT8, Tensor, read_tensor
-from d2serve.handlers.requests.decoding import check_bytes
-from d2serve.handlers.spec.limits import RequestLimits
-
-Image = Union[str, bytes, npt.NDArray[np.uint8]]
+from d2serve.handlers.errors import EmptyRequest, InvalidImage, InvalidOption
+from d2serve.handlers.oip.tensors import UINT8, Tensor, read_tensor
+from d2serve.handlers.replies.fields import BYTES
+from d2serve.handlers.requests.fields import RequestFields, add_option, options_beside
+from d2serve.handlers.requests.images import Base64File, ImageFile, Pixels, SentImage
+from d2serve.handlers.requests.request import Call, is_id
 
 _IMAGE_INPUTS = ("image", "data")
 _OUTPUTS = "outputs"
@@ -32,53 +30,77 @@ _ABOUT_ENCODING = ("binary_data_output", "binary_data")
 
 
 @dataclass(frozen=True)
-class OipRequest:
-    """What a call asks."""
+class PixelTensor:
+    """Pixels as a tensor of type UINT8, of shape [height, width, 3] or [1, height, width, 3]."""
 
-    image: Image
-    """A file as bytes or in base64, or (H, W, 3) pixels in RGB order."""
-    options: Mapping[str, Any]
-    outputs: tuple[str, ...] | None
-    """Those asked for, by name, none of them checked."""
+    tensor: Tensor
+
+    @property
+    def size(self) -> int:
+        return self.tensor.count
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        height, width, _ = self.tensor.shape[-3:]
+        return height, width
+
+    def load(self) -> Pixels:
+        tensor, shape = self.tensor, (*self.shape, 3)
+        if isinstance(tensor.data, memoryview):
+            tensor.check_size(1)
+            return np.frombuffer(tensor.data, np.uint8).reshape(shape)
+        values = tensor.numbers()
+        try:
+            if set(map(type, values)) == {int}:
+                return np.frombuffer(bytes(values), np.uint8).reshape(shape)
+        except (ValueError, OverflowError):
+            pass
+        raise InvalidImage(
+            f"Got {tensor.shown} with other values than whole numbers from 0 to 255."
+        )
 
 
-def read_call(body: Mapping[str, Any], grpc: bool, limits: RequestLimits) -> OipRequest:
-    """What the body of a call asks.
-
-    Args:
-        body: the JSON of a call, as ``unpacked`` returns it.
-        grpc: whether bytes are in base64 in it.
-        limits: of the image.
+def read_call(call: Call) -> RequestFields:
+    """The parts of a call.
 
     Raises:
         EmptyRequest: there is no image among the inputs.
-        InvalidImage, ImageTooLarge: that input is none, or too large.
+        InvalidImage: that input is none.
         InvalidOption: something else in the call is wrong.
     """
+    options, body = options_beside(call), call.body
+    if not isinstance(body, Mapping):
+        raise EmptyRequest(
+            f"Got a {type(body).__name__} that is no JSON object, expected a call of the Open "
+            "Inference Protocol, with a list of inputs."
+        )
     if body.get("id") is not None and not is_id(body["id"]):
         raise InvalidOption("Got an id that is no text of at most 1,000 characters.")
     inputs = body.get("inputs")
     if not isinstance(inputs, list) or not all(isinstance(each, Mapping) for each in inputs):
         raise EmptyRequest("Got no list of inputs, expected objects, one of them the image.")
     chosen = _image_among(inputs)
-    options, outputs = _parameters(body), _names_of_outputs(body.get(_OUTPUTS))
-    raw = body.get(RAW)
-    raw = raw if isinstance(raw, memoryview) else memoryview(b"")
-    image: Image = ""
+    for name, value in _parameters(body).items():
+        add_option(options, name, value)
+    outputs, contents = _names_of_outputs(body.get(_OUTPUTS)), call.contents
+    image: SentImage | None = None
     for given in inputs:
         is_image = given is chosen
-        tensor, raw = read_tensor(given, raw, InvalidImage if is_image else InvalidOption)
+        tensor, contents = read_tensor(given, contents, InvalidImage if is_image else InvalidOption)
         if is_image:
-            image = _image(tensor, limits)
-        elif tensor.name == _OUTPUTS:
-            outputs = _once(_OUTPUTS, outputs, tuple(map(_as_text, _values(tensor, grpc))))
-        else:
-            values = _values(tensor, grpc)
+            image = _image(tensor)
+        elif tensor.name != _OUTPUTS:
+            values = _values(tensor, call.grpc)
             value = values[0] if len(values) == 1 else [_as_text(each) for each in values]
-            options[tensor.name] = _once(tensor.name, options.get(tensor.name), value)
-    if len(raw):
-        raise InvalidOption(f"Got {len(raw)} binary bytes that belong to no input.")
-    return OipRequest(image, options, outputs)
+            add_option(options, tensor.name, value)
+        elif outputs is None:
+            outputs = tuple(map(_as_text, _values(tensor, call.grpc)))
+        else:
+            raise InvalidOption(f"Got the option {_OUTPUTS!a} twice, expected it once.")
+    if len(contents):
+        raise InvalidOption(f"Got {len(contents)} binary bytes that belong to no input.")
+    assert image is not None  # it is among the inputs
+    return RequestFields(image, options, outputs)
 
 
 def _image_among(inputs: list[Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -91,9 +113,9 @@ def _image_among(inputs: list[Mapping[str, Any]]) -> Mapping[str, Any]:
     return (named or inputs)[0]
 
 
-def _image(tensor: Tensor, limits: RequestLimits) -> Image:
+def _image(tensor: Tensor) -> SentImage:
     if tensor.datatype == UINT8:
-        return _pixels(tensor, limits)
+        return _pixel_tensor(tensor)
     if tensor.datatype != BYTES or tensor.count != 1:
         raise InvalidImage(
             f"Got {tensor.shown} of {tensor.datatype} and shape {list(tensor.shape)}, expected an "
@@ -106,10 +128,10 @@ def _image(tensor: Tensor, limits: RequestLimits) -> Image:
             f"Got {tensor.shown} whose one element is no text or empty, expected an image file, in "
             "JSON in base64."
         )
-    return element
+    return Base64File(element) if isinstance(element, str) else ImageFile(element)
 
 
-def _pixels(tensor: Tensor, limits: RequestLimits) -> npt.NDArray[np.uint8]:
+def _pixel_tensor(tensor: Tensor) -> PixelTensor:
     shape = tensor.shape[1:] if len(tensor.shape) == 4 and tensor.shape[0] == 1 else tensor.shape
     if len(shape) != 3 or shape[2] != 3 or not tensor.count:
         raise InvalidImage(
@@ -117,23 +139,7 @@ def _pixels(tensor: Tensor, limits: RequestLimits) -> npt.NDArray[np.uint8]:
             "[height, width, 3] or [1, height, width, 3], in RGB order. The server makes batches "
             "itself."
         )
-    height, width, _ = shape
-    if height * width > limits.max_image_pixels:
-        raise ImageTooLarge(
-            f"Got an image of {width}x{height} pixels, expected at most "
-            f"{limits.max_image_pixels:,} pixels. Scale it down: the model resizes it anyway."
-        )
-    check_bytes(tensor.count, limits)
-    if isinstance(tensor.data, memoryview):
-        tensor.check_size(1)
-        return np.frombuffer(tensor.data, np.uint8).reshape(shape)
-    values = tensor.numbers()
-    try:
-        if set(map(type, values)) == {int}:
-            return np.frombuffer(bytes(values), np.uint8).reshape(shape)
-    except (ValueError, OverflowError):
-        pass
-    raise InvalidImage(f"Got {tensor.shown} with other values than whole numbers from 0 to 255.")
+    return PixelTensor(tensor)
 
 
 def _parameters(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -188,9 +194,3 @@ def _values(tensor: Tensor, grpc: bool) -> list[Any]:
 
 def _as_text(value: Any) -> Any:
     return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else value
-
-
-def _once(name: str, before: Any, value: Any) -> Any:
-    if before is not None:
-        raise InvalidOption(f"Got the option {name[:40]!a} twice, expected it once.")
-    return value

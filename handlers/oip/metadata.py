@@ -1,33 +1,19 @@
-"""Why: who is to call a model has to know what it takes and answers, and ask the server for it.
+"""The metadata of a model: what it takes and answers, which a caller can ask the server for.
 
-TorchServe answers the Open Inference Protocol's metadata itself, without inputs and outputs. What a
-handler may add is the customized description of its management API.
+In the shape of the Open Inference Protocol's model metadata, and with what only d2serve says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
 
 import orjson
 
-from d2serve.handlers.oip.outputs import outputs_of
-from d2serve.handlers.oip.tensors import BYTES, UINT8
-from d2serve.handlers.requests.options import NAMES as OPTIONS
-from d2serve.handlers.spec.model_spec import ONNXRUNTIME, OPENVINO, TORCHSCRIPT, ModelSpec
-
-# As the protocol names them: the project, then its format.
-_PLATFORMS = {
-    TORCHSCRIPT: "pytorch_torchscript",
-    ONNXRUNTIME: "onnx_onnxv1",
-    OPENVINO: "openvino_ir",
-}
-
-
-def is_describe(request: Any, headers: Mapping[str, Any]) -> bool:
-    """Whether a request asks for the description: TorchServe says so in a header, and no more."""
-    return not request and headers.get("describe") == "True"
+from d2serve.handlers.oip.tensors import UINT8
+from d2serve.handlers.replies.fields import BYTES, tensors_of
+from d2serve.handlers.requests.options import OPTIONS
+from d2serve.handlers.spec.model_spec import ModelSpec
+from d2serve.handlers.spec.runtimes import RUNTIMES
 
 
 def describe(spec: ModelSpec, model: str, version: str) -> bytes:
@@ -41,19 +27,19 @@ def describe(spec: ModelSpec, model: str, version: str) -> bytes:
         {
             "name": model,
             "versions": [version],
-            "platform": _PLATFORMS[spec.runtime],
+            "platform": RUNTIMES[spec.runtime].platform,
             "inputs": [
                 {"name": "image", "datatype": BYTES, "shape": [1]},
                 {"name": "image", "datatype": UINT8, "shape": [-1, -1, 3]},
             ],
-            "outputs": [asdict(each) for each in outputs_of(spec)],
+            "outputs": [asdict(each) for each in tensors_of(spec)],
             "family": spec.family,
             "precision": spec.precision,
             "box_mode": spec.box_mode,
             "class_names": spec.class_names,
             "stuff_class_names": spec.stuff_class_names,
             "score_thresh": spec.score_thresh,
-            "options": OPTIONS,
+            "options": {option.name: option.described() for option in OPTIONS},
             "limits": asdict(spec.limits),
             "schema_version": spec.schema_version,
         }

@@ -1,7 +1,8 @@
-"""Why: KServe's clients read tensors by name, exactly as the protocol lays them out.
+"""Encodes the answer to a call of the Open Inference Protocol, as tensors by name.
 
-Over gRPC TorchServe takes of an element of BYTES what it is as JSON: a text arrives with its
-quotes, an object as JSON has it. A null where it expects a number would end the worker.
+Over gRPC the server makes the protocol's message of the JSON that it gets, and takes of an element
+of BYTES what it is as JSON: a text arrives with its quotes, an object as JSON has it. A null where
+it expects a number would end the worker.
 """
 
 from __future__ import annotations
@@ -14,30 +15,25 @@ import numpy as np
 import orjson
 
 from d2serve.handlers.errors import ModelFailed, RequestError
-from d2serve.handlers.oip.calls import OipCall
-from d2serve.handlers.oip.outputs import REPLY, Output, outputs_of
-from d2serve.handlers.oip.tensors import BYTES
 from d2serve.handlers.outputs.records import Detections, Outputs
-from d2serve.handlers.replies.encoding import (
-    CONTENT_TYPE,
-    check_reply,
-    panoptic_seg_field,
-    sem_seg_field,
-)
+from d2serve.handlers.replies.encoding import panoptic_seg_field, sem_seg_field
+from d2serve.handlers.replies.fields import BYTES, REPLY, OutputTensor, tensors_of
 from d2serve.handlers.replies.polygons import to_polygons
+from d2serve.handlers.replies.reply import JSON, Body
 from d2serve.handlers.requests.options import POLYGON, RequestOptions
+from d2serve.handlers.requests.request import Call
 from d2serve.handlers.spec.model_spec import ModelSpec
 
 
-def answer_of(
-    call: OipCall,
+def encode_infer(
+    call: Call,
     names: Sequence[str],
     options: RequestOptions,
     found: Outputs,
     spec: ModelSpec,
     served_as: tuple[str, str],
-    reply: Callable[[], tuple[str, bytes]],
-) -> bytes:
+    reply: Callable[[], Body],
+) -> Body:
     """The answer to a call.
 
     Args:
@@ -45,41 +41,40 @@ def answer_of(
         options: of the request.
         found: in the image, of what the options leave.
         served_as: name and version of the model.
-        reply: gives the content type and the bytes that any other request would be answered with.
+        reply: makes the body that any other request would be answered with.
 
     Raises:
-        ReplyTooLarge: it is larger than the server can send.
         ModelFailed: the model found numbers that are none, which would end the worker.
     """
-    declared = {each.name: each for each in outputs_of(spec)}
+    declared = {each.name: each for each in tensors_of(spec)}
     outputs = []
     for name in names:
-        values = _as_element(*reply()) if name == REPLY else _values(name, found, options, spec)
+        values = _as_element(reply()) if name == REPLY.name else _values(name, found, options, spec)
         outputs.append(_tensor(call, declared[name], values))
-    answer = _answer(call, served_as, outputs)
-    check_reply(answer, "the Open Inference Protocol", spec.limits)
-    return answer
+    return Body(JSON, _answer(call, served_as, outputs), "the Open Inference Protocol")
 
 
-def error_of(call: OipCall, error: RequestError, reply: bytes, served_as: tuple[str, str]) -> bytes:
+def encode_infer_error(
+    call: Call, error: RequestError, reply: bytes, served_as: tuple[str, str]
+) -> bytes:
     """The answer to a call that has none.
 
-    Over HTTP the status tells, and the protocol's error is a text, which clients put into theirs.
+    Over HTTP there is a status, and the protocol's error is a text, which clients put into theirs.
     Over gRPC there is neither: an output ``error`` holds the reply of any other request.
     """
     if not call.grpc:
         return orjson.dumps({"error": f"{error.code}: {error}"})
-    output = _tensor(call, Output("error", BYTES, (1,)), [orjson.Fragment(reply)])
+    output = _tensor(call, OutputTensor("error", BYTES, (1,)), [orjson.Fragment(reply)])
     return _answer(call, served_as, [output])
 
 
-def _answer(call: OipCall, served_as: tuple[str, str], outputs: list[dict[str, Any]]) -> bytes:
+def _answer(call: Call, served_as: tuple[str, str], outputs: list[dict[str, Any]]) -> bytes:
     model, version = served_as
-    named = {"id": call.id, "model_name": model, "model_version": version}
+    named = {"id": call.infer_id, "model_name": model, "model_version": version}
     return orjson.dumps({**named, "outputs": outputs}, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _tensor(call: OipCall, output: Output, values: Any) -> dict[str, Any]:
+def _tensor(call: Call, output: OutputTensor, values: Any) -> dict[str, Any]:
     data = values
     if output.datatype == BYTES:
         shape = [len(values)]
@@ -97,11 +92,11 @@ def _json(value: Any) -> str:
     return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY).decode("utf-8")
 
 
-def _as_element(content_type: str, reply: bytes) -> list[Any]:
-    if content_type == CONTENT_TYPE:
-        return [orjson.Fragment(reply)]
-    picture = base64.b64encode(reply).decode("ascii")
-    return [{"content_type": content_type, "picture": picture}]
+def _as_element(reply: Body) -> list[Any]:
+    if reply.content_type == JSON:
+        return [orjson.Fragment(reply.data)]
+    picture = base64.b64encode(reply.data).decode("ascii")
+    return [{"content_type": reply.content_type, "picture": picture}]
 
 
 def _values(name: str, found: Outputs, options: RequestOptions, spec: ModelSpec) -> Any:

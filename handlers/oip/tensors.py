@@ -1,4 +1,4 @@
-"""Why: a tensor comes flat, nested or in binary, and must be what its shape says in all of them.
+"""Reads the tensors of a call, which come flat, nested or in binary, and checks their shapes.
 
 JSON may say a tensor row by row or nested; the binary form, behind the JSON, is little-endian and
 row by row, with the length before each element of BYTES.
@@ -16,8 +16,9 @@ from typing import Any, Union
 import numpy as np
 
 from d2serve.handlers.errors import RequestError
+from d2serve.handlers.replies.fields import BYTES, FP32, INT64
 
-BYTES, UINT8, INT64, FP32 = "BYTES", "UINT8", "INT64", "FP32"
+UINT8 = "UINT8"
 
 _SIZE = "binary_data_size"
 _MOST_DIMENSIONS = 8
@@ -103,7 +104,7 @@ class Tensor:
             raise self.wrong(
                 f"Got {got} for {self.shown}, expected {self.count} for its shape "
                 f"{list(self.shape)}: row by row in one list, or nested as the shape is. (Over "
-                "gRPC in contents: TorchServe drops raw contents.)"
+                "gRPC send contents: raw contents may not arrive.)"
             )
         return flat
 

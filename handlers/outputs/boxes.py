@@ -1,7 +1,7 @@
-"""Why: boxes go from the resized image to the one that was sent as detectron2 takes them there.
+"""Takes boxes from the resized image to the one that was sent.
 
-What ``detector_postprocess`` does to them, step by step and in float32: ``scale``, ``clip`` and
-``nonempty`` of ``Boxes`` and of ``RotatedBoxes`` (boxes.py and rotated_boxes.py in
+This is what ``detector_postprocess`` does to them, step by step and in float32: ``scale``, ``clip``
+and ``nonempty`` of ``Boxes`` and of ``RotatedBoxes`` (boxes.py and rotated_boxes.py in
 detectron2/structures).
 """
 

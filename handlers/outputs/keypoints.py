@@ -1,6 +1,6 @@
-"""Why: detectron2 reads keypoints off a heatmap in a loop that ONNX cannot express.
+"""Reads keypoints off heatmaps, which detectron2 does in a loop that ONNX cannot express.
 
-So an ONNX program answers the heatmaps, and this is ``heatmaps_to_keypoints``
+An ONNX program answers the heatmaps, and this is ``heatmaps_to_keypoints``
 (detectron2/structures/keypoints.py) in numpy: each heatmap is enlarged to its box by bicubic
 interpolation as PyTorch's ``interpolate`` does it, and its largest value is the keypoint.
 """

@@ -1,5 +1,6 @@
-"""Why: pasting each mask into a full image and encoding that image costs more than the network.
+"""Encodes ROI masks as COCO RLEs of the whole image, without pasting them into one.
 
+Pasting each mask into a full image and encoding that image costs more than the network.
 Down a column of the image a pasted mask is linear between the centres of two neighbouring cells. So
 each column is worked out at those centres only, and where two of them lie on both sides of the
 threshold, the first pixel on the other side is where a run of the COCO RLE starts or ends. Time and
@@ -19,7 +20,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from d2serve.handlers.outputs.rle import Int64, Rle, encode_toggles
+from d2serve.handlers.outputs.rle import Int64, Rle, encode_transitions
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
@@ -127,7 +128,7 @@ def encode_masks(
     for some in np.split(np.arange(len(boxes)), cuts):
         if len(some):
             pasted = _Pasted(masks[some], boxes[some], height, width, np.float32(threshold))
-            rles.extend(encode_toggles(pasted.toggles(), len(some), height, width))
+            rles.extend(encode_transitions(pasted.transitions(), len(some), height, width))
     return tuple(rles)
 
 
@@ -148,11 +149,13 @@ class _Pasted:
         """In a column: the centres of the cells and, on either side, one that is zero."""
         self.first_knot = (np.searchsorted(self.columns.mask, np.arange(count))) * self.knots
         """(N,) of each mask, with the knots of all columns in a row."""
-        self.first_toggle = self.columns.mask * (height * width + 1) + self.columns.pixel * height
-        """(columns,) what encode_toggles calls a column's first pixel."""
+        self.first_transition = (
+            self.columns.mask * (height * width + 1) + self.columns.pixel * height
+        )
+        """(columns,) what encode_transitions calls a column's first pixel."""
 
-    def toggles(self) -> Int64:
-        """The masks as encode_toggles takes them."""
+    def transitions(self) -> Int64:
+        """The masks as encode_transitions takes them."""
         knots = self._knots().ravel()
         inside = (knots >= 0).view(np.uint8)
         # No column starts or ends inside, so there is no change from one to the next.
@@ -166,7 +169,7 @@ class _Pasted:
         bounds = np.searchsorted(changes, self.first_knot)
         in_mask = np.diff(bounds, append=len(changes))
         row = self.rows.near(in_mask, position)
-        toggles: Int64 = self.first_toggle[column] + row
+        transitions: Int64 = self.first_transition[column] + row
 
         place = row + np.repeat(self.rows.offset, in_mask)
         slack = (_ROUNDING / np.abs(gap)).astype(np.float64)
@@ -175,11 +178,15 @@ class _Pasted:
         doubtful = np.abs(knots, out=knots) <= _ROUNDING
         doubtful[:-1] |= doubtful[1:]  # what lies on either side of such a knot
         doubtful[changes[~certain]] = True
-        wrong = [self._wrong(toggles, *some) for some in self._portions(np.flatnonzero(doubtful))]
+        wrong = [
+            self._wrong(transitions, *some) for some in self._portions(np.flatnonzero(doubtful))
+        ]
         if not wrong:
-            return toggles
+            return transitions
         corrections = np.sort(np.concatenate([*wrong, *(pixels + 1 for pixels in wrong)]))
-        corrected: Int64 = np.insert(toggles, np.searchsorted(toggles, corrections), corrections)
+        corrected: Int64 = np.insert(
+            transitions, np.searchsorted(transitions, corrections), corrections
+        )
         return corrected
 
     def _knots(self) -> Float32:
@@ -209,10 +216,10 @@ class _Pasted:
                 first = np.repeat(top[some] - up_to_here + up_to_here[0], sizes[some])
                 yield np.repeat(column[some], sizes[some]), first + np.arange(len(first))
 
-    def _wrong(self, toggles: Int64, column: Int64, row: Int64) -> Int64:
-        """Those of some pixels at which the toggles give another value than grid_sample."""
-        places = self.first_toggle[column] + row
-        assumed = np.searchsorted(toggles, places, side="right") % 2 == 1
+    def _wrong(self, transitions: Int64, column: Int64, row: Int64) -> Int64:
+        """Those of some pixels at which the transitions give another value than grid_sample."""
+        places = self.first_transition[column] + row
+        assumed = np.searchsorted(transitions, places, side="right") % 2 == 1
         right = self._as_grid_sample(column, row) >= self.threshold
         wrong: Int64 = places[assumed != right]
         return wrong

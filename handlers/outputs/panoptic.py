@@ -1,4 +1,4 @@
-"""Why: instances and sem_seg overlap; a panoptic map gives each pixel to one of them.
+"""Merges instances and sem_seg, which overlap, into a map that gives each pixel to one of them.
 
 This is detectron2's ``combine_semantic_and_instance_outputs`` (modeling/meta_arch/panoptic_fpn.py):
 instances by falling score, each where no better one is; then stuff in what is left. Masks stay

@@ -1,8 +1,10 @@
-"""Why: the program answers in coordinates of the resized image and with masks of 28 x 28.
+"""Brings a program's outputs to the size at which the image was sent.
 
-This is what detectron2's models do after their last layer (``detector_postprocess`` and
-``sem_seg_postprocess`` in detectron2/modeling/postprocessing.py) in numpy, in its order: scale the
-boxes, clip them, drop the empty ones, paste the masks, scale the keypoints.
+The program answers in coordinates of the resized image and with masks of 28 x 28. This is what
+detectron2's models do after their last layer (``detector_postprocess`` and ``sem_seg_postprocess``
+in detectron2/modeling/postprocessing.py) in numpy, in its order: scale the boxes, clip them, drop
+the empty ones, paste the masks, scale the keypoints. What is not wanted is left out as soon as the
+empty ones are.
 """
 
 from __future__ import annotations
@@ -15,10 +17,12 @@ from d2serve.handlers.outputs.boxes import clipped, nonempty, scaled
 from d2serve.handlers.outputs.keypoints import keypoints_of
 from d2serve.handlers.outputs.masks import encode_masks
 from d2serve.handlers.outputs.panoptic import merge
-from d2serve.handlers.outputs.records import Detections, Float32, Outputs, Proposals, RawOutputs
+from d2serve.handlers.outputs.records import Detections, Float32, Outputs, Proposals
 from d2serve.handlers.outputs.rle import Rle
+from d2serve.handlers.outputs.selection import EVERYTHING, Selection, select
 from d2serve.handlers.outputs.semantic import label_map
 from d2serve.handlers.requests.preprocessing import PreparedImage
+from d2serve.handlers.runtimes.raw_outputs import RawOutputs
 from d2serve.handlers.spec.model_spec import (
     BOXES,
     CLASSES,
@@ -36,49 +40,61 @@ from d2serve.handlers.spec.model_spec import (
 Indices = npt.NDArray[np.intp]
 
 
-def postprocess(raw: RawOutputs, image: PreparedImage, spec: ModelSpec) -> Outputs:
+def postprocess(
+    raw: RawOutputs, image: PreparedImage, spec: ModelSpec, selection: Selection = EVERYTHING
+) -> Outputs:
     """Bring a program's outputs for one image to the size at which the image was sent.
 
     Args:
         raw: the program's outputs, see RawOutputs.
         image: what was given to the program.
         spec: the model's.
+        selection: what of them is wanted.
 
     Raises:
         ModelFailed: a number is infinite or none; with a box or score detectron2 stops as well.
     """
-    instances = _instances(raw, image, spec) if BOXES in raw else None
-    sem_seg = panoptic_seg = None
+    merges = BOXES in raw and SEM_SEG in raw and spec.panoptic is not None
+    instances = sem_seg = panoptic_seg = proposals = None
+    if BOXES in raw:
+        instances = _instances(raw, image, spec, EVERYTHING if merges else selection)
     if SEM_SEG in raw:
         logits = raw[SEM_SEG].astype(np.float32, copy=False)
         sem_seg = label_map(logits, image.resized, image.height, image.width)
         if instances is not None and spec.panoptic is not None:
             panoptic_seg = merge(instances, sem_seg, spec.panoptic)
-    proposals = _proposals(raw, image) if PROPOSAL_BOXES in raw else None
-    return Outputs(image.height, image.width, instances, sem_seg, panoptic_seg, proposals)
+    if PROPOSAL_BOXES in raw:
+        proposals = _proposals(raw, image, selection.most)
+    outputs = Outputs(image.height, image.width, instances, sem_seg, panoptic_seg, proposals)
+    return select(outputs, selection) if merges else outputs
 
 
-def _instances(raw: RawOutputs, image: PreparedImage, spec: ModelSpec) -> Detections:
+def _instances(
+    raw: RawOutputs, image: PreparedImage, spec: ModelSpec, selection: Selection
+) -> Detections:
     in_program = raw[BOXES].astype(np.float32, copy=False)
     scores = raw[SCORES].astype(np.float32)
+    classes = raw[CLASSES].astype(np.int64)
     boxes, not_empty = _boxes(in_program, scores, spec.box_mode, image)
-    kept = not_empty[np.argsort(-scores[not_empty], kind="stable")]
+    by_score = not_empty[np.argsort(-scores[not_empty], kind="stable")]
+    kept = by_score[selection.wanted(scores[by_score], classes[by_score])]
     boxes = boxes[kept]
     return Detections(
         height=image.height,
         width=image.width,
         boxes=boxes,
         scores=scores[kept],
-        classes=raw[CLASSES].astype(np.int64)[kept],
-        masks=_masks(raw, boxes, kept, image, spec.mask_threshold),
+        classes=classes[kept],
+        masks=_masks(raw, boxes, kept, image, spec.mask_threshold) if selection.masks else None,
         keypoints=_keypoints(raw, in_program, kept, image),
     )
 
 
-def _proposals(raw: RawOutputs, image: PreparedImage) -> Proposals:
+def _proposals(raw: RawOutputs, image: PreparedImage, most: int | None) -> Proposals:
     logits = raw[OBJECTNESS_LOGITS].astype(np.float32)
     in_program = raw[PROPOSAL_BOXES].astype(np.float32, copy=False)
-    boxes, kept = _boxes(in_program, logits, XYXY_ABS, image)
+    boxes, not_empty = _boxes(in_program, logits, XYXY_ABS, image)
+    kept = not_empty[:most]
     return Proposals(boxes[kept], logits[kept])
 
 

@@ -1,4 +1,4 @@
-"""Why: one immutable record carries an image's answer from postprocessing to encoding."""
+"""The records of what was found in an image, from postprocessing to encoding."""
 
 from __future__ import annotations
 
@@ -8,15 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from d2serve.handlers.outputs.rle import Rle
+from d2serve.handlers.runtimes.raw_outputs import Float32 as Float32
 
-Float32 = npt.NDArray[np.float32]
 Int32 = npt.NDArray[np.int32]
-RawOutputs = dict[str, npt.NDArray[np.generic]]
-"""What a program answers for one image, by output name, in coordinates of the resized image:
-pred_boxes (N, 4), or (N, 5) where rotated, scores (N,), pred_classes (N,), pred_masks (N, 1, M, M),
-pred_keypoints (N, K, 3) or pred_keypoint_heatmaps (N, K, S, S);
-sem_seg (C, Hp, Wp), logits of the resized image with its padding;
-proposal_boxes (N, 4) and objectness_logits (N,)."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
-"""Why: COCO's compressed run lengths can be written for many masks at once, straight from the
-places where their values change; a call of pycocotools for each mask costs more than that.
+"""COCO's compressed run lengths, of many masks at once, and back.
+
+They are written straight from the places where the masks' values change: a call of pycocotools for
+each mask costs more than that.
 
 A mask is read down its columns. Its run lengths, the first of zeros, are written as in
 ``rleToString`` (cocoapi/common/maskApi.c): each as its difference to the one before the last, in
@@ -24,17 +26,17 @@ class Rle(TypedDict):
     counts: str
 
 
-def encode_toggles(toggles: Int64, masks: int, height: int, width: int) -> tuple[Rle, ...]:
+def encode_transitions(transitions: Int64, masks: int, height: int, width: int) -> tuple[Rle, ...]:
     """COCO RLEs of masks given by the places at which their values change.
 
     Args:
-        toggles: (T,) in rising order, each ``mask * (height * width + 1) + x * height + y``, the
-            first pixel of the other value. A mask starts with zero. Toggles of the same place undo
+        transitions: (T,) in rising order, each ``mask * (height * width + 1) + x * height + y``,
+            the first pixel of the other value. A mask starts with zero. Two of the same place undo
             each other. The place ``height * width`` after the last pixel is permitted.
         masks: how many there are.
         height, width: of the image, in pixels.
     """
-    counts, starts = _run_lengths(toggles, masks, height * width)
+    counts, starts = _run_lengths(transitions, masks, height * width)
     differences = counts.copy()
     differences[2:] -= counts[:-2]
     # Not so for the first three of each mask. What this reaches beyond a mask of fewer counts are
@@ -64,7 +66,7 @@ def run_lengths(rle: Rle) -> Int64:
     return lengths
 
 
-def decoded(rle: Rle) -> tuple[npt.NDArray[np.bool_], int]:
+def decode_mask(rle: Rle) -> tuple[npt.NDArray[np.bool_], int]:
     """The mask of an RLE: (H, W) of the columns that it reaches, and the first of them."""
     height = rle["size"][0]
     ends = np.cumsum(run_lengths(rle)) if rle["counts"] else np.zeros(0, np.int64)
@@ -79,31 +81,31 @@ def decoded(rle: Rle) -> tuple[npt.NDArray[np.bool_], int]:
     return mask.reshape(-1, height).T, int(left)
 
 
-def _run_lengths(toggles: Int64, masks: int, pixels: int) -> tuple[Int64, Int64]:
+def _run_lengths(transitions: Int64, masks: int, pixels: int) -> tuple[Int64, Int64]:
     """Run lengths of all masks in a row, and where those of each mask start."""
-    toggles = _without_pairs(toggles)
+    transitions = _without_pairs(transitions)
     after = np.arange(1, masks + 1) * (pixels + 1)
     # A run that lasts to the end of the image ends there anyway.
-    final = np.searchsorted(toggles, after - 1)
-    final = final[final < len(toggles)]
-    toggles = np.delete(toggles, final[toggles[final] % (pixels + 1) == pixels])
-    ends = np.searchsorted(toggles, after)
+    final = np.searchsorted(transitions, after - 1)
+    final = final[final < len(transitions)]
+    transitions = np.delete(transitions, final[transitions[final] % (pixels + 1) == pixels])
+    ends = np.searchsorted(transitions, after)
     owners = np.repeat(np.arange(masks), np.diff(ends, prepend=0))
     # With one mask right after the other, the end of each run is the start of the next.
-    borders = np.insert(toggles - owners, ends, np.arange(1, masks + 1) * pixels)
+    borders = np.insert(transitions - owners, ends, np.arange(1, masks + 1) * pixels)
     starts = np.concatenate([np.zeros(1, np.int64), ends + np.arange(1, masks + 1)])[:masks]
     return np.diff(borders, prepend=0), starts
 
 
-def _without_pairs(toggles: Int64) -> Int64:
-    """Of equal toggles one where their number is odd, else none."""
-    first = np.ones(len(toggles), np.bool_)
-    np.not_equal(toggles[1:], toggles[:-1], out=first[1:])
+def _without_pairs(transitions: Int64) -> Int64:
+    """Of equal transitions one where their number is odd, else none."""
+    first = np.ones(len(transitions), np.bool_)
+    np.not_equal(transitions[1:], transitions[:-1], out=first[1:])
     if first.all():
-        return toggles
+        return transitions
     starts = np.flatnonzero(first)
-    odd = np.diff(starts, append=len(toggles)) & 1 == 1
-    kept: Int64 = toggles[starts[odd]]
+    odd = np.diff(starts, append=len(transitions)) & 1 == 1
+    kept: Int64 = transitions[starts[odd]]
     return kept
 
 

@@ -1,38 +1,57 @@
-"""Why: what a client does not want is left out before it is written, drawn or sent.
+"""Leaves out what a client does not want, before it costs anything wherever that is exact.
 
-A panoptic map stays as the model's own thresholds made it; its things tell which of the instances
-that are left they are.
+Instances are independent of each other, so those that are not wanted are left out of the program's
+raw outputs: no mask of theirs is pasted, no keypoint read off a heatmap. A panoptic merge needs
+them all, so there they are left out afterwards; the map stays as the model's own thresholds made
+it, and its things say which of the instances that are left they are.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
-from d2serve.handlers.outputs.records import Detections, Outputs, PanopticSeg, Proposals
-from d2serve.handlers.requests.options import NONE, RequestOptions
-from d2serve.handlers.spec.limits import RequestLimits
+from d2serve.handlers.outputs.records import Detections, Float32, Outputs, PanopticSeg
+
+Indices = npt.NDArray[np.intp]
 
 
-def select(outputs: Outputs, options: RequestOptions, limits: RequestLimits) -> Outputs:
-    """What of an image's outputs is to be answered; the same object where that is all."""
-    most = options.max_detections or limits.max_detections
-    found, proposals = outputs.instances, outputs.proposals
-    if proposals is not None and len(proposals) > most:
-        best = Proposals(proposals.boxes[:most], proposals.objectness_logits[:most])
-        outputs = replace(outputs, proposals=best)
+@dataclass(frozen=True)
+class Selection:
+    """What of an image's outputs is wanted."""
+
+    score_thresh: float | None = None
+    """Instances of this score and below are not."""
+    classes: frozenset[int] | None = None
+    """Instances of other classes are not."""
+    most: int | None = None
+    """Of instances, and of proposals; the best are kept. None is all."""
+    masks: bool = True
+
+    def wanted(self, scores: Float32, classes: npt.NDArray[np.int64]) -> Indices:
+        """Indices of the instances wanted, out of all that are not empty, by falling score."""
+        wanted = np.ones(len(scores), np.bool_)
+        if self.score_thresh is not None:  # as detectron2 compares its own
+            wanted &= scores > np.float32(self.score_thresh)
+        if self.classes is not None:
+            wanted &= np.isin(classes, list(self.classes))
+        return np.flatnonzero(wanted)[: self.most]
+
+
+EVERYTHING = Selection()
+
+
+def select(outputs: Outputs, selection: Selection) -> Outputs:
+    """What is wanted of outputs that were made of all the instances; the same object if all is."""
+    found = outputs.instances
     if found is None:
         return outputs
-    if options.masks == NONE and found.masks is not None:
+    if not selection.masks and found.masks is not None:
         found = replace(found, masks=None)
         outputs = replace(outputs, instances=found)
-    wanted = np.ones(len(found), np.bool_)
-    if options.score_thresh is not None:  # as detectron2 compares its own
-        wanted &= found.scores > np.float32(options.score_thresh)
-    if options.classes is not None:
-        wanted &= np.isin(found.classes, list(options.classes))
-    kept = np.flatnonzero(wanted)[:most].tolist()
+    kept = selection.wanted(found.scores, found.classes).tolist()
     if len(kept) == len(found):
         return outputs
     panoptic = outputs.panoptic_seg

@@ -1,5 +1,7 @@
-"""Why: enlarging the logits of every class to the size of the image, only to keep one label for
-each pixel, takes most of a second and hundreds of megabytes for a photograph.
+"""The label of highest logit at each pixel, without enlarging the logits of every class.
+
+Enlarging them all, only to keep one label for each pixel, takes most of a second and hundreds of
+megabytes for a photograph.
 
 A pixel's logits are a weighted mean of those of the four cells around it. So where a class is the
 highest in all four cells, it is the highest at every pixel between them. The highest class is

@@ -1,33 +1,66 @@
-"""Why: a picture shows a person in a second what was found, and needs no client to draw it.
+"""Draws what was found onto its image: the one drawing engine, of servers and of clients.
 
-With Pillow alone, which a worker has. Sizes follow the image's; a category has one colour.
+A picture shows a person in a second whether a model works. It is made with numpy and Pillow alone,
+which a worker has, and takes about 8 bytes for each pixel beside the image and the outputs.
 """
 
 from __future__ import annotations
 
-import colorsys
 import io
-import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from d2serve.handlers.outputs.boxes import corners
-from d2serve.handlers.outputs.records import Detections, Outputs, Proposals
-from d2serve.handlers.outputs.rle import decoded
+from d2serve.handlers.outputs.records import Detections, Outputs, PanopticSeg
+from d2serve.handlers.outputs.rle import decode_mask
+from d2serve.handlers.replies.pen import Pen, colour_of
+from d2serve.handlers.replies.tinting import Pixels, outline, tint, tint_labels
 from d2serve.handlers.requests.options import JPEG
 from d2serve.handlers.spec.model_spec import XYXY_ABS, ModelSpec
 
-Pixels = npt.NDArray[np.uint8]
-Colour = tuple[int, int, int]
-
 CONTENT_TYPES = {"png": "image/png", "jpeg": "image/jpeg"}
 
-_OPACITY = 0.42
-_PROPOSALS_DRAWN = 30  # of a thousand: with more the picture is all boxes
+PROPOSALS_DRAWN = 30
+"""Of the thousand that there are: with more the picture is all boxes."""
+
 _PROPOSAL_COLOUR = (255, 200, 0)
-_BLACK, _WHITE = (0, 0, 0), (255, 255, 255)
+_LEAST_NAMED_SHARE = 0.002
+"""Of the image: names of smaller regions would hide them."""
+_SAMPLES = 256
+"""Along either side: where the regions of a map are is looked up in so many of its rows and
+columns."""
+
+
+@dataclass(frozen=True)
+class Legend:
+    """What the numbers of an image's outputs mean."""
+
+    box_mode: str
+    class_names: Mapping[int, str]
+    """By category of instances and things; empty where there are no names."""
+    stuff_class_names: Mapping[int, str]
+    """By label of sem_seg."""
+
+    @staticmethod
+    def of(spec: ModelSpec) -> Legend:
+        """That of an archive's model."""
+        return Legend(
+            spec.box_mode,
+            dict(enumerate(spec.class_names or ())),
+            dict(enumerate(spec.stuff_class_names or ())),
+        )
+
+    def category(self, number: int) -> str:
+        """Its name, or its number."""
+        return self.class_names.get(number, f"#{number}")
+
+    def stuff(self, number: int) -> str:
+        """Its name, or its number."""
+        return self.stuff_class_names.get(number, f"#{number}")
 
 
 def draw(pixels: Pixels, outputs: Outputs, spec: ModelSpec, file_format: str) -> bytes:
@@ -35,110 +68,139 @@ def draw(pixels: Pixels, outputs: Outputs, spec: ModelSpec, file_format: str) ->
 
     Args:
         pixels: (H, W, 3) RGB, of the image as it was sent.
-        outputs: what to draw; of a panoptic model, stuff from its map and things as instances.
+        outputs: what to draw, see ``picture_of``.
         spec: the model's.
         file_format: ``"png"`` or ``"jpeg"``.
     """
-    canvas = pixels.copy()
-    _tint_stuff(canvas, outputs)
-    found = outputs.instances
-    if found is not None and found.masks is not None:
-        for rle, category in zip(reversed(found.masks), found.classes[::-1].tolist()):
-            mask, left = decoded(rle)
-            _tint(canvas[:, left : left + mask.shape[1]], mask, _colour(category))
-    image = Image.fromarray(canvas)
-    pen = _Pen(image)
-    if outputs.proposals is not None:
-        pen.proposals(outputs.proposals)
-    if found is not None:
-        pen.instances(found, spec)
+    picture = picture_of(pixels, outputs, Legend.of(spec))
     file = io.BytesIO()
     if file_format == JPEG:
-        image.save(file, "JPEG", quality=90)
+        picture.save(file, "JPEG", quality=90)
     else:
-        image.save(file, "PNG", compress_level=1)
+        picture.save(file, "PNG", compress_level=1)
     return file.getvalue()
 
 
-def _tint_stuff(canvas: Pixels, outputs: Outputs) -> None:
-    panoptic, labels = outputs.panoptic_seg, outputs.sem_seg
-    if panoptic is not None:
-        stuff = [(each.id, each.category_id) for each in panoptic.segments if not each.isthing]
-        labels = panoptic.labels
-    elif labels is not None:
-        stuff = [(label, label) for label in np.unique(labels).tolist()]
-    else:
-        return
-    for label, category in stuff:
-        _tint(canvas, labels == label, _colour(category, stuff=True))
+def picture_of(pixels: Pixels, outputs: Outputs, legend: Legend) -> Image.Image:
+    """A copy of an image with all that was found in it.
+
+    Classes and stuff are tinted and named, masks are tinted and outlined in the colour of their
+    category, boxes have a label with name and score, keypoints are white dots; of proposals the
+    best are drawn. Of a panoptic model the merged map is drawn: ``sem_seg`` shows as stuff alone,
+    and instances that lost in the merge are left out. The best instances are on top.
+
+    Args:
+        pixels: (H, W, 3) RGB, of the image as it was sent; it is not changed.
+        outputs: what was found.
+        legend: what its numbers mean.
+    """
+    canvas = pixels.copy()
+    regions = _regions(outputs)
+    if regions is not None:
+        labels, stuff = regions
+        colours = {label: colour_of(category, stuff=True) for label, category in stuff.items()}
+        tint_labels(canvas, labels, colours)
+    shown = _shown(outputs)
+    line = Pen.line_for(pixels.shape[1], pixels.shape[0])
+    has_masks = False
+    for i in reversed(shown):
+        colour = colour_of(_category(outputs, i))
+        for mask, top, left in _mask(outputs, i):
+            has_masks = True
+            part = canvas[top : top + mask.shape[0], left : left + mask.shape[1]]
+            tint(part, mask, colour)
+            part[outline(mask, line)] = colour
+    picture = Image.fromarray(canvas)
+    del canvas  # Pillow has a copy of its own
+    pen = Pen(picture)
+    if outputs.proposals is not None:
+        best = np.argsort(-outputs.proposals.objectness_logits, kind="stable")[:PROPOSALS_DRAWN]
+        for points in corners(outputs.proposals.boxes[best], XYXY_ABS):
+            pen.box(points, _PROPOSAL_COLOUR, thin=True)
+    if outputs.instances is not None:
+        _draw_boxes(pen, outputs.instances, shown, legend, thin=has_masks)
+    if regions is not None:
+        _name_regions(pen, *regions, legend)
+    pen.write_labels()
+    return picture
 
 
-def _tint(canvas: Pixels, mask: npt.NDArray[np.bool_], colour: Colour) -> None:
-    tint = np.array(colour, np.float32) * np.float32(_OPACITY)
-    canvas[mask] = canvas[mask] * np.float32(1 - _OPACITY) + tint
+def _regions(outputs: Outputs) -> tuple[npt.NDArray[np.int32], dict[int, int]] | None:
+    """The map whose regions are tinted, and the stuff category of each label in it."""
+    if outputs.panoptic_seg is not None:
+        segments = outputs.panoptic_seg.segments
+        stuff = {each.id: each.category_id for each in segments if not each.isthing}
+        return outputs.panoptic_seg.labels, stuff
+    if outputs.sem_seg is None:
+        return None
+    present = np.zeros(int(outputs.sem_seg.max(initial=-1)) + 1, np.bool_)
+    for row in outputs.sem_seg:
+        present[row] = True
+    return outputs.sem_seg, {label: label for label in np.flatnonzero(present).tolist()}
 
 
-class _Pen:
-    """Lines and words, as large as suits the image."""
-
-    def __init__(self, image: Image.Image) -> None:
-        self._draw = ImageDraw.Draw(image)
-        self._size = image.size
-        scale = math.sqrt(image.width * image.height) / 640
-        self._line = max(1, round(2 * scale))
-        self._font = _font(max(10, round(14 * scale)))
-
-    def proposals(self, proposals: Proposals) -> None:
-        best = corners(proposals.boxes[:_PROPOSALS_DRAWN], XYXY_ABS)
-        for points in best:
-            self._outline(points, _PROPOSAL_COLOUR, max(1, self._line // 2))
-
-    def instances(self, found: Detections, spec: ModelSpec) -> None:
-        outlines = corners(found.boxes, spec.box_mode)
-        for i in reversed(range(len(found))):  # the best on top
-            category = int(found.classes[i])
-            self._outline(outlines[i], _colour(category), self._line)
-        for i in reversed(range(len(found))):
-            category = int(found.classes[i])
-            for x, y, _ in () if found.keypoints is None else found.keypoints[i].tolist():
-                self._dot(x, y)
-            name = str(category) if spec.class_names is None else spec.class_names[category]
-            left, top = outlines[i].min(axis=0).tolist()
-            self._label(f"{name} {found.scores[i]:.2f}", left, top, _colour(category))
-
-    def _outline(self, points: npt.NDArray[np.float32], colour: Colour, width: int) -> None:
-        around = [tuple(point) for point in (*points.tolist(), points[0].tolist())]
-        self._draw.line(around, fill=colour, width=width)
-
-    def _dot(self, x: float, y: float) -> None:
-        if abs(x) < 1e6 and abs(y) < 1e6:
-            radius = self._line + 1
-            box = (x - radius, y - radius, x + radius, y + radius)
-            self._draw.ellipse(box, fill=_WHITE, outline=_BLACK)
-
-    def _label(self, text: str, left: float, top: float, colour: Colour) -> None:
-        text = text.encode("ascii", "replace").decode("ascii")  # Pillow's own font has no more
-        box = self._draw.textbbox((0, 0), text, font=self._font)
-        width, height = box[2] + 4, box[3] + 4
-        left = min(max(left, 0), max(self._size[0] - width, 0))
-        top = top - height if top >= height else max(top, 0)
-        self._draw.rectangle((left, top, left + width, top + height), fill=colour)
-        luma = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]  # ITU-R BT.601
-        self._draw.text(
-            (left + 2, top + 2), text, fill=_BLACK if luma > 140 else _WHITE, font=self._font
-        )
+def _shown(outputs: Outputs) -> list[int]:
+    """Indices of the instances that are drawn, the best first."""
+    if outputs.instances is None:
+        return []
+    if outputs.panoptic_seg is None:
+        return list(range(len(outputs.instances)))
+    return sorted(_thing_ids(outputs.panoptic_seg))
 
 
-def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    try:
-        return ImageFont.load_default(size)
-    except TypeError:  # Pillow before 10.1 has it in one size
-        return ImageFont.load_default()
+def _thing_ids(panoptic: PanopticSeg) -> dict[int, int]:
+    """The id in the map of each instance that is there."""
+    return {each.instance_id: each.id for each in panoptic.segments if each.instance_id is not None}
 
 
-def _colour(number: int, stuff: bool = False) -> Colour:
-    """Hues a golden ratio of a turn apart, so that neighbouring categories differ most."""
-    hue = (0.58 + number * 0.618033988749895) % 1.0
-    saturation, value = (0.45, 0.75) if stuff else (0.85, 0.85)
-    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
-    return round(255 * red), round(255 * green), round(255 * blue)
+def _category(outputs: Outputs, i: int) -> int:
+    assert outputs.instances is not None  # of which i is one
+    return int(outputs.instances.classes[i])
+
+
+def _mask(outputs: Outputs, i: int) -> Iterator[tuple[npt.NDArray[np.bool_], int, int]]:
+    """The mask of an instance, cut to its rows and columns, and where they begin; none if it has
+    no mask or no pixel of it is left."""
+    found, panoptic = outputs.instances, outputs.panoptic_seg
+    mask, left = None, 0
+    if found is not None and found.masks is not None:
+        mask, left = decode_mask(found.masks[i])
+    if panoptic is not None:  # what the merge has left of the mask
+        if mask is None:
+            mask = np.ones(panoptic.labels.shape, np.bool_)
+        columns = panoptic.labels[:, left : left + mask.shape[1]]
+        mask = mask & (columns == _thing_ids(panoptic)[i])
+    rows = np.flatnonzero(mask.any(axis=1)) if mask is not None else np.zeros(0, np.intp)
+    if mask is not None and len(rows):
+        yield mask[rows[0] : rows[-1] + 1], int(rows[0]), left
+
+
+def _draw_boxes(
+    pen: Pen, found: Detections, shown: list[int], legend: Legend, *, thin: bool
+) -> None:
+    boxes = corners(found.boxes, legend.box_mode)
+    for i in reversed(shown):  # the best on top
+        pen.box(boxes[i], colour_of(int(found.classes[i])), thin=thin)
+    for i in reversed(shown):
+        for x, y, _ in () if found.keypoints is None else found.keypoints[i].tolist():
+            pen.dot(x, y)
+    for i in shown:  # the best has its place first
+        category = int(found.classes[i])
+        text = f"{legend.category(category)} {found.scores[i]:.2f}"
+        pen.label_of_box(text, boxes[i], colour_of(category))
+
+
+def _name_regions(
+    pen: Pen, labels: npt.NDArray[np.int32], stuff: Mapping[int, int], legend: Legend
+) -> None:
+    """Write the names of all regions but the smallest at the pixel nearest to their middle."""
+    height, width = labels.shape
+    down, along = max(1, height // _SAMPLES), max(1, width // _SAMPLES)
+    sampled = labels[down // 2 :: down, along // 2 :: along]
+    for label, category in stuff.items():
+        y, x = np.nonzero(sampled == label)
+        if len(x) < max(1, _LEAST_NAMED_SHARE * sampled.size):
+            continue
+        nearest = int(np.argmin((x - x.mean()) ** 2 + (y - y.mean()) ** 2))
+        at = (int(x[nearest]) * along + along // 2, int(y[nearest]) * down + down // 2)
+        pen.label_at(legend.stuff(category), at, colour_of(category, stuff=True))

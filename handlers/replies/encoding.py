@@ -1,6 +1,7 @@
-"""Why: the reply is built once, as bytes, in the project's response format, version 1.
+"""Encodes a reply as JSON, in the project's response format, version 1.
 
-TorchServe would otherwise serialise it again, with indentation.
+It is built once, as bytes: a server that got objects would serialise them again in its own way.
+The fields are those of ``replies/fields.py``.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from d2serve.handlers.errors import ReplyTooLarge, RequestError
+from d2serve.handlers.errors import RequestError
 from d2serve.handlers.outputs.records import (
     Detections,
     Int32,
@@ -22,10 +23,7 @@ from d2serve.handlers.outputs.records import (
 from d2serve.handlers.replies.label_maps import areas_of, to_png, to_rles
 from d2serve.handlers.replies.polygons import to_polygons
 from d2serve.handlers.requests.options import DEFAULT_OPTIONS, POLYGON, RLE, RequestOptions
-from d2serve.handlers.spec.limits import RequestLimits
 from d2serve.handlers.spec.model_spec import XYXY_ABS, ModelSpec
-
-CONTENT_TYPE = "application/json"
 
 
 def encode(
@@ -40,13 +38,10 @@ def encode(
 
     Args:
         outputs: what was found; what is None has no field in the reply.
-        spec: the model's; it has the class names, and the limit of a reply.
+        spec: the model's; it has the class names.
         model, version: under which the model is registered.
         options: of the request.
         request_id: the server's, where it gives its requests one.
-
-    Raises:
-        ReplyTooLarge: the reply is larger than the server can send.
     """
     fields: dict[str, Any] = {
         "model": model,
@@ -63,28 +58,14 @@ def encode(
         fields["sem_seg"] = sem_seg_field(outputs.sem_seg, spec.stuff_class_names, options)
     if outputs.panoptic_seg is not None:
         fields["panoptic_seg"] = panoptic_seg_field(outputs.panoptic_seg, spec)
-    reply = orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY)
-    lists = [name for name in ("instances", "proposals") if fields.get(name)]
-    what = " and ".join(f"{len(fields[name])} {name}" for name in lists) or "a label map"
-    check_reply(reply, what, spec.limits)
-    return reply
+    return orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def check_reply(reply: bytes, what: str, limits: RequestLimits) -> None:
-    """Refuse a reply for its size: the server would kill the worker that answers it.
-
-    Args:
-        what: it is for, in words.
-
-    Raises:
-        ReplyTooLarge: it has more bytes than the limit.
-    """
-    if len(reply) > limits.max_reply_bytes:
-        raise ReplyTooLarge(
-            f"The answer has {len(reply):,} bytes for {what}, expected at most "
-            f"{limits.max_reply_bytes:,}. Send a smaller image, or ask for less: a higher "
-            "score_thresh, fewer max_detections, masks=none."
-        )
+def contents_of(outputs: Outputs) -> str:
+    """What a reply holds, in words for a message about its size."""
+    counted = (("instance", outputs.instances), ("proposal", outputs.proposals))
+    lists = [f"{len(found)} {name}{'s' * (len(found) > 1)}" for name, found in counted if found]
+    return " and ".join(lists) or "a label map"
 
 
 def _instance(
@@ -164,10 +145,10 @@ def _named(names: tuple[str, ...] | None, category: int) -> dict[str, str]:
 def encode_error(error: RequestError, request_id: str | None = None) -> bytes:
     """The reply for a request that cannot be answered.
 
-    It begins with the error: over gRPC, where there is no status, that is how one is told.
+    It begins with the error: where there is no status, as over gRPC, that is how one is recognised.
     """
-    told = {"code": error.code, "message": str(error)}
-    return orjson.dumps({"error": told, **_identified(request_id)})
+    content = {"code": error.code, "message": str(error)}
+    return orjson.dumps({"error": content, **_identified(request_id)})
 
 
 def _identified(request_id: str | None) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Why: a map of labels is as large as the image, and goes into a reply as a small PNG or as RLEs.
+"""Encodes a map of labels, which is as large as the image, as a small PNG or as RLEs.
 
 All the classes' RLEs come from one pass down the columns of the map: where one label follows
 another, a run of the first ends and one of the second starts.
@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from d2serve.handlers.outputs.records import Int32
-from d2serve.handlers.outputs.rle import Int64, Rle, encode_toggles
+from d2serve.handlers.outputs.rle import Int64, Rle, encode_transitions
 
 
 def to_png(labels: Int32) -> str:
@@ -50,6 +50,6 @@ def to_rles(labels: Int32) -> tuple[Rle, ...]:
     starts = np.concatenate([np.zeros(1, np.int64), changes])
     ends = np.concatenate([changes, np.full(1, labels.size)])
     present, mask = np.unique(down_the_columns[starts], return_inverse=True)
-    toggles = np.stack([starts, ends], axis=1) + (mask * (labels.size + 1))[:, None]
-    toggles = toggles[np.argsort(mask, kind="stable")].ravel()
-    return encode_toggles(toggles, len(present), height, width)
+    transitions = np.stack([starts, ends], axis=1) + (mask * (labels.size + 1))[:, None]
+    transitions = transitions[np.argsort(mask, kind="stable")].ravel()
+    return encode_transitions(transitions, len(present), height, width)

@@ -1,4 +1,4 @@
-"""Why: some tools take COCO's polygons only, and tracing contours with opencv would bring opencv.
+"""Traces the outlines of masks as COCO's polygons, which some tools take only, without opencv.
 
 A polygon follows the edges between pixels, from corner to corner, so that filling it gives exactly
 the pixels of the mask; holes are filled, as COCO's polygons have none. Pieces that touch at a
@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from d2serve.handlers.outputs.rle import Rle, decoded
+from d2serve.handlers.outputs.rle import Rle, decode_mask
 
 Polygon = list[int]
 """x0, y0, x1, y1, ... in pixels; pixel (x, y) reaches from x to x + 1 and from y to y + 1."""
@@ -24,7 +24,7 @@ _SOUTH_EAST = 8
 
 def to_polygons(rle: Rle) -> list[Polygon]:
     """The outer contours of a mask, from top to bottom."""
-    mask, left = decoded(rle)
+    mask, left = decode_mask(rle)
     return contours(mask, left)
 
 

@@ -1,6 +1,6 @@
-"""Why: the same bytes must become the same pixels as detectron2's ``read_image`` makes of them.
+"""Decodes image files into the same pixels as detectron2's ``read_image`` makes of them.
 
-So Pillow decodes, or what gives its pixels faster; EXIF orientation is applied, and every mode
+Pillow decodes, or what gives its pixels faster; EXIF orientation is applied, and every mode
 (grey, palette, alpha, CMYK, 16-bit) goes through the same ``convert("RGB")``. What cannot be
 decoded is the client's 4xx.
 """
@@ -22,7 +22,7 @@ from d2serve.handlers.errors import (
     RequestError,
     UnsupportedImageFormat,
 )
-from d2serve.handlers.requests.file_structure import announced
+from d2serve.handlers.requests.file_structure import structure_of
 from d2serve.handlers.requests.jpeg import decode_fast
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits
 
@@ -69,7 +69,8 @@ def decode(data: bytes, limits: RequestLimits = DEFAULT_LIMITS) -> npt.NDArray[n
 
     Args:
         data: a JPEG, PNG, BMP, WebP, TIFF or GIF file (of animations, the first frame).
-        limits: what may be asked; looked at before anything is decoded, as far as a header tells.
+        limits: of pixels, frames and seconds; as far as the header says them, they are checked
+            before anything is decoded.
 
     Returns:
         (H, W, 3) uint8 in RGB order, orientation applied.
@@ -78,33 +79,32 @@ def decode(data: bytes, limits: RequestLimits = DEFAULT_LIMITS) -> npt.NDArray[n
         EmptyRequest, UnsupportedImageFormat, ImageTooLarge, ImageTooSlow, InvalidImage.
     """
     if not data:
-        raise EmptyRequest("Got no bytes, expected an image file as body or as field 'data'.")
-    check_bytes(len(data), limits)
-    work = announced(data, limits.max_frames)
-    _check_frames(work.frames, limits)
-    if work.fragmented:
+        raise EmptyRequest("Got no bytes, expected an image file: as the body or the field 'data'.")
+    file = structure_of(data, limits.max_frames)
+    _check_frames(file.frames, limits)
+    if file.fragmented:
         raise ImageTooSlow(
             "Got an image file in more pieces (chunks, blocks, strips or tiles) than any software "
             "writes. Save the image again, as PNG or JPEG."
         )
-    if work.canvas is not None:
-        _check_pixels(*work.canvas, limits)
+    if file.canvas is not None:
+        check_pixels(*file.canvas, limits)
     image = _open(data, limits)
     width, height = image.size
-    _check_pixels(width, height, limits)
+    check_pixels(width, height, limits)
     if image.format not in _COUNTED_BEFORE:
         _check_frames(getattr(image, "n_frames", 1), limits)
-    scanned = work.scans * width * height
-    if work.scans > 1 and scanned > limits.max_decode_seconds * _SCANNED_PIXELS_PER_SECOND:
+    scanned = file.scans * width * height
+    if file.scans > 1 and scanned > limits.max_decode_seconds * _SCANNED_PIXELS_PER_SECOND:
         raise ImageTooSlow(
-            f"Got a JPEG of {width}x{height} pixels in {work.scans} scans, which takes more than "
+            f"Got a JPEG of {width}x{height} pixels in {file.scans} scans, which takes more than "
             f"{limits.max_decode_seconds:g} s to decode. Save it again, with the usual 10 or as "
             "baseline JPEG."
         )
     try:
         pixels = _pixels(data, image)
     except _OutOfTime:
-        raise _too_slow(limits) from None
+        raise _timeout_error(limits) from None
     # Decoders raise nearly anything on damaged data (OSError, SyntaxError, struct.error, ...).
     except Exception as error:
         raise InvalidImage(
@@ -116,20 +116,12 @@ def decode(data: bytes, limits: RequestLimits = DEFAULT_LIMITS) -> npt.NDArray[n
     return pixels
 
 
-def check_bytes(size: int, limits: RequestLimits) -> None:
-    """Refuse an image file for its number of bytes.
+def check_pixels(width: int, height: int, limits: RequestLimits) -> None:
+    """Refuse an image for its number of pixels.
 
     Raises:
         ImageTooLarge: there are more than the limit.
     """
-    if size > limits.max_image_bytes:
-        raise ImageTooLarge(
-            f"Got an image file of {size:,} bytes, expected at most {limits.max_image_bytes:,}. "
-            "Send it as JPEG, or scale it down: the model resizes it anyway."
-        )
-
-
-def _check_pixels(width: int, height: int, limits: RequestLimits) -> None:
     if width * height > limits.max_image_pixels:
         raise ImageTooLarge(
             f"Got an image of {width}x{height} pixels, expected at most "
@@ -145,7 +137,7 @@ def _check_frames(frames: int, limits: RequestLimits) -> None:
         )
 
 
-def _too_slow(limits: RequestLimits) -> RequestError:
+def _timeout_error(limits: RequestLimits) -> RequestError:
     return ImageTooSlow(
         f"Got an image that was not decoded within {limits.max_decode_seconds:g} s. "
         "Scale it down, or save it again as PNG or baseline JPEG."
@@ -169,7 +161,7 @@ def _open(data: bytes, limits: RequestLimits) -> Image.Image:
     try:
         return Image.open(_Timed(data, limits.max_decode_seconds), formats=FORMATS)
     except _OutOfTime:
-        raise _too_slow(limits) from None
+        raise _timeout_error(limits) from None
     except UnidentifiedImageError:
         raise UnsupportedImageFormat(
             f"Got {len(data)} bytes starting with {data[:8]!r}, which is no "

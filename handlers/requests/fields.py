@@ -1,117 +1,101 @@
-"""Why: a request says the same whether its parts come as a form, as JSON, as gRPC or as headers.
+"""Reads the parts of a request, which are the same as a form, as JSON, as gRPC or as headers.
 
-The image is the body, the field ``data``, or ``image`` (base64) of a JSON object. Everything beside
-it is an option, by its own name or, in a header, behind ``X-D2serve-``. Names are not checked here.
+The image is the body, or ``image`` (base64) of a JSON object. Everything beside it is an option, by
+its own name or, in a header, behind ``X-D2serve-``. Their names and values are not checked here.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from d2serve.handlers.errors import EmptyRequest, InvalidImage, InvalidOption
-from d2serve.handlers.oip.inputs import read_call
-from d2serve.handlers.requests.decoding import check_bytes
-from d2serve.handlers.spec.limits import RequestLimits
+from d2serve.handlers.errors import EmptyRequest, InvalidOption
+from d2serve.handlers.requests.images import Base64File, ImageFile, PixelArray, SentImage
+from d2serve.handlers.requests.request import Call
 
 HEADER_PREFIX = "x-d2serve-"
-
-_IMAGE_FIELDS = ("data", "body")
-# Which TorchServe adds to what comes to /invocations.
-_NO_OPTIONS = (*_IMAGE_FIELDS, "model_name")
 
 
 @dataclass(frozen=True)
 class RequestFields:
-    """One request, as it came."""
+    """The parts of one request, none of them checked."""
 
-    image: bytes | npt.NDArray[np.uint8]
-    """The image file, or (H, W, 3) pixels in RGB order."""
+    image: SentImage
     options: Mapping[str, Any]
-    """By name: text, bytes or what JSON has."""
+    """By name: text, bytes, what JSON has or Python values."""
     outputs: tuple[str, ...] | None = None
-    """Of the Open Inference Protocol, by name; None where none is asked for in particular."""
+    """Those that a call of the Open Inference Protocol asks for; None where it names none."""
 
 
-def read_fields(request: Any, headers: Mapping[str, Any], limits: RequestLimits) -> RequestFields:
-    """The parts of one request.
-
-    Args:
-        request: a mapping, as TorchServe gives it: bytes, text or parsed JSON by field name.
-        headers: HTTP headers; those that are no text belong to fields.
-        limits: of the image's bytes.
+def read_fields(call: Call) -> RequestFields:
+    """The parts of a request for a prediction.
 
     Raises:
-        EmptyRequest, InvalidImage, ImageTooLarge, InvalidOption.
+        EmptyRequest: it has no image.
+        InvalidOption: it has an option twice.
     """
-    if not isinstance(request, Mapping):
-        raise EmptyRequest(f"Got a {type(request).__name__}, expected fields by name.")
-    value = request.get("data")
-    if value is None:
-        value = request.get("body")
-    options = {name: each for name, each in request.items() if name not in _NO_OPTIONS}
-    for name, header in headers.items():
-        if isinstance(header, str) and name.lower().startswith(HEADER_PREFIX):
-            _add(options, name.lower()[len(HEADER_PREFIX) :].replace("-", "_"), header)
-    if isinstance(value, Mapping) and "inputs" in value:
-        call = read_call(value, is_grpc(headers), limits)
-        for name, each in call.options.items():
-            _add(options, name, each)
-        image = _from_base64(call.image, limits) if isinstance(call.image, str) else call.image
-        return RequestFields(image, options, call.outputs)
-    if isinstance(value, Mapping):
-        for name, each in value.items():
+    options = options_beside(call)
+    body = call.body
+    if isinstance(body, Mapping):
+        for name, value in body.items():
             if name != "image":
-                _add(options, name, each)
-        return RequestFields(_from_base64(value.get("image"), limits), options)
-    if value is None:
-        raise EmptyRequest(
-            f"Got the fields {sorted(map(str, request))}, expected an image file as the body, as "
-            "the multipart field 'data', as the gRPC input 'data' or in base64 as 'image' of JSON."
-        )
-    if not isinstance(value, (bytes, bytearray, memoryview)):
-        raise EmptyRequest(
-            f"Got a {type(value).__name__}, expected the bytes of an image file, or a JSON object "
-            'with them in base64: {"image": "..."}.'
-        )
-    if value[:1] == b"{":
-        raise EmptyRequest(
-            f"Got {len(value)} bytes that start as JSON and are not valid JSON, as far as the "
-            "header Inference-Header-Content-Length says, if it is there."
-        )
-    return RequestFields(bytes(value), options)
+                add_option(options, name, value)
+        return RequestFields(_base64_file(body.get("image")), options)
+    return RequestFields(_image(body, call.fields), options)
 
 
-def is_grpc(headers: Mapping[str, Any]) -> bool:
-    """Whether a request came over gRPC: TorchServe gives such no headers but its own."""
-    return not any(
-        isinstance(value, str) and not name.startswith("ts_") for name, value in headers.items()
-    )
+def options_beside(call: Call) -> dict[str, Any]:
+    """The options that came beside the body: in fields and in headers.
+
+    Raises:
+        InvalidOption: one came twice.
+    """
+    options = dict(call.fields)
+    for name, value in call.headers.items():
+        if name.lower().startswith(HEADER_PREFIX):
+            add_option(options, name.lower()[len(HEADER_PREFIX) :].replace("-", "_"), value)
+    return options
 
 
-def _add(options: dict[str, Any], name: str, value: Any) -> None:
+def add_option(options: dict[str, Any], name: str, value: Any) -> None:
+    """Add an option to those that have been read.
+
+    Raises:
+        InvalidOption: it is there already.
+    """
     if name in options:
         raise InvalidOption(f"Got the option {name[:40]!a} twice, expected it once.")
     options[name] = value
 
 
-def _from_base64(image: Any, limits: RequestLimits) -> bytes:
+def _image(body: Any, fields: Mapping[str, Any]) -> SentImage:
+    if body is None:
+        raise EmptyRequest(
+            f"Got the fields {sorted(map(str, fields))}, expected an image file as the body, as "
+            "the multipart field 'data', as the gRPC input 'data' or in base64 as 'image' of JSON."
+        )
+    if isinstance(body, np.ndarray):
+        return PixelArray(body)
+    if not isinstance(body, (bytes, bytearray, memoryview)):
+        raise EmptyRequest(
+            f"Got a {type(body).__name__}, expected the bytes of an image file, or a JSON object "
+            'with them in base64: {"image": "..."}.'
+        )
+    if body[:1] == b"{":
+        raise EmptyRequest(
+            f"Got {len(body)} bytes that start as JSON and are not valid JSON, as far as the "
+            "header Inference-Header-Content-Length says, if it is there."
+        )
+    return ImageFile(bytes(body))
+
+
+def _base64_file(image: Any) -> SentImage:
     if not isinstance(image, str) or not image:
         raise EmptyRequest(
             f"Got a JSON object whose 'image' is {'absent' if image is None else 'no text'}, "
             'expected an image file in base64: {"image": "..."}, and options beside it.'
         )
-    check_bytes(len(image) // 4 * 3 - 2, limits)  # at least
-    try:
-        return base64.b64decode(image.replace("\r", "").replace("\n", ""), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise InvalidImage(
-            f"Got an 'image' of {len(image)} characters that is no base64 ({error}). Send the "
-            "bytes of an image file in base64, without 'data:', not its path or URL."
-        ) from None
+    return Base64File(image)

@@ -1,8 +1,9 @@
-"""Why: a file of a few kilobytes may announce hours of work, which can be told before it is done.
+"""Finds out how much work it is to decode an image file, before any of it is done.
 
-Pillow walks through a file's pieces one by one, in Python; libjpeg goes over the whole picture for
-each scan, however short. Here the pieces are counted in the bytes alone, in a bounded number of
-steps. What is damaged or of another format counts as one picture: the decoder will judge it.
+A file of a few kilobytes may declare hours of work: Pillow walks through a file's pieces one by
+one, in Python, and libjpeg goes over the whole picture for each scan, however short. Here the
+pieces are counted in the bytes alone, in a bounded number of steps. What is damaged or of another
+format counts as one picture: the decoder will judge it.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ _MAX_SEGMENTS = 10_000
 _TIFF_TILES = (273, 324)  # StripOffsets, TileOffsets
 
 
-class Announced(NamedTuple):
-    """What a file's bytes tell of the work that it makes."""
+class FileStructure(NamedTuple):
+    """What a file's bytes declare of the work that decoding it makes."""
 
     frames: int = 1
     """Of a GIF or TIFF file; never more than one above the bound that was given."""
@@ -34,8 +35,8 @@ class Announced(NamedTuple):
     """Width and height of a WebP file, whose decoder takes memory for them when it opens it."""
 
 
-def announced(data: bytes, most_frames: int) -> Announced:
-    """What a file announces, counting frames up to ``most_frames`` and one more."""
+def structure_of(data: bytes, most_frames: int) -> FileStructure:
+    """What a file declares, counting frames up to ``most_frames`` and one more."""
     try:
         if data.startswith(b"\xff\xd8"):
             return _jpeg(data)
@@ -49,15 +50,15 @@ def announced(data: bytes, most_frames: int) -> Announced:
             return _webp(data)
     except (IndexError, struct.error, OverflowError):  # it ends, or points outside itself
         pass
-    return Announced()
+    return FileStructure()
 
 
-def _jpeg(data: bytes) -> Announced:
+def _jpeg(data: bytes) -> FileStructure:
     at, components = 2, 0
     for _ in range(_MAX_SEGMENTS):
         marker = data[at + 1]
         if data[at] != 0xFF:
-            return Announced()
+            return FileStructure()
         if marker == 0xDA:
             break
         if marker in (0x00, 0xFF):  # filling
@@ -69,23 +70,23 @@ def _jpeg(data: bytes) -> Announced:
         if not 0xD0 <= marker <= 0xD8:
             at += struct.unpack_from(">H", data, at)[0]
     else:
-        return Announced(fragmented=True)
+        return FileStructure(fragmented=True)
     if components == data[at + 4]:
-        return Announced()  # all in this scan, after which libjpeg stops
+        return FileStructure()  # all in this scan, after which libjpeg stops
     # What is entropy-coded has no such pair of bytes; a thumbnail has one and adds one.
-    return Announced(scans=data.count(b"\xff\xda"))
+    return FileStructure(scans=data.count(b"\xff\xda"))
 
 
-def _png(data: bytes) -> Announced:
+def _png(data: bytes) -> FileStructure:
     at = 8
     for _ in range(_MAX_CHUNKS):
         at += 12 + struct.unpack_from(">L", data, at)[0]
         if at >= len(data):
-            return Announced()
-    return Announced(fragmented=True)
+            return FileStructure()
+    return FileStructure(fragmented=True)
 
 
-def _gif(data: bytes, most_frames: int) -> Announced:
+def _gif(data: bytes, most_frames: int) -> FileStructure:
     frames, blocks = 0, 0
     try:
         at = 13 + _colour_bytes(data[10])
@@ -103,19 +104,19 @@ def _gif(data: bytes, most_frames: int) -> Announced:
                 if blocks > _MAX_BLOCKS:
                     break
             if blocks > _MAX_BLOCKS:
-                return Announced(frames, fragmented=True)
+                return FileStructure(frames, fragmented=True)
             at += kind in (0x21, 0x2C)
     except IndexError:
         pass
-    return Announced(frames)
+    return FileStructure(frames)
 
 
 def _colour_bytes(flags: int) -> int:
-    """Of the colour table that a GIF's flags announce."""
+    """Of the colour table that a GIF's flags declare."""
     return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
 
 
-def _tiff(data: bytes, most_frames: int) -> Announced:
+def _tiff(data: bytes, most_frames: int) -> FileStructure:
     order = "<" if data.startswith(b"II") else ">"
     big = struct.unpack_from(order + "H", data, 2)[0] == 43
     head, entry, link = (order + each for each in (("Q", "HHQ", "Q") if big else ("H", "HHL", "L")))
@@ -126,29 +127,29 @@ def _tiff(data: bytes, most_frames: int) -> Announced:
         while at and pages <= most_frames:
             entries = struct.unpack_from(head, data, at)[0]
             if entries > _MAX_DIRECTORY:
-                return Announced(pages, fragmented=True)
+                return FileStructure(pages, fragmented=True)
             at += start
             for i in range(0 if pages else entries):
                 tag, _, count = struct.unpack_from(entry, data, at + i * step)
                 if tag in _TIFF_TILES and count > _MAX_TILES:
-                    return Announced(pages, fragmented=True)
+                    return FileStructure(pages, fragmented=True)
             pages += 1
             at = struct.unpack_from(link, data, at + entries * step)[0]
     except (struct.error, OverflowError):
         pass
-    return Announced(pages)
+    return FileStructure(pages)
 
 
-def _webp(data: bytes) -> Announced:
+def _webp(data: bytes) -> FileStructure:
     """Where the size stands, the first chunk's kind says: RFC 9649; of VP8, RFC 6386, 9.1."""
     kind = data[12:16]
     if kind == b"VP8X":
         width, height = (int.from_bytes(data[at : at + 3], "little") for at in (24, 27))
-        return Announced(canvas=(width + 1, height + 1))
+        return FileStructure(canvas=(width + 1, height + 1))
     if kind == b"VP8L":
         bits = struct.unpack_from("<L", data, 21)[0]
-        return Announced(canvas=((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1))
+        return FileStructure(canvas=((bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1))
     if kind == b"VP8 ":
         width, height = struct.unpack_from("<HH", data, 26)
-        return Announced(canvas=(width & 0x3FFF, height & 0x3FFF))
-    return Announced()
+        return FileStructure(canvas=(width & 0x3FFF, height & 0x3FFF))
+    return FileStructure()

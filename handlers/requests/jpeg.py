@@ -1,4 +1,4 @@
-"""Why: most requests are JPEGs, and simplejpeg decodes them faster than Pillow, to the same pixels.
+"""Decodes JPEGs by simplejpeg, which is faster than Pillow, where the pixels are the same.
 
 Both run libjpeg-turbo, but each brings its own, and other versions of the library have rounded in
 other ways. So it is used only for the kinds of JPEG of which Pillow can write samples, once such a

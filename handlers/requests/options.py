@@ -1,46 +1,143 @@
-"""Why: a client may say beside its image how it wants the answer, and a slip there must be told.
+"""The request options: what a client may ask for beside its image.
 
-An option that does not exist, or a value that it cannot have, is refused: answering as if it had
-not been said would be an answer to another question.
+``OPTIONS`` is the one description of each. How a value is read, what a message about it says, the
+model's metadata and the table in docs/requests.md follow from it; the fields of ``RequestOptions``,
+the clients' arguments and the command line are held to it by tests.
+
+Every option may come over every transport: as a form field, in JSON beside ``image``, in the header
+``X-D2serve-NAME``, as an input of a gRPC call, as a parameter or input of a call of the Open
+Inference Protocol, or as a Python value.
 """
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from d2serve.handlers.errors import InvalidOption
-from d2serve.handlers.spec.model_spec import BOXES, PROPOSAL_BOXES, ModelSpec
+from d2serve.handlers.requests.option_values import (
+    Reader,
+    one_of,
+    read_classes,
+    read_max_detections,
+    read_score_thresh,
+)
+from d2serve.handlers.spec.model_spec import ModelSpec
 
 PNG, RLE, POLYGON, NONE, JPEG = "png", "rle", "polygon", "none", "jpeg"
+
+_JSON_TYPES = {float: "number", int: "integer", list: "array", str: "string"}
+
+
+@dataclass(frozen=True)
+class Option:
+    """One thing that a client may ask for."""
+
+    name: str
+    type: type
+    """Of its value in Python; a list holds names (str) and ids (int)."""
+    allowed: str
+    """Its values, in words."""
+    default: str
+    """What holds without it, in words."""
+    help: str
+    """What it does, in one sentence."""
+    read: Reader
+    choices: Mapping[str, str]
+    """Of a word, those that there are and what each means; empty for other types."""
+
+    def described(self) -> dict[str, Any]:
+        """What the model's metadata say of it."""
+        said: dict[str, Any] = {"type": _JSON_TYPES[self.type], "values": self.allowed}
+        if self.choices:
+            said["choices"] = list(self.choices)
+        return {**said, "default": self.default, "help": self.help}
+
+
+def _of_words(name: str, choices: dict[str, str], default: str, help: str) -> Option:
+    allowed = ", ".join(f"{word} ({meaning})" for word, meaning in choices.items())
+    return Option(name, str, allowed, default, help, one_of(tuple(choices)), choices)
+
+
+OPTIONS = (
+    Option(
+        "score_thresh",
+        float,
+        "the model's own threshold or more, up to 1",
+        "the model's own",
+        "Leave out instances of this score and below.",
+        read_score_thresh,
+        {},
+    ),
+    Option(
+        "max_detections",
+        int,
+        "1 to the archive's limit",
+        "the archive's limit",
+        "Keep so many instances, or proposals, those of the highest scores.",
+        read_max_detections,
+        {},
+    ),
+    Option(
+        "classes",
+        list,
+        "names or ids: a JSON list, or text with commas",
+        "all",
+        "Leave out instances of other classes.",
+        read_classes,
+        {},
+    ),
+    _of_words(
+        "masks",
+        {
+            RLE: "COCO's run lengths",
+            POLYGON: "COCO's outlines, with holes filled",
+            NONE: "no masks",
+        },
+        RLE,
+        "How the masks of instances are written.",
+    ),
+    _of_words(
+        "sem_seg",
+        {PNG: "one label map", RLE: "run lengths for each class"},
+        PNG,
+        "How the class of each pixel is written.",
+    ),
+    _of_words(
+        "draw",
+        {PNG: "without loss", JPEG: "smaller"},
+        "JSON",
+        "Answer with a picture that has what was found drawn onto it.",
+    ),
+)
+"""In the order in which they are shown."""
+
+NAMES = tuple(option.name for option in OPTIONS)
+_OPTION = {option.name: option for option in OPTIONS}
 
 
 @dataclass(frozen=True)
 class RequestOptions:
-    """How one request is to be answered."""
+    """How one request is to be answered: a field for each of ``OPTIONS``, read and checked."""
 
     score_thresh: float | None = None
-    """Instances of this score and below are left out; None is the model's own."""
+    """None is the model's own."""
     max_detections: int | None = None
-    """Of instances, and of proposals; the best are kept. None is the limit of the archive."""
+    """None is the limit of the archive."""
     classes: frozenset[int] | None = None
-    """Instances of other classes are left out."""
+    """Ids; None is all."""
     masks: str = RLE
-    """``"rle"`` (COCO's, compressed), ``"polygon"`` (COCO's) or ``"none"``."""
     sem_seg: str = PNG
-    """``"png"``: one label map; ``"rle"``: a COCO RLE for each class."""
     draw: str | None = None
-    """``"png"`` or ``"jpeg"``: the reply is the picture with what was found drawn onto it."""
+    """None is JSON."""
 
     @staticmethod
     def parse(options: Mapping[str, Any], spec: ModelSpec) -> RequestOptions:
-        """The options of a request, by name; None is not given.
+        """The options of a request, by name; one that is None is not given.
 
         Args:
-            options: text, bytes (as forms and gRPC have them) or what JSON has.
+            options: text, bytes (as forms and gRPC have them), what JSON has or Python values.
             spec: the model's.
 
         Raises:
@@ -49,140 +146,29 @@ class RequestOptions:
         if not options:
             return DEFAULT_OPTIONS
         for name in options:
-            if name not in NAMES:
+            if name not in _OPTION:
                 raise InvalidOption(
                     f"Got the option {_shown(name)}, which does not exist. Options are "
-                    f"{', '.join(NAMES)}; leave out what is none."
+                    f"{', '.join(NAMES)}; leave out every other field."
                 )
-        given = {
-            name: _as_text(value) if isinstance(value, (bytes, bytearray, memoryview)) else value
-            for name, value in options.items()
-            if value is not None
-        }
-        values: dict[str, Any] = {
-            name: _READERS[name](name, value, spec) for name, value in given.items()
-        }
-        return RequestOptions(**values)
+        return RequestOptions(
+            **{
+                name: _OPTION[name].read(name, _without_bytes(value), spec)
+                for name, value in options.items()
+                if value is not None
+            }
+        )
 
 
 DEFAULT_OPTIONS = RequestOptions()
-NAMES = tuple(field.name for field in fields(RequestOptions))
 
 
-def _as_text(value: bytes | bytearray | memoryview) -> str:
-    return bytes(value).decode("utf-8", errors="replace")
+def _without_bytes(value: Any) -> Any:
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value).decode("utf-8", errors="replace")
+    return value
 
 
-def _shown(value: object) -> str:
-    text = ascii(value)
+def _shown(name: object) -> str:
+    text = ascii(name)
     return text if len(text) <= 40 else text[:40] + "..."
-
-
-def _wrong(name: str, value: object, expected: str) -> InvalidOption:
-    return InvalidOption(f"Got the option {name}={_shown(value)}, expected {expected}")
-
-
-def _masks(name: str, value: Any, _: ModelSpec) -> str:
-    return _one_of(name, value, (RLE, POLYGON, NONE), f"Leave it out for {RLE}.")
-
-
-def _sem_seg(name: str, value: Any, _: ModelSpec) -> str:
-    return _one_of(name, value, (PNG, RLE), f"Leave it out for {PNG}.")
-
-
-def _draw(name: str, value: Any, _: ModelSpec) -> str:
-    return _one_of(name, value, (PNG, JPEG), "Leave it out for JSON.")
-
-
-def _one_of(name: str, value: Any, allowed: tuple[str, ...], else_what: str) -> str:
-    if not isinstance(value, str) or value not in allowed:
-        raise _wrong(name, value, f"one of {', '.join(allowed)}. {else_what}")
-    return value
-
-
-def _score_thresh(name: str, value: Any, spec: ModelSpec) -> float:
-    _need_instances(name, value, spec)
-    try:
-        number = float(value) if isinstance(value, (str, int, float)) else math.nan
-    except (ValueError, OverflowError):
-        number = math.nan
-    if isinstance(value, bool) or not 0 <= number <= 1:
-        raise _wrong(name, value, "a score from 0 to 1.")
-    own = spec.score_thresh
-    if own is not None and number < own:
-        raise _wrong(
-            name,
-            value,
-            f"{own:g} or more: below {own:g} this archive's model itself leaves instances out. "
-            "For lower scores, export it with a lower score threshold.",
-        )
-    return number
-
-
-def _max_detections(name: str, value: Any, spec: ModelSpec) -> int:
-    if BOXES not in spec.outputs and PROPOSAL_BOXES not in spec.outputs:
-        raise _wrong(name, value, "it to be left out: this model answers label maps only.")
-    number = _whole(value)
-    most = spec.limits.max_detections
-    if number is None or not 1 <= number <= most:
-        raise _wrong(name, value, f"a whole number from 1 to {most}.")
-    return number
-
-
-def _classes(name: str, value: Any, spec: ModelSpec) -> frozenset[int]:
-    _need_instances(name, value, spec)
-    known = spec.class_names or ()
-    chosen: set[int] = set()
-    for wish in _listed(name, value, known):
-        number = _whole(wish)
-        if wish in known:
-            chosen.update(i for i, each in enumerate(known) if each == wish)
-        elif number is not None and 0 <= number < (len(known) or 2**31):
-            chosen.add(number)
-        else:
-            ids = f"ids from 0 to {len(known) - 1}" if known else "ids from 0 on"
-            names = f" or names: {', '.join(known[:20])}" if known else ""
-            more = ", ..." if len(known) > 20 else ""
-            raise _wrong(name, wish, f"{ids}{names}{more}.")
-    return frozenset(chosen)
-
-
-def _listed(name: str, value: Any, known: Sequence[str]) -> Sequence[Any]:
-    """A list, from JSON or from text: JSON's again, a name, or names with commas between."""
-    if isinstance(value, str) and value not in known:
-        if value.lstrip().startswith("["):
-            try:
-                value = json.loads(value)
-            except (ValueError, RecursionError):
-                raise _wrong(name, value, 'a list as JSON has it: ["circle", 2].') from None
-        else:
-            value = [each.strip() for each in value.split(",")]
-    if isinstance(value, (str, int)) and not isinstance(value, bool):
-        value = [value]
-    if not isinstance(value, list) or not 1 <= len(value) <= 10_000:
-        raise _wrong(name, value, "names or ids of classes, one at least: circle,2.")
-    return value
-
-
-def _whole(value: Any) -> int | None:
-    """A whole number, as JSON or text has it."""
-    if type(value) is int:
-        return value
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 9:
-        return int(value)
-    return None
-
-
-def _need_instances(name: str, value: object, spec: ModelSpec) -> None:
-    if BOXES not in spec.outputs:
-        raise _wrong(name, value, "it to be left out: this model finds no instances.")
-
-
-_READERS = {
-    "score_thresh": _score_thresh,
-    "max_detections": _max_detections,
-    "classes": _classes,
-    "masks": _masks,
-    "sem_seg": _sem_seg,
-    "draw": _draw,
-}

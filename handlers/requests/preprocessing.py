@@ -1,4 +1,4 @@
-"""Why: detectron2 resizes with Pillow and rounds in its own way; one pixel off moves every box.
+"""Resizes and lays out an image as detectron2 does: one pixel off moves every box.
 
 Normalisation and padding are inside the program and must not happen here a second time.
 """

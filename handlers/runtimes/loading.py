@@ -1,7 +1,7 @@
-"""Why: the one seam behind which a program runs: named arrays in, named arrays out.
+"""Loads a program with the runtime that its spec names: named arrays in, named arrays out.
 
-Adding a runtime is one module with a ``load`` function, named here. It is imported only by the
-worker that serves a model of it, so that no worker pays for a runtime it does not use.
+A runtime is one module with a ``load`` function, which handlers/spec/runtimes.py names. It is
+imported only by a worker that serves a program of it, so that no worker pays for another runtime.
 """
 
 from __future__ import annotations
@@ -12,20 +12,9 @@ from pathlib import Path
 from typing import Protocol
 
 from d2serve.handlers.errors import LoadError
-from d2serve.handlers.outputs.records import Float32, RawOutputs
-from d2serve.handlers.spec.model_spec import (
-    ONNXRUNTIME,
-    OPENVINO,
-    TORCHSCRIPT,
-    ModelSpec,
-    sha256_of,
-)
-
-_MODULE_FOR = {
-    TORCHSCRIPT: "d2serve.handlers.runtimes.torchscript",
-    ONNXRUNTIME: "d2serve.handlers.runtimes.onnxruntime",
-    OPENVINO: "d2serve.handlers.runtimes.openvino",
-}
+from d2serve.handlers.runtimes.raw_outputs import Float32, RawOutputs
+from d2serve.handlers.spec.model_spec import ModelSpec, sha256_of
+from d2serve.handlers.spec.runtimes import RUNTIMES
 
 
 class Runtime(Protocol):
@@ -59,12 +48,13 @@ def load_runtime(model_dir: Path, spec: ModelSpec, device: str, threads: int = 1
     """
     for name, expected in spec.sha256.items():
         _check_file(model_dir / name, expected)
+    facts = RUNTIMES[spec.runtime]
     try:
-        module = importlib.import_module(_MODULE_FOR[spec.runtime])
+        module = importlib.import_module(facts.module)
     except ImportError as error:
         raise LoadError(
-            f"The model needs the runtime {spec.runtime}, which cannot be imported ({error}). "
-            f"Install it in the server's Python: pip install 'd2serve[{spec.runtime}]'."
+            f"The model needs the runtime {facts.title}, which cannot be imported ({error}). "
+            f"Install it in the server's Python: pip install 'd2serve[{facts.name}]'."
         ) from error
     runtime: Runtime = module.load(model_dir / spec.program, spec, device, threads)
     return runtime

@@ -1,4 +1,4 @@
-"""Why: ONNX Runtime answers without torch in the worker, faster, from a file that stands alone.
+"""Runs ONNX programs on ONNX Runtime, on a CPU or GPU, without torch in the worker.
 
 A program takes one image, ``image`` (3, H, W) float32, and gives the outputs that the spec names.
 """
@@ -6,12 +6,14 @@ A program takes one image, ``image`` (3, H, W) float32, and gives the outputs th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import onnxruntime
 
 from d2serve.handlers.errors import LoadError
-from d2serve.handlers.outputs.records import Float32, RawOutputs
+from d2serve.handlers.runtimes.raw_outputs import Float32, RawOutputs
+from d2serve.handlers.runtimes.sessions import Sessions
 from d2serve.handlers.spec.model_spec import IMAGE_INPUT, ModelSpec
 
 
@@ -19,12 +21,10 @@ class OnnxRuntime:
     """An ONNX program on one device."""
 
     def __init__(self, program: Path, spec: ModelSpec, device: str, threads: int) -> None:
-        self._program = program
         self._outputs = list(spec.outputs)
         self._device = device
-        self._threads = threads
-        self._session = _session(program, device, threads)
-        _check_names(self._session, program, spec)
+        self._sessions = Sessions(partial(_session, program, device), threads)
+        self._sessions.call(partial(_check_names, program, spec))
 
     @property
     def on_gpu(self) -> bool:
@@ -32,21 +32,19 @@ class OnnxRuntime:
         return self._device.startswith("cuda")
 
     def set_threads(self, threads: int) -> None:
-        """Use this many threads within an operator.
+        """Use this many threads within an operator, from the next call on.
 
-        A session keeps its threads for life, so it is made again, which takes about as long as
-        loading; that happens only when workers come or go.
+        That call makes the session again, which takes about as long as loading; it happens only
+        when workers come or go.
         """
-        if threads != self._threads:
-            self._session = _session(self._program, self._device, threads)
-            self._threads = threads
+        self._sessions.set_threads(threads)
 
     def run(self, images: Sequence[Float32]) -> list[RawOutputs]:
-        """See ``Runtime.run``; one image after the other."""
-        return [
-            dict(zip(self._outputs, self._session.run(self._outputs, {IMAGE_INPUT: image})))
-            for image in images
-        ]
+        """See ``Runtime.run``; one image after the other. A session may be used by many threads."""
+        return [self._sessions.call(partial(self._run_one, image)) for image in images]
+
+    def _run_one(self, image: Float32, session: onnxruntime.InferenceSession) -> RawOutputs:
+        return dict(zip(self._outputs, session.run(self._outputs, {IMAGE_INPUT: image})))
 
 
 def load(program: Path, spec: ModelSpec, device: str, threads: int) -> OnnxRuntime:
@@ -80,7 +78,7 @@ def _session(program: Path, device: str, threads: int) -> onnxruntime.InferenceS
     # Nearly every image has a new shape: plans and arenas kept for old ones only hold memory.
     options.enable_mem_pattern = False
     options.enable_cpu_mem_arena = False
-    options.log_severity_level = 3  # errors; warnings about folded constants go to the log else
+    options.log_severity_level = 3  # errors: otherwise the log is full of folded constants
     providers: list[object] = ["CPUExecutionProvider"]
     if device.startswith("cuda"):
         number = int(device.partition(":")[2] or 0)
@@ -102,7 +100,7 @@ def _session(program: Path, device: str, threads: int) -> onnxruntime.InferenceS
     return session
 
 
-def _check_names(session: onnxruntime.InferenceSession, program: Path, spec: ModelSpec) -> None:
+def _check_names(program: Path, spec: ModelSpec, session: onnxruntime.InferenceSession) -> None:
     inputs = [each.name for each in session.get_inputs()]
     outputs = [each.name for each in session.get_outputs()]
     if inputs != [IMAGE_INPUT] or not set(spec.outputs) <= set(outputs):

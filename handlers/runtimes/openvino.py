@@ -1,4 +1,4 @@
-"""Why: runs programs on OpenVINO, on the CPU, in the precision that the spec names.
+"""Runs programs on OpenVINO, on the CPU, in the precision that the spec names.
 
 OpenVINO runs fp32 programs in bf16 where the CPU has it unless it is told not to, and takes every
 core of the machine. Both are said here and nowhere else.
@@ -7,15 +7,18 @@ core of the machine. Both are said here and nowhere else.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import openvino as ov
 
 from d2serve.handlers.errors import LoadError
-from d2serve.handlers.outputs.records import Float32, RawOutputs
 from d2serve.handlers.runtimes.cpu_features import slow_precision
+from d2serve.handlers.runtimes.raw_outputs import Float32, RawOutputs
+from d2serve.handlers.runtimes.sessions import Sessions
 from d2serve.handlers.spec.model_spec import ModelSpec
 
 _log = logging.getLogger(__name__)
@@ -26,17 +29,17 @@ class OpenVinoRuntime:
 
     on_gpu = False
 
-    def __init__(self, model: ov.Model, spec: ModelSpec, float_type: str) -> None:
-        self._model = model
-        self._spec = spec
-        self._float_type = float_type
-        self._threads = 0
-        self._request: ov.InferRequest | None = None
+    def __init__(self, model: ov.Model, spec: ModelSpec, float_type: str, threads: int) -> None:
+        self._outputs = spec.outputs
+        self._requests = Sessions(partial(_compiled, model, float_type), threads)
+        # A request holds one call's inputs and outputs. More requests would take more memory and
+        # gain nothing: the one stream that a worker has would run them one after the other.
+        self._one_call = threading.Lock()
 
     @property
     def threads(self) -> int:
-        """Threads that the next call will use; 0 is OpenVINO's own choice."""
-        return self._threads
+        """Threads that the next call will use."""
+        return self._requests.threads
 
     def set_threads(self, threads: int) -> None:
         """Use this many threads from the next call on.
@@ -45,31 +48,29 @@ class OpenVinoRuntime:
         compiling waits for the first call; a share that changes later costs that call the compiling
         again, about a second for a full-size Mask R-CNN.
         """
-        if threads != self._threads:
-            self._threads = threads
-            self._request = None
+        self._requests.set_threads(threads)
 
     def run(self, images: Sequence[Float32]) -> list[RawOutputs]:
         """See ``Runtime.run``."""
-        if self._request is None:
-            self._request = self._compile()
-        return [self._run_one(self._request, image) for image in images]
+        return [self._requests.call(partial(self._run_one, image)) for image in images]
 
-    def _run_one(self, request: ov.InferRequest, image: Float32) -> RawOutputs:
-        request.infer([np.ascontiguousarray(image)])
-        # The request's own memory is written again by the next call.
-        return {name: request.get_tensor(name).data.copy() for name in self._spec.outputs}
+    def _run_one(self, image: Float32, request: ov.InferRequest) -> RawOutputs:
+        with self._one_call:
+            request.infer([np.ascontiguousarray(image)])
+            # The request's own memory is written again by the next call.
+            return {name: request.get_tensor(name).data.copy() for name in self._outputs}
 
-    def _compile(self) -> ov.InferRequest:
-        settings = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": 1,
-            "INFERENCE_NUM_THREADS": self._threads,
-            # Workers that pin their threads all pin them to the same first cores.
-            "ENABLE_CPU_PINNING": False,
-            "INFERENCE_PRECISION_HINT": self._float_type,
-        }
-        return ov.Core().compile_model(self._model, "CPU", settings).create_infer_request()
+
+def _compiled(model: ov.Model, float_type: str, threads: int) -> ov.InferRequest:
+    settings = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": threads,
+        # Workers that pin their threads all pin them to the same first cores.
+        "ENABLE_CPU_PINNING": False,
+        "INFERENCE_PRECISION_HINT": float_type,
+    }
+    return ov.Core().compile_model(model, "CPU", settings).create_infer_request()
 
 
 def load(program: Path, spec: ModelSpec, device: str, threads: int) -> OpenVinoRuntime:
@@ -108,9 +109,7 @@ def load(program: Path, spec: ModelSpec, device: str, threads: int) -> OpenVinoR
         precision = "fp32"
     # What an int8 program has in float is marked as a bf16 program is.
     in_bf16 = precision != "fp32" and "BF16" in capabilities
-    runtime = OpenVinoRuntime(model, spec, "bf16" if in_bf16 else "f32")
-    runtime.set_threads(threads)
-    return runtime
+    return OpenVinoRuntime(model, spec, "bf16" if in_bf16 else "f32", threads)
 
 
 def _check(model: ov.Model, program: Path, spec: ModelSpec) -> None:

@@ -1,4 +1,4 @@
-"""Why: runs traced and scripted programs, whose ways of taking and giving images differ.
+"""Runs traced and scripted programs on torch, on a CPU or GPU.
 
 A traced program takes one (3, H, W) tensor and gives a tuple in the order of ``spec.outputs``; a
 scripted one takes ``List[Dict[str, Tensor]]`` and gives the same.
@@ -13,20 +13,24 @@ import torch
 
 # Registers torchvision::nms and torchvision::roi_align, which every program calls.
 import torchvision  # noqa: F401
-from torch.jit._fuser import optimized_execution
+from torch.jit import optimized_execution
 
 from d2serve.handlers.errors import LoadError
-from d2serve.handlers.outputs.records import Float32, RawOutputs
-from d2serve.handlers.spec.model_spec import SCRIPTING, ModelSpec
+from d2serve.handlers.runtimes.raw_outputs import Float32, RawOutputs
+from d2serve.handlers.spec.model_spec import ModelSpec
+from d2serve.handlers.spec.runtimes import SCRIPTING
 
 
 class TorchScriptRuntime:
     """A TorchScript program on one device."""
 
-    def __init__(self, program: torch.jit.ScriptModule, spec: ModelSpec, device: str) -> None:
+    def __init__(
+        self, program: torch.jit.ScriptModule, spec: ModelSpec, device: str, threads: int
+    ) -> None:
         self._program = program
         self._spec = spec
         self._device = torch.device(device)
+        self.set_threads(threads)
 
     @property
     def on_gpu(self) -> bool:
@@ -35,11 +39,17 @@ class TorchScriptRuntime:
 
     def set_threads(self, threads: int) -> None:
         """Use this many threads within an operator."""
-        if threads != torch.get_num_threads():
-            torch.set_num_threads(threads)
+        self._threads = threads
+        self._share_out()
+
+    def _share_out(self) -> None:
+        # torch keeps the number for each thread that calls it; a new one gets what was set last.
+        if torch.get_num_threads() != self._threads:
+            torch.set_num_threads(self._threads)
 
     def run(self, images: Sequence[Float32]) -> list[RawOutputs]:
         """See ``Runtime.run``."""
+        self._share_out()
         tensors = [torch.from_numpy(image).to(self._device) for image in images]
         # TorchScript's optimiser specialises for input shapes, and images nearly always bring a new
         # one: seconds are spent on the first calls, and nothing is gained where convolutions rule.
@@ -79,6 +89,4 @@ def load(program: Path, spec: ModelSpec, device: str, threads: int) -> TorchScri
             f"{exported_with} ({' '.join(str(error).split())[:300]}). "
             "Serve with that version, or export again with this one."
         ) from error
-    runtime = TorchScriptRuntime(module, spec, device)
-    runtime.set_threads(threads)
-    return runtime
+    return TorchScriptRuntime(module, spec, device, threads)

@@ -1,7 +1,7 @@
-"""Why: a spec whose JSON has a wrong type would else fail at the first request, or change answers.
+"""The JSON type of each field of ``model_spec.json``.
 
-This is what JSON type each field of ``model_spec.json`` has; which values make sense, and which of
-them together, is for ``ModelSpec`` to say.
+A spec with a wrong type would otherwise fail at the first request, or change answers. Which values
+make sense, and which of them together, is for ``ModelSpec`` to say.
 """
 
 from __future__ import annotations
@@ -55,6 +55,13 @@ def _is_merge(value: object) -> bool:
     )
 
 
+_PROVENANCE = ("config", "config_sha256", "weights", "weights_sha256")
+
+
+def _is_provenance(value: object) -> bool:
+    return _is_hashes(value) and isinstance(value, dict) and value.keys() == set(_PROVENANCE)
+
+
 def _is_limits(value: object) -> bool:
     return (
         isinstance(value, dict)
@@ -80,6 +87,10 @@ _EXPECTED: Mapping[str, tuple[Callable[[object], bool], tuple[str, ...]]] = {
     f"null or an object of the numbers {', '.join(_MERGE)} (whole: stuff_area_limit)": (
         _or_null(_is_merge),
         ("panoptic",),
+    ),
+    f"null or an object of the strings {', '.join(_PROVENANCE)}": (
+        _or_null(_is_provenance),
+        ("provenance",),
     ),
     f"an object of the numbers {', '.join(LIMITS)}": (_is_limits, ("limits",)),
 }

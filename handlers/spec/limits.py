@@ -33,10 +33,17 @@ class RequestLimits:
     """Pictures in the file, of which the first is answered."""
     max_decode_seconds: float = 5.0
     """From the file to its pixels."""
+    max_input_pixels: int = 16_000_000
+    """Width times height of what a model gets that does not resize images (MIN_SIZE_TEST 0): 192 MB
+    of input. Where images are resized, the model's own sizes are the bound."""
+    max_drawn_pixels: int = 16_000_000
+    """Width times height of an image that is drawn upon: 8 bytes a pixel, 128 MB."""
     max_detections: int = 1000
     """Instances, and proposals, in the reply; the best ones are kept."""
     max_reply_bytes: int = 6_553_500
-    """TorchServe's max_response_size: it kills a worker that answers more. Raise both together."""
+    """Of the whole answer. The default is TorchServe's max_response_size, which kills a worker that
+    answers more (raise both together); other servers have no such limit, and hold an archive to
+    this one only where it is another than the default."""
 
     def overridden(self, settings: object) -> RequestLimits:
         """These limits, but for those that the model's YAML sets.
@@ -71,7 +78,7 @@ def problems_of(limits: Mapping[Any, Any]) -> list[str]:
     """What is wrong with some limits, by name, if anything."""
     problems = []
     for name, value in limits.items():
-        most = _PILLOWS_LIMIT if name == "max_image_pixels" else 2**31 - 1
+        most = _PILLOWS_LIMIT if str(name).endswith("_pixels") else 2**31 - 1
         if name not in NAMES:
             problems.append(f"{name!a} is no limit, expected one of {', '.join(NAMES)}")
         elif name == "max_decode_seconds":

@@ -1,6 +1,6 @@
-"""Why: the exporter and the server must agree on every number that shapes an answer.
+"""``model_spec.json``: every number that shapes an answer, on which exporter and server agree.
 
-``model_spec.json`` is that agreement. It is written by ``d2serve.export``, travels in the .mar and
+It is written by ``d2serve.export``, travels in the .mar and
 is the only source of settings at serve time: no value is guessed twice.
 """
 
@@ -16,8 +16,11 @@ from typing import Any
 from d2serve.handlers.errors import SpecError
 from d2serve.handlers.spec.field_types import wrong_types
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits, problems_of
+from d2serve.handlers.spec.runtimes import METHODS, RUNTIMES, precisions
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+READABLE_SCHEMAS = (2, SCHEMA_VERSION)
+"""2 is without provenance."""
 SPEC_FILE = "model_spec.json"
 
 BOXES, SCORES, CLASSES = "pred_boxes", "scores", "pred_classes"
@@ -30,12 +33,6 @@ XYXY_ABS, XYWHA_ABS = "XYXY_ABS", "XYWHA_ABS"
 
 IMAGE_INPUT = "image"
 """Name of the one input of an ONNX or OpenVINO program."""
-
-TRACING, SCRIPTING = "tracing", "scripting"
-TORCHSCRIPT, ONNXRUNTIME, OPENVINO = "torchscript", "onnxruntime", "openvino"
-RUNTIMES = (TORCHSCRIPT, ONNXRUNTIME, OPENVINO)
-FP32, BF16, INT8 = "fp32", "bf16", "int8"
-PRECISIONS = (FP32, BF16, INT8)
 
 
 @dataclass(frozen=True)
@@ -51,6 +48,19 @@ class PanopticMerge:
 
 
 @dataclass(frozen=True)
+class Provenance:
+    """What an export read, so that an archive can be traced back to it."""
+
+    config: str
+    """Name of the config file, or in the model zoo."""
+    config_sha256: str
+    """SHA-256 of the config once everything is merged, but for where its weights lie."""
+    weights: str
+    """Name of the weights file."""
+    weights_sha256: str
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """Everything the server has to know of a program, in detectron2's terms.
 
@@ -63,7 +73,7 @@ class ModelSpec:
     method: str
     """``"tracing"`` or ``"scripting"``."""
     runtime: str
-    """``"torchscript"``, ``"onnxruntime"`` or ``"openvino"``."""
+    """By name; what is true of it stands in handlers/spec/runtimes.py."""
     precision: str
     """``"fp32"``, or, by name and at the price in ``accuracy``, ``"bf16"`` or ``"int8"``."""
     program: str
@@ -104,7 +114,10 @@ class ModelSpec:
     """COCO AP in fp32 and in a lower precision, and the data set; empty where that is fp32."""
     limits: RequestLimits = DEFAULT_LIMITS
     """Of a request; whoever serves the archive may set others."""
+    provenance: Provenance | None = None
+    """None in archives of schema 2."""
     schema_version: int = SCHEMA_VERSION
+    """Of the file that was read."""
 
     def to_json(self) -> str:
         """The text of ``model_spec.json``."""
@@ -124,16 +137,19 @@ class ModelSpec:
         if not isinstance(raw, dict):
             raise SpecError(f"{SPEC_FILE} holds a {type(raw).__name__}, expected an object.")
         version = raw.get("schema_version")
-        if version != SCHEMA_VERSION:
+        if version not in READABLE_SCHEMAS:
             raise SpecError(
-                f"{SPEC_FILE} has schema_version {version!r}; this library reads {SCHEMA_VERSION}. "
+                f"{SPEC_FILE} has schema_version {version!r}; this library reads "
+                f"{' and '.join(map(str, READABLE_SCHEMAS))}. "
                 "The archive was made by another version of d2serve: export the model again."
             )
+        if version == 2:
+            raw.setdefault("provenance", None)
         known = {field.name for field in fields(ModelSpec)}
         missing, unknown = sorted(known - raw.keys()), sorted(raw.keys() - known)
         if missing or unknown:
             raise SpecError(
-                f"{SPEC_FILE} does not follow schema {SCHEMA_VERSION}: missing {missing}, "
+                f"{SPEC_FILE} does not follow schema {version}: missing {missing}, "
                 f"unknown {unknown}. It was edited or damaged: export the model again."
             )
         wrong = wrong_types(raw)
@@ -143,6 +159,8 @@ class ModelSpec:
             raw[name] = None if raw[name] is None else tuple(raw[name])
         if raw["panoptic"] is not None:
             raw["panoptic"] = PanopticMerge(**raw["panoptic"])
+        if raw["provenance"] is not None:
+            raw["provenance"] = Provenance(**raw["provenance"])
         raw["limits"] = RequestLimits(**raw["limits"])
         spec = ModelSpec(**raw)
         spec._check()
@@ -152,9 +170,9 @@ class ModelSpec:
         problems = [
             f"{name} is {value!r}, expected one of {allowed}"
             for name, value, allowed in (
-                ("method", self.method, (TRACING, SCRIPTING)),
-                ("runtime", self.runtime, RUNTIMES),
-                ("precision", self.precision, PRECISIONS),
+                ("method", self.method, METHODS),
+                ("runtime", self.runtime, tuple(RUNTIMES)),
+                ("precision", self.precision, precisions()),
                 ("image_format", self.image_format, ("BGR", "RGB")),
                 ("box_mode", self.box_mode, (XYXY_ABS, XYWHA_ABS)),
             )

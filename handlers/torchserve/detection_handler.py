@@ -1,4 +1,4 @@
-"""Why: the one place that knows TorchServe's handler contract; everything else is plain Python.
+"""TorchServe's adapter: its handler contract in the service's words, and the service's in its.
 
 TorchServe imports this file by its base name from the root of the archive and expects exactly one
 class in it. An exception that leaves ``handle`` fails the whole batch, so none does.
@@ -8,47 +8,33 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from d2serve.handlers.detector import Answered, Detector
-from d2serve.handlers.errors import ModelFailed, RequestError
-from d2serve.handlers.oip.calls import OipCall, oip_call, unpacked
-from d2serve.handlers.oip.metadata import describe, is_describe
-from d2serve.handlers.oip.replies import answer_of, error_of
-from d2serve.handlers.outputs.records import Outputs
-from d2serve.handlers.outputs.selection import select
-from d2serve.handlers.replies.drawing import CONTENT_TYPES as DRAWN_TYPES
-from d2serve.handlers.replies.drawing import draw
-from d2serve.handlers.replies.encoding import CONTENT_TYPE, check_reply, encode, encode_error
-from d2serve.handlers.requests.fields import is_grpc
-from d2serve.handlers.requests.preparation import PreparedRequest, prepare
+from d2serve.handlers.detector import Detector
+from d2serve.handlers.replies.reply import OK, Reply
+from d2serve.handlers.requests.request import DESCRIBE, GRPC, HTTP, INFER, Request
+from d2serve.handlers.service import Service
 from d2serve.handlers.spec.limits import SETTING as LIMITS
-from d2serve.handlers.timing import Stopwatch
-from d2serve.handlers.torchserve.memory import FreeMemory
 from d2serve.handlers.torchserve.metrics import Metrics
 from d2serve.handlers.torchserve.reporting import Reporter
 from d2serve.handlers.torchserve.threads import thread_share
+from d2serve.handlers.torchserve.upkeep import Upkeep
 
 _log = logging.getLogger(__name__)
 
-# How long a worker may go on with the share of cores that it had before others came or went.
-_SECONDS_BETWEEN_THREAD_CHECKS = 5.0
+_JSON = "application/json"
+# TorchServe adds the name to what comes to /invocations.
+_NO_OPTIONS = ("data", "body", "model_name")
 
 
 class DetectionHandler:
-    """Answers batches of images, as JSON, version 1 of the response format."""
+    """Answers batches of requests."""
 
-    _detector: Detector
+    _service: Service
     _reporter: Reporter
-    _free_memory: FreeMemory
-    _model: str
-    _version: str
-    _max_workers: int
-    _next_thread_check: float
+    _upkeep: Upkeep
 
     def initialize(self, context: Any) -> None:
         """Load the archive that TorchServe extracted, and warm it up.
@@ -56,25 +42,22 @@ class DetectionHandler:
         Raises:
             LoadError: TorchServe logs it and reports the worker as failed.
         """
-        properties = context.system_properties
-        settings = context.model_yaml_config or {}
-        gpu = properties.get("gpu_id")
-        self._model = context.model_name
-        self._version = str(context.manifest["model"]["modelVersion"])
-        self._max_workers = int(settings.get("maxWorkers", 1))
-        self._detector = Detector.load(
+        properties, settings = context.system_properties, context.model_yaml_config or {}
+        gpu, max_workers = properties.get("gpu_id"), int(settings.get("maxWorkers", 1))
+        detector = Detector.open(
             Path(properties["model_dir"]),
             device="cpu" if gpu is None else f"cuda:{gpu}",
             batching=str(settings.get("batching", "auto")),
-            threads=thread_share(self._max_workers),
+            threads=thread_share(max_workers),
             limits=settings.get(LIMITS),
         )
-        self._detector.warm_up()
-        self._reporter = Reporter(Metrics(context.metrics, self._model, self._version))
-        self._free_memory = FreeMemory()
-        self._free_memory.set_apart_what_stays()
-        self._share_cores()
-        _log.info("d2serve: %s %s is ready, pid %d", self._model, self._version, os.getpid())
+        detector.warm_up()
+        served_as = context.model_name, str(context.manifest["model"]["modelVersion"])
+        most = detector.spec.limits.max_reply_bytes
+        self._service = Service(detector, *served_as, max_reply_bytes=most)
+        self._reporter = Reporter(Metrics(context.metrics, *served_as))
+        self._upkeep = Upkeep(detector, max_workers)
+        _log.info("d2serve: %s %s is ready, pid %d", *served_as, os.getpid())
 
     def handle(self, data: Sequence[Mapping[str, Any]], context: Any) -> list[bytes]:
         """One reply for each request, in order; a request that fails has its own status.
@@ -83,124 +66,47 @@ class DetectionHandler:
             data: a mapping of field name to bytes for each request: an image and options.
             context: TorchServe's.
         """
-        if time.monotonic() >= self._next_thread_check:
-            self._share_cores()
-        data = [
-            unpacked(request, context.get_all_request_header(i)) for i, request in enumerate(data)
-        ]
-        prepared = [self._prepare(request, i, context) for i, request in enumerate(data)]
-        answered = self._detector.answer(
-            [each.image for each in prepared if isinstance(each, PreparedRequest)]
-        )
-        self._reporter.called(answered)
-        answers = iter(answered)
-        return [
-            self._reply(
-                i,
-                request,
-                each,
-                next(answers) if isinstance(each, PreparedRequest) else None,
-                context,
-            )
-            for i, (request, each) in enumerate(zip(data, prepared))
-        ]
+        self._upkeep.do_if_due()
+        requests = [_request(fields, i, context) for i, fields in enumerate(data)]
+        replies = self._service.replies(requests)
+        for i, (request, reply) in enumerate(zip(requests, replies)):
+            _set_head(request, reply, i, context)
+        self._reporter.report(replies)
+        return [reply.body for reply in replies]
 
-    def _share_cores(self) -> None:
-        self._detector.set_threads(thread_share(self._max_workers))
-        self._free_memory.give_back_if_due()
-        self._next_thread_check = time.monotonic() + _SECONDS_BETWEEN_THREAD_CHECKS
 
-    def _prepare(
-        self, request: Mapping[str, Any], index: int, context: Any
-    ) -> PreparedRequest | RequestError:
-        try:
-            headers = context.get_all_request_header(index)
-            if is_grpc(headers):
-                # Else a streaming call would end the worker. Over HTTP it would do harm.
-                context.set_response_header(index, "ts_stream_next", "false")
-            return prepare(request, headers, self._detector.spec)
-        except RequestError as error:
-            return error
-        except Exception as error:
-            _log.exception("d2serve: preparing %s failed", context.get_request_id(index))
-            return _bug(error)
+def _request(fields: Any, index: int, context: Any) -> Request:
+    """A request in the service's words, whatever it is.
 
-    def _reply(
-        self,
-        index: int,
-        request: Mapping[str, Any],
-        prepared: PreparedRequest | RequestError,
-        answered: Answered | None,
-        context: Any,
-    ) -> bytes:
-        request_id = context.get_request_id(index)
-        headers = context.get_all_request_header(index)
-        if is_describe(request, headers):
-            context.set_response_content_type(index, CONTENT_TYPE)
-            return describe(self._detector.spec, self._model, self._version)
-        call = oip_call(request, headers, is_grpc(headers), request_id)
-        try:
-            content_type, reply = self._answer(prepared, answered, call, request_id)
-            context.set_response_content_type(index, content_type)
-            return reply
-        except RequestError as error:
-            refusal = error
-        except Exception as error:
-            _log.exception("d2serve: encoding the reply to %s failed", request_id)
-            refusal = _bug(error)
-        refusal.drop_frames()
-        self._reporter.refused(request_id, refusal)
-        context.set_response_content_type(index, CONTENT_TYPE)
+    Over gRPC there are no headers but TorchServe's own. A call of the Open Inference Protocol then
+    arrives as a ``body`` of JSON, of which the parameters, the requested outputs and the raw
+    contents are gone; an input of TorchServe's own gRPC calls has no content type.
+    """
+    fields = fields if isinstance(fields, Mapping) else {}
+    headers: Mapping[str, Any] = context.get_all_request_header(index)
+    texts = {name: value for name, value in headers.items() if isinstance(value, str)}
+    is_grpc = all(name.startswith("ts_") for name in texts)
+    part = headers.get("body")
+    is_json = isinstance(part, Mapping) and part.get("content-type") == _JSON
+    kind = INFER if is_grpc and is_json else None
+    if not fields and headers.get("describe") == "True":
+        kind = DESCRIBE
+    body = fields.get("data")
+    return Request(
+        body=fields.get("body") if body is None else body,
+        fields={name: value for name, value in fields.items() if name not in _NO_OPTIONS},
+        headers=texts,
+        kind=kind,
+        transport=GRPC if is_grpc else HTTP,
+        id=context.get_request_id(index),
+    )
+
+
+def _set_head(request: Request, reply: Reply, index: int, context: Any) -> None:
+    context.set_response_content_type(index, reply.content_type)
+    if reply.code != OK:
         # The reason phrase must be plain ASCII: anything else ends the worker.
-        context.set_response_status(refusal.status, refusal.code, index)
-        reply = encode_error(refusal, request_id)
-        served_as = (self._model, self._version)
-        return reply if call is None else error_of(call, refusal, reply, served_as)
-
-    def _answer(
-        self,
-        prepared: PreparedRequest | RequestError,
-        answered: Answered | None,
-        call: OipCall | None,
-        request_id: str | None,
-    ) -> tuple[str, bytes]:
-        """The type and the bytes of a reply.
-
-        Raises:
-            RequestError: what was wrong with the request, or is with its answer.
-        """
-        if isinstance(prepared, RequestError):
-            raise prepared
-        assert answered is not None  # what was prepared went to the model
-        if isinstance(answered.answer, RequestError):
-            raise answered.answer
-        assert answered.call is not None  # it has outputs
-        watch = Stopwatch()
-        spec, options = self._detector.spec, prepared.options
-        outputs = select(answered.answer, options, spec.limits)
-        encoded = partial(self._encoded, outputs, prepared, request_id)
-        if call is None:
-            content_type, reply = encoded()
-        else:
-            served_as = (self._model, self._version)
-            wish = (prepared.outputs, options)
-            reply = answer_of(call, *wish, outputs, spec, served_as, encoded)
-            content_type = CONTENT_TYPE
-        seconds = {**prepared.seconds, **answered.seconds, "encode": watch.lap()}
-        self._reporter.answered(request_id, outputs, answered.call.images, seconds)
-        return content_type, reply
-
-    def _encoded(
-        self, outputs: Outputs, prepared: PreparedRequest, request_id: str | None
-    ) -> tuple[str, bytes]:
-        spec, options = self._detector.spec, prepared.options
-        if options.draw is None or prepared.pixels is None:
-            reply = encode(outputs, spec, self._model, self._version, options, request_id)
-            return CONTENT_TYPE, reply
-        picture = draw(prepared.pixels, outputs, spec, options.draw)
-        check_reply(picture, f"the picture as {options.draw}", spec.limits)
-        return DRAWN_TYPES[options.draw], picture
-
-
-def _bug(error: Exception) -> ModelFailed:
-    return ModelFailed(f"The server failed on this image ({type(error).__name__}).")
+        context.set_response_status(reply.status, reply.code, index)
+    if request.transport == GRPC:
+        # Without it a streaming call would end the worker. Over HTTP it would do harm.
+        context.set_response_header(index, "ts_stream_next", "false")

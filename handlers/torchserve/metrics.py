@@ -1,4 +1,4 @@
-"""Why: an operator sees requests in numbers only, and TorchServe's own say nothing of their inside.
+"""The metrics of a model, in TorchServe's terms; its own say nothing of a request's inside.
 
 Each metric has to be listed in TorchServe's metrics file, which
 server/torchserve/metrics_file.py writes. One that is not is left out here: TorchServe would write
@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from d2serve.handlers.errors import RequestError
-from d2serve.handlers.outputs.records import Outputs
-from d2serve.handlers.timing import STEPS, ProgramCall, Seconds
+from d2serve.handlers.replies.reply import Found
+from d2serve.handlers.timing import STEPS, ProgramCall
 
 _log = logging.getLogger(__name__)
 
@@ -52,12 +52,12 @@ METRICS = (*DURATIONS.values(), BATCH, DETECTIONS, PIXELS, REJECTED)
 
 
 class Metrics:
-    """Tells TorchServe the metrics of one model. What goes wrong here fails no request."""
+    """Reports the metrics of one model to TorchServe. What goes wrong here fails no request."""
 
     def __init__(self, cache: object, model: str, version: str) -> None:
         """
         Args:
-            cache: TorchServe's ``context.metrics``, the metrics of its file; None tells nobody.
+            cache: TorchServe's ``context.metrics``, those of its file, or None.
             model, version: under which the model is registered.
         """
         self._labels = [_UNFIT_FOR_LABELS.sub("_", each) for each in (model, version)]
@@ -70,24 +70,23 @@ class Metrics:
             self._emit(REJECTED, 0, kind.code)
 
     def called(self, calls: Iterable[ProgramCall]) -> None:
-        """Tell of calls of the program."""
+        """Report calls of the program."""
         for call in calls:
             self._emit(DURATIONS["forward"], round(call.seconds, 6))
             self._emit(BATCH, call.images)
 
-    def answered(self, outputs: Outputs, seconds: Seconds) -> None:
-        """Tell of an answer, and what its steps took."""
+    def answered(self, found: Found, seconds: Mapping[str, float]) -> None:
+        """Report an answer, and what its steps took."""
         for step, metric in DURATIONS.items():
             if step != "forward":
                 self._emit(metric, round(seconds[step], 6))
-        self._emit(PIXELS, round(outputs.height * outputs.width / 1e6, 6))
-        found = found_in(outputs)
-        if found is not None:
-            self._emit(DETECTIONS, found)
+        self._emit(PIXELS, round(found.height * found.width / 1e6, 6))
+        if found.objects is not None:
+            self._emit(DETECTIONS, found.objects)
 
-    def rejected(self, error: RequestError) -> None:
-        """Tell of a request that was answered with an error."""
-        self._emit(REJECTED, 1, error.code)
+    def rejected(self, code: str) -> None:
+        """Report a request that was answered with this error."""
+        self._emit(REJECTED, 1, code)
 
     def _emit(self, metric: Metric, value: float, *labels: str) -> None:
         emitter = self._emitters.get(metric.name)
@@ -99,12 +98,6 @@ class Metrics:
             if not self._has_failed:  # once is enough to know
                 self._has_failed = True
                 _log.exception("d2serve: the metric %s failed; so may others", metric.name)
-
-
-def found_in(outputs: Outputs) -> int | None:
-    """How many instances an answer has, or proposals; None where the model has neither."""
-    found = outputs.instances if outputs.instances is not None else outputs.proposals
-    return None if found is None else len(found)
 
 
 def _emitters_of(cache: object) -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""Why: an operator who has the id of a request must find out what became of it.
+"""Reports each request in the worker's log and in metrics.
 
-The id is TorchServe's, which a client gets in the reply; TorchServe's own access log lacks it. Each
-request is one line of the worker's log. Nothing that a client sent is in it: a line that began with
-``[METRICS]`` would be a metric to TorchServe.
+An operator who has the id of a request finds out by it what became of it. The id is TorchServe's,
+which a client gets in the reply; TorchServe's own access log lacks it. Each request is one line.
+Nothing that a client sent is in it: a line that began with ``[METRICS]`` would be a metric to
+TorchServe.
 """
 
 from __future__ import annotations
@@ -10,11 +11,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from d2serve.handlers.detector import Answered
-from d2serve.handlers.errors import RequestError
-from d2serve.handlers.outputs.records import Outputs
-from d2serve.handlers.timing import STEPS, Seconds
-from d2serve.handlers.torchserve.metrics import Metrics, found_in
+from d2serve.handlers.replies.reply import OK, Reply
+from d2serve.handlers.timing import STEPS
+from d2serve.handlers.torchserve.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 
@@ -24,44 +23,42 @@ _ANSWERED = "d2serve: %s answered: %dx%d, %s found, batch of %d, ms:" + "".join(
 
 
 class Reporter:
-    """Tells of each request, in the log and in metrics."""
+    """Reports replies."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         metrics.start()
 
-    def called(self, answered: Sequence[Answered]) -> None:
-        """The program was called for some images: once for those that share a call."""
-        self._metrics.called(dict.fromkeys(each.call for each in answered if each.call is not None))
+    def report(self, replies: Sequence[Reply]) -> None:
+        """Report a batch: each reply, and each call of the program, which several may share."""
+        self._metrics.called(dict.fromkeys(each.call for each in replies if each.call is not None))
+        for reply in replies:
+            if reply.code == OK:
+                self._answered(reply)
+            else:
+                self._refused(reply)
 
-    def answered(
-        self, request_id: str | None, outputs: Outputs, together: int, seconds: Seconds
-    ) -> None:
-        """A request was answered.
-
-        Args:
-            outputs: what of the image's outputs is in the reply.
-            together: images in the program's call.
-            seconds: of all steps.
-        """
-        self._metrics.answered(outputs, seconds)
-        found = found_in(outputs)
+    def _answered(self, reply: Reply) -> None:
+        found, call = reply.found, reply.call
+        if found is None or call is None:  # metadata
+            return
+        self._metrics.answered(found, reply.seconds)
         _log.info(
             _ANSWERED,
-            request_id,
-            outputs.width,
-            outputs.height,
-            "-" if found is None else found,
-            together,
-            *(1000 * seconds[step] for step in STEPS),
+            reply.request_id,
+            found.width,
+            found.height,
+            "-" if found.objects is None else found.objects,
+            call.images,
+            *(1000 * reply.seconds[step] for step in STEPS),
         )
 
-    def refused(self, request_id: str | None, error: RequestError) -> None:
-        """A request was answered with an error; the reason is told where it is not the client's."""
-        self._metrics.rejected(error)
-        if error.status < 500:
-            _log.info("d2serve: %s refused: %d %s", request_id, error.status, error.code)
+    def _refused(self, reply: Reply) -> None:
+        """The reason is in the log where it is not the client's."""
+        self._metrics.rejected(reply.code)
+        head = "d2serve: %s %s: %d %s"
+        if reply.status < 500:
+            _log.info(head, reply.request_id, "refused", reply.status, reply.code)
         else:
-            _log.error(
-                "d2serve: %s failed: %d %s: %a", request_id, error.status, error.code, str(error)
-            )
+            where = (reply.request_id, "failed", reply.status, reply.code)
+            _log.error(head + ": %a", *where, reply.message)

@@ -1,7 +1,7 @@
-"""Why: TorchServe sets no thread counts, and workers that each take every core slow each other.
+"""A worker's share of the cores: those that the process may use, divided by the server's workers.
 
-Each worker takes its share: the cores that this process may use, divided by the workers that share
-them. Workers that are added or removed later change the share, so it is asked for again.
+TorchServe sets no thread counts, and workers that each take every core slow each other. Workers
+that are added or removed later change the share, so it is asked for again.
 """
 
 from __future__ import annotations
@@ -9,22 +9,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from d2serve.handlers.cores import available_cores, threads_wanted
+
 _WORKER_SCRIPT = b"model_service_worker.py"
 _PROC = Path("/proc")
 _ATTEMPTS = 5
-_CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
-
-
-def available_cores() -> int:
-    """Cores this process may use: its affinity, bounded by a container's CPU quota."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else (os.cpu_count() or 1)
-    try:
-        quota, period = _CPU_QUOTA.read_text().split()
-        cores = min(cores, max(1, int(quota) // int(period)))
-    except (OSError, ValueError):  # no cgroup v2 here, or "max": no quota
-        pass
-    return max(1, cores)
 
 
 def sibling_workers() -> int | None:
@@ -59,13 +48,13 @@ def _is_worker(pid: str) -> bool:
 def thread_share(max_workers: int) -> int:
     """Threads that this worker should use.
 
-    OMP_NUM_THREADS, where an operator has set it, is the answer. Else the cores are divided by the
-    workers of the server, or by ``max_workers`` while fewer of them have started.
+    OMP_NUM_THREADS, where an operator has set it, is the answer. Otherwise the cores are divided by
+    the workers of the server, or by ``max_workers`` while fewer of them have started.
 
     Args:
         max_workers: ``maxWorkers`` of the model's YAML.
     """
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    if wanted.isdecimal() and int(wanted) > 0:
-        return int(wanted)
+    wanted = threads_wanted()
+    if wanted is not None:
+        return wanted
     return max(1, available_cores() // max(1, max_workers, sibling_workers() or 1))

@@ -1,8 +1,9 @@
-"""Why: TorchServe's worker imports torch for nothing but to recognise a tensor among the replies.
+"""A module that takes the place of torch in workers that serve a model without it.
 
-That costs each worker over a second and more than a hundred megabytes, and asks for torch on
-servers that serve ONNX only. An archive whose program needs no torch carries this file as
-``torch.py`` in its root, which a worker finds before an installed torch.
+TorchServe's worker imports torch for nothing but to recognise a tensor among the replies. That
+costs each worker over a second and more than a hundred megabytes, and asks for torch on servers
+that serve ONNX only. An archive whose program needs no torch carries this file as ``torch.py`` in
+its root, which a worker finds before an installed torch.
 See docs/decisions/0004-workers-without-torch.md.
 """
 

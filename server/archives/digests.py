@@ -10,9 +10,9 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from d2serve.client.archive_checks import sha256_of
 from d2serve.client.errors import ArchiveRefused, ServerStartError
-from d2serve.server.archives.model_archives import ServedModel, checked, prepare_store
+from d2serve.handlers.archive_checks import sha256_of
+from d2serve.server.archives.model_archives import ServedModel, check_models, prepare_store
 
 # sha256sum marks binary mode by an asterisk, and names with odd characters by a backslash.
 _LINE = re.compile(r"\\?(?P<digest>[0-9a-fA-F]{64}) [ *](?P<name>.+)")
@@ -79,7 +79,7 @@ def store_of_listed(
         ArchiveRefused: an archive is not listed, or cannot be served here.
     """
     copy_listed(prepare_store(models, None, private), digests)
-    return checked(replace(model, archive=private / model.archive.name) for model in models)
+    return check_models(replace(model, archive=private / model.archive.name) for model in models)
 
 
 def copy_listed(store: Path, digests: DigestList) -> None:

@@ -1,13 +1,13 @@
-"""Which archives to serve under which names, settled before Java starts: TorchServe only warns
-about a missing .mar and then serves without it.
+"""The archives that a server is to serve, with their names and versions.
+
+They are found and checked before Java starts, since TorchServe only warns of a missing or damaged
+.mar and then serves without it.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Union
 
 from d2serve.client.archive_checks import check_archive
 from d2serve.client.errors import ServerStartError
+from d2serve.server.archives.contents import ArchiveContents, read_contents
 
 PathLike = Union[str, "os.PathLike[str]"]
 ModelArguments = Union[Mapping[str, PathLike], Iterable[PathLike]]
@@ -29,7 +30,9 @@ class ServedModel:
 
     name: str
     archive: Path
-    unpacked: int = 0
+    version: str = ""
+    """In the archive's manifest, once it has been checked."""
+    unpacked_bytes: int = 0
     """Bytes it takes unpacked, once it has been checked."""
 
     @property
@@ -39,16 +42,21 @@ class ServedModel:
 
 
 def resolve_models(models: ModelArguments, model_store: Path | None) -> list[ServedModel]:
-    """Find every archive: as a path, else in the model store. Names come from the archive's
-    manifest where none is given."""
+    """Find every archive, in the model store or as a path.
+
+    Names come from the archive's manifest where none is given. Of several versions of a model, the
+    first one given is the one that TorchServe asks where a request names none.
+
+    Raises:
+        ServerStartError: there is no such archive, or TorchServe cannot take its name.
+    """
     if isinstance(models, Mapping):
         pairs = [(name, os.fspath(archive)) for name, archive in models.items()]
     else:
         pairs = [_split(os.fspath(argument)) for argument in models]
-    served = []
-    for name, archive in pairs:
-        path = _find(Path(archive), model_store)
-        served.append(ServedModel(name or archived_name(path), path))
+    found = [(name, _find(Path(archive), model_store)) for name, archive in pairs]
+    named = (ServedModel(name or read_contents(path).name, path) for name, path in found)
+    served = list(dict.fromkeys(named))
     for model in served:
         if any(sign in model.argument for sign in ", \t\n") or "=" in model.name:
             raise ServerStartError(
@@ -58,20 +66,40 @@ def resolve_models(models: ModelArguments, model_store: Path | None) -> list[Ser
     return served
 
 
-def checked(served: Iterable[ServedModel]) -> list[ServedModel]:
+def archives_of(store: Path) -> list[str]:
+    """The file names of all archives of a model store, by name and version: the lowest version of
+    a model comes first, and is the one that answers where a request names none.
+
+    Raises:
+        ArchiveRefused: a .mar file there is damaged or no archive.
+    """
+    contents = sorted(
+        (read_contents(file) for file in store.glob("*.mar")), key=ArchiveContents.order
+    )
+    return [each.path.name for each in contents]
+
+
+def check_models(served: Iterable[ServedModel]) -> list[ServedModel]:
     """The same models, each of an archive that is whole and can be served here.
 
     Raises:
         ArchiveRefused: see check_archive.
+        ServerStartError: two archives are the same version of one model.
     """
     models = list(served)
     unpacked = {archive: check_archive(archive) for archive in {m.archive for m in models}}
-    return [replace(model, unpacked=unpacked[model.archive]) for model in models]
+    versions = {archive: read_contents(archive).version for archive in unpacked}
+    known = [
+        replace(model, version=versions[model.archive], unpacked_bytes=unpacked[model.archive])
+        for model in models
+    ]
+    _require_different(known)
+    return known
 
 
 def require_room(served: Iterable[ServedModel], directory: Path) -> None:
     """Raise ServerStartError if the archives, unpacked, do not fit into the server's directory."""
-    needed = sum(model.unpacked for model in served) + _ROOM_FOR_LOGS
+    needed = sum(model.unpacked_bytes for model in served) + _ROOM_FOR_LOGS
     free = shutil.disk_usage(directory).free
     if free < needed:
         raise ServerStartError(
@@ -81,19 +109,16 @@ def require_room(served: Iterable[ServedModel], directory: Path) -> None:
         )
 
 
-def archived_name(archive: Path) -> str:
-    """The model's name in the manifest of a .mar file."""
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            manifest = json.loads(opened.read("MAR-INF/MANIFEST.json"))
-        return str(manifest["model"]["modelName"])
-    except (OSError, zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
-        raise ServerStartError(
-            f"{archive} is truncated or damaged, or no model archive "
-            f"({error or type(error).__name__}): expected a .mar made by `d2serve export` or "
-            "torch-model-archiver, a zip file with MAR-INF/MANIFEST.json. Copy it again, or "
-            "export it again."
-        ) from error
+def _require_different(served: Iterable[ServedModel]) -> None:
+    seen: dict[tuple[str, str], Path] = {}
+    for model in served:
+        first = seen.setdefault((model.name, model.version), model.archive)
+        if first != model.archive:
+            raise ServerStartError(
+                f"{first.name} and {model.archive.name} are both version {model.version} of "
+                f"{model.name}, of which TorchServe would serve one. Give one of them another "
+                f"name (NAME={model.archive.name}), or export it with another --version."
+            )
 
 
 def prepare_store(served: list[ServedModel], model_store: Path | None, private: Path) -> Path:

@@ -1,5 +1,7 @@
-"""Why: a server that is killed (kill -9, out of memory) cannot tidy up after itself, so the next
-one does: else each kill would leave an unpacked copy of every model in the temporary directory.
+"""The private directory of each server, and the removal of those whose server was killed.
+
+A server that is killed (kill -9, out of memory) cannot tidy up after itself, so the next start
+does: otherwise each kill would leave an unpacked copy of every model in the temporary directory.
 
 Each server's directory is locked by the process that owns it. The system drops the lock when that
 process ends in whatever way, so a directory whose lock can be had belongs to nobody any more. A
@@ -8,7 +10,6 @@ pid file would not do: its number may be another process's by now.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import tempfile
@@ -18,13 +19,13 @@ from pathlib import Path
 from typing import IO
 
 from d2serve.client.errors import ServerStartError
+from d2serve.server.torchserve.leftovers import end_leftovers
 
 PREFIX = "d2serve-run-"
 _OWNER = "owner.lock"
 # Unix sockets: 108 bytes on Linux, 104 on macOS, for "<TEMP>/.ts.sock.<number>".
 _LONGEST_TEMP = 85
 _POLL_SECONDS = 0.05
-_LEFTOVER_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def make_directory() -> ServerDirectory:
         )
     try:
         lock = (made / _OWNER).open("wb")
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(lock)
         (made / "tmp").mkdir()
         made.rename(path)
     except OSError as error:
@@ -91,8 +92,8 @@ def sweep() -> list[Path]:
             if directory.is_symlink() or directory.stat().st_uid != os.getuid():
                 continue
             with (directory / _OWNER).open("rb+") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _end_leftovers(directory.resolve())
+                _lock(lock)
+                end_leftovers(directory.resolve())
                 _remove(directory)
         except OSError:  # it has an owner, or is going at this moment
             continue
@@ -100,23 +101,11 @@ def sweep() -> list[Path]:
     return swept
 
 
-def _end_leftovers(directory: Path) -> None:
-    """Kill this user's processes that work inside a dead server's directory: its Java and workers.
+def _lock(file: IO[bytes]) -> None:
+    """Lock a file for this process; raises BlockingIOError where another one holds it."""
+    import fcntl  # not there on Windows, where `d2serve predict` runs all the same
 
-    The directory is in their working directory, and nothing else's: it is private and random.
-    """
-    import psutil
-
-    leftovers = []
-    for process in psutil.process_iter():
-        try:
-            working = Path(process.cwd())
-            if directory == working or directory in working.parents:
-                process.kill()
-                leftovers.append(process)
-        except psutil.Error:  # ended meanwhile, or another user's
-            continue
-    psutil.wait_procs(leftovers, timeout=_LEFTOVER_SECONDS)
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _remove(directory: Path) -> None:

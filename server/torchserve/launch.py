@@ -1,5 +1,6 @@
-"""The mechanics of one TorchServe child process: its environment, its command line, its birth and
-its end. What it serves and when it is ready is the business of server.py.
+"""One TorchServe child process: its environment, its command line, its start and its end.
+
+What it serves is decided by process.py, and when it is ready by startup.py.
 
 TorchServe keeps a pid file in TMPDIR (so there is one instance per TMPDIR), unpacks archives and
 opens its workers' sockets in Java's temporary directory (TEMP), and writes logs/ and key_file.json
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from d2serve.client.errors import ServerStartError
 from d2serve.server.torchserve.java import Java
+from d2serve.server.torchserve.leftovers import LAUNCHER_IMPORT, end_leftovers
 
 _GRACE_SECONDS = 20.0
 _AFTER_KILL_SECONDS = 5.0
@@ -30,17 +32,28 @@ _NOT_INHERITED = (
     "LOG_LOCATION",
     "METRICS_LOCATION",
 )
-_LAUNCHER = """
+_LAUNCHER = f"""
 import os, signal, threading
 def end_with_the_parent():
     os.read(0, 1)
     os.killpg(0, signal.SIGKILL)
 threading.Thread(target=end_with_the_parent, daemon=True).start()
-from ts.model_server import start
+{LAUNCHER_IMPORT}
 start()
 """
 """What the `torchserve` script does, and a thread that ends the whole process group when standard
 input, a pipe held by the parent, is closed: by the system, if the parent dies in whatever way."""
+
+
+def require_supported_system() -> None:
+    """Raise ServerStartError on Windows: process groups and file locks of POSIX are what keeps a
+    server from outliving its owner."""
+    if importlib.util.find_spec("fcntl") is None:
+        raise ServerStartError(
+            f"d2serve starts TorchServe on Linux and macOS only, and this is {sys.platform}. Use "
+            "Linux (WSL on Windows), or start TorchServe itself with config.properties. The other "
+            "commands, `d2serve predict` among them, and the Python clients work here."
+        )
 
 
 def require_server_packages() -> None:
@@ -94,21 +107,29 @@ def spawn(
 
 
 def end(process: subprocess.Popen[str], directory: Path) -> None:
-    """Stop TorchServe: politely, so that requests in flight are answered, then the whole group by
-    force, so that no Java and no worker is left."""
-    java = _java_pid(directory)
-    if java is not None and process.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(java, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=_GRACE_SECONDS)
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    _wait_for_group(process.pid)
+    """Stop TorchServe: with SIGTERM first, then the whole process group by force, so that no Java
+    and no worker is left."""
+    if process.poll() is None:
+        _ask_java_to_stop(process, directory)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        _wait_for_group(process.pid)
+    else:  # the number of a group that ended earlier may be another's by now
+        end_leftovers(directory)
     if process.stdin is not None:
         with contextlib.suppress(BrokenPipeError):
             process.stdin.close()
+
+
+def _ask_java_to_stop(process: subprocess.Popen[str], directory: Path) -> None:
+    java = _java_pid(directory)
+    if java is None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(java, signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=_GRACE_SECONDS)
 
 
 def _java_pid(directory: Path) -> int | None:

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from urllib.parse import urlsplit
 
+from d2serve.client.connection.addresses import is_loopback
 from d2serve.client.errors import ServerStartError
-from d2serve.client.predict.http_client import is_loopback
 
 LOOPBACK = "127.0.0.1"
 # Below the range from which Linux and macOS take ports for outgoing connections: a port from

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Callable
 
-from d2serve.client.credentials import KEY_FILE_NAME, KeyFile
+from d2serve.client.connection.credentials import KEY_FILE_NAME, KeyFile
 from d2serve.client.errors import ServerStartError
 from d2serve.client.management import ManagementClient
 from d2serve.client.predict.grpc_client import D2ServeGrpcClient
@@ -27,7 +27,7 @@ from d2serve.server.archives.model_archives import (
     ModelArguments,
     PathLike,
     ServedModel,
-    checked,
+    check_models,
     prepare_store,
     require_room,
     resolve_models,
@@ -180,11 +180,12 @@ class TorchServeProcess:
 
         Raises ServerStartError, with nothing left running and no files left behind.
         """
+        launch.require_supported_system()
         launch.require_server_packages()
         java = find_java({**os.environ, **self._environment})
         models = resolve_models(self._model_arguments, self._model_store)
         if self._digests is None:
-            models = checked(models)
+            models = check_models(models)
         sweep()  # before the ports are looked at: what a killed server left may still hold them
         self.ports.require_free()
         self._directory = make_directory()

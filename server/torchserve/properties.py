@@ -12,8 +12,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from d2serve.client.connection.addresses import is_loopback
 from d2serve.client.errors import ServerStartError
-from d2serve.client.predict.http_client import is_loopback
 
 CONFIG_PROPERTIES = Path(__file__).resolve().parents[2] / "config.properties"
 """The commented file of safe settings, with metrics.yaml beside it: the rooms lie next to both, in

@@ -12,12 +12,12 @@ import pytest
 
 from d2serve.export.archive.staging import opened
 from d2serve.export.errors import VerificationError
-from d2serve.export.proof.bounds import TORCHSCRIPT_BOUNDS
 from d2serve.export.proof.comparison import compare
 from d2serve.export.proof.isolated_replay import replay
 from d2serve.export.proof.oracle import Oracle
-from d2serve.export.reading.config import load_config
+from d2serve.export.reading.config_loading import load_config
 from d2serve.handlers.requests.decoding import decode
+from d2serve.handlers.spec.bounds import TORCHSCRIPT_BOUNDS
 from tests.conftest import KINDS, METHODS, Exporter, HeldOut, source_of
 
 # As a TorchServe worker: the archive's folder comes first; nothing of this project is on the path.
@@ -39,7 +39,7 @@ from pathlib import Path
 from d2serve.handlers import detector
 from d2serve.handlers.requests.decoding import decode
 assert Path(detector.__file__).is_relative_to(Path.cwd()), detector.__file__
-(answer,) = detector.Detector.load(Path.cwd())([decode(Path(sys.argv[1]).read_bytes())])
+(answer,) = detector.Detector.open(Path.cwd())([decode(Path(sys.argv[1]).read_bytes())])
 found = answer.instances
 print(json.dumps({"scores": found.scores.tolist(), "masks": found.masks}))
 """
@@ -81,7 +81,7 @@ def test_the_handler_answers_without_detectron2(exported: Exporter, held_out: He
     oracle = Oracle(load_config(source_of("keypoint_rcnn_fpn")))
     expected = oracle.answer_batch([decode(file.read_bytes()) for file in files])
     for file, reference, got in zip(files, expected, (first, second, third)):
-        difference = compare(file.name, reference, got, TORCHSCRIPT_BOUNDS)
+        difference = compare(file.name, reference, got.to_outputs(), TORCHSCRIPT_BOUNDS)
         assert difference.misses == ()
         assert difference.detections > 0
 

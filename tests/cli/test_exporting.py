@@ -57,6 +57,7 @@ def test_verify_refuses_an_archive_of_other_weights(exported: Exporter) -> None:
     assert "is not detectron2's" in result.output
 
 
+@pytest.mark.export
 def test_run_eval_prints_both_sides(tmp_path: Path) -> None:
     register_generated("heldout", generate_split(tmp_path, "heldout", 6).parent)
     result = run(
@@ -69,6 +70,7 @@ def test_run_eval_prints_both_sides(tmp_path: Path) -> None:
     assert all(row.split()[-2] == "+0.000" for row in rows)
 
 
+@pytest.mark.export
 def test_run_eval_names_what_it_needs(tmp_path: Path) -> None:
     words = ["--config-file", CONFIG, "--export-method", "tracing", "--output", str(tmp_path)]
     result = run("export", *words, "--run-eval", "DATASETS.TEST", "()")
@@ -106,3 +108,11 @@ def test_a_mistake_is_one_sentence_and_no_traceback(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "none.mar cannot be opened" in " ".join(result.output.split())
     assert "Traceback" not in result.output
+
+
+def test_class_names_that_cannot_be_read_are_refused_before_any_work() -> None:
+    words = ("export", "--config-file", "no/such.yaml", "--export-method", "tracing")
+    result = run(*words, "--class-names", 'cat, "dog')
+    assert result.exit_code == 1
+    assert "--class-names is" in result.output
+    assert "no/such.yaml" not in result.output

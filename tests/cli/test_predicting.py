@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,10 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from d2serve.cli import predicting
+from d2serve.client.connection.settings import ConnectionSettings
 from d2serve.client.errors import ClientError, InvalidInput, InvalidOption, ModelFailed
-from d2serve.client.results.responses import Prediction
+from d2serve.client.results.prediction import Prediction
+from d2serve.handlers.requests.options import OPTIONS, Option
 from tests.client import handmade
 
 LABELS = np.array([[0, 1, 1, 1]] * 5)
@@ -141,6 +145,67 @@ def test_every_option_reaches_the_client(monkeypatch: pytest.MonkeyPatch, server
     printed(monkeypatch, "none.png", *options, "--classes", "a, b", "--classes", "2")
     asked = {"score_thresh": 0.5, "max_detections": 3, "classes": ["a, b", "2"], "masks": "polygon"}
     assert server.asked == [{**UNASKED, **asked}]
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+def test_every_option_of_the_server_is_one_of_the_command(option: Option) -> None:
+    """``draw`` is another thing here: the folder for pictures that the client draws."""
+    taken = inspect.signature(predicting.predict).parameters
+    assert option.name in taken
+    words: dict[str, type[Enum]] = {
+        "masks": predicting.MaskFormat,
+        "sem_seg": predicting.SemSegFormat,
+    }
+    if option.name in words:
+        assert [each.value for each in words[option.name]] == list(option.choices)
+        assert taken[option.name].default.value == option.default
+    elif option.name != "draw":
+        assert not option.choices
+
+
+KEY = ["--token", "t"]
+AWAY = ["--address", "192.0.2.1:443"]  # an address that belongs to nobody: RFC 5737
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ([*AWAY, *KEY], "https://192.0.2.1:443 if the server"),
+        ([*AWAY, *KEY, "--protocol", "grpc"], "--allow-token-in-clear"),
+        ([*KEY, "--key-file", "k"], "either --token or --key-file"),
+        (["--header", "X-Tenant"], "expected 'Name: value'"),
+        (["--ca-file", "ca.pem"], "begins with https"),
+    ],
+)
+def test_how_to_reach_the_server_is_checked_first(options: list[str], told: str) -> None:
+    app = typer.Typer()
+    app.command()(predicting.predict)
+    result = CliRunner().invoke(app, ["model", "a.png", *options], env={"COLUMNS": "400"})
+    assert result.exit_code != 0
+    assert told in result.output
+
+
+def test_headers_and_permission_reach_the_client(
+    monkeypatch: pytest.MonkeyPatch, server: Server
+) -> None:
+    asked: list[Any] = []
+
+    def client(protocol: predicting.Protocol, address: str | None, settings: Any) -> Server:
+        asked.append((protocol.value, address, settings))
+        return server
+
+    monkeypatch.setattr(predicting, "_client", client)
+    options = ["--header", "X-Tenant: blue", "--header", "a:b:c", "--allow-token-in-clear"]
+    printed(monkeypatch, "none.png", *KEY, *AWAY, *options, "--ca-file", "ca.pem")
+    settings = {
+        "token": "t",
+        "key_file": None,
+        "ca_file": Path("ca.pem"),
+        "headers": {"X-Tenant": "blue", "a": "b:c"},
+        "allow_token_in_clear": True,
+    }
+    assert asked == [("http", "192.0.2.1:443", settings)]
+    assert {*settings, "timeout", "retry"} == {*ConnectionSettings.__annotations__}
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import struct
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -41,6 +43,16 @@ class Requests:
 
     address: str
     times: list[float] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    """Of each, by name in lower case; in gRPC its metadata."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a server shows for itself over TLS: PEM files."""
+
+    certificate: Path
+    key: Path
 
 
 GOOD = Answer(200, json.dumps(handmade.reply(4, 6, instances=[])).encode())
@@ -107,27 +119,36 @@ TORCHSERVES = {
 
 
 @contextmanager
-def http_server(*answers: Answer) -> Iterator[Requests]:
-    """Gives each answer once, the last one again and again."""
+def http_server(*answers: Answer, identity: Identity | None = None) -> Iterator[Requests]:
+    """Gives each answer once, the last one again and again; with an ``identity`` over TLS."""
     asked = Requests("")
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["content-length"]))
-            answer = _next(asked, answers)
+            self.rfile.read(int(self.headers.get("content-length", 0)))
+            answer = _next(asked, answers, self.headers.items())
             self.send_response(answer.status)
             self.send_header("x-request-id", "of-the-header")
             self.send_header("content-length", str(len(answer.body)))
             self.end_headers()
             self.wfile.write(answer.body)
 
+        def do_GET(self) -> None:
+            self.do_POST()
+
         def log_message(self, *_: object) -> None:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    if identity is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(identity.certificate, identity.key)
+        server.socket = context.wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
     asked.address = f"127.0.0.1:{server.server_port}"
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
@@ -138,13 +159,13 @@ def http_server(*answers: Answer) -> Iterator[Requests]:
 
 
 @contextmanager
-def grpc_server(*answers: Answer) -> Iterator[Requests]:
+def grpc_server(*answers: Answer, identity: Identity | None = None) -> Iterator[Requests]:
     """As ``http_server``."""
     asked = Requests("")
     messages = inference_messages()
 
     def answered(_: bytes, context: Any) -> bytes:
-        answer = _next(asked, answers)
+        answer = _next(asked, answers, context.invocation_metadata())
         if answer.grpc_code is not grpc.StatusCode.OK:
             context.abort(answer.grpc_code, answer.grpc_details)
         prediction: bytes = messages.prediction_response(prediction=answer.body).SerializeToString()
@@ -155,7 +176,12 @@ def grpc_server(*answers: Answer) -> Iterator[Requests]:
         service, {method: grpc.unary_unary_rpc_method_handler(answered)}
     )
     server = grpc.server(ThreadPoolExecutor(2), handlers=[handler])
-    asked.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    if identity is None:
+        port = server.add_insecure_port("127.0.0.1:0")
+    else:
+        pair = (identity.key.read_bytes(), identity.certificate.read_bytes())
+        port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair]))
+    asked.address = f"127.0.0.1:{port}"
     server.start()
     try:
         yield asked
@@ -163,8 +189,9 @@ def grpc_server(*answers: Answer) -> Iterator[Requests]:
         server.stop(None).wait()
 
 
-def _next(asked: Requests, answers: Sequence[Answer]) -> Answer:
+def _next(asked: Requests, answers: Sequence[Answer], headers: Iterable[tuple[str, str]]) -> Answer:
     asked.times.append(time.monotonic())
+    asked.headers.append({name.lower(): value for name, value in headers})
     return answers[min(len(asked.times), len(answers)) - 1]
 
 

@@ -8,7 +8,7 @@ from typing import Any, Union
 from d2serve.client.predict.async_client import AsyncD2ServeClient
 from d2serve.client.predict.grpc_client import D2ServeGrpcClient
 from d2serve.client.predict.http_client import D2ServeClient
-from d2serve.client.results.responses import Prediction
+from d2serve.client.results.prediction import Prediction
 
 
 class BlockingAsyncClient:

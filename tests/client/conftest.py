@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from d2serve.server.torchserve.process import TorchServeProcess
+from tests.client.protocols import NAMES, Protocol
 
 CANNED_HANDLER = '''
 import json
@@ -120,3 +121,11 @@ def server(archives: Path) -> Iterator[TorchServeProcess]:
         overrides={"default_workers_per_model": "1"},
     ) as running:
         yield running
+
+
+@pytest.fixture(params=NAMES)
+def protocol(request: pytest.FixtureRequest) -> Iterator[Protocol]:
+    """Each of the three clients."""
+    one = Protocol(request.param)
+    yield one
+    one.close()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from d2serve.client.results.responses import Prediction, parse_prediction
+from d2serve.client.results.prediction import Prediction, parse_prediction
 
 Labels = NDArray[np.integer[Any]]
 

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from d2serve.client.drawing import PROPOSALS_DRAWN, draw
+from d2serve.client.drawing import draw
 from d2serve.client.errors import DrawingError
-from d2serve.client.results.responses import Prediction
+from d2serve.client.results.prediction import Prediction
+from d2serve.handlers.replies.drawing import PROPOSALS_DRAWN
 from tests.client import handmade
 
 HEIGHT, WIDTH = 120, 200
@@ -99,7 +100,8 @@ def test_each_class_is_tinted_and_named() -> None:
 def test_of_a_panoptic_answer_the_merged_masks_are_drawn_and_losers_are_not() -> None:
     ids = np.zeros((HEIGHT, WIDTH), int)
     ids[40:100, 20:60], ids[110:, :] = 1, 2
-    instances = [instance(0, 20, segmentation=mask_of(20)), instance(1, 120, score=0.8)]
+    lost = instance(1, 120, score=0.8, segmentation=mask_of(120))
+    instances = [instance(0, 20, segmentation=mask_of(20)), lost]
     segments = [handmade.thing(ids, 1), handmade.stuff(ids, 2, 4, category_name="grass")]
     merged = handmade.panoptic_seg(ids, *segments)
     answer = prediction_of(instances=instances, sem_seg=handmade.sem_seg(ids), panoptic_seg=merged)
@@ -141,14 +143,8 @@ def test_another_image_than_the_one_sent_is_refused() -> None:
         draw(Image.new("RGB", (10, 10)), prediction())
 
 
-def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "supervision", None)
-    with pytest.raises(DrawingError, match="pip install supervision"):
-        draw(GREY, prediction(instance(0, 20)))
-
-
 def test_predicting_over_http_loads_no_torch_no_grpc_and_no_drawing() -> None:
-    heavy = {"torch", "grpc", "grpc_tools", "supervision", "cv2", "detectron2", "ts"}
+    heavy = {"torch", "grpc", "grpc_tools", "cv2", "detectron2", "ts", "PIL.ImageDraw"}
     script = (
         "import sys, d2serve.client\n"
         "d2serve.client.D2ServeClient\n"

@@ -12,9 +12,9 @@ import pytest
 
 import d2serve.client as public
 from d2serve.client import errors
-from d2serve.client.credentials import Credentials
-from d2serve.client.predict.retrying import DEFAULT_RETRY
-from d2serve.client.replies import http_error
+from d2serve.client.connection.credentials import Credentials
+from d2serve.client.connection.retrying import DEFAULT_RETRY
+from d2serve.client.connection.server_errors import http_error
 from d2serve.handlers.errors import RequestError
 from tests.client.answers import HANDLERS, TORCHSERVES
 

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from d2serve.client import D2ServeClient, D2ServeGrpcClient
+from d2serve.client.connection.retrying import NO_RETRY
 from d2serve.client.errors import (
     AuthorizationError,
     ModelNotFound,
@@ -19,7 +20,6 @@ from d2serve.client.errors import (
     WorkersNotReady,
 )
 from d2serve.client.management import ManagementClient
-from d2serve.client.predict.retrying import NO_RETRY
 from d2serve.server.torchserve.process import TorchServeProcess
 
 pytestmark = pytest.mark.server

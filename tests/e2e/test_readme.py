@@ -134,6 +134,7 @@ def test_the_answer_shown_is_json_of_the_response_format() -> None:
 
 
 @pytest.mark.server
+@pytest.mark.export
 def test_make_demo(reader: Reader) -> None:
     # The environment is the one this test runs in, so only the demo itself is done again.
     printed = reader.shell("make -o .venv/.d2serve/demo -o .venv/.d2serve/package demo")
@@ -145,6 +146,7 @@ def test_make_demo(reader: Reader) -> None:
     assert time.monotonic() - started < MINUTES
 
 
+@pytest.mark.export  # the steps build on one another
 def test_doctor(reader: Reader) -> None:
     reader.shell(_block("export PATH"))
     printed = reader.shell(_block("d2serve doctor"))
@@ -153,7 +155,7 @@ def test_doctor(reader: Reader) -> None:
     assert "config.properties opens nothing" in printed
 
 
-@pytest.mark.server
+@pytest.mark.export
 def test_export_inspect_verify_and_evaluate(reader: Reader) -> None:
     reader.shell(_block("export PATH"))
     torchscript, onnx = (step for step in STEPS if step.startswith("d2serve export"))

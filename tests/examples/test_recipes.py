@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from d2serve.export.rewrites.eager import buildable
+from d2serve.export.rewrites.stand_ins import buildable
 from examples.shapes.dataset import belongs_to
 from examples.shapes.recipes import MODEL_NAMES, MODELS_FOLDER, config_file, recipe_of
 from examples.shapes.schema import SPLITS

@@ -25,6 +25,8 @@ from tests.export.conftest import write_tiny_config
 QUIET = Progress(lambda _step, _parts: None, lambda: None)
 CUSTOM = ("tests.export.custom_modules",)
 
+pytestmark = pytest.mark.export
+
 
 def _export(
     config: Path,

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from d2serve.export.errors import UnsupportedFamily
 from d2serve.export.programs.scripting import script
 from d2serve.export.proof.oracle import Oracle
-from d2serve.export.reading.config import load_config
+from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.samples import builtin_sample
 from d2serve.export.reading.weights import load_model
 from d2serve.export.rewrites.registry import exportable

@@ -99,6 +99,7 @@ def python(code: str, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.export
 def test_killed_as_each_step_begins_it_leaves_the_older_archive(
     tiny_config: Path, tmp_path: Path
 ) -> None:
@@ -130,6 +131,7 @@ def test_the_next_export_removes_what_an_interrupted_one_left(tmp_path: Path) ->
     assert sorted(path.name for path in store.iterdir()) == [in_work.name, others.name, "m.mar"]
 
 
+@pytest.mark.export
 def test_two_at_once_both_finish_and_one_wins(tiny_config: Path, tmp_path: Path) -> None:
     code = "from d2serve.cli.app import main; main()"
     versions = ("1.0", "2.0")

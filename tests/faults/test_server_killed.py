@@ -16,7 +16,6 @@ from d2serve.server.torchserve.directories import PREFIX, make_directory, sweep
 from tests.faults.conftest import Operator, wait_for, wait_until_serving
 
 pytestmark = pytest.mark.server
-RESTARTS = 10
 
 
 def kill_command(operator: Operator, pid: int) -> None:
@@ -44,12 +43,13 @@ def kill_command_and_launcher(operator: Operator, pid: int) -> None:
 KILLS = (kill_java, kill_command, kill_command_and_launcher)
 
 
+@pytest.mark.parametrize("restarts", [len(KILLS), pytest.param(10, marks=pytest.mark.long)])
 def test_it_starts_again_each_time_without_orphans_and_with_a_bounded_tmp(
-    operator: Operator,
+    restarts: int, operator: Operator
 ) -> None:
     # Of a server that somebody else once killed, as TorchServe leaves it.
     (operator.temporary / ".model_server.pid").write_text(str(os.getpid()))
-    for number in range(RESTARTS):
+    for number in range(restarts):
         process = operator.start(*operator.serve())
         wait_until_serving(process)
         assert len(operator.directories()) == 1, "of the killed ones nothing is left"

@@ -28,7 +28,7 @@ def found(
     )
 
 
-def outputs_of(instances: Detections | None = None, **others: Any) -> Outputs:
+def answer_with(instances: Detections | None = None, **others: Any) -> Outputs:
     """Outputs of an image of the size of ``found``'s."""
     fields = {"sem_seg": None, "panoptic_seg": None, "proposals": None, **others}
     return Outputs(480, 640, instances, **fields)

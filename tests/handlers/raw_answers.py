@@ -11,8 +11,9 @@ from detectron2.structures import Boxes, Instances
 from hypothesis import strategies as st
 
 from d2serve.handlers.outputs.postprocessing import postprocess
-from d2serve.handlers.outputs.records import Detections, RawOutputs
+from d2serve.handlers.outputs.records import Detections
 from d2serve.handlers.requests.preprocessing import PreparedImage
+from d2serve.handlers.runtimes.raw_outputs import RawOutputs
 from tests.handlers.samples import spec_with
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from d2serve.handlers.spec.limits import RequestLimits
 from d2serve.handlers.spec.model_spec import ModelSpec, PanopticMerge
+from d2serve.handlers.spec.runtimes import METHODS, RUNTIMES, precisions
 
 OUTPUTS = ("pred_boxes", "pred_classes", "scores")
 texts = st.text(max_size=20)
@@ -74,9 +75,9 @@ _specs = st.builds(
     ModelSpec,
     name=texts,
     family=texts,
-    method=st.sampled_from(["tracing", "scripting"]),
-    runtime=st.sampled_from(["torchscript", "onnxruntime", "openvino"]),
-    precision=st.sampled_from(["fp32", "bf16", "int8"]),
+    method=st.sampled_from(METHODS),
+    runtime=st.sampled_from(list(RUNTIMES)),
+    precision=st.sampled_from(precisions()),
     program=st.just("model.xml"),
     sha256=st.dictionaries(st.sampled_from(["model.bin", "a b.bin"]), hashes).map(
         lambda others: {"model.xml": "0" * 64, **others}

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from d2serve.handlers.detector import Detector
-from d2serve.handlers.errors import LoadError, ModelFailed, SpecError
-from d2serve.handlers.outputs.records import Float32, Outputs, RawOutputs
+from d2serve.handlers.errors import InvalidImage, LoadError, ModelFailed, SpecError
+from d2serve.handlers.outputs.records import Float32, Outputs
 from d2serve.handlers.requests.preprocessing import preprocess
 from d2serve.handlers.runtimes.batching import BatchPlanner
+from d2serve.handlers.runtimes.raw_outputs import RawOutputs
 from tests.handlers.programs import UNLUCKY, write_archive
 from tests.handlers.samples import coco_rles, spec_with
 
@@ -46,17 +50,17 @@ def assert_right(answers: Sequence[object], images: Sequence[NDArray[np.uint8]],
 
 @pytest.mark.parametrize(("batching", "seen"), [("always", 4), ("never", 1), ("auto", 1)])
 def test_scripted(scripted_archive: Path, batching: str, seen: int) -> None:
-    detector = Detector.load(scripted_archive, batching=batching)
+    detector = Detector.open(scripted_archive, batching=batching)
     assert_right(detector(IMAGES), IMAGES, seen)
 
 
 @pytest.mark.parametrize("batching", ["never", "auto"])
 def test_traced(traced_archive: Path, batching: str) -> None:
-    assert_right(Detector.load(traced_archive, batching=batching)(IMAGES), IMAGES, 1)
+    assert_right(Detector.open(traced_archive, batching=batching)(IMAGES), IMAGES, 1)
 
 
 def test_no_images(scripted_archive: Path) -> None:
-    assert Detector.load(scripted_archive, batching="always")([]) == []
+    assert Detector.open(scripted_archive, batching="always")([]) == []
 
 
 @pytest.mark.parametrize("method", ["scripting", "tracing"])
@@ -65,12 +69,12 @@ def test_answers_are_in_the_coordinates_of_the_image_that_was_sent(
     tmp_path: Path, method: str, image_format: str
 ) -> None:
     sizes = {"min_size_test": 32, "max_size_test": 50, "image_format": image_format}
-    detector = Detector.load(write_archive(tmp_path, method, **sizes))
+    detector = Detector.open(write_archive(tmp_path, method, **sizes))
     assert_right(detector(IMAGES), IMAGES, 1)
 
 
 def test_masks_are_those_of_the_box(traced_archive: Path) -> None:
-    (answer,) = Detector.load(traced_archive)([grey(40, 60, 9)])
+    (answer,) = Detector.open(traced_archive)([grey(40, 60, 9)])
     whole = np.zeros((1, 40, 60))
     whole[0, :20, :30] = 1
     assert list((answer.instances and answer.instances.masks) or ()) == coco_rles(whole)
@@ -78,18 +82,18 @@ def test_masks_are_those_of_the_box(traced_archive: Path) -> None:
 
 def test_always_is_refused_for_a_traced_program(traced_archive: Path) -> None:
     with pytest.raises(LoadError, match="one image at a time"):
-        Detector.load(traced_archive, batching="always")
+        Detector.open(traced_archive, batching="always")
 
 
 def test_a_folder_that_is_no_archive(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"No readable model_spec.json"):
-        Detector.load(tmp_path)
+        Detector.open(tmp_path)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_device_that_is_not_there(scripted_archive: Path) -> None:
     with pytest.raises(LoadError, match="sees no CUDA device"):
-        Detector.load(scripted_archive, device="cuda:0")
+        Detector.open(scripted_archive, device="cuda:0")
 
 
 @pytest.mark.parametrize("batching", ["always", "never"])
@@ -97,20 +101,20 @@ def test_a_device_that_is_not_there(scripted_archive: Path) -> None:
 def test_an_image_that_fails_harms_no_other(
     scripted_archive: Path, batching: str, place: int
 ) -> None:
-    detector = Detector.load(scripted_archive, batching=batching)
+    detector = Detector.open(scripted_archive, batching=batching)
     images = [*IMAGES[:place], grey(9, 9, UNLUCKY), *IMAGES[place:]]
     answered = detector.answer([preprocess(image, detector.spec) for image in images])
     failed = answered.pop(place)
-    assert isinstance(failed.answer, ModelFailed)
+    assert isinstance(failed.outcome, ModelFailed)
     assert (failed.call, failed.seconds) == (None, {})
-    assert "an unlucky image" in str(failed.answer)
-    assert "\n" not in str(failed.answer)
-    assert_right([each.answer for each in answered], IMAGES, 1)
+    assert "an unlucky image" in str(failed.outcome)
+    assert "\n" not in str(failed.outcome)
+    assert_right([each.outcome for each in answered], IMAGES, 1)
 
 
 @pytest.mark.parametrize(("batching", "calls"), [("always", 1), ("never", len(IMAGES))])
 def test_images_that_share_a_call_say_so(scripted_archive: Path, batching: str, calls: int) -> None:
-    detector = Detector.load(scripted_archive, batching=batching)
+    detector = Detector.open(scripted_archive, batching=batching)
     answered = detector.answer([preprocess(image, detector.spec) for image in IMAGES])
     made = {each.call for each in answered if each.call is not None}
     assert len(made) == calls
@@ -123,14 +127,14 @@ def test_images_that_share_a_call_say_so(scripted_archive: Path, batching: str, 
 
 def test_calling_it_raises_what_failed(scripted_archive: Path) -> None:
     with pytest.raises(ModelFailed, match="an unlucky image"):
-        Detector.load(scripted_archive)([IMAGES[0], grey(9, 9, UNLUCKY)])
+        Detector.open(scripted_archive)([IMAGES[0], grey(9, 9, UNLUCKY)])
 
 
 @pytest.mark.parametrize("method", ["scripting", "tracing"])
 def test_it_needs_only_its_own_folder(tmp_path: Path, method: str) -> None:
     (tmp_path / "made").mkdir()
     moved = shutil.move(write_archive(tmp_path / "made", method), tmp_path / "moved")
-    detector = Detector.load(Path(moved))
+    detector = Detector.open(Path(moved))
     detector.warm_up()
     assert_right(detector(IMAGES[:1]), IMAGES[:1], 1)
 
@@ -165,6 +169,77 @@ def test_threads_are_passed_on() -> None:
     assert fake.threads == 3
 
 
+def test_threads_that_a_runtime_refuses_leave_no_exception(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Stubborn(FakeRuntime):
+        def set_threads(self, threads: int) -> None:
+            raise RuntimeError(f"{threads} threads are too many")
+
+    Detector(spec_with(), Stubborn(), BatchPlanner("never", True, False)).set_threads(3)
+    assert "cannot use 3 threads; it keeps its own" in caplog.text
+    assert "3 threads are too many" in caplog.text
+
+
+ANSWER: RawOutputs = {
+    "pred_boxes": np.array([[0, 0, 5, 5]], np.float32),
+    "scores": np.ones(1, np.float32),
+    "pred_classes": np.zeros(1, np.int64),
+}
+
+
+class Miscounting(FakeRuntime):
+    """Answers so many images more than it was given, or fewer; of one image it may be right."""
+
+    def __init__(self, more: int, also_alone: bool) -> None:
+        super().__init__(ANSWER)
+        self.more, self.also_alone = more, also_alone
+
+    def run(self, images: Sequence[Float32]) -> list[RawOutputs]:
+        right = len(images) == 1 and not self.also_alone
+        return [self.outputs] * (len(images) + (0 if right else self.more))
+
+
+@pytest.mark.parametrize(("more", "said"), [(-1, "0 of 1 images"), (2, "3 of 1 images")])
+def test_a_program_that_owes_results_says_how_many(
+    more: int, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    detector = Detector(spec_with(), Miscounting(more, True), BatchPlanner("always", True, False))
+    answered = detector.answer([preprocess(image, detector.spec) for image in IMAGES])
+    assert len(answered) == len(IMAGES)
+    for each in answered:
+        assert isinstance(each.outcome, ModelFailed)
+        assert f"the program answered {said}" in str(each.outcome)
+    assert f"the program answered {4 + more} of 4 images" in caplog.text
+
+
+@pytest.mark.parametrize("more", [-1, 1])
+def test_images_of_a_batch_with_too_few_results_are_answered_one_by_one(more: int) -> None:
+    detector = Detector(spec_with(), Miscounting(more, False), BatchPlanner("always", True, False))
+    answers = detector(IMAGES)
+    assert [answer.instances is not None for answer in answers] == [True] * 4
+
+
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        (np.zeros((4, 5, 3), np.float32), "(4, 5, 3) and dtype float32.*(image * 255)"),
+        (np.zeros((4, 5, 3), np.int64), "dtype int64, expected (height, width, 3) uint8"),
+        (np.zeros((3, 4, 5), np.uint8), "(3, 4, 5) and dtype uint8.*image.transpose(1, 2, 0)"),
+        (np.zeros((4, 5), np.uint8), "(4, 5) and .*np.stack"),
+        (np.zeros((4, 5, 4), np.uint8), "image[:, :, :3]"),
+        (np.zeros((1, 4, 5, 3), np.uint8), "It is a batch: give its images one by one"),
+        (np.zeros((0, 5, 3), np.uint8), "It has no pixels"),
+        (np.zeros((4, 5, 1), np.uint8), "Read it as an RGB image"),
+        (Image.new("RGB", (5, 4)), 'is a PIL.Image.Image, expected .*convert("RGB")'),
+    ],
+)
+def test_pixels_of_another_kind_are_refused(scripted_archive: Path, image: Any, said: str) -> None:
+    pattern = ".*".join(re.escape(part) for part in said.split(".*"))
+    with pytest.raises(InvalidImage, match=f"image 1 .*{pattern}"):
+        Detector.open(scripted_archive)([IMAGES[0], image])
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -178,12 +253,7 @@ def test_threads_are_passed_on() -> None:
 )
 def test_an_answer_that_makes_no_sense_is_the_models_failure(changes: RawOutputs) -> None:
     """It must not be an exception: that would fail the other images of the batch as well."""
-    outputs: RawOutputs = {
-        "pred_boxes": np.array([[0, 0, 5, 5]], np.float32),
-        "scores": np.ones(1, np.float32),
-        "pred_classes": np.zeros(1, np.int64),
-    }
-    fake = FakeRuntime({**outputs, **changes})
+    fake = FakeRuntime({**ANSWER, **changes})
     detector = Detector(spec_with(), fake, BatchPlanner("never", True, False))
     (answered,) = detector.answer([preprocess(IMAGES[0], detector.spec)])
-    assert isinstance(answered.answer, ModelFailed)
+    assert isinstance(answered.outcome, ModelFailed)

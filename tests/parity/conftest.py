@@ -8,9 +8,10 @@ import pytest
 
 from d2serve.export.errors import ExportError
 from d2serve.export.proof.oracle import Oracle
-from d2serve.export.reading.config import load_config
+from d2serve.export.reading.config_loading import load_config
 from d2serve.server.torchserve.process import TorchServeProcess
 from tests.conftest import Exporter, source_of
+from tests.ways import asked
 
 
 class Served:
@@ -70,16 +71,7 @@ def served(
     server: TorchServeProcess, exported: Exporter, request: pytest.FixtureRequest
 ) -> Iterator[Served]:
     """Serves an example model."""
-    asked = [
-        (str(item.callspec.params["model"]), str(item.callspec.params["kind"]))
-        for item in request.session.items
-        if isinstance(item, pytest.Function)
-        and item.path == request.path  # another module may be another process's
-        and hasattr(item, "callspec")
-        and {"model", "kind"} <= set(item.callspec.params)
-        and "served" in item.fixturenames
-    ]
-    made = Served(server, exported, list(dict.fromkeys(asked)))
+    made = Served(server, exported, [(m, k) for m, k in asked(request, "model", "kind")])
     yield made
     made.leave()
 

@@ -11,11 +11,11 @@ from typing import Any
 from detectron2.data.detection_utils import read_image
 from PIL import Image
 
-from d2serve.client.results.responses import Prediction
-from d2serve.export.proof.bounds import Bounds, bounds_for
+from d2serve.client.results.prediction import Prediction
 from d2serve.export.proof.oracle import Oracle, as_outputs
 from d2serve.handlers.outputs.records import Outputs
-from d2serve.handlers.spec.model_spec import TORCHSCRIPT
+from d2serve.handlers.spec.bounds import Bounds
+from d2serve.handlers.spec.runtimes import RUNTIMES, TORCHSCRIPT
 from d2serve.server.torchserve.process import TorchServeProcess
 from tests.conftest import METHODS
 
@@ -38,7 +38,7 @@ def reference_for(oracle: Oracle, file: Path) -> Reference:
 
 def bounds_of(kind: str) -> Bounds:
     """Those of a kind of archive."""
-    return bounds_for(TORCHSCRIPT if kind in METHODS else kind)
+    return RUNTIMES[TORCHSCRIPT if kind in METHODS else kind].bounds
 
 
 def answers(

@@ -13,12 +13,12 @@ import pytest
 import yaml
 
 from d2serve.client.errors import RequestRejected
+from d2serve.client.results.prediction import parse_prediction
 from d2serve.export.archive.staging import CONFIG_FILE, opened
-from d2serve.export.proof.bounds import TORCHSCRIPT_BOUNDS
 from d2serve.export.proof.comparison import compare
 from d2serve.export.proof.oracle import Oracle
-from d2serve.export.proof.reply_reading import outputs_of
 from d2serve.handlers.requests.decoding import decode
+from d2serve.handlers.spec.bounds import TORCHSCRIPT_BOUNDS
 from d2serve.server.torchserve.process import TorchServeProcess
 from tests.conftest import Exporter, HeldOut
 
@@ -71,7 +71,12 @@ def _without_id(answer: dict[str, Any] | RequestRejected) -> dict[str, Any]:
 
 @pytest.mark.server
 @pytest.mark.parametrize(
-    ("method", "batching"), [("scripting", "always"), ("scripting", "auto"), ("tracing", "auto")]
+    ("method", "batching"),
+    [
+        ("scripting", "always"),
+        pytest.param("scripting", "auto", marks=pytest.mark.long),  # one at a time, as below
+        ("tracing", "auto"),
+    ],
 )
 def test_one_corrupt_file_of_eight_harms_no_other(
     method: str,
@@ -109,7 +114,9 @@ def test_one_corrupt_file_of_eight_harms_no_other(
     instances = 0
     for reference, answer in zip(expected, answers):
         assert isinstance(answer, dict)
-        difference = compare("of a batch", reference, outputs_of(answer), TORCHSCRIPT_BOUNDS)
+        difference = compare(
+            "of a batch", reference, parse_prediction(answer).to_outputs(), TORCHSCRIPT_BOUNDS
+        )
         assert difference.misses == ()
         instances += difference.detections
     assert instances >= 2 * CLIENTS

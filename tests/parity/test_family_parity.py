@@ -14,16 +14,16 @@ import pytest
 import torch
 from detectron2.structures import Boxes, Instances
 
-from d2serve.client.results.responses import Prediction
-from d2serve.export.proof.bounds import Bounds
+from d2serve.client.results.prediction import Prediction
 from d2serve.export.proof.comparison import compare
 from d2serve.export.proof.oracle import Oracle, as_outputs, count_of
-from d2serve.export.proof.reply_reading import outputs_of
 from d2serve.handlers.outputs.records import Outputs
+from d2serve.handlers.spec.bounds import Bounds
 from d2serve.server.torchserve.process import TorchServeProcess
 from tests.conftest import FAMILIES, METHODS, STUFF_MODELS, HeldOut, said
 from tests.parity.conftest import Served
 from tests.parity.references import Reference, answers, bounds_of, of_many_sizes, reference_for
+from tests.ways import tiered
 
 IMAGES, SIZES = 10, 8
 # Over gRPC and as run lengths the same model answers: what is compared is the way of the answer.
@@ -54,7 +54,7 @@ def references(
 
 
 @pytest.mark.server
-@pytest.mark.parametrize(("model", "kind"), CASES)
+@pytest.mark.parametrize(("model", "kind"), tiered(CASES))
 def test_http_and_grpc_answer_as_default_predictor(
     model: str, kind: str, server: TorchServeProcess, served: Served, references: References
 ) -> None:
@@ -62,7 +62,7 @@ def test_http_and_grpc_answer_as_default_predictor(
     bounds = bounds_of(kind)
     things = 0
     for index, (reference, answer) in enumerate(answers(server, name, references(model))):
-        got = outputs_of(answer.raw)
+        got = answer.to_outputs()
         difference = compare(reference.file.name, reference.outputs, got, bounds)
         assert difference.misses == ()
         if kind in METHODS:

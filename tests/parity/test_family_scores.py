@@ -45,19 +45,27 @@ def first_images(held_out: HeldOut) -> tuple[Path, Path]:
     return annotations, held_out.annotations.parent / "images"
 
 
+CASES: list[tuple[str, str, set[str]]] = [
+    ("cascade_mask_rcnn_fpn", "scripting", {"bbox", "segm"}),
+    ("fcos", "tracing", {"bbox"}),
+    ("rpn_fpn", "scripting", {"box_proposals"}),
+    ("mask_rcnn_dconv_fpn", "tracing", {"bbox", "segm"}),
+    ("point_rend", "scripting", {"bbox", "segm"}),
+    ("vitdet", "tracing", {"bbox", "segm"}),
+    ("regnet_mask_rcnn", "scripting", {"bbox", "segm"}),
+    ("mask_rcnn_gn_cls_agnostic", "tracing", {"bbox", "segm"}),
+    ("semantic_fpn", "tracing", {"sem_seg"}),
+    ("panoptic_fpn", "scripting", {"bbox", "segm", "sem_seg"}),
+]
+IN_THE_GATE = ("rpn_fpn", "semantic_fpn", "panoptic_fpn")
+"""Each kind of task once; boxes and masks of instances are in test_average_precision.py."""
+
+
 @pytest.mark.parametrize(
     ("model", "method", "tasks"),
     [
-        ("cascade_mask_rcnn_fpn", "scripting", {"bbox", "segm"}),
-        ("fcos", "tracing", {"bbox"}),
-        ("rpn_fpn", "scripting", {"box_proposals"}),
-        ("mask_rcnn_dconv_fpn", "tracing", {"bbox", "segm"}),
-        ("point_rend", "scripting", {"bbox", "segm"}),
-        ("vitdet", "tracing", {"bbox", "segm"}),
-        ("regnet_mask_rcnn", "scripting", {"bbox", "segm"}),
-        ("mask_rcnn_gn_cls_agnostic", "tracing", {"bbox", "segm"}),
-        ("semantic_fpn", "tracing", {"sem_seg"}),
-        ("panoptic_fpn", "scripting", {"bbox", "segm", "sem_seg"}),
+        pytest.param(*case, marks=() if case[0] in IN_THE_GATE else (pytest.mark.long,))
+        for case in CASES
     ],
 )
 def test_the_archives_scores_are_eagers(

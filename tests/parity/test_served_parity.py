@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from d2serve.export.proof.bounds import TORCHSCRIPT_BOUNDS
 from d2serve.export.proof.comparison import compare
 from d2serve.export.proof.oracle import Oracle
-from d2serve.export.proof.reply_reading import outputs_of
+from d2serve.handlers.spec.bounds import TORCHSCRIPT_BOUNDS
 from d2serve.server.torchserve.process import TorchServeProcess
 from tests.conftest import KINDS, METHODS, MODELS, HeldOut, said
 from tests.parity.conftest import Served
 from tests.parity.references import Reference, answers, bounds_of, reference_for
+from tests.ways import tiered
 
 IMAGES = 52
 # The same model answers over gRPC: what is compared there is the way of the answer.
@@ -45,15 +45,14 @@ def test_the_images_are_of_at_least_eight_sizes(held_out: HeldOut) -> None:
 
 
 @pytest.mark.server
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(("model", "kind"), tiered((m, k) for m in MODELS for k in KINDS))
 def test_http_and_grpc_answer_as_default_predictor(
     model: str, kind: str, server: TorchServeProcess, served: Served, references: References
 ) -> None:
     name = served(model, kind)
     instances = 0
     for index, (reference, answer) in enumerate(answers(server, name, references(model))):
-        got = outputs_of(answer.raw)
+        got = answer.to_outputs()
         difference = compare(reference.file.name, reference.outputs, got, bounds_of(kind))
         assert difference.misses == ()
         assert kind not in METHODS or difference.masks_differing == 0
@@ -78,7 +77,7 @@ def test_every_image_format_is_answered_as_default_predictor(
     Image.open(held_out.images[3]).save(file)
     expected = reference_for(oracle_of("mask_rcnn_fpn"), file).outputs
     reply = server.http.predict(served("mask_rcnn_fpn", "tracing"), file)
-    difference = compare(file.name, expected, outputs_of(reply.raw), TORCHSCRIPT_BOUNDS)
+    difference = compare(file.name, expected, reply.to_outputs(), TORCHSCRIPT_BOUNDS)
     assert difference.misses == ()
     assert difference.detections > 0
 
@@ -99,6 +98,6 @@ def test_exif_orientation_is_applied_as_read_image_does(
     expected = reference_for(oracle_of("mask_rcnn_fpn"), file).outputs
     reply = server.http.predict(served("mask_rcnn_fpn", "tracing"), file)
     assert (reply.raw["image"]["width"], reply.raw["image"]["height"]) == image.size[::-1]
-    difference = compare(file.name, expected, outputs_of(reply.raw), TORCHSCRIPT_BOUNDS)
+    difference = compare(file.name, expected, reply.to_outputs(), TORCHSCRIPT_BOUNDS)
     assert difference.misses == ()
     assert difference.detections > 0

@@ -20,11 +20,14 @@ import numpy as np
 from ts.context import Context, RequestProcessor
 
 from d2serve.handlers.detector import Detector
-from d2serve.handlers.outputs.records import Float32, RawOutputs
+from d2serve.handlers.outputs.records import Float32
 from d2serve.handlers.runtimes.batching import BatchPlanner
+from d2serve.handlers.runtimes.raw_outputs import RawOutputs
+from d2serve.handlers.service import Service
 from d2serve.handlers.torchserve.detection_handler import DetectionHandler
 from d2serve.handlers.torchserve.metrics import Metrics
 from d2serve.handlers.torchserve.reporting import Reporter
+from d2serve.handlers.torchserve.upkeep import Upkeep
 from tests.handlers.samples import spec_with
 from tests.robustness import mutations
 
@@ -62,10 +65,10 @@ def handler() -> DetectionHandler:
         max_size_test=128,
     )
     made = DetectionHandler()
-    made._detector = Detector(spec, _Runtime(), BatchPlanner("never", True, False))
-    made._model, made._version, made._max_workers = "shapes", "1.0", 1
+    detector = Detector(spec, _Runtime(), BatchPlanner("never", True, False))
+    made._service = Service(detector, "shapes", max_reply_bytes=spec.limits.max_reply_bytes)
     made._reporter = Reporter(Metrics(None, "shapes", "1.0"))
-    made._next_thread_check = float("inf")
+    made._upkeep = Upkeep(detector, max_workers=1)
     return made
 
 

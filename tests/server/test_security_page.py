@@ -9,7 +9,7 @@ import tomllib
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from d2serve.export.reading.unpickling import _TELLS_TENSORS_FROM_CODE
+from d2serve.export.reading.unpickling import _SAFE_FROM
 from tests.conftest import ROOT
 
 _ROW = re.compile(
@@ -39,4 +39,4 @@ def test_no_extra_takes_what_a_row_says_is_closed_later(name: str, extra: str) -
 def test_the_torch_that_may_read_checkpoints_is_the_one_that_a_row_names() -> None:
     """It is left to the user: a detectron2 is compiled for one."""
     told = min(Version(version) for each, version in CLOSED if each == "torch")
-    assert told.release[:2] == _TELLS_TENSORS_FROM_CODE
+    assert told.release[:2] == _SAFE_FROM

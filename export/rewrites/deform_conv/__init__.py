@@ -1,1 +1,1 @@
-"""Deformable convolution, version 1 and modulated."""
+"""Deformable convolution, version 1 and modulated: on torchvision's operator, and in plain ONNX."""

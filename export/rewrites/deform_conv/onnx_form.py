@@ -1,4 +1,4 @@
-"""Why: no ONNX operator of opset 17 is a deformable convolution, and 19's is not everywhere.
+"""Deformable convolution in plain operators, since ONNX has none of its own at opset 17.
 
 torch exports no ``torchvision::deform_conv2d``. ONNX has ``DeformConv`` from opset 19 on, which
 onnxruntime runs and OpenVINO cannot read ("No conversion rule found for operations:
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  as everybody names it
 
-from d2serve.export.rewrites.deform_conv.equivalents import TorchvisionDeformConv
+from d2serve.export.rewrites.deform_conv.torchvision_form import TorchvisionDeformConv
 from d2serve.export.rewrites.rewrite import ONNX, Rewrite
 
 

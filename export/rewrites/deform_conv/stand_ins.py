@@ -1,4 +1,4 @@
-"""Why: a detectron2 without compiled operators cannot even build a deformable convolution.
+"""Deformable convolutions for a detectron2 without compiled operators, which cannot build any.
 
 Where ``detectron2._C`` is missing, layers/deform_conv.py hides both classes behind ones that raise
 ImportError, although torchvision's operator does their work on any device. Stand-ins with
@@ -16,7 +16,7 @@ from detectron2.layers import deform_conv as upstream
 from torch import Tensor, nn
 from torch.nn.modules.utils import _pair
 
-from d2serve.export.rewrites.deform_conv.equivalents import TorchvisionDeformConv
+from d2serve.export.rewrites.deform_conv.torchvision_form import TorchvisionDeformConv
 
 Activation = Callable[[Tensor], Tensor]
 

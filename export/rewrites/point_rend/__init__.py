@@ -1,1 +1,1 @@
-"""PointRend's mask heads."""
+"""PointRend's mask heads and the point heads inside them, implicit ones included."""

@@ -1,9 +1,9 @@
-"""Why: PointRend's mask heads trace, but TorchScript cannot read them, and ONNX needs an object.
+"""PointRend's mask heads: they trace, but TorchScript cannot read them, and ONNX needs instances.
 
 ``PointRendMaskHead`` (projects/point_rend/mask_head.py) names no types, keeps its scales in a
 dict and changes the type of ``mask_logits`` in a loop. Its ``mask_logits.reshape(R, C, H * W)``
 becomes a Reshape to (R, C, -1), which onnxruntime refuses when there are no instances (R is 0);
-sizes that are plain numbers avoid that. The heads inside are in ``point_rend_heads.py``.
+sizes that are plain numbers avoid that. The heads inside are in ``point_heads.py``.
 """
 
 # No `from __future__ import annotations` here: TorchScript cannot read postponed annotations.

@@ -1,4 +1,4 @@
-"""Why: the heads inside PointRend keep their layers in plain lists, which TorchScript cannot read.
+"""The heads inside PointRend keep their layers in plain lists, which TorchScript cannot read.
 
 ``ConvFCHead`` (projects/point_rend/mask_head.py) and ``StandardPointHead``
 (projects/point_rend/point_head.py) loop over such lists; ``ImplicitPointHead`` builds its layers

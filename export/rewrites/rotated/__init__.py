@@ -1,1 +1,1 @@
-"""Rotated R-CNN, in plain operators."""
+"""Rotated R-CNN: proposals and heads, and the operators that only a compiled detectron2 has."""

@@ -1,6 +1,7 @@
-"""Why: detectron2's RotatedBoxes change in place, and its helpers are typed for upright boxes.
+"""Arithmetic on rotated boxes as (N, 5) tensors: centre x and y, width, height, degrees.
 
-The same arithmetic on (N, 5) tensors, for programs: centre x and y, width, height, degrees.
+detectron2's RotatedBoxes change in place, and its helpers are typed for upright boxes, so no
+program can hold them.
 """
 
 # No `from __future__ import annotations` here: TorchScript cannot read postponed annotations.

@@ -1,4 +1,4 @@
-"""Why: ``box_iou_rotated`` is a compiled operator of detectron2's, which no server has.
+"""IoU of rotated boxes in plain operators: no server has detectron2's compiled ones.
 
 Upstream (layers/csrc/box_iou_rotated) collects the corners of each box inside the other and the
 crossings of their edges, and takes the area of their convex hull, in float32 and with tolerances.

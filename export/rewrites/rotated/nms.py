@@ -1,4 +1,4 @@
-"""Why: ``nms_rotated`` is a compiled operator of detectron2's, which no server has.
+"""NMS of rotated boxes in plain operators: no server has detectron2's compiled ``nms_rotated``.
 
 Upstream (layers/csrc/nms_rotated) walks down the scores and drops what overlaps a box it has kept.
 Which pairs overlap enough is found at once here; then "kept unless one that is kept, and scores

@@ -1,4 +1,4 @@
-"""Why: ``roi_align_rotated_forward`` is a compiled operator of detectron2's, which no server has.
+"""Pooling of rotated boxes in plain operators: no server has detectron2's compiled one.
 
 Upstream (layers/csrc/ROIAlignRotated) averages, in each bin of a turned box, bilinear samples on
 a grid whose size depends on the box. Here all samples of all boxes are listed first, and then

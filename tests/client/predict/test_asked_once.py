@@ -7,12 +7,11 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
 
+from d2serve.client.connection.retrying import Retry
 from d2serve.client.errors import (
     BY_CODE,
     AuthorizationError,
@@ -26,24 +25,17 @@ from d2serve.client.errors import (
     ServerOverloaded,
     ServerUnavailable,
 )
-from d2serve.client.predict.grpc_client import D2ServeGrpcClient
-from d2serve.client.predict.http_client import D2ServeClient
-from d2serve.client.predict.retrying import Retry
 from tests.client.answers import (
     GARBAGE,
     GOOD,
     HANDLERS,
     TORCHSERVES,
     Answer,
-    Requests,
-    grpc_server,
-    http_server,
     of_the_handler,
     silent_server,
 )
-from tests.client.blocking import AnyClient, BlockingAsyncClient
+from tests.client.protocols import QUICK, Protocol
 
-QUICK = Retry(seconds=20, first_pause=0.01, longest_pause=0.02)
 FULL = TORCHSERVES["ServiceUnavailableException", 503]
 RAISES: dict[tuple[str, int], type[ClientError]] = {
     ("InvalidKeyException", 400): AuthorizationError,
@@ -56,58 +48,26 @@ RAISES: dict[tuple[str, int], type[ClientError]] = {
 }
 
 
-class Protocol:
-    """One of the clients, and servers that it understands."""
-
-    def __init__(self, name: str) -> None:
-        self.is_grpc = name == "grpc"
-        self._made: list[AnyClient] = []
-        self._client = {
-            "http": D2ServeClient,
-            "async": BlockingAsyncClient,
-            "grpc": D2ServeGrpcClient,
-        }[name]
-
-    def client(self, address: str, retry: Retry = QUICK, **settings: Any) -> AnyClient:
-        made: AnyClient = self._client(address, token="t", retry=retry, **settings)
-        self._made.append(made)
-        return made
-
-    def close(self) -> None:
-        for client in self._made:
-            if not isinstance(client, BlockingAsyncClient):
-                client.close()
-
-    def server(self, *answers: Answer) -> AbstractContextManager[Requests]:
-        return grpc_server(*answers) if self.is_grpc else http_server(*answers)
-
-    def fault(self, answer: Answer, kind: type[ClientError]) -> Any:
-        """What an answer raises, of exactly this type and after exactly one request."""
-        with self.server(answer, GOOD) as asked:
-            with pytest.raises(kind) as caught:
-                self.client(asked.address).predict("m", b"image")
-            assert type(caught.value) is kind
-            assert len(asked.times) == 1
-        return caught.value
-
-
-@pytest.fixture(params=["http", "async", "grpc"])
-def protocol(request: pytest.FixtureRequest) -> Iterator[Protocol]:
-    one = Protocol(request.param)
-    yield one
-    one.close()
+def fault(protocol: Protocol, answer: Answer, kind: type[ClientError]) -> Any:
+    """What an answer raises, of exactly this type and after exactly one request."""
+    with protocol.server(answer, GOOD) as asked:
+        with pytest.raises(kind) as caught:
+            protocol.client(asked.address).predict("m", b"image")
+        assert type(caught.value) is kind
+        assert len(asked.times) == 1
+    return caught.value
 
 
 @pytest.mark.parametrize("code", HANDLERS)
 def test_what_the_handler_refuses(protocol: Protocol, code: str) -> None:
-    error = protocol.fault(HANDLERS[code], BY_CODE[code])
+    error = fault(protocol, HANDLERS[code], BY_CODE[code])
     assert (error.code, error.message) == (code, "told")
     assert error.request_id == (None if protocol.is_grpc else "of-the-header")
 
 
 @pytest.mark.parametrize("says", RAISES, ids=str)
 def test_what_torchserve_refuses(protocol: Protocol, says: tuple[str, int]) -> None:
-    protocol.fault(TORCHSERVES[says], RAISES[says])
+    fault(protocol, TORCHSERVES[says], RAISES[says])
 
 
 def test_every_answer_of_torchserve_is_tested() -> None:
@@ -132,7 +92,7 @@ def test_the_id_of_a_request(protocol: Protocol) -> None:
 def test_the_id_of_a_request_that_failed(
     protocol: Protocol, kind: type[ClientError], code: str, status: int
 ) -> None:
-    error = protocol.fault(of_the_handler(code, status, request_id="of-the-body"), kind)
+    error = fault(protocol, of_the_handler(code, status, request_id="of-the-body"), kind)
     assert (error.code, error.request_id) == (code, "of-the-body")
     assert "request of-the-body" in str(error)
 
@@ -140,11 +100,11 @@ def test_the_id_of_a_request_that_failed(
 def test_a_server_side_error_of_a_newer_archive(protocol: Protocol) -> None:
     """gRPC has no status that would tell it from a 4xx."""
     kind = RequestRejected if protocol.is_grpc else ServerFailed
-    assert "of_tomorrow" in str(protocol.fault(of_the_handler("of_tomorrow", 500), kind))
+    assert "of_tomorrow" in str(fault(protocol, of_the_handler("of_tomorrow", 500), kind))
 
 
 def test_an_answer_of_something_else(protocol: Protocol) -> None:
-    protocol.fault(GARBAGE, MalformedReply)
+    fault(protocol, GARBAGE, MalformedReply)
     with protocol.server(GOOD) as asked:
         with pytest.raises(MalformedReply, match="no JPEG file"):
             protocol.client(asked.address).predict_picture("m", b"image", format="jpeg")

@@ -14,7 +14,11 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from PIL import Image
 
-from d2serve.client.credentials import Credentials
+from d2serve.client.connection.addresses import with_scheme
+from d2serve.client.connection.credentials import Credentials
+from d2serve.client.connection.http import httpx_options
+from d2serve.client.connection.server_errors import envelope_error, http_error
+from d2serve.client.connection.settings import Connection
 from d2serve.client.errors import (
     AuthorizationError,
     InvalidInput,
@@ -23,10 +27,8 @@ from d2serve.client.errors import (
     ServerFailed,
     ServerOverloaded,
 )
-from d2serve.client.predict.http_client import connection_options, with_scheme
 from d2serve.client.predict.image_input import encode_image
 from d2serve.client.readiness import MAX_STARTS, ReadinessWatch
-from d2serve.client.replies import envelope_error, http_error
 
 NO_TOKEN = Credentials.of("inference", None, None)
 
@@ -167,8 +169,9 @@ class TestCredentials:
 class TestConnections:
     def test_a_proxy_of_the_environment_does_not_get_local_requests(self) -> None:
         for local in ("http://127.0.0.1:8080", "http://localhost:8080", "http://[::1]:8080"):
-            assert connection_options(local, 1.0)["trust_env"] is False
-        assert connection_options("http://example.org", 1.0)["trust_env"] is True
+            assert httpx_options(Connection("inference", local))["trust_env"] is False
+        away = Connection("inference", "http://example.org")
+        assert httpx_options(away)["trust_env"] is True
 
     def test_addresses_may_lack_a_scheme(self) -> None:
         assert with_scheme("127.0.0.1:8080") == "http://127.0.0.1:8080"

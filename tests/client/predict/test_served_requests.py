@@ -21,7 +21,7 @@ from d2serve.client.errors import (
     ServerFailed,
 )
 from d2serve.client.predict.grpc_client import D2ServeGrpcClient
-from d2serve.client.results.responses import PolygonMask, Prediction, RunLengthMask
+from d2serve.client.results.prediction import PolygonMask, Prediction, RunLengthMask
 from d2serve.handlers.errors import RequestError
 from d2serve.server.torchserve.process import TorchServeProcess
 from tests.client.blocking import AnyClient, BlockingAsyncClient
@@ -155,8 +155,7 @@ def test_each_code_raises_its_own_type(
 ) -> None:
     image, options = FAULTS[code]
     if not image:  # which our own clients refuse to send
-        for module in ("http_client", "async_client", "grpc_client"):
-            monkeypatch.setattr(f"d2serve.client.{module}.encode_image", lambda *_, **__: b"")
+        monkeypatch.setattr("d2serve.client.predict.requests.encode_image", lambda *_, **__: b"")
     with pytest.raises((RequestRejected, ServerFailed)) as caught:
         client.predict("shapes", image, **options)
     error: Any = caught.value

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from d2serve.client.errors import Detectron2Unavailable, InvalidInput, MalformedReply
-from d2serve.client.results.responses import Prediction, parse_prediction
+from d2serve.client.results.prediction import Prediction, parse_prediction
 from tests.client.handmade import (
     instance,
     panoptic_seg,

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from d2serve.client.errors import MalformedReply
-from d2serve.client.results.responses import PanopticSegment, parse_prediction
+from d2serve.client.results.prediction import PanopticSegment, parse_prediction
 from tests.client import handmade
 from tests.client.handmade import panoptic_seg, png, prediction, reply, rle, sem_seg, stuff, thing
 

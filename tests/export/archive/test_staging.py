@@ -27,7 +27,11 @@ def test_install_replaces_in_one_step_and_leaves_nothing_else(tmp_path: Path) ->
     assert [file.name for file in store.iterdir()] == ["model.mar"]
 
 
-@pytest.mark.parametrize("seconds", [2.0, 4.0, 6.0, 8.0])
+# At each step, in turn: tests/faults/test_interrupted_export.py.
+@pytest.mark.export
+@pytest.mark.parametrize(
+    "seconds", [4.0, *(pytest.param(each, marks=pytest.mark.long) for each in (2.0, 6.0, 8.0))]
+)
 def test_an_export_killed_at_any_time_leaves_the_older_archive(
     seconds: float, tiny_config: Path, tmp_path: Path
 ) -> None:

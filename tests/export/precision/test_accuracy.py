@@ -17,6 +17,8 @@ from d2serve.handlers.runtimes.cpu_features import slow_precision
 from d2serve.handlers.spec.model_spec import read_spec
 from tests.conftest import HeldOut, source_of
 
+pytestmark = pytest.mark.export
+
 QUIET = Progress(lambda _step, _parts: None, lambda: None)
 CAPABILITIES = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 

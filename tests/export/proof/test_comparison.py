@@ -9,7 +9,6 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from d2serve.export.errors import VerificationError
-from d2serve.export.proof.bounds import ONNX_BOUNDS, TORCHSCRIPT_BOUNDS, Bounds
 from d2serve.export.proof.comparison import Difference
 from d2serve.export.proof.comparison import compare as compare_outputs
 from d2serve.export.proof.verification import Verification, _judge
@@ -22,6 +21,7 @@ from d2serve.handlers.outputs.records import (
     Segment,
 )
 from d2serve.handlers.outputs.rle import Rle
+from d2serve.handlers.spec.bounds import ONNX_BOUNDS, TORCHSCRIPT_BOUNDS, Bounds
 
 
 def _mask(start: int, stop: int) -> Rle:

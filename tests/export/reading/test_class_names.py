@@ -8,8 +8,9 @@ import pytest
 from detectron2.data import MetadataCatalog
 
 from d2serve.export.errors import ConfigError
-from d2serve.export.reading.class_names import Names, find_names
-from d2serve.export.reading.config import ConfigSource, ModelConfig, load_config
+from d2serve.export.reading.class_names import Names, find_names, split_names
+from d2serve.export.reading.config import ConfigSource, ModelConfig
+from d2serve.export.reading.config_loading import load_config
 
 
 @pytest.fixture
@@ -53,3 +54,47 @@ def test_names_of_what_the_model_does_not_tell_apart_are_refused(without: ModelC
         find_names(without, 3, None, None, ["x"])
     with pytest.raises(ConfigError, match=r"--class-names was given.*no instances"):
         find_names(without, None, None, ["x"], None)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("cat,dog", ["cat", "dog"]),
+        ("cat, dog ,  bird", ["cat", "dog", "bird"]),
+        ("traffic light, stop sign", ["traffic light", "stop sign"]),
+        ('cat, "dog, wild", bird', ["cat", "dog, wild", "bird"]),
+        ('"6"" pipe"', ['6" pipe']),
+        ("cat", ["cat"]),
+        ("cat,,dog", ["cat", "", "dog"]),
+        ("", [""]),
+    ],
+)
+def test_names_on_a_command_line(text: str, names: list[str]) -> None:
+    assert split_names("--class-names", text) == names
+
+
+@pytest.mark.parametrize("text", ['cat, "dog', 'cat, "dog" wild', "cat\ndog"])
+def test_quotes_that_are_not_closed_are_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r'^--class-names .*a comma in it.*"dog, wild"'):
+        split_names("--class-names", text)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["x", "", "z"], r"name 2 is empty.*comma too many"),
+        (["x", "y", "  "], r"name 3 is empty"),
+        (["x", "y", " x"], r"'x' is given twice, for classes 0 and 2"),
+    ],
+)
+def test_a_name_for_each_class_and_a_class_for_each_name(
+    given: list[str], message: str, without: ModelConfig
+) -> None:
+    with pytest.raises(ConfigError, match=rf"^--class-names: {message}"):
+        find_names(without, 3, None, given, None)
+    with pytest.raises(ConfigError, match=rf"^--stuff-class-names: {message}"):
+        find_names(without, None, 3, None, given)
+
+
+def test_spaces_around_a_name_are_no_part_of_it(without: ModelConfig) -> None:
+    assert find_names(without, 2, None, ["cat", " dog "], None).classes == ("cat", "dog")

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from d2serve.export.errors import ConfigError
-from d2serve.export.reading.config import ConfigSource, ModelConfig, load_config
+from d2serve.export.reading.config import ConfigSource, ModelConfig
+from d2serve.export.reading.config_loading import load_config
 
 ZOO_NAME = "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml"
 IMPORTS = ("tests.export.custom_modules",)

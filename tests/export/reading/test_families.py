@@ -13,7 +13,8 @@ from detectron2.modeling.test_time_augmentation import GeneralizedRCNNWithTTA
 from torch import nn
 
 from d2serve.export.errors import ConfigError, UnsupportedFamily
-from d2serve.export.reading.config import ConfigSource, load_config
+from d2serve.export.reading.config import ConfigSource
+from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.families import SUPPORTED, Family, family_of
 from d2serve.export.reading.weights import build_model
 from d2serve.handlers.spec.model_spec import PanopticMerge
@@ -56,6 +57,7 @@ def of_zoo(name: str, *overrides: str) -> Family:
         ("vitdet", "Mask R-CNN ViTDet", (*BOXES, "pred_masks")),
         ("regnet_mask_rcnn", "Mask R-CNN RegNet FPN", (*BOXES, "pred_masks")),
         ("mask_rcnn_gn_cls_agnostic", "Mask R-CNN FPN", (*BOXES, "pred_masks")),
+        ("rotated_faster_rcnn_fpn", "Rotated R-CNN FPN", BOXES),
     ],
 )
 def test_the_examples_are_recognised(model: str, name: str, outputs: tuple[str, ...]) -> None:

@@ -11,7 +11,8 @@ from detectron2.config import LazyConfig, instantiate
 
 from d2serve.export.errors import ConfigError, ExportError, UnsupportedFamily, WeightsError
 from d2serve.export.proof.oracle import Oracle
-from d2serve.export.reading.config import ConfigSource, load_config
+from d2serve.export.reading.config import ConfigSource
+from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.families import family_of
 from d2serve.export.reading.weights import build_model, load_model
 from d2serve.handlers.requests.decoding import decode

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from d2serve.export.errors import ConfigError, WeightsError
-from d2serve.export.reading.config import ConfigSource, ModelConfig, load_config
+from d2serve.export.reading.config import ConfigSource, ModelConfig
+from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.weights import load_model
 
 

@@ -23,11 +23,6 @@ from torch.nn import functional as F  # noqa: N812  as everybody names it
 
 from d2serve.export.errors import UnsupportedFamily
 from d2serve.export.programs.openvino import from_onnx
-from d2serve.export.rewrites.deform_conv.equivalents import (
-    DEFORM_CONV,
-    MODULATED_DEFORM_CONV,
-    TorchvisionDeformConv,
-)
 from d2serve.export.rewrites.deform_conv.onnx_form import DEFORM_CONV_ONNX
 from d2serve.export.rewrites.deform_conv.stand_ins import (
     DeformConv,
@@ -35,7 +30,12 @@ from d2serve.export.rewrites.deform_conv.stand_ins import (
     is_needed,
     standing_in,
 )
-from d2serve.export.rewrites.fcos import FCOS_BOX_TRANSFORM, FCOS_HEAD
+from d2serve.export.rewrites.deform_conv.torchvision_form import (
+    DEFORM_CONV,
+    MODULATED_DEFORM_CONV,
+    TorchvisionDeformConv,
+)
+from d2serve.export.rewrites.heads.fcos import FCOS_BOX_TRANSFORM, FCOS_HEAD
 from d2serve.export.rewrites.rewrite import ONNX, SCRIPTING, TRACING, rewritten
 from tests.export.rewrites import small, ways
 

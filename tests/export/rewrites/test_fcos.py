@@ -10,7 +10,7 @@ from detectron2.modeling.meta_arch.fcos import FCOSHead
 from torch import Tensor
 
 from d2serve.export.errors import UnsupportedFamily
-from d2serve.export.rewrites.fcos import FCOS_BOX_TRANSFORM, FCOS_HEAD
+from d2serve.export.rewrites.heads.fcos import FCOS_BOX_TRANSFORM, FCOS_HEAD
 from d2serve.export.rewrites.rewrite import ONNX, SCRIPTING, TRACING, rewritten
 from tests.export.rewrites import small, ways
 

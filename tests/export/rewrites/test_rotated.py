@@ -19,15 +19,11 @@ from d2serve.export.errors import UnsupportedFamily
 from d2serve.export.programs.tracing import trace
 from d2serve.export.rewrites.endings import UPSTREAMS_ENDINGS
 from d2serve.export.rewrites.rewrite import SCRIPTING, TRACING, rewritten
-from d2serve.export.rewrites.rotated.equivalents import (
-    ROTATED_ANCHORS,
-    ROTATED_OUTPUT_LAYERS,
-    RROI_HEADS,
-    RRPN_PROPOSALS,
-    scripted_fields,
-)
-from d2serve.export.rewrites.rotated.operators import plain_rotated_operators
+from d2serve.export.rewrites.rotated.heads import ROTATED_OUTPUT_LAYERS, RROI_HEADS
+from d2serve.export.rewrites.rotated.proposals import ROTATED_ANCHORS, RRPN_PROPOSALS
 from d2serve.export.rewrites.rotated.roi_align import ROI_ALIGN_ROTATED
+from d2serve.export.rewrites.rotated.scripted_boxes import scripted_fields
+from d2serve.export.rewrites.rotated.stand_ins import plain_rotated_operators
 
 REWRITES = (
     *UPSTREAMS_ENDINGS,

@@ -14,11 +14,11 @@ from torchvision.ops import nms, roi_align
 
 from d2serve.export.rewrites.rotated.iou import pairwise_iou
 from d2serve.export.rewrites.rotated.nms import batched_nms_rotated, nms_rotated
-from d2serve.export.rewrites.rotated.operators import (
+from d2serve.export.rewrites.rotated.roi_align import roi_align_rotated
+from d2serve.export.rewrites.rotated.stand_ins import (
     has_compiled_operators,
     plain_rotated_operators,
 )
-from d2serve.export.rewrites.rotated.roi_align import roi_align_rotated
 
 COMPILED = pytest.mark.skipif(
     not has_compiled_operators(), reason="this detectron2 has no compiled operators"

@@ -10,14 +10,14 @@ from omegaconf import ListConfig
 from torch import nn
 
 from d2serve.export.errors import UnsupportedFamily
-from d2serve.export.rewrites.config_lists import CONFIG_LISTS
-from d2serve.export.rewrites.rewrite import SCRIPTING, TRACING, Rewrite, rewritten
-from d2serve.export.rewrites.vit import (
+from d2serve.export.rewrites.backbones.vit import (
     SIMPLE_FEATURE_PYRAMID,
     VIT_ATTENTION,
     VIT_BLOCK,
     VIT_POSITIONS,
 )
+from d2serve.export.rewrites.config_lists import CONFIG_LISTS
+from d2serve.export.rewrites.rewrite import SCRIPTING, TRACING, Rewrite, rewritten
 from tests.export.rewrites import small, ways
 
 REWRITES = (SIMPLE_FEATURE_PYRAMID, VIT_ATTENTION, VIT_BLOCK, VIT_POSITIONS, CONFIG_LISTS)

@@ -1,11 +1,13 @@
-"""What TorchServe hands over of the Open Inference Protocol, and the shapes that it can answer."""
+"""Calls of the Open Inference Protocol: what they may hold, and the shapes of their answers."""
 
 from __future__ import annotations
 
 import base64
 import json
 import struct
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -20,100 +22,57 @@ from d2serve.handlers.errors import (
     InvalidImage,
     InvalidOption,
     ModelFailed,
-    ReplyTooLarge,
 )
-from d2serve.handlers.oip.calls import OipCall, oip_call, unpacked
-from d2serve.handlers.oip.inputs import OipRequest, read_call
-from d2serve.handlers.oip.metadata import describe, is_describe
-from d2serve.handlers.oip.outputs import chosen_outputs, outputs_of
-from d2serve.handlers.oip.replies import answer_of, error_of
+from d2serve.handlers.oip.inputs import read_call
+from d2serve.handlers.oip.metadata import describe
+from d2serve.handlers.oip.outputs import chosen_outputs
+from d2serve.handlers.oip.replies import encode_infer, encode_infer_error
 from d2serve.handlers.oip.tensors import read_tensor
 from d2serve.handlers.outputs.records import Detections, Outputs, Proposals
-from d2serve.handlers.requests.options import DEFAULT_OPTIONS, RequestOptions
+from d2serve.handlers.replies.fields import tensors_of
+from d2serve.handlers.replies.reply import Body
+from d2serve.handlers.requests.images import read_pixels
+from d2serve.handlers.requests.options import DEFAULT_OPTIONS, NAMES, RequestOptions
+from d2serve.handlers.requests.request import GRPC, HTTP, INFER, Call, Request, classify
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits
 from tests.handlers.samples import bits, cases, spec_with
 
-GRPC = {"body": {"content-type": "application/json"}}
-HTTP = {**GRPC, "Host": "x"}
 IMAGE = {"name": "image", "datatype": "BYTES", "shape": [1], "data": ["aGk="]}
 PIXELS = {"name": "image", "datatype": "UINT8", "shape": [1, 2, 3], "data": [0, 1, 2, 3, 4, 255]}
 SPEC = spec_with(
     outputs=("pred_boxes", "scores", "pred_classes", "pred_masks", "pred_keypoints"),
     class_names=("circle", "square"),
 )
-PLAIN = ("application/json", b'{"a":1}')
+PLAIN = Body("application/json", b'{"a":1}', "an instance")
 
 
-def read(body: dict[str, Any], grpc: bool = False) -> OipRequest:
-    return read_call(body, grpc, DEFAULT_LIMITS)
+class Read(NamedTuple):
+    """A call as it is read, its image unpacked."""
+
+    image: Any
+    options: Mapping[str, Any]
+    outputs: tuple[str, ...] | None
+
+
+def call_of(body: Any, grpc: bool = False, contents: bytes = b"") -> Call:
+    transport = GRPC if grpc else HTTP
+    call = classify(Request(body, kind=INFER, transport=transport, id="7"))
+    return replace(call, contents=memoryview(contents))
+
+
+def read(body: Any, grpc: bool = False, contents: bytes = b"") -> Read:
+    fields = read_call(call_of(body, grpc, contents))
+    return Read(fields.image.load(), fields.options, fields.outputs)
 
 
 def option(name: str, *values: Any, datatype: str = "BYTES") -> dict[str, Any]:
     return {"name": name, "datatype": datatype, "shape": [len(values)], "data": list(values)}
 
 
-class TestCalls:
-    @pytest.mark.parametrize(
-        ("request_", "headers", "call"),
-        [
-            ({"body": {"id": "7", "inputs": [IMAGE]}}, GRPC, OipCall("7", True)),
-            ({"body": {"id": "7", "inputs": [IMAGE]}}, HTTP, OipCall("7", False)),
-            ({"body": {"id": 7, "inputs": None}}, HTTP, OipCall("server's", False)),
-            ({"body": {"id": "\ud800", "inputs": None}}, HTTP, OipCall("server's", False)),
-            ({"body": {"id": "x" * 1001, "inputs": None}}, HTTP, OipCall("server's", False)),
-            ({"body": {"id": "", "inputs": [IMAGE]}}, GRPC, OipCall("server's", True)),
-            ({"body": {}}, GRPC, OipCall("server's", True)),
-            ({"body": b"{nope"}, GRPC, OipCall("server's", True)),
-            ({"body": b"x"}, {"body": {"content-type": ""}}, None),
-            ({"body": {"image": "aGk="}}, HTTP, None),
-            ({"body": b"{nope"}, HTTP, None),
-            ({"data": b"x"}, {"data": {"content-type": ""}}, None),
-            ({}, {}, None),
-            (None, {}, None),
-        ],
-    )
-    def test_which_requests_are_calls(
-        self, request_: Any, headers: Any, call: OipCall | None
-    ) -> None:
-        assert oip_call(request_, headers, headers is not HTTP, "server's") == call
-
-    def test_without_any_id(self) -> None:
-        assert oip_call({"body": {"inputs": []}}, HTTP, False) == OipCall("", False)
-
-    def test_json_that_torchserve_has_not_read(self) -> None:
-        body = json.dumps({"inputs": [IMAGE]}).encode()
-        expected = {"body": {"inputs": [IMAGE]}}
-        assert unpacked({"body": bytearray(body)}, {}) == expected
-        headers = {"inference-Header-content-length": str(len(body))}
-        behind = unpacked({"body": body + b"behind"}, headers)["body"]
-        assert behind.pop("raw_input_contents") == b"behind"
-        assert behind == expected["body"]
-
-    @pytest.mark.parametrize(
-        ("request_", "length"),
-        [
-            (None, None),
-            ({}, None),
-            ({"body": b"\xff\xd8"}, None),
-            ({"body": {"inputs": []}}, "5"),
-            ({"body": b"{"}, None),
-            ({"body": b"{}{}"}, None),
-            ({"body": b"{}{}"}, "1"),
-            ({"body": b"{}{}"}, "-2"),
-            ({"body": b"{}{}"}, "9" * 5000),
-            ({"body": b'{"a":' * 100_000}, None),
-            ({"data": b"{}"}, None),
-        ],
-    )
-    def test_what_stays_as_it_is(self, request_: Any, length: str | None) -> None:
-        headers = {} if length is None else {"Inference-Header-Content-Length": length}
-        assert unpacked(request_, headers) == request_
-
-
 class TestInputs:
     def test_options_are_parameters_or_inputs(self) -> None:
         body = {"inputs": [IMAGE, option("masks", "none")], "parameters": {"max_detections": 3}}
-        assert read(body) == OipRequest("aGk=", {"masks": "none", "max_detections": 3}, None)
+        assert read(body) == Read(b"hi", {"masks": "none", "max_detections": 3}, None)
         body["inputs"] = [option("masks", base64.b64encode(b"none").decode()), IMAGE]
         assert read(body, grpc=True).options == {"masks": b"none", "max_detections": 3}
 
@@ -196,38 +155,49 @@ class TestInputs:
             read({"inputs": [{**PIXELS, **change}]})
 
     def test_limits_hold_before_any_array_is_made(self) -> None:
-        body = {"inputs": [{**PIXELS, "shape": [10_000, 10_000, 3], "data": []}]}
+        def pixels(image: Any, limits: RequestLimits) -> None:
+            read_pixels(read_call(call_of({"inputs": [image]})).image, limits)
+
+        huge = {**PIXELS, "shape": [10_000, 10_000, 3], "data": []}
         with pytest.raises(ImageTooLarge, match="10000x10000 pixels, expected at most 50,000,000"):
-            read(body)
+            pixels(huge, DEFAULT_LIMITS)
         with pytest.raises(ImageTooLarge, match="of 6 bytes, expected at most 5"):
-            read_call({"inputs": [PIXELS]}, False, RequestLimits(max_image_bytes=5))
+            pixels(PIXELS, RequestLimits(max_image_bytes=5))
 
     def test_binary_contents(self) -> None:
-        def body(contents: bytes, *inputs: tuple[str, str, int]) -> dict[str, Any]:
+        def body(*inputs: tuple[str, str, int]) -> dict[str, Any]:
             tensors = [
                 {"name": name, "datatype": kind, "shape": [1]}
                 | {"parameters": {"binary_data_size": size}}
                 for name, kind, size in inputs
             ]
-            return {"inputs": tensors, "raw_input_contents": memoryview(contents)}
+            return {"inputs": tensors}
+
+        def read_binary(contents: bytes, *inputs: tuple[str, str, int]) -> Read:
+            return read(body(*inputs), contents=contents)
 
         contents = struct.pack("<I", 2) + b"hi" + struct.pack("<f", 0.7)
         image, thresh = ("image", "BYTES", 6), ("score_thresh", "FP32", 4)
-        assert read(body(contents, image, thresh)) == OipRequest(b"hi", {"score_thresh": 0.7}, None)
+        assert read_binary(contents, image, thresh) == Read(b"hi", {"score_thresh": 0.7}, None)
         with pytest.raises(InvalidOption, match="4 binary bytes that belong to no input"):
-            read(body(contents, image))
+            read_binary(contents, image)
         with pytest.raises(
             InvalidOption, match="binary_data_size='5' for the input 'score_thresh'"
         ):
-            read(body(contents, image, (*thresh[:2], 5)))
+            read_binary(contents, image, (*thresh[:2], 5))
         with pytest.raises(InvalidImage, match="that are not 1 elements"):
-            read(body(contents, (*image[:2], 10)))
+            read_binary(contents, (*image[:2], 10))
         with pytest.raises(InvalidImage, match="that are not 1 elements"):
-            read(body(contents[:5], (*image[:2], 5)))
-        shaped = {**body(bytes(5), ("image", "UINT8", 5))}
+            read_binary(contents[:5], (*image[:2], 5))
+        shaped = body(("image", "UINT8", 5))
         shaped["inputs"][0]["shape"] = [1, 2, 3]
         with pytest.raises(InvalidImage, match=r"5 binary bytes .*, expected 6 times 1"):
-            read(shaped)
+            read(shaped, contents=bytes(5))
+
+    @pytest.mark.parametrize("body", [None, b"{nope", [1], "text"])
+    def test_what_is_no_object(self, body: Any) -> None:
+        with pytest.raises(EmptyRequest, match="expected a call of the Open Inference Protocol"):
+            read(body)
 
     def test_requested_outputs(self) -> None:
         assert read({"inputs": [IMAGE], "outputs": []}).outputs is None
@@ -254,11 +224,12 @@ class TestInputs:
         images = [
             read({"inputs": [{**tensor, "data": array.ravel().tolist()}]}).image,
             read({"inputs": [{**tensor, "data": array.tolist()}]}).image,
-            read({"inputs": [{**tensor, "shape": [1, *array.shape], "data": [array.tolist()]}]}),
-            read({"inputs": [binary], "raw_input_contents": memoryview(array.tobytes())}).image,
+            read(
+                {"inputs": [{**tensor, "shape": [1, *array.shape], "data": [array.tolist()]}]}
+            ).image,
+            read({"inputs": [binary]}, contents=array.tobytes()).image,
         ]
-        for each in images:
-            image = each.image if isinstance(each, OipRequest) else each
+        for image in images:
             assert isinstance(image, np.ndarray)
             assert image.dtype == np.uint8
             assert np.array_equal(image, array)
@@ -287,24 +258,24 @@ class TestInputs:
 class TestOutputs:
     def test_what_models_have(self) -> None:
         def names(**changes: Any) -> list[str]:
-            return [each.name for each in outputs_of(spec_with(**changes))]
+            return [each.name for each in tensors_of(spec_with(**changes))]
 
         instances = ["image_size", "boxes", "scores", "classes"]
         assert names() == [*instances, "reply"]
-        assert [each.name for each in outputs_of(SPEC)] == [
+        assert [each.name for each in tensors_of(SPEC)] == [
             *instances, "class_names", "masks", "keypoints", "reply"
         ]  # fmt: skip
         assert names(outputs=("sem_seg",)) == ["image_size", "sem_seg", "reply"]
         proposals = ("proposal_boxes", "objectness_logits")
         assert names(outputs=proposals) == ["image_size", *proposals, "reply"]
-        rotated = outputs_of(spec_with(box_mode="XYWHA_ABS"))
+        rotated = tensors_of(spec_with(box_mode="XYWHA_ABS"))
         assert rotated[1].shape == (-1, 5)
 
     def test_which_an_answer_has(self) -> None:
         def chosen(wanted: list[str] | None = None, **options: Any) -> tuple[str, ...]:
             return chosen_outputs(wanted, RequestOptions(**options), SPEC)
 
-        all_of_them = tuple(each.name for each in outputs_of(SPEC) if each.name != "reply")
+        all_of_them = tuple(each.name for each in tensors_of(SPEC) if each.name != "reply")
         assert chosen() == all_of_them
         assert chosen(draw="png") == ("reply",)
         assert chosen(masks="none") == tuple(each for each in all_of_them if each != "masks")
@@ -331,13 +302,13 @@ def found(count: int, seed: int = 0) -> Outputs:
     return Outputs(20, 30, detections, None, None, None)
 
 
-def answered(call: OipCall, outputs: Outputs, names: Any = None, **changes: Any) -> dict[str, Any]:
+def answered(grpc: bool, outputs: Outputs, names: Any = None, **changes: Any) -> dict[str, Any]:
     names = names or chosen_outputs(None, DEFAULT_OPTIONS, SPEC)
     served, reply = ("shapes", "1.0"), changes.pop("reply", PLAIN)
-    answer = answer_of(call, names, DEFAULT_OPTIONS, outputs, SPEC, served, lambda: reply)
-    got = json.loads(answer)
+    wish = (names, DEFAULT_OPTIONS, outputs, SPEC, served)
+    got = json.loads(encode_infer(call_of({}, grpc), *wish, lambda: reply).data)
     tensors = {each["name"]: each for each in got.pop("outputs")}
-    assert got == {"id": call.id, "model_name": "shapes", "model_version": "1.0"}
+    assert got == {"id": "7", "model_name": "shapes", "model_version": "1.0"}
     return tensors
 
 
@@ -348,7 +319,7 @@ class TestAnswers:
         outputs = found(count, seed)
         detections = outputs.instances
         assert detections is not None
-        tensors = answered(OipCall("7", grpc), outputs)
+        tensors = answered(grpc, outputs)
         for name in ("boxes", "scores", "keypoints"):
             array = getattr(detections, name)
             assert tensors[name]["datatype"] == "FP32"
@@ -364,28 +335,31 @@ class TestAnswers:
         assert tensors["image_size"]["data"] == [20, 30]
 
     def test_shapes_are_those_declared(self) -> None:
-        tensors = answered(OipCall("7", False), found(3), [each.name for each in outputs_of(SPEC)])
-        for each in outputs_of(SPEC):
+        tensors = answered(False, found(3), [each.name for each in tensors_of(SPEC)])
+        for each in tensors_of(SPEC):
             shape = tensors[each.name]["shape"]
             assert tensors[each.name]["datatype"] == each.datatype
             assert len(shape) == len(each.shape)
             assert all(b in (-1, a) for a, b in zip(shape, each.shape))
 
     def test_the_reply(self) -> None:
-        def data(grpc: bool, reply: tuple[str, bytes]) -> Any:
-            return answered(OipCall("7", grpc), found(1), ["reply"], reply=reply)["reply"]["data"]
+        def data(grpc: bool, reply: Body) -> Any:
+            return answered(grpc, found(1), ["reply"], reply=reply)["reply"]["data"]
 
         assert data(True, PLAIN) == [{"a": 1}]
         assert data(False, PLAIN) == ['{"a":1}']
         picture = {"content_type": "image/png", "picture": "/w=="}
-        assert data(True, ("image/png", b"\xff")) == [picture]
-        assert [json.loads(each) for each in data(False, ("image/png", b"\xff"))] == [picture]
+        assert data(True, Body("image/png", b"\xff", "")) == [picture]
+        assert [json.loads(each) for each in data(False, Body("image/png", b"\xff", ""))] == [
+            picture
+        ]
 
     def test_the_reply_is_not_made_for_nothing(self) -> None:
         def reply() -> Any:
             raise AssertionError
 
-        answer_of(OipCall("", True), ["boxes"], DEFAULT_OPTIONS, found(1), SPEC, ("a", "1"), reply)
+        wish = (["boxes"], DEFAULT_OPTIONS, found(1), SPEC, ("a", "1"))
+        assert encode_infer(call_of({}, True), *wish, reply).data
 
     @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
     def test_numbers_that_are_none(self, number: float) -> None:
@@ -395,7 +369,7 @@ class TestAnswers:
         assert outputs.instances.keypoints is not None
         outputs.instances.keypoints[1, 2, 0] = number
         with pytest.raises(ModelFailed, match="keypoints that are no finite numbers"):
-            answered(OipCall("", True), outputs)
+            answered(True, outputs)
 
     def test_proposals(self) -> None:
         spec = spec_with(outputs=("proposal_boxes", "objectness_logits"))
@@ -403,42 +377,22 @@ class TestAnswers:
         outputs = Outputs(20, 30, None, None, None, proposals)
         names = chosen_outputs(None, DEFAULT_OPTIONS, spec)
         served = ("shapes", "1.0")
-        answer = answer_of(
-            OipCall("", True), names, DEFAULT_OPTIONS, outputs, spec, served, lambda: PLAIN
-        )
-        shapes = [each["shape"] for each in json.loads(answer)["outputs"]]
+        wish = (names, DEFAULT_OPTIONS, outputs, spec, served)
+        answer = encode_infer(call_of({}, True), *wish, lambda: PLAIN)
+        shapes = [each["shape"] for each in json.loads(answer.data)["outputs"]]
         assert shapes == [[2], [0, 4], [0]]
-
-    def test_an_answer_that_is_too_large(self) -> None:
-        spec = spec_with(limits=RequestLimits(max_reply_bytes=99))
-        wish = (["boxes"], DEFAULT_OPTIONS, found(3))
-        with pytest.raises(ReplyTooLarge, match="for the Open Inference Protocol"):
-            answer_of(OipCall("", True), *wish, spec, ("a", "1"), lambda: PLAIN)
 
     def test_errors(self) -> None:
         error, reply = InvalidImage("It is\nnone."), b'{"error":{}}'
-        told = json.loads(error_of(OipCall("7", False), error, reply, ("shapes", "1.0")))
+        told = json.loads(encode_infer_error(call_of({}), error, reply, ("shapes", "1.0")))
         assert told == {"error": "invalid_image: It is\nnone."}
-        told = json.loads(error_of(OipCall("7", True), error, reply, ("shapes", "1.0")))
+        told = json.loads(encode_infer_error(call_of({}, True), error, reply, ("shapes", "1.0")))
         output = {"name": "error", "datatype": "BYTES", "shape": [1], "data": [{"error": {}}]}
         named = {"id": "7", "model_name": "shapes", "model_version": "1.0"}
         assert told == {**named, "outputs": [output]}
 
 
 class TestMetadata:
-    @pytest.mark.parametrize(
-        ("request_", "headers", "asked"),
-        [
-            ({}, {"describe": "True"}, True),
-            ({}, {"describe": "True", "Host": "x"}, True),
-            ({}, {}, False),
-            ({}, {"describe": {}}, False),
-            ({"body": b""}, {"describe": "True"}, False),
-        ],
-    )
-    def test_when_it_is_asked_for(self, request_: Any, headers: Any, asked: bool) -> None:
-        assert is_describe(request_, headers) is asked
-
     def test_what_it_says(self) -> None:
         described = json.loads(describe(SPEC, "shapes", "1.0"))
         assert (described["name"], described["versions"]) == ("shapes", ["1.0"])
@@ -446,4 +400,13 @@ class TestMetadata:
         assert described["outputs"][1] == {"name": "boxes", "datatype": "FP32", "shape": [-1, 4]}
         assert described["class_names"] == ["circle", "square"]
         assert described["limits"]["max_detections"] == 1000
-        assert "score_thresh" in described["options"]
+        assert list(described["options"]) == list(NAMES)
+        assert described["options"]["masks"] == {
+            "type": "string",
+            "values": "rle (COCO's run lengths), polygon (COCO's outlines, with holes filled), "
+            "none (no masks)",
+            "choices": ["rle", "polygon", "none"],
+            "default": "rle",
+            "help": "How the masks of instances are written.",
+        }
+        assert described["options"]["score_thresh"]["type"] == "number"

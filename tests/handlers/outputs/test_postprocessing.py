@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from d2serve.handlers.errors import ModelFailed
 from d2serve.handlers.outputs.postprocessing import postprocess
-from d2serve.handlers.outputs.records import Detections, RawOutputs
+from d2serve.handlers.outputs.records import Detections
 from d2serve.handlers.requests.preprocessing import PreparedImage
+from d2serve.handlers.runtimes.raw_outputs import RawOutputs
 from tests.handlers.raw_answers import (
     detectron2_answers,
     instances_of,

@@ -12,8 +12,8 @@ from hypothesis import given
 from numpy.typing import NDArray
 
 from d2serve.handlers.outputs.postprocessing import postprocess
-from d2serve.handlers.outputs.records import RawOutputs
 from d2serve.handlers.requests.preprocessing import PreparedImage
+from d2serve.handlers.runtimes.raw_outputs import RawOutputs
 from d2serve.handlers.spec.model_spec import PanopticMerge
 from tests.handlers.raw_answers import (
     detectron2_answers,

@@ -10,13 +10,13 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from d2serve.handlers.outputs.rle import Rle, encode_toggles, run_lengths
+from d2serve.handlers.outputs.rle import Rle, encode_transitions, run_lengths
 from tests.handlers.samples import cases, coco_rles
 
 Masks = NDArray[np.bool_]
 
 
-def toggles_of(masks: Masks) -> NDArray[np.int64]:
+def transitions_of(masks: Masks) -> NDArray[np.int64]:
     """By definition: where a value differs from the one before it, the first from zero."""
     places = []
     for number, mask in enumerate(masks):
@@ -39,16 +39,16 @@ def masks_of_one_size(draw: st.DrawFn) -> Masks:
 @example(np.ones((3, 4, 4), np.bool_), [1.0], True)
 @example(np.stack([np.eye(4, dtype=np.bool_)] * 3), [0.0, 0.0], True)
 def test_as_pycocotools(masks: Masks, pairs: list[float], ends: bool) -> None:
-    toggles = toggles_of(masks)
+    transitions = transitions_of(masks)
     places = len(masks) * (masks[0].size + 1) if len(masks) else 0
-    if places:  # toggles that undo each other, anywhere
+    if places:  # transitions that undo each other, anywhere
         twice = [int(pair * (places - 1)) for pair in pairs] * 2
-        toggles = np.sort(np.concatenate([toggles, np.array(twice, np.int64)]))
+        transitions = np.sort(np.concatenate([transitions, np.array(twice, np.int64)]))
     if ends:  # runs that last to the end, said to end there
         size = masks[0].size if len(masks) else 0
         last = [i * (size + 1) + size for i, mask in enumerate(masks) if mask[-1, -1]]
-        toggles = np.sort(np.concatenate([toggles, np.array(last, np.int64)]))
-    assert list(encode_toggles(toggles, *masks.shape)) == coco_rles(masks)
+        transitions = np.sort(np.concatenate([transitions, np.array(last, np.int64)]))
+    assert list(encode_transitions(transitions, *masks.shape)) == coco_rles(masks)
 
 
 @cases(300)
@@ -62,23 +62,23 @@ def test_as_pycocotools(masks: Masks, pairs: list[float], ends: bool) -> None:
 )
 def test_run_lengths_of_every_magnitude(runs: list[list[int]], start: int) -> None:
     height, width = 9999, 9999
-    toggles, expected = [], []
+    transitions, expected = [], []
     for number, lengths in enumerate(runs):
         lengths = [0, *lengths] if start and lengths else lengths
         borders = np.cumsum(np.array(lengths, np.int64))
-        toggles.append(number * (height * width + 1) + borders)
+        transitions.append(number * (height * width + 1) + borders)
         counts = [*lengths, height * width - sum(lengths)]
         plain = {"size": [height, width], "counts": counts}
         packed = coco_mask.frPyObjects(plain, height, width)
         expected.append({"size": [height, width], "counts": packed["counts"].decode()})
-    got = encode_toggles(np.concatenate(toggles).astype(np.int64), len(runs), height, width)
+    got = encode_transitions(np.concatenate(transitions).astype(np.int64), len(runs), height, width)
     assert list(got) == expected
 
 
 @pytest.mark.parametrize("count", [0, 3])
 def test_empty_masks(count: int) -> None:
     masks = np.zeros((count, 5, 7), np.bool_)
-    assert list(encode_toggles(np.zeros(0, np.int64), count, 5, 7)) == coco_rles(masks)
+    assert list(encode_transitions(np.zeros(0, np.int64), count, 5, 7)) == coco_rles(masks)
 
 
 @cases(300)

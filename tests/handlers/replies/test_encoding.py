@@ -26,16 +26,15 @@ from d2serve.handlers.errors import (
 )
 from d2serve.handlers.outputs.records import Detections
 from d2serve.handlers.outputs.rle import Rle
-from d2serve.handlers.replies.encoding import CONTENT_TYPE, encode, encode_error
-from d2serve.handlers.spec.limits import RequestLimits
-from tests.handlers.answers import found, outputs_of
+from d2serve.handlers.replies.encoding import contents_of, encode, encode_error
+from tests.handlers.answers import answer_with, found
 from tests.handlers.samples import bits, cases, coco_rles, spec_with
 
 floats = st.floats(allow_nan=False, allow_infinity=False, width=32)
 
 
 def reply_to(detections: Detections, **spec: Any) -> dict[str, Any]:
-    encoded = encode(outputs_of(detections), spec_with(**spec), "shapes", "1.0")
+    encoded = encode(answer_with(detections), spec_with(**spec), "shapes", "1.0")
     reply: dict[str, Any] = json.loads(encoded)
     return reply
 
@@ -94,7 +93,7 @@ def test_floats_survive_bit_for_bit(
 
 def test_numbers_are_written_as_short_as_float32_permits() -> None:
     detections = found([[0.1, 0.2, 0.3, 33.3]])
-    assert b"[0.1,0.2,0.3,33.3]" in encode(outputs_of(detections), spec_with(), "shapes", "1.0")
+    assert b"[0.1,0.2,0.3,33.3]" in encode(answer_with(detections), spec_with(), "shapes", "1.0")
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
@@ -120,20 +119,8 @@ def test_masks_survive(masks: NDArray[np.bool_]) -> None:
     np.testing.assert_array_equal(decoded.transpose(2, 0, 1), masks)
 
 
-def test_a_reply_that_would_end_the_worker_is_refused() -> None:
-    def reply(most: int) -> bytes:
-        spec = spec_with(limits=RequestLimits(max_reply_bytes=most))
-        return encode(outputs_of(found([[0, 0, 1, 1]] * 3)), spec, "shapes", "1.0")
-
-    size = len(reply(10**6))
-    assert len(reply(size)) == size
-    with pytest.raises(ReplyTooLarge, match=f"{size:,} bytes for 3 instances") as caught:
-        reply(size - 1)
-    assert caught.value.status == 413
-
-
-def test_the_content_type() -> None:
-    assert CONTENT_TYPE == "application/json"
+def test_what_a_reply_holds_in_words() -> None:
+    assert contents_of(answer_with(found([[0, 0, 1, 1]] * 3))) == "3 instances"
 
 
 @pytest.mark.parametrize(

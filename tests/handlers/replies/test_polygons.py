@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
 from scipy import ndimage
 
-from d2serve.handlers.outputs.rle import Rle, decoded
+from d2serve.handlers.outputs.rle import Rle, decode_mask
 from d2serve.handlers.replies.polygons import contours, to_polygons
 from tests.handlers.samples import cases, coco_rles
 
@@ -86,7 +86,7 @@ def test_known_masks(rows: list[str], polygons: list[list[int]]) -> None:
 @cases(200)
 @given(masks)
 def test_decoding(mask: Mask) -> None:
-    part, left = decoded(rle_of(mask))
+    part, left = decode_mask(rle_of(mask))
     whole = np.zeros_like(mask)
     whole[:, left : left + part.shape[1]] = part
     np.testing.assert_array_equal(whole, mask)

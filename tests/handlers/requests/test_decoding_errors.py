@@ -23,6 +23,7 @@ from d2serve.handlers.errors import (
     UnsupportedImageFormat,
 )
 from d2serve.handlers.requests.decoding import FORMATS, decode
+from d2serve.handlers.requests.images import ImageFile, read_pixels
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits
 from tests.handlers.samples import cases, detectron2_reads, picture, saved
 
@@ -190,10 +191,11 @@ class TestSizes:
 
     def test_the_limit_of_bytes_itself_is_served(self) -> None:
         size = len(FILES["JPEG"])
-        assert decode(FILES["JPEG"], RequestLimits(max_image_bytes=size)).shape == (30, 40, 3)
-        error = refused(FILES["JPEG"], RequestLimits(max_image_bytes=size - 1))
-        assert isinstance(error, ImageTooLarge)
-        assert f"{size:,} bytes, expected at most {size - 1:,}" in str(error)
+        file = ImageFile(FILES["JPEG"])
+        assert read_pixels(file, RequestLimits(max_image_bytes=size)).shape == (30, 40, 3)
+        with pytest.raises(ImageTooLarge) as caught:
+            read_pixels(file, RequestLimits(max_image_bytes=size - 1))
+        assert f"{size:,} bytes, expected at most {size - 1:,}" in str(caught.value)
 
     @pytest.mark.parametrize("size", [(0, 0), (0, 9), (9, 0)])
     @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "GIF", "BMP", "TIFF"])

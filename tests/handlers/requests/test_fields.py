@@ -1,97 +1,125 @@
-"""The same request in every shape in which TorchServe hands it over, and what it cannot be."""
+"""The same request in every shape in which a server hands it over, and what it cannot be."""
 
 from __future__ import annotations
 
 import base64
 from typing import Any
 
+import numpy as np
 import pytest
 
 from d2serve.handlers.errors import EmptyRequest, ImageTooLarge, InvalidImage, InvalidOption
-from d2serve.handlers.requests.fields import RequestFields, is_grpc, read_fields
-from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits
+from d2serve.handlers.requests.fields import RequestFields, read_fields
+from d2serve.handlers.requests.images import ImageFile, read_pixels
+from d2serve.handlers.requests.request import Request, classify
+from d2serve.handlers.spec.limits import RequestLimits
+from tests.handlers.samples import picture, saved
 
-HTTP = {"Host": "127.0.0.1", "data": {"content-type": ""}}
 BASE64 = base64.b64encode(b"the image").decode()
+FILE = ImageFile(b"the image")
 
 
-def read(request: dict[str, Any], **headers: Any) -> RequestFields:
+def read(body: Any = None, fields: Any = None, **headers: Any) -> RequestFields:
     headers = {name.replace("_", "-"): value for name, value in headers.items()}
-    return read_fields(request, {**HTTP, **headers}, DEFAULT_LIMITS)
+    request = Request(body, fields or {}, {"Host": "127.0.0.1", **headers})
+    read = read_fields(classify(request))
+    return RequestFields(ImageFile(bytes(read.image.load())), read.options, read.outputs)
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-@pytest.mark.parametrize("name", ["data", "body"])
-def test_an_image_alone(name: str, kind: Any) -> None:
-    assert read({name: kind(b"the image")}) == RequestFields(b"the image", {})
+def test_an_image_alone(kind: Any) -> None:
+    assert read(kind(b"the image")) == RequestFields(FILE, {})
 
 
 def test_options_beside_it() -> None:
-    form = read({"data": b"the image", "masks": b"none", "model_name": b"shapes"})
-    assert form == RequestFields(b"the image", {"masks": b"none"})
-    json = read({"body": {"image": BASE64, "masks": "none"}})
-    assert json == RequestFields(b"the image", {"masks": "none"})
+    form = read(b"the image", {"masks": b"none"})
+    assert form == RequestFields(FILE, {"masks": b"none"})
+    json = read({"image": BASE64, "masks": "none"})
+    assert json == RequestFields(FILE, {"masks": "none"})
     for spelling in ("X_D2serve_Masks", "x_d2serve_masks", "X_D2SERVE_MASKS"):
-        headers = read({"body": b"the image"}, **{spelling: "none"})
-        assert headers == RequestFields(b"the image", {"masks": "none"})
+        headers = read(b"the image", **{spelling: "none"})
+        assert headers == RequestFields(FILE, {"masks": "none"})
 
 
 def test_other_headers_are_none() -> None:
-    got = read({"body": b"x"}, Masks="none", X_D2serv_Masks="none", X_D2serve_Score_Thresh="1")
+    got = read(b"x", Masks="none", X_D2serv_Masks="none", X_D2serve_Score_Thresh="1")
     assert got.options == {"score_thresh": "1"}
 
 
 @pytest.mark.parametrize(
-    "request_",
-    [
-        {"data": b"x", "masks": b"none"},
-        {"body": {"image": BASE64, "masks": "none"}},
-    ],
+    ("body", "fields"),
+    [(b"x", {"masks": b"none"}), ({"image": BASE64, "masks": "none"}, {})],
 )
-def test_an_option_twice(request_: dict[str, Any]) -> None:
+def test_an_option_twice(body: Any, fields: Any) -> None:
     with pytest.raises(InvalidOption, match="option 'masks' twice"):
-        read(request_, X_D2serve_Masks="rle")
+        read(body, fields, X_D2serve_Masks="rle")
 
 
 def test_base64_with_line_ends() -> None:
     wrapped = base64.encodebytes(bytes(200)).decode()
-    assert read({"body": {"image": wrapped.replace("\n", "\r\n")}}).image == bytes(200)
+    assert read({"image": wrapped.replace("\n", "\r\n")}).image == ImageFile(bytes(200))
 
 
 @pytest.mark.parametrize("image", ["=", "abc", "naïve", "a b=", "data:image/png;base64,AAAA", "/x"])
 def test_what_is_no_base64(image: str) -> None:
     with pytest.raises(InvalidImage, match="no base64"):
-        read({"body": {"image": image}})
+        read({"image": image})
 
 
 @pytest.mark.parametrize("image", [None, "", 5, ["a"], {"url": "http://127.0.0.1/"}])
 def test_json_without_an_image(image: Any) -> None:
     with pytest.raises(EmptyRequest, match="expected an image file in base64"):
-        read({"body": {"image": image}})
+        read({"image": image})
 
 
-def test_base64_is_measured_before_it_is_decoded() -> None:
-    limits = RequestLimits(max_image_bytes=9)
-    assert read_fields({"body": {"image": BASE64}}, HTTP, limits).image == b"the image"
-    with pytest.raises(ImageTooLarge, match="expected at most 9"):
-        read_fields({"body": {"image": BASE64 * 2}}, HTTP, limits)
+@pytest.mark.parametrize("ends", ["", "\r\n"])
+def test_base64_is_measured_before_it_is_decoded(ends: str) -> None:
+    file = saved(picture(40, 30), "PNG")
+    text = base64.b64encode(file).decode()
+    lines = ends.join(text[i : i + 76] for i in range(0, len(text), 76))
+    image = read_fields(classify(Request({"image": lines}))).image
+    assert image.size == len(file)
+    assert read_pixels(image, RequestLimits(max_image_bytes=len(file))).shape == (30, 40, 3)
+    too_small = RequestLimits(max_image_bytes=len(file) - 1)
+    with pytest.raises(ImageTooLarge, match=f"expected at most {len(file) - 1:,}"):
+        read_pixels(image, too_small)
+
+
+@pytest.mark.parametrize("count", range(5))
+def test_the_size_of_base64_is_that_of_the_file(count: int) -> None:
+    text = base64.b64encode(bytes(count + 1)).decode()
+    assert read_fields(classify(Request({"image": text}))).image.size == count + 1
 
 
 @pytest.mark.parametrize("body", [[1], "text", 5, True])
 def test_other_bodies(body: Any) -> None:
     with pytest.raises(EmptyRequest, match=f"Got a {type(body).__name__}, expected the bytes"):
-        read({"body": body})
+        read(body)
 
 
-@pytest.mark.parametrize(
-    ("headers", "grpc"),
-    [
-        ({}, True),
-        ({"data": {"content-type": ""}}, True),
-        ({"data": {"content-type": ""}, "ts_request_sequence_id": "1"}, True),
-        (HTTP, False),
-        ({"content-length": "0", "body": {"content-type": ""}}, False),
-    ],
-)
-def test_grpc_is_told_by_its_headers(headers: dict[str, Any], grpc: bool) -> None:
-    assert is_grpc(headers) is grpc
+def test_no_body() -> None:
+    with pytest.raises(EmptyRequest, match=r"Got the fields \['masks'\], expected an image file"):
+        read(None, {"masks": "none"})
+
+
+class TestArrays:
+    def test_pixels(self) -> None:
+        pixels = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+        image = read_fields(classify(Request(pixels))).image
+        assert read_pixels(image, RequestLimits(max_image_bytes=1)) is pixels
+        with pytest.raises(ImageTooLarge, match="4x2 pixels, expected at most 7"):
+            read_pixels(image, RequestLimits(max_image_pixels=7))
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            np.zeros((2, 4), np.uint8),
+            np.zeros((2, 4, 4), np.uint8),
+            np.zeros((1, 2, 4, 3), np.uint8),
+            np.zeros((0, 4, 3), np.uint8),
+            np.zeros((2, 4, 3), np.float32),
+        ],
+    )
+    def test_arrays_that_are_no_pixels(self, wrong: Any) -> None:
+        with pytest.raises(InvalidImage, match=r"expected pixels of shape \(height, width, 3\)"):
+            read_pixels(read_fields(classify(Request(wrong))).image, RequestLimits())

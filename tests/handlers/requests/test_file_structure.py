@@ -18,7 +18,7 @@ from PIL import Image
 
 from d2serve.handlers.errors import ImageTooLarge, ImageTooSlow, RequestError
 from d2serve.handlers.requests.decoding import decode
-from d2serve.handlers.requests.file_structure import Announced, announced
+from d2serve.handlers.requests.file_structure import FileStructure, structure_of
 from d2serve.handlers.spec.limits import RequestLimits
 from tests.handlers.samples import cases, picture, saved
 
@@ -59,11 +59,11 @@ def test_frames_are_bounded_and_the_first_is_answered(file_format: str, count: i
 @pytest.mark.parametrize("file_format", ["GIF", "TIFF"])
 @pytest.mark.parametrize("most", [1, 3, 4, 100])
 def test_frames_are_counted_no_further_than_needed(file_format: str, most: int) -> None:
-    assert announced(frames(file_format, 4), most) == Announced(frames=min(4, most + 1))
+    assert structure_of(frames(file_format, 4), most) == FileStructure(frames=min(4, most + 1))
 
 
 def test_big_tiff() -> None:
-    assert announced(frames("TIFF", 3, big_tiff=True), 10) == Announced(frames=3)
+    assert structure_of(frames("TIFF", 3, big_tiff=True), 10) == FileStructure(frames=3)
 
 
 def test_directories_in_a_circle() -> None:
@@ -71,7 +71,7 @@ def test_directories_in_a_circle() -> None:
     (first,) = struct.unpack_from("<I", data, 4)
     (entries,) = struct.unpack_from("<H", data, first)
     struct.pack_into("<I", data, first + 2 + 12 * entries, first)
-    assert announced(bytes(data), 50).frames == 51
+    assert structure_of(bytes(data), 50).frames == 51
     assert isinstance(refused(bytes(data)), ImageTooLarge)
 
 
@@ -80,14 +80,14 @@ def test_directories_in_a_circle() -> None:
     [({}, 1), ({"subsampling": 2}, 1), ({"progressive": True}, 10)],
 )
 def test_scans(options: dict[str, Any], scans: int) -> None:
-    assert announced(saved(picture(40, 30), "JPEG", **options), 1) == Announced(scans=scans)
+    assert structure_of(saved(picture(40, 30), "JPEG", **options), 1) == FileStructure(scans=scans)
 
 
 def test_scans_of_a_grey_picture_and_behind_a_thumbnail() -> None:
-    assert announced(saved(picture(40, 30, "L"), "JPEG"), 1) == Announced()
+    assert structure_of(saved(picture(40, 30, "L"), "JPEG"), 1) == FileStructure()
     thumbnail = b"Exif\0\0" + saved(picture(8, 8), "JPEG", progressive=True)
     data = saved(picture(40, 30), "JPEG", exif=thumbnail)
-    assert announced(data, 1) == Announced()
+    assert structure_of(data, 1) == FileStructure()
 
 
 def test_a_jpeg_of_a_thousand_scans() -> None:
@@ -139,7 +139,7 @@ WEBPS: dict[str, dict[str, Any]] = {
 def test_the_canvas_of_a_webp(kind: str) -> None:
     data = saved(picture(47, 31), "WEBP", **WEBPS[kind])
     assert data[12:16] == kind.encode()
-    assert announced(data, 9).canvas == (47, 31)
+    assert structure_of(data, 9).canvas == (47, 31)
 
 
 @pytest.mark.parametrize("kind", WEBPS)
@@ -192,7 +192,7 @@ def test_decoding_ends_at_its_deadline() -> None:
     st.integers(1, 5),
 )
 def test_whatever_the_bytes_are(start: bytes, rest: bytes, most: int) -> None:
-    work = announced(start + rest, most)
+    work = structure_of(start + rest, most)
     assert 0 <= work.frames <= most + 1
     assert work.scans <= 1 + len(rest) // 2
 
@@ -204,4 +204,4 @@ def test_whatever_is_changed_in_a_true_file(file_format: str, data: st.DataObjec
     whole = frames(file_format, 2) if animated else saved(picture(9, 9), file_format)
     at = data.draw(st.integers(0, len(whole) - 1))
     changed = whole[:at] + data.draw(st.binary(max_size=4)) + whole[at + 1 :]
-    assert announced(changed, 3).frames <= 4
+    assert structure_of(changed, 3).frames <= 4

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from d2serve.handlers.errors import InvalidOption
-from d2serve.handlers.requests.options import DEFAULT_OPTIONS, NAMES, RequestOptions
+from d2serve.handlers.requests.options import DEFAULT_OPTIONS, NAMES, OPTIONS, RequestOptions
 from d2serve.handlers.spec.limits import RequestLimits
 from tests.handlers.samples import cases, spec_with
 from tests.handlers.specs import json_values
@@ -154,3 +156,53 @@ def test_any_value_is_accepted_or_told(name: str, value: Any) -> None:
         told = str(error)
     assert f"option {name}=" in told
     assert told.isascii()
+
+
+@pytest.mark.parametrize("value", [np.float32(0.7), float(np.float32(0.7)), "0.7", 0.7])
+def test_the_models_own_threshold_as_a_float32_is_not_below_it(value: Any) -> None:
+    assert RequestOptions.parse({"score_thresh": value}, spec_with(score_thresh=0.7)) is not None
+
+
+def test_numbers_of_numpy() -> None:
+    read = RequestOptions.parse({"max_detections": np.int64(3), "classes": np.int32(1)}, NAMED)
+    assert (read.max_detections, read.classes) == (3, frozenset({1}))
+
+
+# The class of id 0 is called "2".
+DIGITS = spec_with(class_names=("2", "circle", "square"))
+
+
+@pytest.mark.parametrize(
+    ("value", "ids"),
+    [
+        (2, {2}),
+        ([2], {2}),
+        ("[2]", {2}),
+        (b"[2]", {2}),
+        (["2"], {0}),
+        ('["2"]', {0}),
+        (b'["2", 2]', {0, 2}),
+        (["2", "1"], {0, 1}),
+        ("0", {0}),
+        ("1,square", {1, 2}),
+    ],
+)
+def test_a_class_whose_name_is_another_ones_id(value: Any, ids: set[int]) -> None:
+    assert RequestOptions.parse({"classes": value}, DIGITS).classes == frozenset(ids)
+
+
+@pytest.mark.parametrize("value", ["2", b"2", "circle,2", " 2"])
+def test_a_text_that_is_a_name_and_another_ones_id_is_refused(value: Any) -> None:
+    with pytest.raises(InvalidOption, match=r'name of a class .* \["2"\] .* name, \[2\] .* id'):
+        RequestOptions.parse({"classes": value}, DIGITS)
+
+
+def test_every_option_is_a_field() -> None:
+    assert tuple(field.name for field in dataclasses.fields(RequestOptions)) == NAMES
+
+
+def test_a_words_default_is_its_fields() -> None:
+    for option in OPTIONS:
+        if option.choices:
+            assert getattr(DEFAULT_OPTIONS, option.name) in (option.default, None)
+            assert option.type is str

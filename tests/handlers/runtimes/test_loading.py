@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from d2serve.handlers.errors import LoadError
-from d2serve.handlers.runtimes import loading as runtime
 from d2serve.handlers.runtimes.loading import load_runtime
 from d2serve.handlers.spec.model_spec import ModelSpec, read_spec, sha256_of
+from d2serve.handlers.spec.runtimes import RUNTIMES
 from tests.handlers.samples import spec_with
 
 without_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
@@ -103,6 +103,7 @@ def test_no_such_device(archive: Path) -> None:
 
 
 def test_a_runtime_that_is_not_installed(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(runtime._MODULE_FOR, "torchscript", "a_package_that_is_not_there")
+    facts = replace(RUNTIMES["torchscript"], module="a_package_that_is_not_there")
+    monkeypatch.setitem(RUNTIMES, "torchscript", facts)
     with pytest.raises(LoadError, match=r"a_package_that_is_not_there.*pip install 'd2serve"):
         load_runtime(archive, read_spec(archive), "cpu")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ from onnx import TensorProto, helper
 
 from d2serve.handlers.errors import LoadError
 from d2serve.handlers.runtimes.loading import load_runtime
+from d2serve.handlers.runtimes.onnxruntime import OnnxRuntime
 from d2serve.handlers.spec.model_spec import ModelSpec, sha256_of
 from tests.handlers.samples import spec_with
 
@@ -67,15 +71,89 @@ def test_outputs_go_by_name_whatever_the_size(tmp_path: Path) -> None:
     assert (first["scores"].tolist(), second["scores"].tolist()) == ([3], [8])
 
 
+def threads_of(session: onnxruntime.InferenceSession) -> int:
+    threads: int = session.get_session_options().intra_op_num_threads
+    return threads
+
+
+@pytest.fixture
+def alive(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many sessions were alive each time that another was there."""
+    sessions: weakref.WeakSet[onnxruntime.InferenceSession] = weakref.WeakSet()
+    counts: list[int] = []
+    make = onnxruntime.InferenceSession
+
+    def counted(*arguments: object, **options: object) -> onnxruntime.InferenceSession:
+        made = make(*arguments, **options)
+        sessions.add(made)
+        counts.append(len(sessions))
+        return made
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", counted)
+    return counts
+
+
+def test_two_sessions_are_never_alive_at_once(tmp_path: Path, alive: list[int]) -> None:
+    """Not even while other threads call it: each session holds the model's weights."""
+    loaded = load_runtime(tmp_path, write_program(tmp_path), "cpu", threads=1)
+    image = np.full((3, 70, 90), 3, np.float32)
+    done = threading.Event()
+
+    def ask() -> set[float]:
+        scores: set[float] = set()
+        while not done.is_set():
+            (answer,) = loaded.run([image])
+            scores.update(answer["scores"].tolist())
+        return scores
+
+    with ThreadPoolExecutor(3) as pool:
+        asking = [pool.submit(ask) for _ in range(3)]
+        for threads in (2, 1, 3, 2, 1) * 4:
+            loaded.set_threads(threads)
+            loaded.run([image])
+        done.set()
+        assert [each.result() for each in asking] == [{3.0}] * 3
+    assert len(alive) >= 21
+    assert set(alive) == {1}
+
+
+def test_threads_that_cannot_be_had_leave_the_session_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    loaded = load_runtime(tmp_path, write_program(tmp_path), "cpu", threads=1)
+    assert isinstance(loaded, OnnxRuntime)
+    image = np.full((3, 7, 9), 3, np.float32)
+    make, made = onnxruntime.InferenceSession, []
+
+    def failing(program: str, options: onnxruntime.SessionOptions, **more: object) -> object:
+        made.append(options.intra_op_num_threads)
+        if options.intra_op_num_threads == 7:
+            raise MemoryError("no room for 7 threads")
+        return make(program, options, **more)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", failing)
+    for _ in range(3):  # a worker asks for its share every few seconds
+        loaded.set_threads(7)
+        (answer,) = loaded.run([image])
+        assert answer["scores"].tolist() == [3]
+    assert made == [7, 1], "what failed is not tried again"
+    assert loaded._sessions.call(threads_of) == 1
+    assert "cannot be loaded for 7 threads; it stays at 1" in caplog.text
+    assert "no room for 7 threads" in caplog.text
+    loaded.set_threads(2)
+    loaded.run([image])
+    assert loaded._sessions.call(threads_of) == 2
+
+
 def test_it_answers_the_same_with_other_threads(tmp_path: Path) -> None:
     loaded = load_runtime(tmp_path, write_program(tmp_path), "cpu", threads=1)
-    before = loaded._session  # type: ignore[attr-defined]
-    loaded.set_threads(1)
-    assert loaded._session is before  # type: ignore[attr-defined]
-    loaded.set_threads(2)
-    assert loaded._session is not before  # type: ignore[attr-defined]
-    (answer,) = loaded.run([np.full((3, 7, 9), 3, np.float32)])
-    assert answer["scores"].tolist() == [3]
+    assert isinstance(loaded, OnnxRuntime)
+    image = np.full((3, 7, 9), 3, np.float32)
+    for threads, expected in ((1, 1), (2, 2), (2, 2)):
+        loaded.set_threads(threads)
+        (answer,) = loaded.run([image])
+        assert answer["scores"].tolist() == [3]
+        assert loaded._sessions.call(threads_of) == expected
 
 
 @pytest.mark.parametrize(

@@ -78,8 +78,7 @@ def test_images_need_not_be_contiguous(program: Path) -> None:
 
 def compiled(runtime: openvino_runtime.OpenVinoRuntime) -> ov.CompiledModel:
     runtime.run([image_of(1)])
-    assert runtime._request is not None
-    return runtime._request.get_compiled_model()
+    return runtime._requests.call(lambda request: request.get_compiled_model())
 
 
 def test_threads_change_with_the_next_call(program: Path) -> None:
@@ -88,9 +87,10 @@ def test_threads_change_with_the_next_call(program: Path) -> None:
     before = compiled(runtime)
     assert before.get_property("INFERENCE_NUM_THREADS") == 1
     runtime.set_threads(1)
-    kept = runtime._request
+    kept = runtime._requests._session
+    assert kept is not None
     runtime.run([image_of(1)])
-    assert runtime._request is kept
+    assert runtime._requests._session is kept
     runtime.set_threads(2)
     assert runtime.threads == 2
     after = compiled(runtime)
@@ -163,3 +163,24 @@ def test_a_damaged_program(program: Path, damage: str) -> None:
 def test_no_gpu(program: Path) -> None:
     with pytest.raises(LoadError, match="run on cuda:0, but OpenVINO programs run on the CPU"):
         openvino_runtime.load(program, spec(), "cuda:0", 1)
+
+
+def test_threads_that_cannot_be_had_leave_the_program_as_it_was(
+    program: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    runtime = openvino_runtime.load(program, spec(), "cpu", 1)
+    compiled(runtime)
+    compile_model = ov.Core.compile_model
+
+    def failing(core: ov.Core, model: ov.Model, device: str, settings: Any) -> ov.CompiledModel:
+        if settings["INFERENCE_NUM_THREADS"] == 7:
+            raise RuntimeError("no room for 7 threads")
+        return compile_model(core, model, device, settings)
+
+    monkeypatch.setattr(ov.Core, "compile_model", failing)
+    runtime.set_threads(7)
+    (answer,) = runtime.run([image_of(255)])
+    assert answer["scores"].tolist() == [1]
+    assert runtime.threads == 1
+    assert compiled(runtime).get_property("INFERENCE_NUM_THREADS") == 1
+    assert "cannot be loaded for 7 threads; it stays at 1" in caplog.text

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import base64
-import gc
-import io
 import json
-import weakref
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 from ts.context import Context, RequestProcessor
 from ts.utils.util import list_classes_from_module
 
+from d2serve.handlers.detector import Detector
 from d2serve.handlers.errors import LoadError
-from d2serve.handlers.requests import preparation as preparing
+from d2serve.handlers.requests.request import classify
 from d2serve.handlers.spec.limits import RequestLimits
 from d2serve.handlers.torchserve import detection_handler
 from d2serve.handlers.torchserve.detection_handler import DetectionHandler
-from tests.handlers.programs import UNLUCKY, write_archive, write_semantic_archive
-from tests.handlers.samples import coco_rles, picture, saved
+from tests.handlers.programs import UNLUCKY, write_archive
+from tests.handlers.samples import saved
 
 
 def grey_png(value: int, width: int = 30, height: int = 20) -> bytes:
@@ -74,39 +71,6 @@ def test_torchserve_finds_one_class_and_no_function() -> None:
     assert callable(DetectionHandler.handle)
 
 
-class Body(bytearray):
-    """One that tells when it is gone."""
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"body": b"no picture"},
-        {"body": grey_png(51)[:-20]},
-        {"body": grey_png(51), "masks": b"some"},
-        {"body": grey_png(UNLUCKY)},
-        {"body": grey_png(51, 300, 300), "draw": b"png"},  # a reply that is too large
-    ],
-)
-def test_a_refused_request_is_gone_with_its_reply(
-    scripted_archive: Path, fields: dict[str, bytes]
-) -> None:
-    """Else it stays until Python collects all its garbage, which takes thousands of requests."""
-    worker = Worker(scripted_archive, limits={"max_reply_bytes": 500})
-    neighbour, refused = Body(grey_png(51)), Body(fields["body"])
-    gone = [weakref.ref(neighbour), weakref.ref(refused)]
-    gc.collect()
-    gc.disable()
-    try:
-        answers = worker.answer([{"body": neighbour}, {**fields, "body": refused}])
-        del neighbour, refused
-        assert answers[0][0] == 200
-        assert answers[1][0] >= 400
-        assert [each() for each in gone] == [None, None]
-    finally:
-        gc.enable()
-
-
 def test_one_image(worker: Worker) -> None:
     ((status, reply),) = worker.answer([{"body": grey_png(51)}])
     assert status == 200
@@ -130,58 +94,30 @@ def test_fields_and_types_that_bring_an_image(worker: Worker, name: str, kind: A
     assert reply["instances"][0]["score"] == pytest.approx(0.4)
 
 
-BAD_REQUESTS = [
-    ({"body": b""}, 400, "empty_request"),
+# What TorchServe may hand over, beside what any server may: tests/handlers/test_service.py.
+BAD_REQUESTS: list[tuple[Any, int, str]] = [
     ({}, 400, "empty_request"),
     ({"picture": grey_png(1)}, 400, "empty_request"),
-    ({"bïld\n": b"x"}, 400, "empty_request"),
-    ({"body": {"instances": [1, 2]}}, 400, "empty_request"),
-    ({"body": [1]}, 400, "empty_request"),
-    ({"body": "naïve\ntext"}, 400, "empty_request"),
     ({"body": None, "data": None}, 400, "empty_request"),
     ({"body": "naïve\r\nbytes".encode()}, 415, "unsupported_image_format"),
-    ({"body": saved(picture(40, 30), "JPEG")[:300]}, 400, "invalid_image"),
     ({"body": grey_png(UNLUCKY)}, 500, "model_failed"),
-    ({"body": grey_png(9), "sem_seg": b"jpeg"}, 400, "invalid_option"),
     ({"body": grey_png(9), "sem_seg": "naïve\ntext"}, 400, "invalid_option"),
-    ({"body": grey_png(9), "sem_seg": {}}, 400, "invalid_option"),
-    ({"body": grey_png(9), "other": b"x"}, 400, "invalid_option"),
-    ({"body": {"image": "no base64"}}, 400, "invalid_image"),
-    ({"body": {"image": "", "masks": "none"}}, 400, "empty_request"),
-    ({"body": {"image": base64.b64encode(grey_png(9)).decode(), "a": 1}}, 400, "invalid_option"),
-    ({1: b"", "x": b""}, None, None),
     (None, 400, "empty_request"),
+    ([1], 400, "empty_request"),
 ]
 
 
-@pytest.mark.parametrize(("request_", "status", "code"), BAD_REQUESTS)
-def test_a_bad_request_gets_its_own_status_and_harms_no_neighbour(
-    worker: Worker, request_: Any, status: int | None, code: str | None
-) -> None:
+def test_a_bad_request_gets_its_own_status_and_harms_no_neighbour(worker: Worker) -> None:
     good = [51, 102, 255]
     batch: list[Any] = [{"body": grey_png(value)} for value in good]
-    batch[1:1] = [request_]
+    batch[1:1] = [request for request, _, _ in BAD_REQUESTS]
     answers = worker.answer(batch)
-    got, reply = answers.pop(1)
-    assert got == status if status else got in (400, 500)
-    assert list(reply) == ["error"]
-    assert reply["error"]["code"] == code if code else reply["error"]["code"]
-    assert len(reply["error"]["message"]) > 20
+    bad, answers[1:-2] = answers[1:-2], []
+    told = [(status, reply["error"]["code"]) for status, reply in bad]
+    assert told == [(status, code) for _, status, code in BAD_REQUESTS]
     assert [each for each, _ in answers] == [200, 200, 200]
     scores = [each["instances"][0]["score"] for _, each in answers]
     assert scores == pytest.approx([value / 255 for value in good])
-
-
-def test_nothing_but_bad_requests(worker: Worker) -> None:
-    answers = worker.answer([request for request, _, _ in BAD_REQUESTS])
-    assert all(status >= 400 for status, _ in answers)
-
-
-def test_images_of_different_sizes_are_answered_in_order(worker: Worker) -> None:
-    sizes = [(30, 20), (8, 50), (64, 64), (1, 1)]
-    batch = [{"body": grey_png(i, *size)} for i, size in enumerate(sizes)]
-    got = [(reply["image"]["width"], reply["image"]["height"]) for _, reply in worker.answer(batch)]
-    assert got == sizes
 
 
 def test_a_status_does_not_stay_for_the_next_batch(worker: Worker) -> None:
@@ -189,74 +125,16 @@ def test_a_status_does_not_stay_for_the_next_batch(worker: Worker) -> None:
     assert worker.answer([{"body": grey_png(9)}])[0][0] == 200
 
 
-def test_a_reply_that_is_too_large(scripted_archive: Path) -> None:
+def test_torchserves_bound_of_a_reply_holds(worker: Worker, scripted_archive: Path) -> None:
+    assert worker.handler._service._max_reply_bytes == 6_553_500
     worker = Worker(scripted_archive, limits={"max_reply_bytes": 99})
     ((status, reply),) = worker.answer([{"body": grey_png(9)}])
     assert (status, reply["error"]["code"]) == (413, "reply_too_large")
 
 
-def test_a_class_without_a_name(tmp_path: Path) -> None:
-    """The program answers class 1, the spec names class 0 only: an image's error, no worker's."""
-    worker = Worker(write_archive(tmp_path, class_names=("circle",)))
-    ((status, reply),) = worker.answer([{"body": grey_png(9)}])
-    assert (status, reply["error"]["code"]) == (500, "model_failed")
-
-
-@pytest.mark.parametrize(
-    ("module", "step"),
-    [
-        (preparing, "decode"),
-        (preparing, "preprocess"),
-        (detection_handler, "prepare"),
-        (detection_handler, "select"),
-        (detection_handler, "encode"),
-    ],
-    ids=str,
-)
-def test_a_bug_of_ours_is_an_error_500(
-    worker: Worker, monkeypatch: pytest.MonkeyPatch, module: Any, step: str
-) -> None:
-    def broken(*_: Any) -> Any:
-        raise KeyError("a bug")
-
-    monkeypatch.setattr(module, step, broken)
-    ((status, reply),) = worker.answer([{"body": grey_png(9)}])
-    assert (status, reply["error"]["code"]) == (500, "model_failed")
-    assert "a bug" not in reply["error"]["message"]
-
-
-def test_a_program_whose_answer_makes_no_sense_fails_its_image_only(
-    worker: Worker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    masks_of_another_rank = {
-        "pred_boxes": np.array([[0, 0, 5, 5]], np.float32),
-        "scores": np.ones(1, np.float32),
-        "pred_classes": np.zeros(1, np.int64),
-        "pred_masks": np.ones((1, 28), np.float32),
-    }
-    loaded = worker.handler._detector._runtime
-    monkeypatch.setattr(loaded, "run", lambda images: [masks_of_another_rank] * len(images))
-    answers = worker.answer([{"body": grey_png(9)}, {"body": b"bad"}])
-    assert [status for status, _ in answers] == [500, 415]
-
-
-def test_each_request_has_options_of_its_own(tmp_path: Path) -> None:
-    worker = Worker(write_semantic_archive(tmp_path, stuff_class_names=("dark", "bright")))
-    batch: list[dict[str, Any]] = [{"body": grey_png(value)} for value in (9, 200, 200, 9)]
-    batch[1]["sem_seg"], batch[2]["sem_seg"] = b"rle", "png"
-    batch.insert(1, {"body": grey_png(9), "sem_seg": b"gif"})
-    answers = worker.answer(batch)
-    assert [status for status, _ in answers] == [200, 400, 200, 200, 200]
-    assert "sem_seg='gif', expected one of png, rle" in answers.pop(1)[1]["error"]["message"]
-    assert ["png" in reply["sem_seg"] for _, reply in answers] == [True, False, True, True]
-    assert not any("instances" in reply for _, reply in answers)
-    (found,) = answers[1][1]["sem_seg"]["classes"]
-    assert found == {
-        "category_id": 1,
-        "category_name": "bright",
-        "area": 600,
-        "segmentation": coco_rles(np.ones((1, 20, 30)))[0],
-    }
+def test_the_name_that_invocations_bring_is_no_option(worker: Worker) -> None:
+    ((status, _),) = worker.answer([{"data": grey_png(9), "model_name": b"shapes"}])
+    assert status == 200
 
 
 def test_options_in_a_form_in_json_and_in_headers(worker: Worker) -> None:
@@ -274,26 +152,73 @@ def test_options_in_a_form_in_json_and_in_headers(worker: Worker) -> None:
     assert instance["segmentation"] == [[0, 0, 15, 0, 15, 10, 0, 10]]
 
 
+def test_the_content_type_of_a_picture(worker: Worker) -> None:
+    worker.context.request_processor = [RequestProcessor({"Host": "x"})]
+    worker.handler.handle([{"data": grey_png(51), "draw": b"png"}], worker.context)
+    assert worker.context.get_response_content_type(0) == "image/png"
+
+
 @pytest.mark.parametrize(
-    ("option", "kind"), [(b"png", "image/png"), (b"jpeg", "image/jpeg")], ids=["png", "jpeg"]
+    ("fields", "headers", "asked"),
+    [
+        ({}, {"describe": "True"}, True),
+        ({}, {"describe": "True", "Host": "x"}, True),
+        ({}, {}, False),
+        ({}, {"describe": {}}, False),
+        ({"body": b""}, {"describe": "True"}, False),
+    ],
 )
-def test_the_picture_as_the_reply(worker: Worker, option: bytes, kind: str) -> None:
-    worker.context.request_processor = [RequestProcessor({"Host": "x"}) for _ in range(2)]
-    requests = [{"data": grey_png(51), "draw": option}, {"data": b"", "draw": option}]
-    picture, error = worker.handler.handle(requests, worker.context)
-    assert worker.context.get_response_content_type(0) == kind
-    with Image.open(io.BytesIO(picture)) as image:
-        assert image.size == (30, 20)
-        assert Image.MIME[str(image.format)] == kind
-    assert worker.context.get_response_content_type(1) == "application/json"
-    assert json.loads(error)["error"]["code"] == "empty_request"
+def test_when_the_metadata_are_asked_for(
+    worker: Worker, fields: Any, headers: Any, asked: bool
+) -> None:
+    worker.context.request_processor = [RequestProcessor(headers)]
+    (reply,) = worker.handler.handle([fields], worker.context)
+    assert ("versions" in json.loads(reply)) is asked
 
 
-def test_a_picture_that_is_too_large(scripted_archive: Path) -> None:
-    worker = Worker(scripted_archive, limits={"max_reply_bytes": 99})
-    ((status, reply),) = worker.answer([{"body": grey_png(9), "draw": "png"}])
-    assert (status, reply["error"]["code"]) == (413, "reply_too_large")
-    assert "bytes for the picture as png, expected at most 99" in reply["error"]["message"]
+JSON_PART = {"body": {"content-type": "application/json"}}
+FILE_PART = {"data": {"content-type": ""}}
+
+
+@pytest.mark.parametrize(
+    ("headers", "transport"),
+    [
+        ({}, "grpc"),
+        (FILE_PART, "grpc"),
+        ({**FILE_PART, "ts_request_sequence_id": "1"}, "grpc"),
+        ({"Host": "127.0.0.1", **FILE_PART}, "http"),
+        ({"content-length": "0", "body": {"content-type": ""}}, "http"),
+    ],
+)
+def test_grpc_is_told_by_its_headers(
+    worker: Worker, headers: dict[str, Any], transport: str
+) -> None:
+    worker.context.request_processor = [RequestProcessor(headers)]
+    request = detection_handler._request({"data": b"x"}, 0, worker.context)
+    assert request.transport == transport
+
+
+@pytest.mark.parametrize(
+    ("fields", "headers", "is_call"),
+    [
+        ({"body": {"inputs": []}}, JSON_PART, True),
+        ({"body": {"inputs": []}}, {"Host": "x"}, True),
+        ({"body": {}}, JSON_PART, True),
+        ({"body": b"{nope"}, JSON_PART, True),
+        ({"body": b"x"}, {"body": {"content-type": ""}}, False),
+        ({"body": {"image": "aGk="}}, {"Host": "x", **JSON_PART}, False),
+        ({"body": b"{nope"}, {"Host": "x", **JSON_PART}, False),
+        ({"data": b"x"}, FILE_PART, False),
+        ({}, {}, False),
+        (None, {}, False),
+    ],
+)
+def test_which_requests_are_calls_of_the_open_inference_protocol(
+    worker: Worker, fields: Any, headers: dict[str, Any], is_call: bool
+) -> None:
+    worker.context.request_processor = [RequestProcessor(headers)]
+    request = detection_handler._request(fields, 0, worker.context)
+    assert (classify(request).kind == "infer") is is_call
 
 
 @pytest.mark.parametrize("body", [grey_png(9), b"bad"])
@@ -306,24 +231,17 @@ def test_streaming_ends_with_the_reply_on_grpc_only(worker: Worker, body: bytes)
     assert ends == ["false", None]
 
 
-def test_the_share_of_cores_is_asked_for_again_now_and_then(
-    scripted_archive: Path, monkeypatch: pytest.MonkeyPatch
+def test_threads_that_cannot_be_set_leave_no_batch_unanswered(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock, asked = [100.0], list[int]()
+    def broken(*_: object) -> None:
+        raise RuntimeError("no second session")
 
-    def thread_share(max_workers: int) -> int:
-        asked.append(max_workers)
-        return 1
-
-    monkeypatch.setattr(detection_handler, "time", SimpleNamespace(monotonic=lambda: clock[0]))
-    monkeypatch.setattr(detection_handler, "thread_share", thread_share)
-    worker = Worker(scripted_archive, maxWorkers=3)
-    assert set(asked) == {3}
-    asked.clear()
-    for seconds in (1, 1, 10, 1):
-        clock[0] += seconds
-        worker.answer([{"body": grey_png(9)}])
-    assert asked == [3]
+    monkeypatch.setattr(Detector, "set_threads", broken)
+    later = time.monotonic() + 3600
+    monkeypatch.setattr("time.monotonic", lambda: later)
+    for _ in range(3):
+        assert [status for status, _ in worker.answer([{"body": grey_png(9)}] * 2)] == [200, 200]
 
 
 class TestLoading:
@@ -344,7 +262,7 @@ class TestLoading:
         assert Worker(archive).answer([{"body": grey_png(0)}])[0][0] == 413
         worker = Worker(archive, limits={"max_image_pixels": 600})
         assert worker.answer([{"body": grey_png(0)}])[0][0] == 200
-        assert worker.handler._detector.spec.limits.max_frames == 7
+        assert worker.handler._service.spec.limits.max_frames == 7
 
     def test_a_wrong_limit(self, scripted_archive: Path) -> None:
         with pytest.raises(LoadError, match="max_frames is 0, expected a whole number from 1"):

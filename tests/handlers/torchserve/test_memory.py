@@ -15,28 +15,28 @@ from d2serve.handlers.torchserve import memory
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
-free = memory.FreeMemory()
+free = memory.WorkerMemory()
 pieces = [bytearray(100_000) for _ in range(1000)]  # each too small for pages of its own
 del pieces[::2]
 kept = resident()
-free.give_back_if_due()
+free.trim_if_due()
 early = resident()
 memory.time.monotonic = lambda: free._next
-free.give_back_if_due()
+free.trim_if_due()
 print(kept - early, early - resident())
 """
 TUPLES = """
 import gc, sys
 from d2serve.handlers.torchserve import memory
 
-free = memory.FreeMemory()
-free.set_apart_what_stays()
+free = memory.WorkerMemory()
+free.freeze_loaded()
 print(gc.get_freeze_count(), len(gc.get_objects()))
 rows = [(*range(15),) for _ in range(1000)]
 del rows  # CPython keeps them for the next tuples of that length
 kept = sys.getallocatedblocks()
 memory.time.monotonic = lambda: free._next
-free.give_back_if_due()
+free.trim_if_due()
 print(kept - sys.getallocatedblocks())
 """
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from d2serve.handlers import cores
 from d2serve.handlers.torchserve import threads
-from d2serve.handlers.torchserve.threads import available_cores, sibling_workers, thread_share
+from d2serve.handlers.torchserve.threads import sibling_workers, thread_share
 
 
 @pytest.fixture
@@ -18,37 +19,10 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPat
     """Eight cores, no quota, no siblings, nothing set by an operator."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(8)), raising=False)
-    monkeypatch.setattr(threads, "_CPU_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(cores, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(cores, "_OWN_CGROUPS", tmp_path / "none")
     monkeypatch.setattr(threads, "_PROC", tmp_path / "proc")
     return monkeypatch
-
-
-@pytest.mark.parametrize(
-    ("text", "cores"),
-    [
-        ("max 100000\n", 8),
-        ("400000 100000\n", 4),
-        ("150000 100000\n", 1),
-        ("50000 100000\n", 1),
-        ("3200000 100000\n", 8),
-        ("", 8),
-        ("garbage", 8),
-        ("400000\n", 8),
-    ],
-)
-@pytest.mark.usefixtures("machine")
-def test_a_containers_quota_bounds_the_cores(tmp_path: Path, text: str, cores: int) -> None:
-    (tmp_path / "cpu.max").write_text(text)
-    assert available_cores() == cores
-
-
-def test_cores_without_a_cgroup_and_without_affinity(machine: pytest.MonkeyPatch) -> None:
-    assert available_cores() == 8
-    machine.delattr(os, "sched_getaffinity")
-    machine.setattr(os, "cpu_count", lambda: 6)
-    assert available_cores() == 6
-    machine.setattr(os, "cpu_count", lambda: None)
-    assert available_cores() == 1
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,110 @@
+"""The commands of ``d2serve``: where each is written, what it does and which extra it needs.
+
+It imports the standard library only. `d2serve --help` and `--version` therefore work, and a missing
+package is named, where `pip install d2serve` brought none of the packages that commands need.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command; its module is imported when it is run."""
+
+    module: str
+    """In d2serve.cli."""
+    function: str
+    summary: str
+    """The first sentence of its help."""
+    extra: str
+    """The extra of d2serve that brings what it needs."""
+    example: str
+
+
+COMMANDS = {
+    "doctor": Command(
+        "diagnosing",
+        "doctor",
+        "Check whether and how a model can be exported, and what a server's settings open.",
+        "export",
+        "d2serve doctor --config-file COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml",
+    ),
+    "export": Command(
+        "exporting",
+        "export",
+        "Turn a detectron2 model into a verified archive for TorchServe.",
+        "export",
+        "d2serve export --config-file config.yaml --name shapes MODEL.WEIGHTS model_final.pth",
+    ),
+    "list": Command(
+        "inspecting",
+        "list_archives",
+        "List the archives of a model store: name, version, runtime and size.",
+        "client",
+        "d2serve list --model-store model_store",
+    ),
+    "inspect": Command(
+        "inspecting",
+        "inspect",
+        "Show what an archive holds and how it was verified.",
+        "client",
+        "d2serve inspect model_store/shapes.mar",
+    ),
+    "verify": Command(
+        "exporting",
+        "verify",
+        "Compare an archive with eager detectron2 again, on your own images.",
+        "export",
+        "d2serve verify model_store/shapes.mar --config-file config.yaml --images photos "
+        "MODEL.WEIGHTS model_final.pth",
+    ),
+    "evaluate": Command(
+        "exporting",
+        "evaluate",
+        "Measure the COCO AP of eager detectron2 and of an archive.",
+        "export",
+        "d2serve evaluate model_store/shapes.mar --config-file config.yaml "
+        "--coco-json annotations.json --image-root images MODEL.WEIGHTS model_final.pth",
+    ),
+    "serve": Command(
+        "serving",
+        "serve",
+        "Serve archives with TorchServe on this machine, until Ctrl-C.",
+        "server",
+        "d2serve serve shapes.mar shapes-2.0.mar",
+    ),
+    "predict": Command(
+        "predicting",
+        "predict",
+        "Detect objects in images with a running server.",
+        "client",
+        "d2serve predict shapes photo.jpg --draw drawn",
+    ),
+}
+SUMMARY = "Export detectron2 models to archives, serve them with TorchServe, and ask the server."
+
+
+def version_line() -> str:
+    """What ``d2serve --version`` prints."""
+    try:
+        return f"d2serve {metadata.version('d2serve')}"
+    except metadata.PackageNotFoundError:
+        return "d2serve of an unknown version: it runs from sources that are not installed"
+
+
+def is_ours(error: ImportError) -> bool:
+    """Whether a module of d2serve itself is missing, which no extra brings."""
+    return (error.name or "d2serve").partition(".")[0] == "d2serve"
+
+
+def missing_package(command: str, error: ImportError) -> str:
+    """What to install for a command whose import failed."""
+    package = (error.name or "").partition(".")[0]
+    return (
+        f"`d2serve {command}` needs the package {package}, which {sys.executable} cannot import "
+        f"({error}). Install it: pip install 'd2serve[{COMMANDS[command].extra}]'"
+    )

@@ -1,0 +1,41 @@
+"""What the help of ``d2serve export`` says of formats, runtimes and precisions.
+
+It is made of the table of runtimes, so that a new one is named without another thought.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from d2serve.handlers.spec.runtimes import (
+    FP32,
+    RUNTIMES,
+    formats,
+    precisions,
+    runtimes_in,
+    runtimes_of,
+)
+
+
+def _or(names: Sequence[str]) -> str:
+    return " or ".join((", ".join(names[:-1]), names[-1]) if len(names) > 1 else names)
+
+
+def _choices_of_runtimes() -> str:
+    choices = ((format_, runtimes_of(format_)) for format_ in formats())
+    return " ".join(
+        f"For --format {format_}: {_or(names)}; default: {names[0]}."
+        for format_, names in choices
+        if len(names) > 1
+    )
+
+
+def _choices_of_precisions() -> str:
+    lower = [each for each in precisions() if each != FP32]
+    able = dict.fromkeys(RUNTIMES[name].title for each in lower for name in runtimes_in(each))
+    return f"{FP32}, or {_or(lower)} for {_or(tuple(able))}, at a measured price in AP."
+
+
+FORMAT_HELP = f"{_or(formats())}."
+RUNTIME_HELP = _choices_of_runtimes()
+PRECISION_HELP = _choices_of_precisions()

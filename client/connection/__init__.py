@@ -1,0 +1,1 @@
+"""How a client reaches its server: address, encryption, tokens, repeats, and what errors mean."""

@@ -1,0 +1,170 @@
+"""The errors that a server's answers stand for: HTTP, asynchronous HTTP, gRPC and management alike.
+
+TorchServe's own errors are ``{"code": 404, "type": "ModelNotFoundException", "message": "…"}``; the
+handler in our archives answers ``{"error": {"code": "invalid_image", "message": "…"}}``. On gRPC
+the second kind arrives as status OK, so it has to be recognised by its body alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from d2serve.client.connection.credentials import Credentials
+from d2serve.client.errors import (
+    BY_CODE,
+    ClientError,
+    ModelNotFound,
+    NotConnected,
+    RequestRejected,
+    ServerFailed,
+    ServerOverloaded,
+    ServerUnavailable,
+    origin,
+)
+
+_TOKEN_REFUSED = "InvalidKeyException"
+_NO_SUCH_MODEL = ("ModelNotFoundException", "ModelVersionNotFoundException")
+_OVERLOADED = "ServiceUnavailableException"
+"""503 alone would not do: a handler that raised is a 503 too, as InternalServerException."""
+_API_IS_OFF = "MethodNotAllowedException"
+
+
+def envelope_error(
+    body: bytes, status: int | None, request_id: str | None = None
+) -> RequestRejected | ServerFailed | None:
+    """The error in a body written by our handler, or None if there is none in it.
+
+    Args:
+        body: of the answer.
+        status: HTTP's; None over gRPC, which has none.
+        request_id: from HTTP's headers, for bodies of older archives that do not tell it.
+    """
+    if not body.lstrip().startswith(b'{"error"'):
+        return None
+    told = _json_object(body)
+    error = told.get("error")
+    if not isinstance(error, dict):
+        return None
+    code, message = str(error.get("code", "unknown")), str(error.get("message", ""))
+    request_id = told["request_id"] if isinstance(told.get("request_id"), str) else request_id
+    kind = BY_CODE.get(code)
+    if kind is None and status is not None and status >= 500:  # of a newer archive
+        return server_failed(status, f"{code}: {message}", request_id)
+    return (kind or RequestRejected)(message, code=code, status=status, request_id=request_id)
+
+
+def http_error(
+    status: int, body: bytes, credentials: Credentials, request_id: str | None = None
+) -> ClientError:
+    """The error that an HTTP answer with a status of 400 or more stands for."""
+    ours = envelope_error(body, status, request_id)
+    if ours is not None:
+        return ours
+    told = _json_object(body)
+    kind = str(told.get("type", ""))
+    message = str(told.get("message") or body.decode("utf-8", "replace")[:500] or "(no message)")
+    if kind == _TOKEN_REFUSED:
+        return credentials.refused()
+    if kind in _NO_SUCH_MODEL:
+        return model_not_found(message)
+    if kind == _API_IS_OFF:
+        message += (
+            " If this registers or unregisters a model: start TorchServe with "
+            "--enable-model-api, or set enable_model_api=true in its config.properties."
+        )
+    elif kind == _OVERLOADED:
+        return overloaded(message)
+    elif status >= 500:
+        return server_failed(status, message, request_id)
+    elif status == 413 and not body:
+        return too_large(status)
+    return RequestRejected(message, code=kind or "unknown", status=status, request_id=request_id)
+
+
+def server_failed(
+    status: int | None, message: str, request_id: str | None = None, name: str | None = None
+) -> ServerFailed:
+    """For what went wrong on the server's side; ``name`` is that of a gRPC status."""
+    where = origin(status, name, request_id)
+    return ServerFailed(
+        f"The server failed ({where}): {message.rstrip('.')}. Its logs/model_log.log says why.",
+        request_id=request_id,
+    )
+
+
+def health_status(body: bytes | str) -> str:
+    """TorchServe's word in the answer to a ping: ``{"status": "Healthy"}``."""
+    told = _json_object(body).get("status")
+    return str(told) if told is not None else "Unknown"
+
+
+def model_not_found(message: str) -> ClientError:
+    """For an unknown model or version, and for a .mar that cannot be registered."""
+    if "allowed URL" in message:
+        return RequestRejected(
+            f"{message}. TorchServe loads models from its model store only: copy the .mar there "
+            "and register its bare file name, or widen allowed_urls in config.properties.",
+            code="url_not_allowed",
+            status=404,
+        )
+    if message.startswith("Model not found at"):
+        return ModelNotFound(
+            f"{message}. Expected the bare file name of a .mar in the server's model store."
+        )
+    return ModelNotFound(
+        f"{message}. What is served is listed by the management API, GET /models on port 8081."
+    )
+
+
+def too_large(status: int | None) -> RequestRejected:
+    """TorchServe cuts such a request off without a word (gRPC: resets the stream)."""
+    return RequestRejected(
+        "the server cut the request off, most likely as larger than its max_request_size (64 MB in "
+        "d2serve's config.properties, 6.5 MB in TorchServe's own). Send the image as JPEG, or "
+        "raise max_request_size.",
+        code="too_large",
+        status=status,
+    )
+
+
+def overloaded(message: str) -> ServerOverloaded:
+    """TorchServe says the same whether the queue is full or there is no worker at all."""
+    reason = message.split(" Please use ")[0]
+    return ServerOverloaded(
+        f"The server cannot take this request now: {reason} Its queue is full, or its workers are "
+        "scaled to none or have died. Try again; if it stays so, scale the workers up, raise "
+        "job_queue_size in config.properties, or look in logs/model_log.log."
+    )
+
+
+def no_answer(what: str, reason: str, what_to_do: str, *, not_connected: bool) -> ServerUnavailable:
+    """For a request that nobody answered; where TLS failed, it says what to do about that."""
+    for symptom, advice in _TLS_FAILURES.items():
+        if symptom in reason:
+            return NotConnected(f"{what}: {reason.rstrip('.')}. {advice}")
+    kind = NotConnected if not_connected else ServerUnavailable
+    return kind(f"{what}: {reason.rstrip('.')}. {what_to_do}")
+
+
+_TLS_FAILURES = {
+    "CERTIFICATE_VERIFY_FAILED": (
+        "The server's certificate is not one that this client trusts for this address. If it is "
+        "of your own authority, give that one's certificate: ca_file, on the command line "
+        "--ca-file."
+    ),
+    "WRONG_VERSION_NUMBER": (
+        "The server does not encrypt (TLS) at this port: use the port that does, or http:// "
+        "instead of https://."
+    ),
+}
+"""What OpenSSL (in Python) and BoringSSL (in gRPC) call a failure, and what to do about it."""
+
+
+def _json_object(body: bytes | str) -> dict[str, Any]:
+    try:
+        loaded = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    return loaded if isinstance(loaded, dict) else {}

@@ -1,0 +1,82 @@
+"""Loads the config that a user names: a YAML file, a LazyConfig, or a name in the model zoo.
+
+Modules of the user's own are imported first, since a config may name what they register.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from detectron2 import model_zoo
+
+from d2serve.export.errors import ConfigError, UnsupportedFamily, one_line
+from d2serve.export.reading.config import ConfigSource, ModelConfig
+from d2serve.export.reading.lazy_config import read_lazy
+from d2serve.export.reading.yaml_config import read_yaml
+
+_FORMATS = ("BGR", "RGB")
+
+
+def load_config(source: ConfigSource) -> ModelConfig:
+    """Read a config with detectron2's own readers.
+
+    A model-zoo name takes the zoo's trained weights with it, unless they are overridden. Where the
+    config leaves the device at CUDA and there is none, the CPU is used.
+
+    Raises:
+        ConfigError: with what does not fit, and what would.
+        UnsupportedFamily: the config asks for what no program can answer.
+    """
+    modules = [_import(name) for name in source.imports]
+    path = _locate(source.config_file)
+    zoo_weights = None if Path(source.config_file).is_file() else _zoo_weights(source.config_file)
+    config = (
+        read_lazy(source, path, zoo_weights)
+        if source.is_lazy
+        else read_yaml(source, path, zoo_weights, modules)
+    )
+    if config.image_format not in _FORMATS:
+        raise UnsupportedFamily(
+            f"The image format is {config.image_format}; DefaultPredictor, whose answer is served, "
+            "takes BGR and RGB only."
+        )
+    return config
+
+
+def _import(name: str) -> ModuleType:
+    # As `python -m` would: modules beside the user are found.
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        raise ConfigError(
+            f"--import {name}: cannot be imported from {Path.cwd()} "
+            f"({type(error).__name__}: {one_line(error)}). "
+            "Give the module's dotted name, and install it or run from the folder that holds it."
+        ) from error
+
+
+def _locate(config_file: str) -> Path:
+    path = Path(config_file)
+    if path.is_file():
+        return path
+    try:
+        return Path(model_zoo.get_config_file(config_file))
+    except RuntimeError:
+        raise ConfigError(
+            f"{config_file} is neither a file nor a name in the model zoo. Expected a path to a "
+            "YAML config or a LazyConfig, or a name such as "
+            "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml."
+        ) from None
+
+
+def _zoo_weights(name: str) -> str | None:
+    try:
+        url: str = model_zoo.get_checkpoint_url(name)
+    except RuntimeError:  # a config without published weights
+        return None
+    return url

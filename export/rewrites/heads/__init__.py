@@ -1,0 +1,1 @@
+"""ROI heads, the semantic head, and FCOS's head."""

@@ -1,0 +1,1 @@
+"""Layers of torch and detectron2: normalisation, and activations that are plain functions."""

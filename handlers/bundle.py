@@ -1,0 +1,80 @@
+"""Reads what `d2serve export` made: a .mar, or the folder that one was extracted to.
+
+The two are told apart by looking, not by name. Of a .mar the spec is read where it lies, and only
+the program's own files are unpacked, since runtimes map or read files: not the library inside, and
+not the stand-in for torch, which would hide an installed torch from whoever has its folder on
+``sys.path``.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import zipfile
+from pathlib import Path
+
+from d2serve.handlers.archive_checks import opened_archive, read_spec_text
+from d2serve.handlers.errors import ArchiveRefused, LoadError, SpecError
+from d2serve.handlers.spec.model_spec import SPEC_FILE, ModelSpec, read_spec
+
+
+def read_bundled_spec(path: Path) -> ModelSpec:
+    """The spec of a .mar or of an extracted one, without a runtime and without unpacking.
+
+    Raises:
+        LoadError: it is neither, it is damaged, or its spec is of a schema that is not read here.
+    """
+    if path.is_dir():
+        return read_spec(path)
+    with opened_archive(path) as archive:
+        return _spec(path, archive)
+
+
+def unpack_program(path: Path) -> Path:
+    """Unpack a .mar's spec and program into a new private folder, which is the caller's to remove.
+
+    Raises:
+        LoadError: see ``read_bundled_spec``; or the disk is full.
+    """
+    with opened_archive(path) as archive:
+        spec = _spec(path, archive)
+        folder = Path(tempfile.mkdtemp(prefix="d2serve-program-"))
+        try:
+            for name in (SPEC_FILE, *spec.sha256):
+                _copy(path, archive, name, folder)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+    return folder
+
+
+def _spec(path: Path, archive: zipfile.ZipFile) -> ModelSpec:
+    text = read_spec_text(path, archive)
+    if text is None:
+        raise SpecError(
+            f"{path} has no {SPEC_FILE}: it is an archive of another maker, expected one made by "
+            "`d2serve export`."
+        )
+    try:
+        return ModelSpec.from_json(text.decode("utf-8", "replace"))
+    except SpecError as error:
+        raise SpecError(f"{path}: {error}") from error
+
+
+def _copy(path: Path, archive: zipfile.ZipFile, name: str, folder: Path) -> None:
+    try:
+        source = archive.open(name)
+    except KeyError:
+        raise ArchiveRefused(
+            f"{path} has no {name}, which its {SPEC_FILE} names. It was changed or damaged: export "
+            "it again."
+        ) from None
+    with source:
+        try:
+            with (folder / name).open("wb") as target:
+                shutil.copyfileobj(source, target, 1 << 20)
+        except OSError as error:
+            raise LoadError(
+                f"{name} of {path} cannot be unpacked to {folder} ({error.strerror or error}): "
+                "free some space there, or set TMPDIR to a folder with room."
+            ) from error

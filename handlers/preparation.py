@@ -1,0 +1,102 @@
+"""From a classified request to what the model takes, so that all that can be wrong is found before.
+
+A call of the Open Inference Protocol and any other request part only where their fields are read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from d2serve.handlers.errors import ImageTooLarge
+from d2serve.handlers.oip.inputs import read_call
+from d2serve.handlers.oip.outputs import chosen_outputs
+from d2serve.handlers.outputs.selection import Selection
+from d2serve.handlers.replies.fields import MASK_TENSOR, REPLY
+from d2serve.handlers.requests.fields import read_fields
+from d2serve.handlers.requests.images import Pixels, read_pixels
+from d2serve.handlers.requests.options import NONE, RequestOptions
+from d2serve.handlers.requests.preprocessing import PreparedImage, preprocess
+from d2serve.handlers.requests.request import INFER, Call
+from d2serve.handlers.spec.limits import RequestLimits
+from d2serve.handlers.spec.model_spec import ModelSpec
+from d2serve.handlers.timing import Seconds, Stopwatch
+
+
+@dataclass(frozen=True)
+class PreparedRequest:
+    """One request, on its way through the model and back."""
+
+    image: PreparedImage
+    options: RequestOptions
+    selection: Selection
+    """What of the program's answer is wanted."""
+    pixels: Pixels | None
+    """(H, W, 3) RGB, of the image as it was sent, where it is to be drawn upon."""
+    outputs: tuple[str, ...]
+    """Names of those that a call of the Open Inference Protocol gets; empty for any other."""
+    seconds: Seconds
+    """That ``decode``, from the request as it came to pixels, and ``preprocess`` took."""
+
+
+def prepare(call: Call, spec: ModelSpec) -> PreparedRequest:
+    """Read, check, decode and preprocess a request.
+
+    Args:
+        call: it is not one for the metadata.
+        spec: the model's, with its limits.
+
+    Raises:
+        RequestError: it cannot be answered.
+    """
+    watch = Stopwatch()
+    is_infer = call.kind == INFER
+    fields = read_call(call) if is_infer else read_fields(call)
+    options = RequestOptions.parse(fields.options, spec)
+    outputs = chosen_outputs(fields.outputs, options, spec) if is_infer else ()
+    pixels = read_pixels(fields.image, spec.limits)
+    _check_memory(pixels, options, spec)
+    seconds = {"decode": watch.lap()}
+    image = preprocess(pixels, spec)
+    seconds["preprocess"] = watch.lap()
+    return PreparedRequest(
+        image=image,
+        options=options,
+        selection=_selection(options, outputs, spec.limits),
+        pixels=pixels if options.draw else None,
+        outputs=outputs,
+        seconds=seconds,
+    )
+
+
+def _selection(
+    options: RequestOptions, outputs: tuple[str, ...], limits: RequestLimits
+) -> Selection:
+    """What the options leave, and the outputs that a call names."""
+    named = not outputs or MASK_TENSOR in outputs or REPLY.name in outputs
+    return Selection(
+        score_thresh=options.score_thresh,
+        classes=options.classes,
+        most=options.max_detections or limits.max_detections,
+        masks=options.masks != NONE and named,
+    )
+
+
+def _check_memory(pixels: Pixels, options: RequestOptions, spec: ModelSpec) -> None:
+    """Refuse an image of which the model's input, or the picture, would take too much memory.
+
+    Raises:
+        ImageTooLarge: it has more pixels than the limits say.
+    """
+    height, width = pixels.shape[:2]
+    if options.draw and height * width > spec.limits.max_drawn_pixels:
+        raise ImageTooLarge(
+            f"Got the option draw for an image of {width}x{height} pixels, expected at most "
+            f"{spec.limits.max_drawn_pixels:,} pixels. Scale it down, or leave out draw and draw "
+            "onto it what the reply says."
+        )
+    if spec.min_size_test == 0 and height * width > spec.limits.max_input_pixels:
+        raise ImageTooLarge(
+            f"Got an image of {width}x{height} pixels, expected at most "
+            f"{spec.limits.max_input_pixels:,} pixels: this model takes images as they are and "
+            "does not resize them. Scale it down."
+        )

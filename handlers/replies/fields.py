@@ -1,0 +1,143 @@
+"""The fields of a reply: what a client gets of what a model finds.
+
+``FIELDS`` is the one description of each. The outputs of the Open Inference Protocol and the
+model's metadata follow from it; the JSON reply, the attributes of the client's results and the
+tables in docs/requests.md are held to it by tests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from d2serve.handlers.spec.model_spec import (
+    BOXES,
+    CLASSES,
+    HEATMAPS,
+    KEYPOINTS,
+    MASKS,
+    OBJECTNESS_LOGITS,
+    PROPOSAL_BOXES,
+    SCORES,
+    SEM_SEG,
+    XYWHA_ABS,
+    ModelSpec,
+)
+
+BYTES, INT64, FP32 = "BYTES", "INT64", "FP32"
+"""Datatypes of the Open Inference Protocol."""
+
+CLASS_NAMES, PANOPTIC = "class_names", "panoptic"
+MASK_TENSOR = "masks"
+
+
+@dataclass(frozen=True)
+class OutputTensor:
+    """An output of the Open Inference Protocol; -1 in its shape is as many as there are."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a reply."""
+
+    name: str
+    """In the JSON reply, and in the client's Prediction: ``instances[].bbox`` is the ``bbox`` of
+    each of the ``instances``."""
+    sources: tuple[str, ...]
+    """Outputs of the program, of which any one gives it; empty where every reply has it."""
+    tensor: OutputTensor | None
+    """None where the protocol's answer has it in the metadata."""
+    meaning: str
+    needs: str | None = None
+    """What the spec has to hold beside, by its name there."""
+
+    def is_in(self, spec: ModelSpec) -> bool:
+        """Whether a model of this spec answers it."""
+        if self.needs is not None and getattr(spec, self.needs) is None:
+            return False
+        return not self.sources or any(each in spec.outputs for each in self.sources)
+
+
+FIELDS = (
+    Field(
+        "image",
+        (),
+        OutputTensor("image_size", INT64, (2,)),
+        "height and width of the image as it was sent, its EXIF orientation applied",
+    ),
+    Field(
+        "instances[].bbox",
+        (BOXES,),
+        OutputTensor("boxes", FP32, (-1, 4)),
+        "x0, y0, x1, y1 in its pixels; of rotated boxes centre, size and angle",
+    ),
+    Field("instances[].bbox_mode", (BOXES,), None, "`XYXY_ABS`, or `XYWHA_ABS` of rotated boxes"),
+    Field("instances[].score", (SCORES,), OutputTensor("scores", FP32, (-1,)), "falling"),
+    Field(
+        "instances[].category_id",
+        (CLASSES,),
+        OutputTensor("classes", INT64, (-1,)),
+        "detectron2's class index, from 0",
+    ),
+    Field(
+        "instances[].category_name",
+        (CLASSES,),
+        OutputTensor("class_names", BYTES, (-1,)),
+        "where the archive has names",
+        CLASS_NAMES,
+    ),
+    Field(
+        "instances[].segmentation",
+        (MASKS,),
+        OutputTensor(MASK_TENSOR, BYTES, (-1,)),
+        "COCO's RLE, or polygons with `masks=polygon`; absent with `none`",
+    ),
+    Field(
+        "instances[].keypoints",
+        (KEYPOINTS, HEATMAPS),
+        OutputTensor("keypoints", FP32, (-1, -1, 3)),
+        "x, y, score of each",
+    ),
+    Field(
+        "proposals[].bbox",
+        (PROPOSAL_BOXES,),
+        OutputTensor("proposal_boxes", FP32, (-1, 4)),
+        "x0, y0, x1, y1 of a region proposal network",
+    ),
+    Field("proposals[].bbox_mode", (PROPOSAL_BOXES,), None, "`XYXY_ABS`"),
+    Field(
+        "proposals[].objectness_logit",
+        (OBJECTNESS_LOGITS,),
+        OutputTensor("objectness_logits", FP32, (-1,)),
+        "falling",
+    ),
+    Field(
+        "sem_seg",
+        (SEM_SEG,),
+        OutputTensor("sem_seg", BYTES, (1,)),
+        "the class of each pixel, and the classes that there are",
+    ),
+    Field(
+        "panoptic_seg",
+        (SEM_SEG,),
+        OutputTensor("panoptic_seg", BYTES, (1,)),
+        "the segment of each pixel, and what each segment is",
+        PANOPTIC,
+    ),
+)
+"""In the order of a reply."""
+
+REPLY = OutputTensor("reply", BYTES, (1,))
+"""The whole JSON reply, or the picture, as an output of the protocol."""
+
+
+def tensors_of(spec: ModelSpec) -> tuple[OutputTensor, ...]:
+    """The outputs that a call of the Open Inference Protocol may ask for, in order."""
+    tensors = [each.tensor for each in FIELDS if each.tensor is not None and each.is_in(spec)]
+    if spec.box_mode == XYWHA_ABS:
+        rotated = OutputTensor("boxes", FP32, (-1, 5))
+        tensors = [rotated if each.name == rotated.name else each for each in tensors]
+    return (*tensors, REPLY)

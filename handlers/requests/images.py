@@ -1,0 +1,116 @@
+"""The image of a request in each form in which it may come, and the one way from there to pixels.
+
+An image says how large it is before it is unpacked, so that limits hold before memory is taken.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from d2serve.handlers.errors import ImageTooLarge, InvalidImage
+from d2serve.handlers.requests.decoding import check_pixels, decode
+from d2serve.handlers.spec.limits import RequestLimits
+
+Pixels = npt.NDArray[np.uint8]
+
+
+class SentImage(Protocol):
+    """An image as it was sent, not unpacked yet."""
+
+    @property
+    def size(self) -> int:
+        """Bytes that were sent for it, of the file or of the pixels."""
+
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """(height, width) in pixels, of what says so itself; None of a file."""
+
+    def load(self) -> bytes | Pixels:
+        """The bytes of an image file, or (H, W, 3) pixels in RGB order.
+
+        Raises:
+            RequestError: it is not what it says it is.
+        """
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """The bytes of an image file."""
+
+    data: bytes
+    shape = None
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+    def load(self) -> bytes:
+        return self.data
+
+
+@dataclass(frozen=True)
+class Base64File:
+    """An image file as text in base64, in lines or not."""
+
+    text: str
+    shape = None
+
+    @property
+    def size(self) -> int:
+        characters = len(self.text) - self.text.count("\r") - self.text.count("\n")
+        return characters // 4 * 3 - self.text[-4:].count("=")
+
+    def load(self) -> bytes:
+        try:
+            return base64.b64decode(self.text.replace("\r", "").replace("\n", ""), validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise InvalidImage(
+                f"Got an 'image' of {len(self.text)} characters that is no base64 ({error}). Send "
+                "the bytes of an image file in base64, without 'data:', not its path or URL."
+            ) from None
+
+
+@dataclass(frozen=True, eq=False)
+class PixelArray:
+    """Pixels as a caller in the same process has them: nothing is sent."""
+
+    pixels: npt.NDArray[np.generic]
+    size = 0
+
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        return self.pixels.shape[:2] if self.pixels.ndim == 3 else None
+
+    def load(self) -> Pixels:
+        pixels = self.pixels
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+            raise InvalidImage(
+                f"Got an array of shape {pixels.shape} and type {pixels.dtype}, expected pixels of "
+                "shape (height, width, 3) and type uint8, in RGB order."
+            )
+        return pixels.astype(np.uint8, copy=False)
+
+
+def read_pixels(image: SentImage, limits: RequestLimits) -> Pixels:
+    """The (H, W, 3) pixels, in RGB order, of an image in any form.
+
+    Raises:
+        ImageTooLarge: it has more bytes or pixels than the limits say.
+        RequestError: it cannot be decoded.
+    """
+    if image.shape is not None:
+        check_pixels(image.shape[1], image.shape[0], limits)
+    if image.size > limits.max_image_bytes:
+        raise ImageTooLarge(
+            f"Got an image file of {image.size:,} bytes, expected at most "
+            f"{limits.max_image_bytes:,}. Send it as JPEG, or scale it down: the model resizes it "
+            "anyway."
+        )
+    loaded = image.load()
+    return decode(loaded, limits) if isinstance(loaded, bytes) else loaded

@@ -1,0 +1,106 @@
+"""What a server hands to the service, and what kind of request that is.
+
+A ``Request`` speaks no server's language: whatever is peculiar to a server, its adapter has turned
+into these words. ``classify`` decides once what is asked, and everything behind it goes by that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+PREDICT, DESCRIBE, INFER = "predict", "describe", "infer"
+"""An image with options; a question for the metadata; a call of the Open Inference Protocol."""
+
+HTTP, GRPC, IN_PROCESS = "http", "grpc", "in-process"
+
+_JSON_LENGTH = "inference-header-content-length"
+_LONGEST_ID = 1000
+_NOTHING = memoryview(b"")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request as an adapter hands it over."""
+
+    body: Any = None
+    """An image file, (H, W, 3) uint8 pixels in RGB order, or a JSON object, as bytes or parsed."""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """Options beside the body, by name: of a form, of gRPC, or Python values."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Of HTTP, in whatever case."""
+    kind: str | None = None
+    """Where the server knows it by the route; None leaves it to the body."""
+    transport: str = IN_PROCESS
+    id: str | None = None
+    """The server's own name for the request, if it has one."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request of which it is known what it asks."""
+
+    kind: str
+    body: Any
+    """JSON is parsed; what is no valid JSON is left as it came."""
+    contents: memoryview
+    """Of a call of the Open Inference Protocol, the binary contents behind its JSON."""
+    fields: Mapping[str, Any]
+    headers: Mapping[str, str]
+    grpc: bool
+    request_id: str | None
+    infer_id: str
+    """What the answer to a call of the Open Inference Protocol has to repeat: the call's own id, or
+    else the server's."""
+
+
+def classify(request: Request) -> Call:
+    """What a request asks, whatever is wrong with it otherwise; this never fails.
+
+    A call of the Open Inference Protocol that is answered in another shape ends some workers, so it
+    is recognised before anything in it is judged.
+    """
+    body, contents = _parsed(request.body, request.headers)
+    is_object = isinstance(body, Mapping)
+    kind = request.kind or (INFER if is_object and "inputs" in body else PREDICT)
+    own = body.get("id") if is_object else None
+    return Call(
+        kind=kind,
+        body=body,
+        contents=contents,
+        fields=request.fields,
+        headers=request.headers,
+        grpc=request.transport == GRPC,
+        request_id=request.id,
+        infer_id=own if own and is_id(own) else request.id or "",
+    )
+
+
+def is_id(value: object) -> bool:
+    """Whether an answer can repeat this as its id."""
+    if not isinstance(value, str) or len(value) > _LONGEST_ID:
+        return False
+    return not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def _parsed(body: Any, headers: Mapping[str, str]) -> tuple[Any, memoryview]:
+    """The body, parsed where it is a JSON object, and the binary contents behind it.
+
+    KServe's clients send JSON without a content type, and binary contents behind it with a header
+    that says where the JSON ends; servers hand over both as bytes.
+    """
+    if not isinstance(body, (bytes, bytearray)) or not body.startswith(b"{"):
+        return body, _NOTHING
+    lengths = [value for name, value in headers.items() if name.lower() == _JSON_LENGTH]
+    length = int(lengths[0]) if lengths and _is_length(lengths[0]) else len(body)
+    try:
+        return orjson.loads(memoryview(body)[:length]), memoryview(body)[length:]
+    except ValueError:
+        return body, _NOTHING
+
+
+def _is_length(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 9

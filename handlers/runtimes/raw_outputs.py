@@ -1,0 +1,14 @@
+"""What every runtime takes and gives: float32 arrays in, named arrays out."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Float32 = npt.NDArray[np.float32]
+RawOutputs = dict[str, npt.NDArray[np.generic]]
+"""What a program answers for one image, by output name, in coordinates of the resized image:
+pred_boxes (N, 4), or (N, 5) where rotated, scores (N,), pred_classes (N,), pred_masks (N, 1, M, M),
+pred_keypoints (N, K, 3) or pred_keypoint_heatmaps (N, K, S, S);
+sem_seg (C, Hp, Wp), logits of the resized image with its padding;
+proposal_boxes (N, 4) and objectness_logits (N,)."""

@@ -1,0 +1,180 @@
+"""The service: requests in, replies out, for any server.
+
+An adapter turns what its server hands over into ``Request`` records and passes on the ``Reply``
+records that come back. Each request goes one way: it is classified, read, decoded and preprocessed;
+the detector is asked once for all that got so far; what it found is encoded. A request that fails
+on the way gets its own error and harms no other, and no exception leaves.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Callable, TypeVar
+
+from d2serve.handlers.detector import Detector, ImageResult
+from d2serve.handlers.errors import ModelFailed, ReplyTooLarge, RequestError
+from d2serve.handlers.oip.metadata import describe
+from d2serve.handlers.oip.replies import encode_infer, encode_infer_error
+from d2serve.handlers.outputs.records import Outputs
+from d2serve.handlers.preparation import PreparedRequest, prepare
+from d2serve.handlers.replies.drawing import CONTENT_TYPES, draw
+from d2serve.handlers.replies.encoding import contents_of, encode, encode_error
+from d2serve.handlers.replies.reply import JSON, Body, Found, Reply
+from d2serve.handlers.requests.request import DESCRIBE, INFER, Call, Request, classify
+from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits
+from d2serve.handlers.timing import Stopwatch
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Service:
+    """A model that answers requests."""
+
+    def __init__(
+        self,
+        detector: Detector,
+        model: str,
+        version: str = "1.0",
+        max_reply_bytes: int | None = None,
+    ) -> None:
+        """
+        Args:
+            detector: the loaded model.
+            model, version: under which it is served.
+            max_reply_bytes: the most that the server can send. None is no bound, unless whoever
+                made or serves the archive has set one other than the default.
+        """
+        self.spec = detector.spec
+        self._detector = detector
+        self._served_as = model, version
+        self._max_reply_bytes = max_reply_bytes or _bound_that_was_set(detector.spec.limits)
+
+    @staticmethod
+    def open(model_dir: Path | str, **settings: Any) -> Service:
+        """Serve an archive in this process, under its own name.
+
+        Args:
+            model_dir: the folder of an extracted archive.
+            settings: as ``Detector.open`` takes them: device, batching, threads, limits.
+
+        Raises:
+            LoadError: the archive cannot be served here; the message says why.
+        """
+        detector = Detector.open(Path(model_dir), **settings)
+        return Service(detector, detector.spec.name)
+
+    def reply(self, request: Request) -> Reply:
+        """The reply to one request."""
+        (reply,) = self.replies([request])
+        return reply
+
+    def replies(self, requests: Sequence[Request]) -> list[Reply]:
+        """A reply to each request, in order; the model is asked for all their images at once."""
+        calls = [classify(request) for request in requests]
+        prepared = [self._attempt(call, self._prepare, call) for call in calls]
+        results = self._detect(prepared)
+        return [self._finish(*each) for each in zip(calls, prepared, results)]
+
+    def _prepare(self, call: Call) -> PreparedRequest | Reply:
+        """What goes to the model, or the reply where nothing has to."""
+        if call.kind == DESCRIBE:
+            return Reply(describe(self.spec, *self._served_as), request_id=call.request_id)
+        return prepare(call, self.spec)
+
+    def _detect(self, prepared: Sequence[PreparedRequest | Reply]) -> list[ImageResult | None]:
+        """What the model makes of each image; None where there is a reply already."""
+        good = [each for each in prepared if isinstance(each, PreparedRequest)]
+        try:
+            found = self._detector.answer(
+                [each.image for each in good], [each.selection for each in good]
+            )
+        except Exception as error:
+            _log.exception("d2serve: asking the model failed")
+            found = [ImageResult(_bug(error))] * len(good)
+        results = iter(found)
+        return [next(results) if isinstance(each, PreparedRequest) else None for each in prepared]
+
+    def _finish(
+        self, call: Call, prepared: PreparedRequest | Reply, result: ImageResult | None
+    ) -> Reply:
+        if isinstance(prepared, Reply):
+            return prepared
+        assert result is not None  # it went to the model
+        reply = self._attempt(call, self._encode, call, prepared, result)
+        seconds = {**prepared.seconds, **result.seconds, **reply.seconds}
+        return replace(reply, call=result.call, seconds=seconds)
+
+    def _encode(self, call: Call, prepared: PreparedRequest, result: ImageResult) -> Reply:
+        if isinstance(result.outcome, RequestError):
+            raise result.outcome
+        watch, outputs = Stopwatch(), result.outcome
+        own = partial(self._body, call, prepared, outputs)
+        if call.kind == INFER:
+            asked = (prepared.outputs, prepared.options, outputs, self.spec, self._served_as)
+            body = encode_infer(call, *asked, own)
+        else:
+            body = own()
+        self._check_size(body)
+        return Reply(
+            body=body.data,
+            content_type=body.content_type,
+            request_id=call.request_id,
+            found=Found.of(outputs),
+            seconds={"encode": watch.lap()},
+        )
+
+    def _body(self, call: Call, prepared: PreparedRequest, outputs: Outputs) -> Body:
+        """The picture or the JSON."""
+        options, spec = prepared.options, self.spec
+        if options.draw is not None and prepared.pixels is not None:
+            picture = draw(prepared.pixels, outputs, spec, options.draw)
+            return Body(CONTENT_TYPES[options.draw], picture, f"the picture as {options.draw}")
+        data = encode(outputs, spec, *self._served_as, options, call.request_id)
+        return Body(JSON, data, contents_of(outputs))
+
+    def _check_size(self, body: Body) -> None:
+        size, most = len(body.data), self._max_reply_bytes
+        if most is not None and size > most:
+            raise ReplyTooLarge(
+                f"The answer has {size:,} bytes for {body.contents}, expected at most {most:,}. "
+                "Send a smaller image, or ask for less: a higher score_thresh, fewer "
+                "max_detections, masks=none."
+            )
+
+    def _attempt(self, call: Call, step: Callable[..., T], *args: object) -> T | Reply:
+        """What a step returns, or the reply to a request that fails in it."""
+        try:
+            return step(*args)
+        except RequestError as error:
+            error.drop_frames()
+            return self._refusal(call, error)
+        except Exception as error:
+            _log.exception("d2serve: answering %s failed", call.request_id)
+            return self._refusal(call, _bug(error))
+
+    def _refusal(self, call: Call, error: RequestError) -> Reply:
+        body = encode_error(error, call.request_id)
+        if call.kind == INFER:
+            body = encode_infer_error(call, error, body, self._served_as)
+        return Reply(
+            body=body,
+            status=error.status,
+            code=error.code,
+            request_id=call.request_id,
+            message=str(error),
+        )
+
+
+def _bug(error: Exception) -> ModelFailed:
+    return ModelFailed(f"The server failed on this image ({type(error).__name__}).")
+
+
+def _bound_that_was_set(limits: RequestLimits) -> int | None:
+    is_default = limits.max_reply_bytes == DEFAULT_LIMITS.max_reply_bytes
+    return None if is_default else limits.max_reply_bytes

@@ -1,0 +1,142 @@
+"""All that is true of a runtime, in one table: the one place that a new runtime is entered in.
+
+Loading, the spec's checks, the exporter, its doctor and its bounds, the model's metadata, the
+check of an archive, the command line's help and the tests read it. It imports no runtime.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from d2serve.handlers.spec.bounds import ONNX_BOUNDS, TORCHSCRIPT_BOUNDS, Bounds
+
+TRACING, SCRIPTING = "tracing", "scripting"
+METHODS = (TRACING, SCRIPTING)
+"""Of export."""
+TORCHSCRIPT, ONNXRUNTIME, OPENVINO = "torchscript", "onnxruntime", "openvino"
+ONNX = "onnx"
+"""The format of ONNX Runtime's programs, from which OpenVINO's are made."""
+FP32, BF16, INT8 = "fp32", "bf16", "int8"
+
+
+@dataclass(frozen=True)
+class RuntimeFacts:
+    """What is true of one runtime."""
+
+    name: str
+    """As options and ``model_spec.json`` have it; it is the name of the extra to install, too."""
+    title: str
+    """As its makers write it."""
+    format: str
+    """Of ``--format``: what torch exports for it."""
+    module: str
+    """Ours, with ``load(program, spec, device, threads)``; imported by workers that need it."""
+    package: str
+    """What that module imports; it is missing where the extra is not installed."""
+    export_extra: str
+    """Extra of this project with which programs for it can be made."""
+    export_packages: tuple[str, ...]
+    """What programs for it are made with, beside torch; their versions are recorded."""
+    main_file: str
+    """Of a program; the others lie beside it."""
+    platform: str
+    """As the Open Inference Protocol's metadata names it: the project, then its format."""
+    methods: tuple[str, ...]
+    """Of export, by which programs for it can be made."""
+    batching_methods: tuple[str, ...]
+    """Those of them whose programs take several images in one call."""
+    precisions: tuple[str, ...]
+    """The first is that of a program as it is exported."""
+    runs_on_gpu: bool
+    needs_torch: bool
+    """Otherwise a worker finds a stand-in for torch, and starts without it."""
+    bounds: Bounds
+    """Within which its answers in fp32 are detectron2's."""
+
+    def way(self, method: str) -> str:
+        """What rewrites name as the way to a program: the method, or the format made from it."""
+        return method if self.format == TORCHSCRIPT else self.format
+
+
+RUNTIMES: dict[str, RuntimeFacts] = {
+    each.name: each
+    for each in (
+        RuntimeFacts(
+            name=TORCHSCRIPT,
+            title="TorchScript",
+            format=TORCHSCRIPT,
+            module="d2serve.handlers.runtimes.torchscript",
+            package="torch",
+            export_extra="export",
+            export_packages=(),
+            main_file="model.pt",
+            platform="pytorch_torchscript",
+            methods=(TRACING, SCRIPTING),
+            batching_methods=(SCRIPTING,),
+            precisions=(FP32,),
+            runs_on_gpu=True,
+            needs_torch=True,
+            bounds=TORCHSCRIPT_BOUNDS,
+        ),
+        RuntimeFacts(
+            name=ONNXRUNTIME,
+            title="ONNX Runtime",
+            format=ONNX,
+            module="d2serve.handlers.runtimes.onnxruntime",
+            package="onnxruntime",
+            export_extra="export",
+            export_packages=("onnx", "onnxruntime"),
+            main_file="model.onnx",
+            platform="onnx_onnxv1",
+            methods=(TRACING,),
+            batching_methods=(),
+            precisions=(FP32,),
+            runs_on_gpu=True,
+            needs_torch=False,
+            bounds=ONNX_BOUNDS,
+        ),
+        RuntimeFacts(
+            name=OPENVINO,
+            title="OpenVINO",
+            format=ONNX,
+            module="d2serve.handlers.runtimes.openvino",
+            package="openvino",
+            export_extra="export-openvino",
+            export_packages=("onnx", "openvino"),
+            main_file="model.xml",
+            platform="openvino_ir",
+            methods=(TRACING,),
+            batching_methods=(),
+            precisions=(FP32, BF16, INT8),
+            runs_on_gpu=False,
+            needs_torch=False,
+            bounds=ONNX_BOUNDS,
+        ),
+    )
+}
+"""By name. The first runtime of a format is the one that is taken where none is named."""
+
+
+def formats() -> tuple[str, ...]:
+    """The formats that programs can be exported in."""
+    return _once(facts.format for facts in RUNTIMES.values())
+
+
+def runtimes_of(format_: str) -> tuple[str, ...]:
+    """Names of the runtimes that take a format, the default one first."""
+    return tuple(name for name, facts in RUNTIMES.items() if facts.format == format_)
+
+
+def precisions() -> tuple[str, ...]:
+    """Every precision that a runtime knows."""
+    return _once(each for facts in RUNTIMES.values() for each in facts.precisions)
+
+
+def runtimes_in(precision: str) -> tuple[str, ...]:
+    """Names of the runtimes that know a precision."""
+    return tuple(name for name, facts in RUNTIMES.items() if precision in facts.precisions)
+
+
+def _once(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(values))

@@ -1,0 +1,93 @@
+"""What a worker does for itself is done now and then, and never costs anybody an answer."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from d2serve.handlers.detector import Detector
+from d2serve.handlers.runtimes.batching import BatchPlanner
+from d2serve.handlers.torchserve import upkeep
+from d2serve.handlers.torchserve.memory import WorkerMemory
+from d2serve.handlers.torchserve.upkeep import Upkeep
+from tests.handlers.samples import spec_with
+
+
+class Runtime:
+    """Remembers the threads it was given; fails where it is told to."""
+
+    on_gpu = False
+
+    def __init__(self) -> None:
+        self.threads: list[int] = []
+        self.fails = False
+
+    def run(self, images: Any) -> list[Any]:
+        return [{} for _ in images]
+
+    def set_threads(self, threads: int) -> None:
+        if self.fails:
+            raise MemoryError("no room for a second session")
+        self.threads.append(threads)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [100.0]
+    monkeypatch.setattr(upkeep, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
+
+
+def made(runtime: Runtime, max_workers: int = 1) -> Upkeep:
+    return Upkeep(Detector(spec_with(), runtime, BatchPlanner("never", True, False)), max_workers)
+
+
+def test_the_share_of_cores_is_asked_for_again_now_and_then(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[int]()
+
+    def thread_share(max_workers: int) -> int:
+        asked.append(max_workers)
+        return 1
+
+    monkeypatch.setattr(upkeep, "thread_share", thread_share)
+    kept = made(Runtime(), max_workers=3)
+    assert asked == [3]
+    asked.clear()
+    for seconds in (1, 1, 10, 1):
+        clock[0] += seconds
+        kept.do_if_due()
+    assert asked == [3]
+
+
+def test_a_runtime_that_cannot_follow_fails_no_batch(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(upkeep, "thread_share", lambda _: 2)
+    runtime = Runtime()
+    kept = made(runtime)
+    runtime.fails = True
+    for _ in range(3):
+        clock[0] += 2
+        kept.do_if_due()
+    assert sum("_share_cores failed" in each for each in caplog.messages) == 1
+    runtime.fails = False
+    clock[0] += 10
+    kept.do_if_due()
+    assert runtime.threads == [2, 2]
+
+
+def test_memory_that_cannot_be_given_back_fails_no_batch(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_: object) -> None:
+        raise OSError("no malloc_trim")
+
+    monkeypatch.setattr(WorkerMemory, "trim_if_due", broken)
+    kept = made(Runtime())
+    clock[0] += 10
+    kept.do_if_due()
+    assert any("broken failed" in each for each in caplog.messages)

@@ -1,0 +1,89 @@
+"""The example models, the ways in which each is exported, and which of them `make test` asks.
+
+Every model in every way takes long, and a fault of a way or of a family shows wherever that way or
+that family is asked. So `make test` asks one model in every way, each other model in one way, and
+every way of several models. `make test-all` asks everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from d2serve.handlers.spec.runtimes import METHODS, TORCHSCRIPT
+from d2serve.handlers.spec.runtimes import RUNTIMES as _RUNTIMES
+
+RUNTIMES = tuple(name for name in _RUNTIMES if name != TORCHSCRIPT)
+"""Whose archives are called by their names; TorchScript's are called by the method."""
+KINDS = (*METHODS, *RUNTIMES)
+"""Of archives: TorchScript by either method, and ONNX on either runtime."""
+MODELS = (
+    "faster_rcnn_fpn",
+    "mask_rcnn_fpn",
+    "keypoint_rcnn_fpn",
+    "retinanet",
+    "faster_rcnn_c4",
+    "mask_rcnn_dc5",
+)
+"""Those that upstream's own tools export."""
+FAMILIES = {
+    "cascade_mask_rcnn_fpn": KINDS,
+    "panoptic_fpn": KINDS,
+    "semantic_fpn": KINDS,
+    "rpn_fpn": KINDS,
+    "fcos": KINDS,
+    "mask_rcnn_dconv_fpn": KINDS,
+    "point_rend": KINDS,
+    "vitdet": KINDS,
+    "regnet_mask_rcnn": KINDS,
+    "mask_rcnn_gn_cls_agnostic": KINDS,
+    "rotated_faster_rcnn_fpn": METHODS,
+}
+"""Those that upstream's own tools do not export in every kind, with the kinds that there are."""
+STUFF_MODELS = ("panoptic_fpn", "semantic_fpn")
+"""Those of images in which every pixel has a class."""
+
+IN_THE_GATE = {
+    "mask_rcnn_fpn": KINDS,
+    "faster_rcnn_fpn": ("onnxruntime",),
+    "keypoint_rcnn_fpn": ("scripting",),
+    "retinanet": ("openvino",),
+    "faster_rcnn_c4": ("tracing",),
+    "mask_rcnn_dc5": ("onnxruntime",),
+    "cascade_mask_rcnn_fpn": ("openvino",),
+    "panoptic_fpn": ("scripting",),
+    "semantic_fpn": ("tracing",),
+    "rpn_fpn": ("scripting",),
+    "fcos": ("tracing",),
+    "mask_rcnn_dconv_fpn": ("onnxruntime",),
+    "point_rend": ("scripting",),
+    "vitdet": ("openvino",),
+    "regnet_mask_rcnn": ("onnxruntime",),
+    "mask_rcnn_gn_cls_agnostic": ("tracing",),
+    "rotated_faster_rcnn_fpn": ("scripting",),
+}
+"""The kinds of each model that `make test` exports and serves."""
+
+
+def tiered(cases: Iterable[tuple[Any, ...]]) -> list[Any]:
+    """Cases of a test that begin with a model and a kind; those outside the gate are long."""
+    return [
+        pytest.param(*case, marks=() if case[1] in IN_THE_GATE[case[0]] else (pytest.mark.long,))
+        for case in cases
+    ]
+
+
+def asked(request: pytest.FixtureRequest, *names: str) -> list[tuple[str, ...]]:
+    """The values of these parameters in the tests of the module that will run, each once."""
+    found = (
+        tuple(str(item.callspec.params[name]) for name in names)
+        for item in request.session.items
+        if isinstance(item, pytest.Function)
+        and item.path == request.path  # another module may be another process's
+        and hasattr(item, "callspec")
+        and set(names) <= set(item.callspec.params)
+        and request.fixturename in item.fixturenames
+    )
+    return list(dict.fromkeys(found))
