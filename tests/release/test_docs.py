@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -42,3 +43,18 @@ def test_the_list_of_decisions_has_every_decision_under_its_title() -> None:
 def test_the_reference_has_every_public_name_of_the_client(name: str) -> None:
     reference = (DOCS / "reference" / "python.md").read_text()
     assert re.search(rf"auto\w+:: {name}$", reference, re.MULTILINE)
+
+
+_NAMED = re.compile(
+    r"`((?:handlers|export|client|server|cli|tests|benchmarks|examples|docs|environment|kernels)"
+    r"/[\w./-]*)(?:::\w+)?`"
+)
+
+
+PAGES = sorted(DOCS.rglob("*.md")) + sorted(ROOT.glob("*.md"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_paths_that_a_page_names_are_there(page: Path) -> None:
+    named = {match.group(1) for match in _NAMED.finditer(page.read_text())}
+    assert {path for path in named if not (ROOT / path).exists()} == set()
