@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from d2serve.export.archive.staging import install
+from d2serve.export.archive.installing import install
 from d2serve.export.errors import ArchiveError
 from d2serve.export.naming import archive_file, require_place
 from d2serve.export.pipeline import export
