@@ -89,8 +89,9 @@ def opened_archive(archive: Path) -> Iterator[zipfile.ZipFile]:
                 yield opened
     except _DAMAGE as error:
         raise ArchiveRefused(
-            f"{archive} is truncated or damaged ({error or type(error).__name__}): expected a .mar "
-            "made by `d2serve export`, a zip file. Copy it again, or export it again."
+            f"{archive} is truncated or damaged, or no model archive "
+            f"({error or type(error).__name__}): expected a .mar made by `d2serve export`, a zip "
+            "file. Copy it again, or export it again."
         ) from error
     except OSError as error:
         raise ArchiveRefused(
