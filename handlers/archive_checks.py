@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -31,6 +32,17 @@ from d2serve.handlers.zip_directory import is_zip, too_many_entries, traps
 _LIBRARY = "d2serve/handlers/"
 _BLOCK = 1 << 20
 _MOST_BYTES_OF_A_SPEC = 64 << 20
+# Besides its own error, zipfile lets through what it meets in damaged headers.
+_DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+)
 
 
 def check_archive(archive: Path) -> int:
@@ -71,19 +83,23 @@ def opened_archive(archive: Path) -> Iterator[zipfile.ZipFile]:
             if not is_zip(file):
                 file.seek(0)
                 raise ArchiveRefused(
-                    f"{archive} is no archive: it begins with {file.read(8)!r}, and a .mar is a "
-                    "zip file. Give the file that `d2serve export` wrote."
+                    f"{archive} is no model archive: it begins with {file.read(8)!r}, and a .mar "
+                    "is a zip file. Give the file that `d2serve export` wrote."
                 )
             _refuse_harm(archive, too_many_entries(file))
             with zipfile.ZipFile(file) as opened:
                 _refuse_harm(archive, traps(opened.infolist(), archive.stat().st_size))
                 yield opened
-    # Besides its own error, zipfile lets through what it meets in damaged headers.
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except _DAMAGED as error:
         raise ArchiveRefused(
             f"{archive} is truncated or damaged ({error or type(error).__name__}): expected a .mar "
             "made by `d2serve export`, a zip file. Copy it again, or export it again."
         ) from error
+    except FileNotFoundError:
+        raise ArchiveRefused(
+            f"There is no {archive}: expected a .mar made by `d2serve export`. Correct the path; "
+            "`d2serve list` shows the archives of a model store."
+        ) from None
     except OSError as error:
         raise ArchiveRefused(
             f"{archive} cannot be read ({error.strerror or error}): expected a .mar that you may "

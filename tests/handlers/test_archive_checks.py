@@ -110,8 +110,8 @@ def test_links_and_entries_of_one_name(archive: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", r"is no archive: it begins with b''"),
-        (b"\x89PNG\r\n\x1a\n and more", r"is no archive: it begins with b'\\x89PNG"),
+        (b"", r"is no model archive: it begins with b''"),
+        (b"\x89PNG\r\n\x1a\n and more", r"is no model archive: it begins with b'\\x89PNG"),
         (b"PK\x03\x04 cut short", "is truncated or damaged"),
     ],
 )
@@ -123,7 +123,7 @@ def test_what_is_no_archive(content: bytes, said: str, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(ArchiveRefused, match=r"none.mar cannot be read \(No such file"):
+    with pytest.raises(ArchiveRefused, match=r"There is no .*none.mar"):
         check_archive(tmp_path / "none.mar")
     with pytest.raises(ArchiveRefused, match=r"cannot be read \(Is a directory\)"):
         check_archive(tmp_path)
