@@ -22,6 +22,7 @@ from d2serve.export.programs.unexportable import why_unexportable
 from d2serve.export.reading.config import ConfigSource, ModelConfig
 from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.families import Family, family_of
+from d2serve.export.reading.installation import compiled_operators_problem
 from d2serve.export.reading.weights import build_model
 from d2serve.export.rewrites.registry import REWRITES, exportable
 from d2serve.export.rewrites.rewrite import Rewrite
@@ -149,6 +150,9 @@ def _not_installed(runtime: RuntimeFacts) -> str | None:
 
 
 def _notes(config: ModelConfig) -> Iterator[str]:
+    problem = compiled_operators_problem()
+    if problem is not None:
+        yield problem
     if not config.weights:
         yield (
             "The config names no weights; give them to the export: "

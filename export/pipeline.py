@@ -13,11 +13,11 @@ from PIL import Image
 from torch import nn
 
 from d2serve.export.archive.installing import install
-from d2serve.export.archive.naming import require_place
 from d2serve.export.archive.opening import opened
 from d2serve.export.archive.provenance import provenance_of
 from d2serve.export.archive.staging import settings_for, staging
 from d2serve.export.errors import ArchiveError, SampleError, UnsupportedFamily, needing
+from d2serve.export.naming import require_place
 from d2serve.export.programs.building import Program, onnx_metadata, write_program
 from d2serve.export.programs.unexportable import why_unexportable
 from d2serve.export.proof.isolated_replay import gpu_id, replay

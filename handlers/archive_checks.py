@@ -83,7 +83,7 @@ def opened_archive(archive: Path) -> Iterator[zipfile.ZipFile]:
             if not is_zip(file):
                 file.seek(0)
                 raise ArchiveRefused(
-                    f"{archive} is no model archive: it begins with {file.read(8)!r}, and a .mar "
+                    f"{archive} is no archive: it begins with {file.read(8)!r}, and a .mar "
                     "is a zip file. Give the file that `d2serve export` wrote."
                 )
             _refuse_harm(archive, too_many_entries(file))

@@ -1,4 +1,4 @@
-"""Why: a row's four programs are made by the exporter's own functions, and loaded by the handler's.
+"""The four programs of a row, made by the exporter's own functions and loaded by the handler's.
 
 ONNX Runtime and OpenVINO share one trace, as it takes longest.
 """

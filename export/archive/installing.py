@@ -10,9 +10,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from d2serve.export.archive.naming import require_place
 from d2serve.export.errors import ArchiveError
-from d2serve.export.request import DEFAULT_VERSION
+from d2serve.export.naming import DEFAULT_VERSION, require_place
 
 _ABANDONED_SECONDS = 3600
 

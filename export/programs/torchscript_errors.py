@@ -1,4 +1,4 @@
-"""Finds the module and the line in TorchScript's refusals, which are pages long."""
+"""Takes the module and the line out of TorchScript's errors, which are pages long."""
 
 from __future__ import annotations
 

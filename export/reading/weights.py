@@ -12,6 +12,7 @@ from torch import nn
 from d2serve.export.errors import ConfigError, WeightsError, one_line
 from d2serve.export.reading.checkpointer import StrictCheckpointer
 from d2serve.export.reading.config import ModelConfig
+from d2serve.export.reading.installation import advice_for
 from d2serve.export.rewrites.stand_ins import buildable
 
 
@@ -25,9 +26,11 @@ def build_model(config: ModelConfig) -> nn.Module:
         with buildable():
             model = config.build()
     except Exception as error:
-        raise ConfigError(
-            f"detectron2 cannot build the model of this config ({one_line(error)}). "
+        advice = advice_for(error) or (
             "If it names modules of your own, name the one that registers them: --import my.module"
+        )
+        raise ConfigError(
+            f"detectron2 cannot build the model of this config ({one_line(error)}). {advice}"
         ) from error
     return model.eval()
 

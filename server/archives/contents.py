@@ -81,6 +81,11 @@ def read_contents(archive: Path, whole: bool = False) -> ArchiveContents:
     try:
         if archive.is_dir():
             return _contents(archive, 0, lambda name: _read_beside(archive, name))
+        if not archive.exists():
+            raise ArchiveRefused(
+                f"{archive} cannot be opened: there is no such file. Expected a .mar file made by "
+                "`d2serve export`; `d2serve list` shows those of a model store."
+            )
         with opened_archive(archive) as opened:
             broken = opened.testzip() if whole else None
             if broken is not None:
@@ -93,8 +98,8 @@ def read_contents(archive: Path, whole: bool = False) -> ArchiveContents:
         raise ArchiveRefused(str(error)) from error
     except OSError as error:
         raise ArchiveRefused(
-            f"{archive} cannot be read ({error.strerror or error}): expected the folder of a .mar "
-            "that you may read. Correct the path or its permissions."
+            f"{archive} cannot be read ({error.strerror or error}): expected a .mar file that you "
+            "may read. Correct the path or its permissions."
         ) from error
 
 
@@ -104,7 +109,7 @@ def _contents(archive: Path, size: int, read: Read) -> ArchiveContents:
         name, version = str(model["modelName"]), str(model.get("modelVersion", "1.0"))
         f"{name}{version}".encode()  # half of a surrogate pair could not even be printed
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise _no_archive(archive, error) from error
+        raise _no_archive_error(archive, error) from error
     return ArchiveContents(archive, name, version, size, _description(archive, read))
 
 
@@ -136,7 +141,7 @@ def _read_beside(folder: Path, name: str) -> bytes:
         raise KeyError(name) from None
 
 
-def _no_archive(path: Path, error: Exception) -> ArchiveRefused:
+def _no_archive_error(path: Path, error: Exception) -> ArchiveRefused:
     what = "a folder, and no unpacked archive" if path.is_dir() else "no model archive"
     return ArchiveRefused(
         f"{path} is {what}: it has no {MANIFEST} that names a model ({type(error).__name__}: "

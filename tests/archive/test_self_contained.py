@@ -32,7 +32,7 @@ sys.meta_path.insert(0, Refuser())
 sys.path.insert(0, ".")
 try:
     import detectron2
-    raise SystemExit("detectron2 could be imported, so this proves nothing")
+    raise SystemExit("detectron2 could be imported, so this shows nothing")
 except ImportError:
     pass
 from pathlib import Path

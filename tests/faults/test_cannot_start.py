@@ -118,7 +118,14 @@ def test_seen_by_torchserve(operator: Operator, fault: Fault) -> None:
 
 
 @pytest.mark.parametrize(
-    "purpose", ["inference", "management", "metrics", "grpc_inference", "grpc_management"]
+    "purpose",
+    [
+        *("inference", "grpc_inference"),
+        *(
+            pytest.param(each, marks=pytest.mark.long)
+            for each in ("management", "metrics", "grpc_management")
+        ),
+    ],
 )
 def test_a_busy_port(operator: Operator, purpose: str) -> None:
     port = getattr(operator.ports, purpose)

@@ -110,8 +110,8 @@ def test_links_and_entries_of_one_name(archive: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", r"is no model archive: it begins with b''"),
-        (b"\x89PNG\r\n\x1a\n and more", r"is no model archive: it begins with b'\\x89PNG"),
+        (b"", r"is no archive: it begins with b''"),
+        (b"\x89PNG\r\n\x1a\n and more", r"is no archive: it begins with b'\\x89PNG"),
         (b"PK\x03\x04 cut short", "is truncated or damaged"),
     ],
 )

@@ -109,7 +109,7 @@ def test_it_is_checked_as_serve_does(scripted_archive: Path, tmp_path: Path) -> 
     with pytest.raises(SpecError, match="an archive of another maker"):
         Detector.open(packed(folder, tmp_path / "others.mar"))
     (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8\xff\xe0")
-    with pytest.raises(ArchiveRefused, match=r"photo.jpg is no model archive"):
+    with pytest.raises(ArchiveRefused, match=r"photo.jpg is no archive"):
         Detector.open(tmp_path / "photo.jpg")
 
 

@@ -14,8 +14,8 @@ from d2serve.export.errors import ArchiveError
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "is no model archive"),
-        (b"a photo", r"is no model archive: it begins with b'a photo'"),
+        (b"", "is no archive"),
+        (b"a photo", r"is no archive: it begins with b'a photo'"),
         (b"PK\x03\x04 cut short", "is truncated or damaged"),
     ],
 )
