@@ -21,7 +21,7 @@ from d2serve.handlers.errors import ModelFailed, RequestError
 from d2serve.handlers.outputs.postprocessing import postprocess
 from d2serve.handlers.outputs.records import Outputs
 from d2serve.handlers.outputs.selection import EVERYTHING, Selection
-from d2serve.handlers.requests.pixels import check_pixels
+from d2serve.handlers.requests.pixels import check_images
 from d2serve.handlers.requests.preprocessing import PreparedImage, preprocess
 from d2serve.handlers.runtimes.batching import BatchPlanner
 from d2serve.handlers.runtimes.loading import Runtime, load_runtime
@@ -128,8 +128,7 @@ class Detector:
             InvalidImage: one of them has another shape or type.
             ModelFailed: the program failed on one of them.
         """
-        for index, image in enumerate(images):
-            check_pixels(image, f"image {index}")
+        check_images(images)
         results = self.answer([preprocess(image, self.spec) for image in images])
         for each in results:
             if isinstance(each.outcome, RequestError):
