@@ -88,10 +88,10 @@ def decode(data: bytes, limits: RequestLimits = DEFAULT_LIMITS) -> npt.NDArray[n
             "writes. Save the image again, as PNG or JPEG."
         )
     if file.canvas is not None:
-        check_pixels(*file.canvas, limits)
+        check_pixel_count(*file.canvas, limits)
     image = _open(data, limits)
     width, height = image.size
-    check_pixels(width, height, limits)
+    check_pixel_count(width, height, limits)
     if image.format not in _COUNTED_BEFORE:
         _check_frames(getattr(image, "n_frames", 1), limits)
     scanned = file.scans * width * height
@@ -116,7 +116,7 @@ def decode(data: bytes, limits: RequestLimits = DEFAULT_LIMITS) -> npt.NDArray[n
     return pixels
 
 
-def check_pixels(width: int, height: int, limits: RequestLimits) -> None:
+def check_pixel_count(width: int, height: int, limits: RequestLimits) -> None:
     """Refuse an image for its number of pixels.
 
     Raises:

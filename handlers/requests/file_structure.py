@@ -20,6 +20,23 @@ _MAX_BLOCKS = 500_000
 _MAX_SEGMENTS = 10_000
 
 _TIFF_TILES = (273, 324)  # StripOffsets, TileOffsets
+# Bytes of a value, by TIFF's number of its type. Values of other types are not read.
+_TIFF_BYTES = {
+    1: 1,
+    2: 1,
+    3: 2,
+    4: 4,
+    5: 8,
+    6: 1,
+    7: 1,
+    8: 2,
+    9: 4,
+    10: 8,
+    11: 4,
+    12: 8,
+    13: 4,
+    16: 8,
+}
 
 
 class FileStructure(NamedTuple):
@@ -126,12 +143,16 @@ def _tiff(data: bytes, most_frames: int) -> FileStructure:
         at = struct.unpack_from(link, data, 8 if big else 4)[0]
         while at and pages <= most_frames:
             entries = struct.unpack_from(head, data, at)[0]
-            if entries > _MAX_DIRECTORY:
-                return FileStructure(pages, fragmented=True)
             at += start
-            for i in range(0 if pages else entries):
-                tag, _, count = struct.unpack_from(entry, data, at + i * step)
-                if tag in _TIFF_TILES and count > _MAX_TILES:
+            # What the file has no room for is not there, whatever a damaged count says.
+            there = min(entries, (len(data) - at) // step)
+            if there > _MAX_DIRECTORY:
+                return FileStructure(pages, fragmented=True)
+            for i in range(0 if pages else there):
+                tag, kind, count = struct.unpack_from(entry, data, at + i * step)
+                # More values than the file has room for are not there: Pillow skips them.
+                most = len(data) // _TIFF_BYTES.get(kind, len(data) + 1)
+                if tag in _TIFF_TILES and _MAX_TILES < count <= most:
                     return FileStructure(pages, fragmented=True)
             pages += 1
             at = struct.unpack_from(link, data, at + entries * step)[0]

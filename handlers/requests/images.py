@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from d2serve.handlers.errors import ImageTooLarge, InvalidImage
-from d2serve.handlers.requests.decoding import check_pixels, decode
+from d2serve.handlers.requests.decoding import check_pixel_count, decode
+from d2serve.handlers.requests.pixels import check_pixels
 from d2serve.handlers.spec.limits import RequestLimits
 
 Pixels = npt.NDArray[np.uint8]
@@ -88,13 +89,8 @@ class PixelArray:
         return self.pixels.shape[:2] if self.pixels.ndim == 3 else None
 
     def load(self) -> Pixels:
-        pixels = self.pixels
-        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
-            raise InvalidImage(
-                f"Got an array of shape {pixels.shape} and type {pixels.dtype}, expected pixels of "
-                "shape (height, width, 3) and type uint8, in RGB order."
-            )
-        return pixels.astype(np.uint8, copy=False)
+        check_pixels(self.pixels)
+        return self.pixels.astype(np.uint8, copy=False)
 
 
 def read_pixels(image: SentImage, limits: RequestLimits) -> Pixels:
@@ -105,7 +101,7 @@ def read_pixels(image: SentImage, limits: RequestLimits) -> Pixels:
         RequestError: it cannot be decoded.
     """
     if image.shape is not None:
-        check_pixels(image.shape[1], image.shape[0], limits)
+        check_pixel_count(image.shape[1], image.shape[0], limits)
     if image.size > limits.max_image_bytes:
         raise ImageTooLarge(
             f"Got an image file of {image.size:,} bytes, expected at most "

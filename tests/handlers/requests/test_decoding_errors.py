@@ -11,7 +11,7 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -132,6 +132,7 @@ class TestDamagedFiles:
         st.sampled_from(sorted(FILES)),
         st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=6),
     )
+    @example("TIFF", [(0.13671875, 16)])  # more entries than it has room for
     def test_flipped_bytes_fare_as_with_detectron2(
         self, name: str, changes: list[tuple[float, int]]
     ) -> None:

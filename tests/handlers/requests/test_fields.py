@@ -121,5 +121,5 @@ class TestArrays:
         ],
     )
     def test_arrays_that_are_no_pixels(self, wrong: Any) -> None:
-        with pytest.raises(InvalidImage, match=r"expected pixels of shape \(height, width, 3\)"):
+        with pytest.raises(InvalidImage, match=r"expected \(height, width, 3\) uint8 in RGB"):
             read_pixels(read_fields(classify(Request(wrong))).image, RequestLimits())

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -206,3 +209,16 @@ def test_a_words_default_is_its_fields() -> None:
         if option.choices:
             assert getattr(DEFAULT_OPTIONS, option.name) in (option.default, None)
             assert option.type is str
+
+
+def test_the_table_is_imported_without_numpy() -> None:
+    """So that a command's help may be made of it."""
+    code = (
+        "import sys\n"
+        "import d2serve.handlers.requests.options, d2serve.handlers.replies.fields\n"
+        "assert not {'numpy', 'PIL', 'torch'} & set(sys.modules)"
+    )
+    path = os.pathsep.join(each for each in sys.path if each)
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, timeout=60, env={**os.environ, "PYTHONPATH": path}
+    )

@@ -73,11 +73,22 @@ def test_a_runtime_that_cannot_follow_fails_no_batch(
     for _ in range(3):
         clock[0] += 2
         kept.do_if_due()
-    assert sum("_share_cores failed" in each for each in caplog.messages) == 1
+    assert sum("cannot use 2 threads" in each for each in caplog.messages) == 1
     runtime.fails = False
     clock[0] += 10
     kept.do_if_due()
     assert runtime.threads == [2, 2]
+
+
+def test_a_share_that_cannot_be_found_out_fails_no_batch(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def unknown(_: int) -> int:
+        raise OSError("no /proc")
+
+    monkeypatch.setattr(upkeep, "thread_share", unknown)
+    made(Runtime())
+    assert any("_share_cores failed" in each for each in caplog.messages)
 
 
 def test_memory_that_cannot_be_given_back_fails_no_batch(
