@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +157,8 @@ def _prediction(answer: dict[str, Any], file: Path) -> Prediction:
         message = answer["reply"]["error"]["message"]
         raise VerificationError(f"{file.name} is answered with {answer['status']}: {message}")
     try:
-        return parse_prediction(answer["reply"])
+        # Without the JSON itself: of a data set, it would double what is kept.
+        return replace(parse_prediction(answer["reply"]), raw={})
     except MalformedReply as error:
         raise VerificationError(
             f"{file.name} is answered with what no client can read: {error}"
