@@ -19,16 +19,25 @@ from d2serve.cli.running import fail
 
 
 class _ImportedWhenRun(TyperGroup):
-    """A group that knows its commands' names and summaries, and imports the one that is run."""
+    """A group that lists its commands by what d2serve.cli.commands says, and imports one when its
+    options are asked for."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
+        self._is_listing = False
         for name, command in COMMANDS.items():
             self.commands[name] = TyperCommand(name, help=command.summary)
 
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        name, listed, rest = super().resolve_command(ctx, args)
-        return name, listed if name is None else load(name), rest
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        listed = super().get_command(ctx, cmd_name)
+        return listed if listed is None or self._is_listing else load(cmd_name)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        self._is_listing = True
+        try:
+            super().format_help(ctx, formatter)
+        finally:
+            self._is_listing = False
 
 
 def load(name: str) -> Any:

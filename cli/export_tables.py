@@ -29,22 +29,17 @@ def print_spec(spec: ModelSpec, version: str) -> None:
         "boxes": spec.box_mode,
         "thresholds": f"score {spec.score_thresh}, NMS {spec.nms_thresh}, "
         f"mask {spec.mask_threshold}, at most {spec.detections_per_image} instances",
-        "made from": "not recorded",
         "rewrites": ", ".join(spec.rewrites) or "none",
         "made with": ", ".join(f"{tool} {number}" for tool, number in spec.versions.items()),
         "schema": str(spec.schema_version),
     }
-    if spec.provenance is not None:
-        made_from = spec.provenance
-        rows["made from"] = (
-            f"{made_from.config}, sha256 {made_from.config_sha256}\n"
-            f"{made_from.weights}, sha256 {made_from.weights_sha256}"
-        )
     if SEM_SEG not in spec.outputs:
         del rows["labels"]
     if BOXES not in spec.outputs:
         for key in ("classes", "boxes", "thresholds"):
             del rows[key]
+    table.add_column()
+    table.add_column(overflow="fold")  # a digest that is cut off is of no use
     for key, value in rows.items():
         table.add_row(key, escape(value))
     console.print(table)
@@ -73,7 +68,8 @@ def print_verification(record: Any) -> None:
         )
     console.print(table)
     for count in record["not_reached"]:
-        console.print(f"No image was found on which this model has exactly {count} instances.")
+        instances = "instance" if count == "one" else "instances"
+        console.print(f"No image was found on which this model has exactly {count} {instances}.")
     for place in record.get("traced_constants", ()):  # older archives have none
         console.print(
             f"A trace may have turned Python values at {escape(place)} into constants. Verify on "

@@ -15,8 +15,9 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-console = Console()
-error_console = Console(stderr=True)
+# Texts of users, a path with ":x:" in it for example, are shown as they are.
+console = Console(emoji=False)
+error_console = Console(stderr=True, emoji=False)
 
 Begin = Callable[[str, int], None]
 Advance = Callable[[], None]

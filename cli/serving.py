@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Optional
 
 import typer
@@ -21,6 +19,7 @@ from rich.markup import escape
 
 from d2serve.cli.options import DEFAULT_STORE
 from d2serve.cli.progress import console, error_console, shown_progress
+from d2serve.cli.stopping import StopRequested, stopped_by_signals
 from d2serve.client.connection.credentials import KEY_FILE_NAME
 from d2serve.client.errors import ServerStartError
 from d2serve.server.archives.model_archives import archives_of
@@ -91,7 +90,7 @@ def serve(
         "grpc_management": grpc_management_port,
     }
     try:
-        with _stopped_by_signals():
+        with stopped_by_signals():
             config = config or (DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None)
             store = _store(models, model_store)
             log = _LogStream()
@@ -115,7 +114,7 @@ def serve(
             )
         error_console.print(f"[red]Not served.[/] {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(1) from None
-    except _StopRequested:
+    except StopRequested:
         error_console.print("Stopped.")
 
 
@@ -237,30 +236,3 @@ def _print_addresses(server: TorchServeProcess, key_file: Path | None) -> None:
     ):
         console.print(f"  {command}", highlight=False, markup=False, soft_wrap=True)
     console.print("Stop it with Ctrl-C.", highlight=False)
-
-
-class _StopRequested(BaseException):
-    """Ctrl-C or SIGTERM: not an error, and nothing on the way may take it for one."""
-
-
-@contextlib.contextmanager
-def _stopped_by_signals() -> Iterator[None]:
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        _ignore_signals()
-        raise _StopRequested
-
-    before = {number: signal.signal(number, stop) for number in _STOPPING}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _ignore_signals() -> None:
-    """While the server is being stopped, an impatient second Ctrl-C must not leave it running."""
-    for number in _STOPPING:
-        signal.signal(number, signal.SIG_IGN)
-
-
-_STOPPING = (signal.SIGINT, signal.SIGTERM)

@@ -143,7 +143,8 @@ def _read_beside(folder: Path, name: str) -> bytes:
 
 def _no_archive_error(path: Path, error: Exception) -> ArchiveRefused:
     what = "a folder, and no unpacked archive" if path.is_dir() else "no model archive"
+    why = "it has none" if isinstance(error, KeyError) else f"{type(error).__name__}: {error}"
     return ArchiveRefused(
-        f"{path} is {what}: it has no {MANIFEST} that names a model ({type(error).__name__}: "
-        f"{error}). Expected a .mar file made by `d2serve export` or torch-model-archiver."
+        f"{path} is {what}: expected a {MANIFEST} that names a model ({why}). Give a .mar file "
+        "made by `d2serve export` or torch-model-archiver."
     )

@@ -73,16 +73,26 @@ def read_digests(path: Path) -> DigestList:
     return DigestList(path, names)
 
 
-def make_store_of_listed(
-    models: list[ServedModel], digests: DigestList, private: Path
-) -> list[ServedModel]:
-    """Make a store at ``private`` out of listed copies; returns the models as they lie there.
+def checked_store(
+    models: list[ServedModel], digests: DigestList | None, model_store: Path | None, private: Path
+) -> tuple[list[ServedModel], Path]:
+    """The models, checked, as they lie in the store that a server gets, and that store.
+
+    Args:
+        models: to serve.
+        digests: None permits every archive. With a list, the store holds copies that are listed.
+        model_store: of the user; None makes a store of links at ``private``.
+        private: where a store may be made.
 
     Raises:
         ArchiveRefused: an archive is not listed, or cannot be served here.
     """
+    if digests is None:
+        models = check_models(models)
+        return models, prepare_store(models, model_store, private)
     copy_listed(prepare_store(models, None, private), digests)
-    return check_models(replace(model, archive=private / model.archive.name) for model in models)
+    copies = (replace(model, archive=private / model.archive.name) for model in models)
+    return check_models(copies), private
 
 
 def copy_listed(store: Path, digests: DigestList) -> None:

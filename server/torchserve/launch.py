@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from d2serve.client.errors import ServerStartError
@@ -85,6 +85,18 @@ def server_environment(
     temporary = str(directory / "tmp")
     environment.update({"TMPDIR": temporary, "TEMP": temporary})
     return environment
+
+
+def arguments(config: Path, store: Path, models: Sequence[str]) -> list[str]:
+    """What `torchserve` is called with.
+
+    Args:
+        config: its config.properties.
+        store: its model store.
+        models: ``NAME=FILE.mar`` for each model to load at the start.
+    """
+    loaded = ["--models", *models] if models else []
+    return ["--ts-config", str(config), "--model-store", str(store), *loaded]
 
 
 def spawn(

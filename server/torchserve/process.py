@@ -22,13 +22,11 @@ from d2serve.client.errors import ServerStartError
 from d2serve.client.management import ManagementClient
 from d2serve.client.predict.grpc_client import D2ServeGrpcClient
 from d2serve.client.predict.http_client import D2ServeClient
-from d2serve.server.archives.digests import make_store_of_listed, read_digests
+from d2serve.server.archives.digests import checked_store, read_digests
 from d2serve.server.archives.model_archives import (
     ModelArguments,
     PathLike,
     ServedModel,
-    check_models,
-    prepare_store,
     require_room,
     resolve_models,
 )
@@ -48,10 +46,6 @@ from d2serve.server.torchserve.settings import server_settings, write_settings
 from d2serve.server.torchserve.startup import Startup
 
 _NOT_RUNNING = "The server is not running: call start(), or use `with`."
-
-
-def _ignore(_: str) -> None:
-    pass
 
 
 class TorchServeProcess:
@@ -113,8 +107,8 @@ class TorchServeProcess:
         )
         self._environment = dict(environment or {})
         self._timeout = timeout
-        self._on_progress = on_progress or _ignore
-        self._on_log = on_log or _ignore
+        self._on_progress = on_progress or (lambda _: None)
+        self._on_log = on_log or (lambda _: None)
         self._log = ServerLog()
         self._reader = LogReader(self._log, self._on_log)
         self._directory: ServerDirectory | None = None
@@ -123,8 +117,6 @@ class TorchServeProcess:
         self._clients = ServerClients(
             self.inference_address, self.grpc_address, self.management_address
         )
-
-    # --- what a caller needs to know -------------------------------------------------------
 
     @property
     def directory(self) -> Path:
@@ -179,8 +171,6 @@ class TorchServeProcess:
         """The last lines TorchServe wrote; they stay after a stop."""
         return self._log.tail(lines)
 
-    # --- life --------------------------------------------------------------------------------
-
     def start(self) -> TorchServeProcess:
         """Start, and return when every worker of every model is READY.
 
@@ -202,16 +192,16 @@ class TorchServeProcess:
         launch.require_server_packages()
         java = find_java({**os.environ, **self._environment})
         models = resolve_models(self._model_arguments, self._model_store)
-        if self._digests is None:
-            models = check_models(models)
         sweep()  # before the ports are looked at: what a killed server left may still hold them
         self.ports.require_free()
         self._directory = make_directory()
         atexit.register(self.stop)
         try:
-            self._store = self._prepare_store(models)
+            self.models, self._store = checked_store(
+                models, self._digests, self._model_store, self.directory / "models"
+            )
             require_room(self.models, self.directory)
-            self._launch(java)
+            self._launch(java, self._store)
             startup = Startup(self.models, self.management, self._log, self._on_progress)
             startup.wait(self._timeout, self.is_running, self._reader)
         except OSError as error:
@@ -249,23 +239,11 @@ class TorchServeProcess:
             raise ServerStartError(_NOT_RUNNING)
         return self._process
 
-    def _prepare_store(self, models: list[ServedModel]) -> Path:
-        private = self.directory / "models"
-        if self._digests is not None:
-            self.models = make_store_of_listed(models, self._digests, private)
-            return private
-        self.models = models
-        return prepare_store(models, self._model_store, private)
-
-    def _launch(self, java: Java) -> None:
+    def _launch(self, java: Java, store: Path) -> None:
         environment = launch.server_environment(os.environ, self._environment, java, self.directory)
-        self._process = launch.spawn(self.directory, environment, self._arguments())
+        config = write_settings(self._settings, self.directory)
+        models = [model.argument for model in self.models]
+        arguments = launch.arguments(config, store, models)
+        self._process = launch.spawn(self.directory, environment, arguments)
         assert self._process.stdout is not None  # it is a pipe
         self._reader.follow(self._process.stdout)
-
-    def _arguments(self) -> list[str]:
-        config = write_settings(self._settings, self.directory)
-        arguments = ["--ts-config", str(config), "--model-store", str(self._store)]
-        if self.models:
-            arguments += ["--models", *(model.argument for model in self.models)]
-        return arguments

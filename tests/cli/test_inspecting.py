@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import zipfile
 from pathlib import Path
 
@@ -62,8 +63,19 @@ def test_an_archive_is_known_by_its_content(file: str, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "shapes 2.0: Faster R-CNN FPN" in result.output
     assert "480x640" in result.output
-    assert f"config.yaml, sha256 {'c' * 64}" in result.output
+    assert f"config.yaml, resolved, sha256 {'c' * 64}" in result.output
     assert f"model_final.pth, sha256 {'d' * 64}" in result.output
+
+
+def test_a_narrow_terminal_shows_digests_to_their_end(tmp_path: Path) -> None:
+    archive = small_archive(tmp_path / "shapes.mar")
+    shown = CliRunner().invoke(app, ["inspect", str(archive)], env={"COLUMNS": "80"}).output
+    assert "d" * 64 in re.sub(r"[\s│]+", "", shown)
+
+
+def test_a_path_is_shown_as_it_is(tmp_path: Path) -> None:
+    result = run("inspect", str(tmp_path / ":x:[red].mar"))
+    assert ":x:[red].mar cannot be opened" in result.stderr
 
 
 def test_an_unpacked_archive_is_described_whatever_its_folder_is_called(tmp_path: Path) -> None:
@@ -130,5 +142,5 @@ def test_a_store_without_archives(store: str, tmp_path: Path) -> None:
 
 def test_inspect_tells_what_is_doubtful_about_a_program(tmp_path: Path) -> None:
     told = run("inspect", str(small_archive(tmp_path / "x.mar"))).stdout
-    assert "exactly one instances" in told
+    assert "exactly one instance." in told
     assert "Python values at mine.py:3 into constants" in told

@@ -10,6 +10,8 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import typer
+from typer.core import TyperGroup
 from typer.testing import CliRunner
 
 from d2serve.cli.app import app, load
@@ -68,6 +70,17 @@ def test_a_command_begins_its_help_with_the_sentence_that_the_overview_has(name:
     assert (load(name).help or "").partition("\n\n")[0].replace("\n", " ") == COMMANDS[name].summary
 
 
+def test_a_tool_that_writes_documentation_sees_every_option() -> None:
+    group = typer.main.get_command(app)
+    with typer.Context(group) as context:
+        assert isinstance(group, TyperGroup)
+        for name in group.list_commands(context):
+            command = group.get_command(context, name)
+            assert command is not None
+            assert len(command.params) >= 1, name
+            assert command.epilog == f"Example: {COMMANDS[name].example}"
+
+
 def test_the_overview_lists_every_command_and_the_version() -> None:
     shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).output
     for command in COMMANDS.values():
@@ -112,10 +125,11 @@ def test_a_missing_package_stops_only_the_commands_that_need_it(tmp_path: Path) 
 
 
 def test_an_export_without_detectron2_says_so() -> None:
-    result = run("export", "--config-file", "x.yaml", without={"detectron2"})
+    result = run("export", "--config-file", "x.yaml", without={"detectron2", "torch"})
     assert result.returncode == 1
     (line,) = result.stderr.splitlines()
-    assert "No module named 'detectron2'" in line
+    assert "needs detectron2 and d2serve's export extra" in line
+    assert "No module named" in line
     assert "INSTALL.md" in line
 
 
