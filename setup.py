@@ -44,6 +44,8 @@ def _named_in_pyproject(name: str) -> str | None:
 
 if __name__ == "__main__":
     setup(
+        # By its name setuptools knows that this file, in the root, is no module of the package.
+        script_name=Path(__file__).name,
         long_description=package_page(
             (ROOT / "README.md").read_text(encoding="utf-8"),
             _named_in_pyproject("Repository"),

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from d2serve.cli.options import (
+    CONFIG_FILE_HELP,
     ImageFormat,
     Imports,
     MaxSizeTest,
@@ -20,7 +21,7 @@ from d2serve.cli.progress import console
 from d2serve.cli.running import fail, needs_detectron2, run
 from d2serve.client.errors import ClientError
 from d2serve.server.torchserve.properties import risks_of
-from d2serve.server.torchserve.settings import problems_of
+from d2serve.server.torchserve.settings import missing_metrics_file
 
 if TYPE_CHECKING:
     from d2serve.export.doctor import Diagnosis
@@ -32,9 +33,7 @@ _COLOURS = {"exports": "green", "exports with rewrites": "green", "cannot": "red
 def doctor(
     config_file: Annotated[
         Optional[str],
-        typer.Option(
-            "--config-file", help="A detectron2 YAML config, a LazyConfig (it runs), or a zoo name."
-        ),
+        typer.Option("--config-file", help=CONFIG_FILE_HELP),
     ] = None,
     overrides: Overrides = None,
     imports: Imports = None,
@@ -43,7 +42,7 @@ def doctor(
     image_format: ImageFormat = None,
     ts_config: Annotated[
         Optional[Path],
-        typer.Option(help="A config.properties, to be warned of what it opens."),
+        typer.Option(help="A server's config.properties, whose unsafe settings are named."),
     ] = None,
 ) -> None:
     """Check whether and how a model can be exported, and what a server's settings open."""
@@ -73,10 +72,10 @@ def doctor(
 
 def _print_risks(ts_config: Path) -> None:
     try:
-        risks, problems = risks_of(ts_config), problems_of(ts_config)
+        risks, problem = risks_of(ts_config), missing_metrics_file(ts_config)
     except ClientError as error:
         fail(error)
-    for risk in (*risks, *problems):
+    for risk in filter(None, (*risks, problem)):
         console.print(f"[yellow]Warning:[/] {escape(risk)}", soft_wrap=True, highlight=False)
     if not risks:
         console.print(f"{escape(str(ts_config))} opens nothing that the safe settings keep shut.")

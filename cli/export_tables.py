@@ -11,7 +11,7 @@ from d2serve.cli.progress import console
 from d2serve.handlers.spec.model_spec import BOXES, SEM_SEG
 
 if TYPE_CHECKING:
-    from d2serve.handlers.spec.model_spec import ModelSpec
+    from d2serve.handlers.spec.model_spec import ModelSpec, Provenance
 
 
 def print_spec(spec: ModelSpec, version: str) -> None:
@@ -29,10 +29,18 @@ def print_spec(spec: ModelSpec, version: str) -> None:
         "boxes": spec.box_mode,
         "thresholds": f"score {spec.score_thresh}, NMS {spec.nms_thresh}, "
         f"mask {spec.mask_threshold}, at most {spec.detections_per_image} instances",
+        "made from": "not recorded",
         "rewrites": ", ".join(spec.rewrites) or "none",
         "made with": ", ".join(f"{tool} {number}" for tool, number in spec.versions.items()),
+        "made of": _made_of(spec.provenance),
         "schema": str(spec.schema_version),
     }
+    if spec.provenance is not None:
+        made_from = spec.provenance
+        rows["made from"] = (
+            f"{made_from.config}, sha256 {made_from.config_sha256}\n"
+            f"{made_from.weights}, sha256 {made_from.weights_sha256}"
+        )
     if SEM_SEG not in spec.outputs:
         del rows["labels"]
     if BOXES not in spec.outputs:
@@ -41,6 +49,15 @@ def print_spec(spec: ModelSpec, version: str) -> None:
     for key, value in rows.items():
         table.add_row(key, escape(value))
     console.print(table)
+
+
+def _made_of(provenance: Provenance | None) -> str:
+    if provenance is None:
+        return "not recorded: the archive is of an older d2serve"
+    return (
+        f"{provenance.weights}, sha256 {provenance.weights_sha256}\n"
+        f"{provenance.config}, resolved, sha256 {provenance.config_sha256}"
+    )
 
 
 def print_verification(record: Any) -> None:
@@ -67,6 +84,12 @@ def print_verification(record: Any) -> None:
     console.print(table)
     for count in record["not_reached"]:
         console.print(f"No image was found on which this model has exactly {count} instances.")
+    for place in record.get("traced_constants", ()):  # older archives have none
+        console.print(
+            f"A trace may have turned Python values at {escape(place)} into constants. Verify on "
+            "images of your own: `d2serve verify X.mar --images DIR`.",
+            soft_wrap=True,
+        )
 
 
 def _masks_differing(row: dict[str, Any]) -> str:

@@ -27,14 +27,17 @@ from d2serve.cli.options import (
 from d2serve.cli.progress import console
 from d2serve.cli.running import fail, needs_detectron2, require_ours, run
 from d2serve.cli.runtime_help import FORMAT_HELP, PRECISION_HELP, RUNTIME_HELP
-from d2serve.export.request import DEFAULT_VERSION
+from d2serve.export.naming import DEFAULT_VERSION
 from d2serve.handlers.spec.runtimes import FP32, TORCHSCRIPT
 
 
 def export(
     config_file: ConfigFile,
     export_method: Annotated[
-        str, typer.Option("--export-method", help="tracing, or scripting for a dynamic batch.")
+        str,
+        typer.Option(
+            "--export-method", help="tracing, for one image a call, or scripting, for any batch."
+        ),
     ] = "tracing",
     overrides: Overrides = None,
     format: Annotated[str, typer.Option(help=FORMAT_HELP)] = TORCHSCRIPT,
@@ -42,40 +45,57 @@ def export(
     precision: Annotated[str, typer.Option(help=PRECISION_HELP)] = FP32,
     calibration_images: Annotated[
         Optional[Path],
-        typer.Option(help="Folder of 100 images or more for int8; default: DATASETS.TRAIN."),
+        typer.Option(
+            help="Folder of 100 images or more, for int8. Default: those of DATASETS.TRAIN."
+        ),
     ] = None,
     coco_json: Annotated[
         Optional[Path],
-        typer.Option(help="Annotations to compare bf16 or int8 on; default: DATASETS.TEST."),
+        typer.Option(
+            help="COCO annotations to measure bf16 or int8 on. Default: those of DATASETS.TEST."
+        ),
     ] = None,
     image_root: Annotated[
         Optional[Path], typer.Option(help="Folder of the images of --coco-json.")
     ] = None,
     max_ap_drop: Annotated[
-        float, typer.Option(help="AP points that bf16 or int8 may cost, box, mask or keypoint.")
+        float, typer.Option(help="Points of box, mask and keypoint AP that bf16 or int8 may lose.")
     ] = 0.5,
     name: Annotated[
-        Optional[str], typer.Option(help="Name of the model; default: the config file's.")
+        Optional[str], typer.Option(help="Name of the model. Default: that of the config file.")
     ] = None,
     version: Annotated[
         str,
         typer.Option(
-            help="Version of the model. Any but 1.0 is written to NAME-VERSION.mar, beside 1.0."
+            help="Version of the model. 1.0 is written to NAME.mar, any "
+            "other to NAME-VERSION.mar beside it."
         ),
     ] = DEFAULT_VERSION,
     sample_image: Annotated[
-        Optional[Path], typer.Option(help="An image with objects the model knows.")
+        Optional[Path],
+        typer.Option(help="An image with objects that the model knows. Default: a drawn scene."),
     ] = None,
     output: Annotated[Path, typer.Option(help="The model store to write to.")] = DEFAULT_STORE,
     class_names: Annotated[
         Optional[str],
-        typer.Option(help="Names separated by commas; default: the data set's metadata."),
+        typer.Option(
+            help="Names of the classes, separated by commas. Default: those "
+            "of the data set's metadata."
+        ),
     ] = None,
     stuff_class_names: Annotated[
-        Optional[str], typer.Option(help="Names of the labels of sem_seg, separated by commas.")
+        Optional[str],
+        typer.Option(
+            help="Names of the labels of sem_seg, separated by commas. "
+            "Default: those of the data set's metadata."
+        ),
     ] = None,
     run_eval: Annotated[
-        bool, typer.Option("--run-eval", help="COCO AP on DATASETS.TEST, of eager and of the .mar.")
+        bool,
+        typer.Option(
+            "--run-eval",
+            help="Measure the COCO AP of detectron2 and of the archive on DATASETS.TEST as well.",
+        ),
     ] = False,
     imports: Imports = None,
     min_size_test: MinSizeTest = None,
@@ -145,7 +165,8 @@ def verify(
     config_file: ConfigFile,
     overrides: Overrides = None,
     images: Annotated[
-        Optional[Path], typer.Option(help="Folder of your own images; default: the built-in ones.")
+        Optional[Path],
+        typer.Option(help="Folder of your own images. Default: the built-in ones."),
     ] = None,
     imports: Imports = None,
     min_size_test: MinSizeTest = None,
@@ -175,7 +196,7 @@ def verify(
 def evaluate(
     archive: Archive,
     config_file: ConfigFile,
-    coco_json: Annotated[Path, typer.Option(help="COCO annotation file.")],
+    coco_json: Annotated[Path, typer.Option(help="File of COCO annotations.")],
     image_root: Annotated[Path, typer.Option(help="Folder of its images.")],
     overrides: Overrides = None,
     imports: Imports = None,

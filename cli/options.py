@@ -10,43 +10,62 @@ import typer
 DEFAULT_STORE = Path("model_store")
 """Where `d2serve export` writes, and `serve` and `list` look."""
 
+CONFIG_FILE_HELP = (
+    "The model's config: a YAML file, a LazyConfig (Python, which is run), or the name of either "
+    "in detectron2's model zoo."
+)
 ConfigFile = Annotated[
     str,
-    typer.Option(
-        "--config-file", help="A detectron2 YAML config, a LazyConfig (it runs), or a zoo name."
-    ),
+    typer.Option("--config-file", help=CONFIG_FILE_HELP),
 ]
 MinSizeTest = Annotated[
     Optional[int],
-    typer.Option(help="For a LazyConfig without a test mapper: the short edge in pixels."),
+    typer.Option(
+        help="Short edge of the resized image in pixels. Only for a "
+        "LazyConfig without a test mapper."
+    ),
 ]
 MaxSizeTest = Annotated[
-    Optional[int], typer.Option(help="For such a LazyConfig: the bound of the long edge.")
+    Optional[int],
+    typer.Option(
+        help="Upper bound of the resized image's long edge in pixels. "
+        "Only for a LazyConfig without a test mapper."
+    ),
 ]
-ImageFormat = Annotated[Optional[str], typer.Option(help="For such a LazyConfig: BGR or RGB.")]
+ImageFormat = Annotated[
+    Optional[str],
+    typer.Option(
+        help="Channel order that the model takes, BGR or RGB. Only for "
+        "a LazyConfig without a test mapper."
+    ),
+]
 TrustWeights = Annotated[
     bool,
     typer.Option(
         "--trust-weights",
-        help="Unpickle weights that hold more than tensors, which runs code that they bring.",
+        help="Read weights that hold more than tensors. This runs code that the file brings.",
     ),
 ]
 Imports = Annotated[
     Optional[list[str]],
-    typer.Option("--import", help="Module that registers your backbones, heads or data sets."),
+    typer.Option(
+        "--import",
+        help="Python module that registers your backbones, heads or data sets. Give it again for "
+        "another.",
+    ),
 ]
 Overrides = Annotated[
     Optional[list[str]],
     typer.Argument(
-        help="Config overrides: MODEL.WEIGHTS model_final.pth, or for a LazyConfig "
-        "train.init_checkpoint=model_final.pth",
+        help="Values that replace those of the config: MODEL.WEIGHTS model_final.pth, for a "
+        "LazyConfig train.init_checkpoint=model_final.pth.",
         metavar="OVERRIDES",
     ),
 ]
 Archive = Annotated[
     Path,
     typer.Argument(
-        help="A .mar file made by d2serve export, or a folder that one was unpacked to.",
+        help="An archive made by d2serve export, or a folder that one was unpacked to.",
         metavar="FILE.mar",
     ),
 ]

@@ -1,4 +1,4 @@
-"""Why: an export takes minutes; people want to see what it does and how far it is."""
+"""Where commands write, and the progress of those that take minutes."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from d2serve.cli.progress import error_console, shown_progress
 from d2serve.client.errors import ArchiveRefused
+from d2serve.export.reading.installation import advice_for
 from d2serve.server.archives.contents import read_contents
 
 
@@ -22,10 +23,13 @@ def needs_detectron2() -> Iterator[None]:
     try:
         yield
     except ImportError as error:
+        advice = advice_for(error) or (
+            "Install detectron2 as its INSTALL.md says, and the rest with pip install "
+            "'d2serve[export]'."
+        )
         fail(
             f"This command needs detectron2 and d2serve's export extra, and {sys.executable} lacks "
-            f"a part of them ({error}). Install detectron2 as its INSTALL.md says, and the rest "
-            "with pip install 'd2serve[export]'."
+            f"a part of them ({error}). {advice}"
         )
 
 

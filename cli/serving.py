@@ -36,39 +36,53 @@ def serve(
     models: Annotated[
         Optional[list[str]],
         typer.Argument(
-            help="Archives, each a path or a file of the model store. None: all of the store.",
+            help="Archives, each a path or a file of the model store. Of two versions of a model, "
+            "the first answers where a request names none. Default: all of the model store.",
             metavar="[NAME=]FILE.mar",
         ),
     ] = None,
     model_store: Annotated[
         Optional[Path],
-        typer.Option(help=f"Folder of .mar files; default: ./{DEFAULT_STORE} if there is one."),
+        typer.Option(help=f"Folder of .mar files. Default: ./{DEFAULT_STORE} if there is one."),
     ] = None,
     config: Annotated[
         Optional[Path],
         typer.Option(
-            help=f"TorchServe settings; default: ./{DEFAULT_CONFIG} if there is one, "
-            "else the same safe settings."
+            help=f"TorchServe's settings. Default: ./{DEFAULT_CONFIG} if there is one, otherwise "
+            "d2serve's own, which are safe."
         ),
     ] = None,
-    inference_port: Annotated[Port, typer.Option(help="Default: 8080.")] = None,
-    management_port: Annotated[Port, typer.Option(help="Default: 8081.")] = None,
-    metrics_port: Annotated[Port, typer.Option(help="Default: 8082.")] = None,
-    grpc_port: Annotated[Port, typer.Option(help="Default: 7070.")] = None,
-    grpc_management_port: Annotated[Port, typer.Option(help="Default: 7071.")] = None,
+    inference_port: Annotated[
+        Port, typer.Option(help="Port for predictions over HTTP. Default: 8080.")
+    ] = None,
+    management_port: Annotated[
+        Port, typer.Option(help="Port to manage models over HTTP. Default: 8081.")
+    ] = None,
+    metrics_port: Annotated[
+        Port, typer.Option(help="Port of the metrics for Prometheus. Default: 8082.")
+    ] = None,
+    grpc_port: Annotated[
+        Port, typer.Option(help="Port for predictions over gRPC. Default: 7070.")
+    ] = None,
+    grpc_management_port: Annotated[
+        Port, typer.Option(help="Port to manage models over gRPC. Default: 7071.")
+    ] = None,
     require_digest: Annotated[
         Optional[Path],
         typer.Option(
-            help="Serve only archives whose SHA-256 is in this file (as `sha256sum *.mar` writes "
-            "it), and let none be registered while it runs.",
+            help="Serve only archives whose SHA-256 this file lists, as `sha256sum *.mar` prints "
+            "it. No archive can then be registered while the server runs.",
             metavar="FILE",
         ),
     ] = None,
     timeout: Annotated[
-        float, typer.Option(help="Seconds until every worker must be READY.")
+        float, typer.Option(help="Seconds within which every worker must be ready.")
     ] = 300.0,
 ) -> None:
-    """Serve archives with TorchServe on this machine, until Ctrl-C."""
+    """Serve archives with TorchServe on this machine, until Ctrl-C.
+
+    It runs on Linux and macOS, and only this machine can reach it.
+    """
     given = {
         "inference": inference_port,
         "management": management_port,
@@ -114,7 +128,7 @@ def _run(server: TorchServeProcess, log: _LogStream) -> None:
         status = server.wait()
         raise ServerStartError(
             f"TorchServe ended by itself (status {status}); its last words are above. If it was "
-            "killed, the machine may be out of memory (`dmesg` tells).",
+            "killed, the machine may be out of memory: `dmesg` then says so.",
             log_tail=server.log_tail(15),
         )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from d2serve.client.connection.retrying import Retry
+    from d2serve.client.connection.settings import ConnectionSettings
     from d2serve.client.drawing import draw
     from d2serve.client.errors import (
         AuthorizationError,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from d2serve.client.predict.async_client import AsyncD2ServeClient
     from d2serve.client.predict.grpc_client import D2ServeGrpcClient
     from d2serve.client.predict.http_client import D2ServeClient
+    from d2serve.client.predict.options import PictureOptions, PredictOptions
     from d2serve.client.results.prediction import (
         Instance,
         PanopticSeg,
@@ -54,6 +56,7 @@ __all__ = [
     "AsyncD2ServeClient",
     "AuthorizationError",
     "ClientError",
+    "ConnectionSettings",
     "D2ServeClient",
     "D2ServeGrpcClient",
     "EmptyRequest",
@@ -71,7 +74,9 @@ __all__ = [
     "NotConnected",
     "PanopticSeg",
     "PanopticSegment",
+    "PictureOptions",
     "PolygonMask",
+    "PredictOptions",
     "Prediction",
     "Proposal",
     "ReplyTooLarge",
@@ -92,6 +97,7 @@ _HOMES = {
     "AsyncD2ServeClient": "predict.async_client",
     "AuthorizationError": "errors",
     "ClientError": "errors",
+    "ConnectionSettings": "connection.settings",
     "D2ServeClient": "predict.http_client",
     "D2ServeGrpcClient": "predict.grpc_client",
     "EmptyRequest": "errors",
@@ -109,7 +115,9 @@ _HOMES = {
     "NotConnected": "errors",
     "PanopticSeg": "results.prediction",
     "PanopticSegment": "results.prediction",
+    "PictureOptions": "predict.options",
     "PolygonMask": "results.prediction",
+    "PredictOptions": "predict.options",
     "Prediction": "results.prediction",
     "Proposal": "results.prediction",
     "ReplyTooLarge": "errors",

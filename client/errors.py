@@ -1,4 +1,4 @@
-"""One tree of errors, so that a caller can tell what went wrong without reading messages.
+"""One tree of errors, so that a caller sees what went wrong without reading messages.
 
     ClientError
     ├── AuthorizationError    the token is missing, wrong or expired
@@ -45,7 +45,7 @@ class ModelNotFound(ClientError):
 class RequestRejected(ClientError):
     """The server refused this one request; sending it again unchanged will not help.
 
-    ``status`` is HTTP's, None over gRPC; ``request_id`` is that of the server's log, if it told it.
+    ``status`` is HTTP's, None over gRPC; ``request_id`` is that of the server's log, if known.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class ReplyTooLarge(RequestRejected):
 
 
 class ServerOverloaded(ClientError):
-    """The job queue is full or no worker is up (HTTP 503; on gRPC told only by its message)."""
+    """The job queue is full or no worker is up (HTTP 503; on gRPC only its message says so)."""
 
 
 class ServerFailed(ClientError):

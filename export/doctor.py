@@ -18,10 +18,11 @@ from d2serve.export.errors import ExportError, UnsupportedFamily, one_line
 from d2serve.export.programs.scripting import FIELDS
 from d2serve.export.programs.torchscript_errors import where_in_script
 from d2serve.export.programs.tracing import trace
-from d2serve.export.programs.unexportable import limit_of
+from d2serve.export.programs.unexportable import why_unexportable
 from d2serve.export.reading.config import ConfigSource, ModelConfig
 from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.families import Family, family_of
+from d2serve.export.reading.installation import compiled_operators_problem
 from d2serve.export.reading.weights import build_model
 from d2serve.export.rewrites.registry import REWRITES, exportable
 from d2serve.export.rewrites.rewrite import Rewrite
@@ -88,7 +89,7 @@ def _finding(model: nn.Module, family: Family, method: str, runtime: RuntimeFact
         return Finding(method, runtime.format, runtime.name, (), str(error))
     rewrites = tuple(rewrite for rewrite in REWRITES if rewrite.name in names)
     refusal = (
-        limit_of(model, runtime, method)
+        why_unexportable(model, runtime, method)
         or _own_modules(model, changed, family, way)
         or _not_installed(runtime)
     )
@@ -149,6 +150,9 @@ def _not_installed(runtime: RuntimeFacts) -> str | None:
 
 
 def _notes(config: ModelConfig) -> Iterator[str]:
+    problem = compiled_operators_problem()
+    if problem is not None:
+        yield problem
     if not config.weights:
         yield (
             "The config names no weights; give them to the export: "

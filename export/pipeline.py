@@ -12,11 +12,14 @@ import torch
 from PIL import Image
 from torch import nn
 
-from d2serve.export.archive.naming import require_place
-from d2serve.export.archive.staging import install, opened, settings_for, staging
+from d2serve.export.archive.installing import install
+from d2serve.export.archive.opening import opened
+from d2serve.export.archive.provenance import provenance_of
+from d2serve.export.archive.staging import settings_for, staging
 from d2serve.export.errors import ArchiveError, SampleError, UnsupportedFamily, needing
+from d2serve.export.naming import require_place
 from d2serve.export.programs.building import Program, onnx_metadata, write_program
-from d2serve.export.programs.unexportable import limit_of
+from d2serve.export.programs.unexportable import why_unexportable
 from d2serve.export.proof.isolated_replay import gpu_id, replay
 from d2serve.export.proof.oracle import Oracle, count_of
 from d2serve.export.proof.verification import Case, Verification, plan_cases, verify
@@ -29,7 +32,7 @@ from d2serve.export.reading.weights import build_model, load_weights
 from d2serve.export.request import ExportRequest, Progress
 from d2serve.handlers.errors import LoadError
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits
-from d2serve.handlers.spec.model_spec import SEM_SEG, ModelSpec, read_spec
+from d2serve.handlers.spec.model_spec import SEM_SEG, ModelSpec, Provenance, read_spec
 from d2serve.handlers.spec.runtimes import (
     FP32,
     INT8,
@@ -59,9 +62,9 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
     config = load_config(request.source)
     model = build_model(config)
     family = family_of(model)
-    limit = limit_of(model, RUNTIMES[request.chosen_runtime], request.method)
-    if limit is not None:
-        raise UnsupportedFamily(limit)
+    refusal = why_unexportable(model, RUNTIMES[request.chosen_runtime], request.method)
+    if refusal is not None:
+        raise UnsupportedFamily(refusal)
     sample = load_sample(request.sample_image)
     if request.precision != FP32:
         from d2serve.export.precision.accuracy import check_inputs, lower  # brings OpenVINO
@@ -69,7 +72,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
         check_inputs(request, config)
 
     progress.begin("Loading the weights", 0)
-    load_weights(model, config)
+    provenance = provenance_of(request.source, config, load_weights(model, config))
     oracle = Oracle(config)
     names = _names(request, config, family, oracle, sample)
     if count_of(oracle.answer(sample)) == 0:
@@ -91,7 +94,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
             stage.folder("program"),
             onnx_metadata(config, family, names),
         )
-        spec = _spec(request, config, family, names, model, program)
+        spec = _spec(request, config, family, names, model, program, provenance)
         device = config.device
         settings = settings_for(spec.dynamic_batch, device)
         stage.describe(program.files, spec, settings)
@@ -144,6 +147,7 @@ def _spec(
     names: Names,
     model: nn.Module,
     program: Program,
+    provenance: Provenance,
 ) -> ModelSpec:
     divisibility = getattr(getattr(model, "backbone", None), "size_divisibility", 0)
     return ModelSpec(
@@ -173,6 +177,7 @@ def _spec(
         versions=_versions(request.chosen_runtime),
         verification={},
         accuracy={},
+        provenance=provenance,
     )
 
 

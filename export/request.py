@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from d2serve.export.errors import ConfigError
+from d2serve.export.naming import DEFAULT_VERSION
 from d2serve.export.reading.config import ConfigSource
 from d2serve.handlers.spec.runtimes import (
     FP32,
@@ -23,8 +24,6 @@ from d2serve.handlers.spec.runtimes import (
 
 # As torch-model-archiver permits for names, and TorchServe's addresses for both.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_\-.]*")
-
-DEFAULT_VERSION = "1.0"
 
 Report = Callable[[str, int], None]
 """Told the name of each step as it begins, and of how many parts it consists (0: not known)."""

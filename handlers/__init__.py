@@ -2,5 +2,5 @@
 
 It imports neither detectron2 nor a server. ``service.Service`` takes requests and gives replies,
 for any server; ``torchserve/`` is TorchServe's adapter, and nothing else here knows TorchServe. The
-plain library below it is ``Detector.open(path)([image])``.
+plain library below it is ``Detector.open("model.mar")([image])``.
 """

@@ -30,6 +30,15 @@ from d2serve.handlers.zip_directory import is_zip, too_many_entries, traps
 
 _LIBRARY = "d2serve/handlers/"
 _BLOCK = 1 << 20
+# Besides its own error, zipfile lets through what it meets in damaged headers.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+)
 _MOST_BYTES_OF_A_SPEC = 64 << 20
 
 
@@ -78,8 +87,7 @@ def opened_archive(archive: Path) -> Iterator[zipfile.ZipFile]:
             with zipfile.ZipFile(file) as opened:
                 _refuse_harm(archive, traps(opened.infolist(), archive.stat().st_size))
                 yield opened
-    # Besides its own error, zipfile lets through what it meets in damaged headers.
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except _DAMAGE as error:
         raise ArchiveRefused(
             f"{archive} is truncated or damaged ({error or type(error).__name__}): expected a .mar "
             "made by `d2serve export`, a zip file. Copy it again, or export it again."

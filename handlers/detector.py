@@ -156,13 +156,10 @@ class Detector:
     def set_threads(self, threads: int) -> None:
         """Use this many CPU threads from now on.
 
-        Where the runtime cannot, it keeps those it has, and the log says so.
+        Where a runtime cannot make its session for as many, it keeps those it has, and says so in
+        the log.
         """
-        try:
-            self._runtime.set_threads(threads)
-        # Each runtime raises its own. A model with other threads still answers.
-        except Exception:
-            _log.exception("d2serve: the program cannot use %d threads; it keeps its own", threads)
+        self._runtime.set_threads(threads)
 
     def warm_up(self) -> None:
         """Run the program once, on a small image.

@@ -27,7 +27,7 @@ _PROJECTS = {"point_rend": ("detectron2.projects.point_rend",)}
 
 
 def config_of(model: str) -> Path:
-    """The example model's config: YAML, or else a LazyConfig."""
+    """The example model's config: YAML, otherwise a LazyConfig."""
     yaml = ROOT / "examples" / "shapes" / "models" / f"{model}.yaml"
     return yaml if yaml.is_file() else yaml.with_suffix(".py")
 

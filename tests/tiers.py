@@ -2,7 +2,7 @@
 
 ``make check`` runs what needs neither a server nor an export, so a test that starts either must say
 so. Whoever takes a fixture for it need not think of that; whoever starts one by themselves and has
-forgotten the marker is told when the test runs.
+forgotten the marker reads it when the test runs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ STARTED_BY = {"ts.model_server": "server", "d2serve.export.proof.replay_process"
 """What a command runs, and the marker of the tests that may run it. Every export answers images in
 a process of the second kind before it writes an archive."""
 
-GIVEN_BY = {"TorchServeProcess": "server", "Exporter": "export"}
+GIVEN_BY = {"TorchServeProcess": "server", "Operator": "server", "Exporter": "export"}
 """A word in a fixture's return type, and the marker of the tests that use the fixture."""
 
 

@@ -1,4 +1,4 @@
-"""Why: nobody should have to believe a table, so this makes it: docs/coverage.md.
+"""Makes docs/coverage.md, so that nobody has to believe a table.
 
 ``python -m benchmarks.coverage`` (``make coverage-table``) makes every row, ``--resume`` those that
 a run which was ended left out, ``--only NAME`` one or several; each is written as soon as it is
@@ -21,8 +21,8 @@ from benchmarks.coverage.page import PAGE, render
 from benchmarks.coverage.record import HELD_OUT, RESULTS, Coverage, Row
 from benchmarks.coverage.rows import made_apart
 from benchmarks.coverage.zoo import same_models, zoo_configs
-from benchmarks.errors import BenchError
-from benchmarks.machine import this_machine
+from benchmarks.shared.errors import BenchError
+from benchmarks.shared.machine import this_machine
 from d2serve.cli.progress import error_console, shown_progress
 from d2serve.export.rewrites.registry import REWRITES
 from examples.shapes.generate import generate_split

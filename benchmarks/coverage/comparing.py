@@ -1,4 +1,4 @@
-"""Why: a cell says how far a program is from eager detectron2 on all images, and hides no miss."""
+"""How far a program is from eager detectron2 on all images, as a cell says it."""
 
 from __future__ import annotations
 

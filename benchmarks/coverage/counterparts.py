@@ -1,4 +1,4 @@
-"""Why: of answers that differ it has to be said how much of them does.
+"""Which instances of two answers belong together, so that it can be said how many differ.
 
 With random weights, candidates are nearly tied, and the last digit of another runtime can change
 which box survives NMS; all others still have to be where detectron2 puts them.

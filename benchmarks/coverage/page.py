@@ -1,4 +1,4 @@
-"""Why: what is on the page comes from the record of the runs, and from nowhere else."""
+"""docs/coverage.md, made from the record of the runs and from nothing else."""
 
 from __future__ import annotations
 
@@ -159,8 +159,8 @@ A cell says what differs most from eager detectron2 over all images: box coordin
 scores (logits, of proposals), keypoints; masks that are not identical, pixels with another label. 0
 means that no digit differs. r1, r2, ... are [rewrites](#rewrites). Within bounds means at most
 0.01 px, a score of 1e-4 and identical masks on TorchScript, and at most 0.01 px, 1e-3 and a mask
-IoU of at least 0.999 on ONNX Runtime and OpenVINO (`export/proof/bounds.py`). "compared" counts the
-instances, proposals or labels in detectron2's answers; for scripted programs those to a batch of
+IoU of at least 0.999 on ONNX Runtime and OpenVINO (`handlers/spec/bounds.py`). "compared" counts
+the instances, proposals or labels in detectron2's answers; for scripted programs those to a batch of
 two images of different shapes come on top.
 """
 

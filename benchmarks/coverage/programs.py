@@ -1,4 +1,4 @@
-"""Why: a row's four programs are made by the exporter's own functions, and loaded by the handler's.
+"""The four programs of a row, made by the exporter's own functions and loaded by the handler's.
 
 ONNX Runtime and OpenVINO share one trace, as it takes longest.
 """
@@ -15,7 +15,7 @@ from benchmarks.coverage.record import ONNXRUNTIME, OPENVINO, SCRIPTING, TRACING
 from d2serve.export.errors import UnsupportedFamily
 from d2serve.export.programs.building import Program, write_program
 from d2serve.export.programs.openvino import from_onnx, save
-from d2serve.export.programs.unexportable import limit_of
+from d2serve.export.programs.unexportable import why_unexportable
 from d2serve.export.reading.config import ConfigSource, ModelConfig
 from d2serve.export.reading.families import Family
 from d2serve.export.request import ExportRequest
@@ -57,9 +57,9 @@ class Programs:
         Raises:
             ExportError: it cannot be made; the message says why.
         """
-        limit = limit_of(self._subject.model, _runtime_of(kind), _method_of(kind))
-        if limit is not None:
-            raise UnsupportedFamily(limit)
+        refusal = why_unexportable(self._subject.model, _runtime_of(kind), _method_of(kind))
+        if refusal is not None:
+            raise UnsupportedFamily(refusal)
         if kind in METHODS:
             program = self._write(kind, kind, TORCHSCRIPT, TORCHSCRIPT)
         elif kind == ONNXRUNTIME:

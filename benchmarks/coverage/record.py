@@ -1,4 +1,4 @@
-"""Why: the page is rendered from a record of the runs, so that it can be checked against them."""
+"""The record of the runs, from which the page is made and against which it is checked."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Cell:
     images: int = 0
     """On which it was compared, those of batches among them."""
     detections: int = 0
-    """Instances, proposals, or else labels that were compared on them."""
+    """Instances, proposals, or otherwise labels that were compared on them."""
     within: int | None = None
     """Of the detections, how many have a counterpart within the bounds; where it differs only."""
     box_px: float = 0.0

@@ -1,4 +1,4 @@
-"""Why: a row that takes forever, or takes the process with it, must still leave its row."""
+"""Makes rows, each in a process of its own: one that hangs or crashes still leaves its row."""
 
 from __future__ import annotations
 

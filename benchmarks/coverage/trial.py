@@ -1,4 +1,4 @@
-"""Why: one row is made in a process of its own, which can be ended, and takes its memory with it.
+"""Makes one row, in a process of its own: it can be ended, and takes its memory with it.
 
 ``python -m benchmarks.coverage.trial JOB`` runs a job, a JSON file with the fields of ``Job``, and
 writes the row to its ``result`` after each kind: what an abrupt end leaves is known that far.

@@ -1,4 +1,6 @@
-"""Why: a model with weights fresh from its initialisation finds nothing, or what is worth nothing.
+"""Random weights with which a model finds something.
+
+Fresh from its initialisation it finds nothing, or what is worth nothing.
 
 Deep sums grow beyond all bounds, heads answer nearly the same everywhere, deformable convolutions
 do not deform. One forward settles that, layer by layer: normalisations take the statistics of what

@@ -1,4 +1,4 @@
-"""Why: figures and messages must be short enough for a table, and tell nothing of the machine."""
+"""Figures and messages, short enough for a table and without anything of the machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why: the table has a row for every official configuration, so the list is detectron2's own.
+"""The official configurations, each of which has a row: the list is detectron2's own.
 
 Configurations that describe the same model, such as those of a 1x and a 3x schedule, are told by
 comparing what they say of the model when it is tested.
@@ -26,7 +26,7 @@ PROPOSALS, DETECTIONS = 100, 30
 _CONFIGS = Path(model_zoo.__file__).parent / "configs"
 # Parts of other configs, and upstream's own continuous integration.
 _NO_ROWS = ("common", "quick_schedules")
-# Parts of a key's name by which it is told that it matters in training only.
+# Parts of a key's name that say that it matters in training only.
 _TRAINING = (
     *("train", "loss", "beta", "freeze_at", "weights_url", "positive_fraction", "gamma", "alpha"),
     *("batch_size_per_image", "matcher", "iou_thresholds", "iou_labels", "boundary_thresh"),

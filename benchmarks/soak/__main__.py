@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from benchmarks.machine import this_machine
+from benchmarks.shared.machine import this_machine
 from benchmarks.soak.asking import Clients, Outcomes
 from benchmarks.soak.plot import save_plot
 from benchmarks.soak.processes import Sample, Watched

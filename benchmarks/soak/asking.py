@@ -1,5 +1,5 @@
-"""Why: a request that gets no answer, another's answer, or a 5xx now and then, is found only where
-every answer is looked at."""
+"""Sends a round and looks at every answer. Only so is it seen when now and then one is missing,
+belongs to another request, or is a 5xx."""
 
 from __future__ import annotations
 

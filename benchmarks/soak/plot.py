@@ -1,4 +1,4 @@
-"""Why: whether memory creeps or settles is seen faster than read."""
+"""A plot of a soak. Whether memory creeps or settles is seen faster than read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why: a server that leaks does it in one of its processes, as memory, open files or threads.
+"""Memory, open files and threads of a server's processes, one of which grows if it leaks.
 
 Between two rounds, when nothing is on its way, a process holds no request: files and threads of
 those moments can be compared. Memory cannot: of what was freed, some megabytes or tens of them are

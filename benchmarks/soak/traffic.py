@@ -1,8 +1,9 @@
-"""Why: what leaks is often not the answer but the refusal, the drawn picture or the other protocol.
+"""A round of requests: some of everything that can be sent.
 
-So a round has some of everything: pictures of many sizes in three formats, by every protocol, with
-options, drawn; and what must be refused. The sizes come again in every round, so that buffers of
-every size have been there when the warm-up ends.
+What leaks is often not the answer but the refusal, the drawn picture or the other protocol. So
+there are pictures of many sizes in three formats, by every protocol, with options, drawn, and what
+must be refused. The sizes come again in every round, so that buffers of every size have been there
+when the warm-up ends.
 """
 
 from __future__ import annotations

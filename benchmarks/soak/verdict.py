@@ -1,4 +1,4 @@
-"""Why: what passes is decided in one place, before anybody looks at a curve."""
+"""What a soak must show to pass, decided before anybody looks at a curve."""
 
 from __future__ import annotations
 

@@ -40,10 +40,10 @@ class KeyFile:
 
     def expired(self, kind: str) -> bool:
         """Whether the file itself says that the time of the key of this kind is over."""
-        told = str(self._entry(kind).get("expiration time", ""))
+        written = str(self._entry(kind).get("expiration time", ""))
         # Java writes nanoseconds, which fromisoformat does not take; seconds are enough here.
         try:
-            moment = datetime.fromisoformat(told[:19]).replace(tzinfo=timezone.utc)
+            moment = datetime.fromisoformat(written[:19]).replace(tzinfo=timezone.utc)
         except ValueError:
             return False
         return datetime.now(timezone.utc) >= moment

@@ -39,16 +39,16 @@ def envelope_error(
     Args:
         body: of the answer.
         status: HTTP's; None over gRPC, which has none.
-        request_id: from HTTP's headers, for bodies of older archives that do not tell it.
+        request_id: from HTTP's headers, for bodies of older archives, which have none.
     """
     if not body.lstrip().startswith(b'{"error"'):
         return None
-    told = _json_object(body)
-    error = told.get("error")
+    said = _json_object(body)
+    error = said.get("error")
     if not isinstance(error, dict):
         return None
     code, message = str(error.get("code", "unknown")), str(error.get("message", ""))
-    request_id = told["request_id"] if isinstance(told.get("request_id"), str) else request_id
+    request_id = said["request_id"] if isinstance(said.get("request_id"), str) else request_id
     kind = BY_CODE.get(code)
     if kind is None and status is not None and status >= 500:  # of a newer archive
         return server_failed(status, f"{code}: {message}", request_id)
@@ -62,9 +62,9 @@ def http_error(
     ours = envelope_error(body, status, request_id)
     if ours is not None:
         return ours
-    told = _json_object(body)
-    kind = str(told.get("type", ""))
-    message = str(told.get("message") or body.decode("utf-8", "replace")[:500] or "(no message)")
+    said = _json_object(body)
+    kind = str(said.get("type", ""))
+    message = str(said.get("message") or body.decode("utf-8", "replace")[:500] or "(no message)")
     if kind == _TOKEN_REFUSED:
         return credentials.refused()
     if kind in _NO_SUCH_MODEL:
@@ -96,8 +96,8 @@ def server_failed(
 
 def health_status(body: bytes | str) -> str:
     """TorchServe's word in the answer to a ping: ``{"status": "Healthy"}``."""
-    told = _json_object(body).get("status")
-    return str(told) if told is not None else "Unknown"
+    status = _json_object(body).get("status")
+    return str(status) if status is not None else "Unknown"
 
 
 def model_not_found(message: str) -> ClientError:
@@ -148,11 +148,16 @@ def no_answer(what: str, reason: str, what_to_do: str, *, not_connected: bool) -
     return kind(f"{what}: {reason.rstrip('.')}. {what_to_do}")
 
 
+_ANOTHER_NAME = (
+    "The server's certificate is for another name than the one in this address. Use the name that "
+    "the certificate has."
+)
 _TLS_FAILURES = {
+    "mismatch, certificate is not valid": _ANOTHER_NAME,
+    "Hostname Verification": _ANOTHER_NAME,
     "CERTIFICATE_VERIFY_FAILED": (
-        "The server's certificate is not one that this client trusts for this address. If it is "
-        "of your own authority, give that one's certificate: ca_file, on the command line "
-        "--ca-file."
+        "This client does not trust the server's certificate. If your own authority made it, name "
+        "the file of that authority: ca_file, on the command line --ca-file."
     ),
     "WRONG_VERSION_NUMBER": (
         "The server does not encrypt (TLS) at this port: use the port that does, or http:// "

@@ -27,6 +27,7 @@ DEFAULT_TIMEOUT_SECONDS = 120.0
 """TorchServe's own default_response_timeout."""
 
 _AUTHORIZATION = "authorization"
+_SECRETS = (_AUTHORIZATION, "proxy-authorization", "cookie", "x-api-key")
 _SET_HERE = ("content-type", "content-length", "transfer-encoding", "host")
 _NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")  # a token of RFC 9110, section 5.6.2
 _VALUE = re.compile(r"[\x20-\x7e]*")  # what gRPC takes as well
@@ -48,7 +49,7 @@ class ConnectionSettings(TypedDict, total=False):
     headers: Mapping[str, str] | None
     """Sent with every request, in gRPC as metadata: what a gateway in front asks for."""
     allow_token_in_clear: bool
-    """Whether a token may go over a network without encryption."""
+    """Whether a token (also one in ``headers``) may cross a network without encryption."""
 
 
 class Connection:
@@ -117,21 +118,28 @@ class Connection:
 
     def root_certificates(self) -> bytes | None:
         """The same for gRPC: the content of ``ca_file``, or None."""
-        return (
-            None
-            if self.ssl_context() is None or self._ca_file is None
-            else (self._ca_file.read_bytes())
-        )
+        if self._ca_file is None:
+            return None
+        self.ssl_context()  # of what is no certificate, gRPC would say nothing
+        return self._ca_file.read_bytes()
 
     def _require_protected_token(self) -> None:
-        has_secret = self.credentials.are_given or _AUTHORIZATION in self._headers
-        if has_secret and not self.is_encrypted and not self.is_loopback:
+        secret = self._secret()
+        if secret is not None and not self.is_encrypted and not self.is_loopback:
             raise InsecureConnection(
-                f"The token would go to {self.url} without encryption, where others on the way can "
+                f"{secret} would go to {self.url} without encryption, where others on the way can "
                 f"read it. Use https://{self.parts.netloc} if the server or a proxy in front of it "
                 "encrypts (TLS). On a network that you trust, allow it: allow_token_in_clear=True, "
                 "on the command line --allow-token-in-clear."
             )
+
+    def _secret(self) -> str | None:
+        """What would be sent that nobody on the way may read, in words; None without any."""
+        if self.credentials.key_file is not None:
+            return f"The token of {self.credentials.key_file.path}"
+        if self.credentials.token is not None:
+            return "The token"
+        return next((f"The header {name}" for name in _SECRETS if name in self._headers), None)
 
 
 def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:

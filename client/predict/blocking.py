@@ -69,8 +69,8 @@ class BlockingClient(Client, ABC):
         """The image with what ``predict`` would find drawn onto it by the server, as the bytes of
         an image file, "png" or "jpeg": write them to a file, or open them with Pillow.
 
-        With ``masks="none"`` boxes alone are drawn. The other arguments and the errors are those
-        of ``predict``.
+        With ``masks="none"`` boxes alone are drawn, and of a panoptic model its map. The other
+        arguments and the errors are those of ``predict``.
         """
         request = picture_request(model, image, format, version, array_format, **options)
         return self._ask(request).picture(format)

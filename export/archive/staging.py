@@ -1,20 +1,15 @@
-"""Why: a .mar is complete or it is not there, and any TorchServe must find in it what it expects.
+"""Puts the parts of a .mar together in a private folder, as any TorchServe expects them.
 
-torch-model-archiver itself lays out the archive. It is built beside nothing of the user's, and only
-a finished, reopened archive is renamed to its name.
+torch-model-archiver itself lays out the archive. It is built beside nothing of the user's.
 """
 
 from __future__ import annotations
 
 import errno
-import glob
-import os
 import shutil
 import tempfile
-import time
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -23,14 +18,12 @@ from model_archiver.model_archiver_config import ModelArchiverConfig
 from model_archiver.model_packaging import generate_model_archive
 
 from d2serve import handlers
-from d2serve.export.archive.naming import require_place
+from d2serve.export.archive.packing import pack
 from d2serve.export.errors import ArchiveError, one_line
-from d2serve.export.request import DEFAULT_VERSION
 from d2serve.handlers.spec.model_spec import SPEC_FILE, ModelSpec
 from d2serve.handlers.spec.runtimes import RUNTIMES
 
 CONFIG_FILE = "model-config.yaml"
-_ABANDONED_SECONDS = 3600
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _HANDLERS = Path(handlers.__path__[0])
@@ -79,21 +72,7 @@ class Staging:
 
     def lay_out(self) -> Path:
         """The archive's contents in a folder, as TorchServe extracts them."""
-        self._run_archiver("no-archive", self._folder / "laid_out")
-        return self._folder / "laid_out" / self._name
-
-    def pack(self) -> Path:
-        """The archive as a file in the private folder."""
-        self._run_archiver("default", self._folder / "packed")
-        packed = self._folder / "packed" / f"{self._name}.mar"
-        # The archiver deflates, which makes weights 8 % smaller, and every load of them wait.
-        stored = packed.with_suffix(".stored")
-        with zipfile.ZipFile(packed) as source, zipfile.ZipFile(stored, "w") as target:
-            for entry in source.infolist():
-                target.writestr(entry, source.read(entry), zipfile.ZIP_STORED)
-        return stored.replace(packed)
-
-    def _run_archiver(self, archive_format: str, target: Path) -> None:
+        target = self._folder / "laid_out"
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir()
         # The archiver empties TMPDIR/NAME, so it must not be a folder that others use.
@@ -106,10 +85,15 @@ class Staging:
                     serialized_file=str(self._program[0]),
                     extra_files=",".join(str(each) for each in (self._extra, *self._program[1:])),
                     export_path=str(target),
-                    archive_format=archive_format,
+                    archive_format="no-archive",
                     config_file=str(self._parts / CONFIG_FILE),
                 )
             )
+        return target / self._name
+
+    def pack(self) -> Path:
+        """The archive as a file in the private folder."""
+        return pack(self.lay_out(), self._folder / f"{self._name}.mar")
 
 
 @contextmanager
@@ -150,66 +134,6 @@ def settings_for(dynamic_batch: bool, device: str) -> dict[str, object]:
     )
     # After this many seconds without an answer TorchServe restarts a worker.
     return {**batching, "responseTimeout": 120, "batching": "auto"}
-
-
-@contextmanager
-def opened(archive: Path) -> Iterator[Path]:
-    """The contents of a .mar in a private folder.
-
-    Raises:
-        ArchiveError: it is missing, damaged, or has entries outside itself.
-    """
-    with tempfile.TemporaryDirectory(prefix="d2serve-mar-") as folder:
-        try:
-            with zipfile.ZipFile(archive) as file:
-                outside = [n for n in file.namelist() if n.startswith("/") or ".." in Path(n).parts]
-                if outside:
-                    raise ArchiveError(f"{archive} has entries outside itself: {outside[:3]}.")
-                file.extractall(folder)
-        except (OSError, zipfile.BadZipFile) as error:
-            raise ArchiveError(
-                f"{archive} cannot be opened ({one_line(error)}). Expected a .mar made by "
-                "`d2serve export`; if it was copied, it may be incomplete."
-            ) from error
-        yield Path(folder)
-
-
-def install(archive: Path, store: Path, name: str, version: str = DEFAULT_VERSION) -> Path:
-    """Put a finished archive into the model store, in one step that cannot be half done.
-
-    Raises:
-        ArchiveError: the store cannot be written, or has another archive of that file name.
-    """
-    target = require_place(store, name, version)
-    partial = None
-    try:
-        store.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(store, name)
-        # In the store itself: only within one file system is a rename a single step.
-        handle, partial = tempfile.mkstemp(prefix=f".{name}.", suffix=".partial", dir=store)
-        with os.fdopen(handle, "wb") as out, archive.open("rb") as source:
-            shutil.copyfileobj(source, out, 1 << 20)
-            out.flush()
-            os.fsync(out.fileno())
-        Path(partial).chmod(0o644)
-        Path(partial).replace(target)
-    except OSError as error:
-        if partial is not None:
-            Path(partial).unlink(missing_ok=True)
-        raise ArchiveError(
-            f"{target} cannot be written ({error.strerror}). Expected a folder with room for "
-            f"{archive.stat().st_size >> 20} MB that you may write; an older archive is untouched."
-        ) from error
-    return target
-
-
-def _remove_abandoned(store: Path, name: str) -> None:
-    """What exports that were killed while they wrote have left; one that is writing touches its
-    own all the time."""
-    for partial in store.glob(f".{glob.escape(name)}.*.partial"):
-        with suppress(OSError):  # another export may do the same
-            if time.time() - partial.stat().st_mtime > _ABANDONED_SECONDS:
-                partial.unlink()
 
 
 @contextmanager

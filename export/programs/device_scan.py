@@ -1,4 +1,4 @@
-"""Why: a trace records the device it ran on; a program with it baked in fails on any other.
+"""Refuses programs with a device baked in: a trace records the one it ran on, and fails on others.
 
 detectron2's code creates a few tensors on the CPU and moves them like an input at once, and it
 indexes with lists, which a trace keeps on the CPU, where an index may lie whatever it indexes. Both

@@ -1,4 +1,4 @@
-"""Why: TorchScript's refusals are pages long; a user needs the module and the line."""
+"""Takes the module and the line out of TorchScript's errors, which are pages long."""
 
 from __future__ import annotations
 

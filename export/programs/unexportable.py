@@ -15,7 +15,7 @@ from d2serve.handlers.spec.runtimes import ONNX, TORCHSCRIPT, RuntimeFacts
 
 
 @dataclass(frozen=True)
-class Limit:
+class Unexportable:
     """A class of module that some ways of export cannot take."""
 
     modules: tuple[type[nn.Module], ...]
@@ -27,8 +27,8 @@ class Limit:
     advice: str
 
 
-LIMITS = (
-    Limit(
+UNEXPORTABLE = (
+    Unexportable(
         modules=(RRPN, RROIHeads),
         ways=frozenset({ONNX}),
         stops_at=batched_nms_rotated,
@@ -40,7 +40,7 @@ LIMITS = (
 )
 
 
-def limit_of(model: nn.Module, runtime: RuntimeFacts, method: str) -> str | None:
+def why_unexportable(model: nn.Module, runtime: RuntimeFacts, method: str) -> str | None:
     """Why a model cannot be exported one way, with module, file and line, and what to do.
 
     Args:
@@ -50,10 +50,10 @@ def limit_of(model: nn.Module, runtime: RuntimeFacts, method: str) -> str | None
     """
     shown = method if runtime.format == TORCHSCRIPT else runtime.name
     for path, module in model.named_modules():
-        for limit in LIMITS:
-            if runtime.way(method) in limit.ways and isinstance(module, limit.modules):
+        for each in UNEXPORTABLE:
+            if runtime.way(method) in each.ways and isinstance(module, each.modules):
                 return (
                     f"{path} ({type(module).__name__}) cannot be exported for {shown}: "
-                    f"{place_of(limit.stops_at)}: {limit.reason}. {limit.advice}"
+                    f"{place_of(each.stops_at)}: {each.reason}. {each.advice}"
                 )
     return None

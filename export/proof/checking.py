@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from d2serve.export.archive.staging import opened
+from d2serve.export.archive.opening import opened
 from d2serve.export.errors import ArchiveError, SampleError, VerificationError, one_line
 from d2serve.export.proof.evaluation import Scores, evaluate, first_test_dataset, register
 from d2serve.export.proof.isolated_replay import gpu_id
@@ -26,16 +26,6 @@ from d2serve.handlers.spec.model_spec import ModelSpec, read_spec
 from d2serve.handlers.spec.runtimes import FP32, RUNTIMES
 
 _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"}
-
-
-def inspect_archive(archive: Path) -> ModelSpec:
-    """The spec of a .mar.
-
-    Raises:
-        ArchiveError: it cannot be opened, or is not one of ours.
-    """
-    with opened(archive) as model_dir:
-        return _spec(archive, model_dir)
 
 
 def verify_archive(

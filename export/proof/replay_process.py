@@ -96,7 +96,9 @@ def _say(line: str) -> None:
 
 
 def _end_with_whoever_asked() -> None:
-    sys.stdin.read()
+    # Not by sys.stdin: its lock, held by a thread, is fatal to an interpreter that ends.
+    while os.read(0, 1):
+        pass
     if hasattr(os, "killpg") and os.getpgid(0) == os.getpid():  # its children are in its group
         os.killpg(os.getpid(), signal.SIGKILL)
     os._exit(1)

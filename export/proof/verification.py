@@ -47,6 +47,8 @@ class Verification:
     differences: tuple[Difference, ...]
     not_reached: tuple[str, ...]
     """Counts of detections for which no image was found."""
+    traced_constants: tuple[str, ...] = ()
+    """Places in the user's code that a trace may have turned into constants, by FILE:LINE."""
 
     @property
     def detections(self) -> int:
@@ -126,7 +128,7 @@ def verify(
         cases: the images.
         bounds: within which the answers agree.
         not_reached: goes into the record.
-        traced_constants: places in the user's code to name when the answers differ.
+        traced_constants: goes into the record, and is named when the answers differ.
         gpu_id: as TorchServe gives it; None is the CPU.
         progress: called after each case, on either side.
 
@@ -157,8 +159,10 @@ def verify(
             for i, got in zip(indices, answers):
                 outputs = [each.to_outputs() for each in got]
                 differences += _compare_case(cases[i], expected[i], outputs, bounds)
-    record = Verification(oracle.reference, bounds, tuple(differences), not_reached)
-    _judge(record, traced_constants)
+    record = Verification(
+        oracle.reference, bounds, tuple(differences), not_reached, traced_constants
+    )
+    _judge(record)
     return record
 
 
@@ -186,7 +190,8 @@ def _compare_case(
     ]
 
 
-def _judge(record: Verification, traced_constants: tuple[str, ...]) -> None:
+def _judge(record: Verification) -> None:
+    traced_constants = record.traced_constants
     missed = [d for d in record.differences if d.misses]
     if missed:
         lines = "; ".join(
@@ -204,6 +209,6 @@ def _judge(record: Verification, traced_constants: tuple[str, ...]) -> None:
         )
     if record.detections == 0:
         raise VerificationError(
-            "detectron2 finds nothing in any of the images, so there was nothing to compare. Give "
+            "detectron2 finds nothing on any of the images, so there was nothing to compare. Give "
             "images with objects that the model knows: --sample-image, or --images of `verify`."
         )

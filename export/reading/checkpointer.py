@@ -9,6 +9,7 @@ libraries to detectron2's, stay upstream's own.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -30,10 +31,13 @@ class StrictCheckpointer(DetectionCheckpointer):  # type: ignore[misc]  # detect
         self._trusted = trusted
         self.misfits: list[str] = []
         """After ``load``: each tensor that is missing or of another shape, in words."""
+        self.file = Path()
+        """After ``load``: the file that was read, which may have been fetched."""
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         """As upstream's: a dict with ``"model"``, and ``"matching_heuristics"`` where names are
         another library's."""
+        self.file = Path(filename)
         content = _dict(read_checkpoint(filename, trusted=self._trusted), filename)
         if filename.endswith(".pkl"):
             loaded = _of_a_pickle(content)

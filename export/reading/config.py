@@ -64,6 +64,8 @@ class ModelConfig:
     train_datasets: tuple[str, ...]
     keypoint_oks_sigmas: tuple[float, ...]
     trust_weights: bool
+    resolved: str
+    """All of it as text, once everything is merged, but for where its weights lie."""
 
 
 def chosen_device(named: str, by_user: bool) -> str:

@@ -14,6 +14,7 @@ from detectron2 import model_zoo
 
 from d2serve.export.errors import ConfigError, UnsupportedFamily, one_line
 from d2serve.export.reading.config import ConfigSource, ModelConfig
+from d2serve.export.reading.installation import advice_for
 from d2serve.export.reading.lazy_config import read_lazy
 from d2serve.export.reading.yaml_config import read_yaml
 
@@ -53,10 +54,12 @@ def _import(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except Exception as error:
+        advice = advice_for(error) or (
+            "Give the module's dotted name, and install it or run from the folder that holds it."
+        )
         raise ConfigError(
             f"--import {name}: cannot be imported from {Path.cwd()} "
-            f"({type(error).__name__}: {one_line(error)}). "
-            "Give the module's dotted name, and install it or run from the folder that holds it."
+            f"({type(error).__name__}: {one_line(error)}). {advice}"
         ) from error
 
 

@@ -17,6 +17,8 @@ from torch import nn
 
 from d2serve.export.errors import ConfigError, one_line
 from d2serve.export.reading.config import ConfigSource, ModelConfig, chosen_device
+from d2serve.export.reading.installation import advice_for
+from d2serve.export.reading.resolved_text import text_of_lazy
 
 
 def read_lazy(source: ConfigSource, path: Path, zoo_weights: str | None) -> ModelConfig:
@@ -37,10 +39,13 @@ def read_lazy(source: ConfigSource, path: Path, zoo_weights: str | None) -> Mode
         raise
     # It is the user's Python; overrides are parsed by hydra, which raises its own.
     except Exception as error:
+        advice = advice_for(error) or (
+            "Expected a Python file with `model` and `train`, and overrides such as "
+            "train.init_checkpoint=model_final.pth model.roi_heads.num_classes=3"
+        )
         raise ConfigError(
             f"{source.config_file} cannot be read as a LazyConfig ({type(error).__name__}: "
-            f"{one_line(error)}). Expected a Python file with `model` and `train`, and overrides "
-            "such as train.init_checkpoint=model_final.pth model.roi_heads.num_classes=3"
+            f"{one_line(error)}). {advice}"
         ) from error
     if "model" not in config:
         raise ConfigError(
@@ -67,6 +72,7 @@ def read_lazy(source: ConfigSource, path: Path, zoo_weights: str | None) -> Mode
         train_datasets=_names(_at(config, "dataloader.train.dataset.names")),
         keypoint_oks_sigmas=tuple(_at(config, "dataloader.evaluator.kpt_oks_sigmas") or ()),
         trust_weights=source.trust_weights,
+        resolved=text_of_lazy(config),
     )
 
 

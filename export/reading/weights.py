@@ -5,11 +5,14 @@ detectron2 only warns when weights do not fit a config, and then answers from ra
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from torch import nn
 
 from d2serve.export.errors import ConfigError, WeightsError, one_line
 from d2serve.export.reading.checkpointer import StrictCheckpointer
 from d2serve.export.reading.config import ModelConfig
+from d2serve.export.reading.installation import advice_for
 from d2serve.export.rewrites.stand_ins import buildable
 
 
@@ -23,9 +26,11 @@ def build_model(config: ModelConfig) -> nn.Module:
         with buildable():
             model = config.build()
     except Exception as error:
-        raise ConfigError(
-            f"detectron2 cannot build the model of this config ({one_line(error)}). "
+        advice = advice_for(error) or (
             "If it names modules of your own, name the one that registers them: --import my.module"
+        )
+        raise ConfigError(
+            f"detectron2 cannot build the model of this config ({one_line(error)}). {advice}"
         ) from error
     return model.eval()
 
@@ -45,8 +50,12 @@ def load_model(config: ModelConfig) -> nn.Module:
     return model
 
 
-def load_weights(model: nn.Module, config: ModelConfig) -> None:
-    """Load the config's weights into its model, in place; raises as ``load_model``."""
+def load_weights(model: nn.Module, config: ModelConfig) -> Path:
+    """Load the config's weights into its model, in place; raises as ``load_model``.
+
+    Returns:
+        The file that was read, which may have been fetched.
+    """
     weights = config.weights
     if not weights:
         key = "train.init_checkpoint=" if config.cfg is None else "MODEL.WEIGHTS "
@@ -74,3 +83,4 @@ def load_weights(model: nn.Module, config: ModelConfig) -> None:
             f"({shown}{'; ...' if len(checkpointer.misfits) > 4 else ''}). It was probably trained "
             "with another config (number of classes, backbone): give the config of its training."
         )
+    return checkpointer.file

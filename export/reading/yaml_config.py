@@ -13,6 +13,7 @@ from detectron2.modeling import META_ARCH_REGISTRY, ROI_HEADS_REGISTRY, build_mo
 from d2serve.export.errors import ConfigError, UnsupportedFamily, one_line
 from d2serve.export.reading.config import ConfigSource, ModelConfig, chosen_device
 from d2serve.export.reading.families import refuse_projects
+from d2serve.export.reading.resolved_text import text_of_yaml
 
 # How detectron2's projects name the function that declares their config keys.
 _CONFIG_HOOK = re.compile(r"add_\w*config")
@@ -54,6 +55,7 @@ def read_yaml(
         train_datasets=tuple(cfg.DATASETS.TRAIN),
         keypoint_oks_sigmas=tuple(cfg.TEST.KEYPOINT_OKS_SIGMAS),
         trust_weights=source.trust_weights,
+        resolved=text_of_yaml(cfg),
     )
 
 

@@ -1,4 +1,4 @@
-"""Why: several images may share one call only where the program and the device gain from it.
+"""Plans which images of a batch share one call: only where the program and the device gain from it.
 
 A traced program takes one image, and a CPU is busy with one image already. A batch that is asked
 for all the same is answered image by image, correctly.

@@ -1,4 +1,4 @@
-"""Why: bf16 and int8 on a CPU without instructions for them are slower than fp32, or wrong.
+"""Whether a CPU has instructions for bf16 and int8, which otherwise are slower than fp32, or wrong.
 
 OpenVINO says whether it has bf16; that it lists int8 says nothing of the CPU, so that is read from
 the CPU's flags.

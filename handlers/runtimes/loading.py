@@ -31,7 +31,10 @@ class Runtime(Protocol):
         """
 
     def set_threads(self, threads: int) -> None:
-        """Use this many CPU threads from now on."""
+        """Use this many CPU threads from now on; where that fails, as many as before.
+
+        Like ``run``, it may be called by any thread.
+        """
 
 
 def load_runtime(model_dir: Path, spec: ModelSpec, device: str, threads: int = 1) -> Runtime:

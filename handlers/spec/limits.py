@@ -1,4 +1,4 @@
-"""Why: a stranger's request must not cost more memory or time than whoever serves is ready to give.
+"""The most memory and time that a stranger's request may cost whoever serves it.
 
 The defaults are what a public service would choose. They travel in the spec, and whoever serves an
 archive may set others in its model-config.yaml::

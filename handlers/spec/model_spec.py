@@ -20,7 +20,7 @@ from d2serve.handlers.spec.runtimes import METHODS, RUNTIMES, precisions
 
 SCHEMA_VERSION = 3
 READABLE_SCHEMAS = (2, SCHEMA_VERSION)
-"""2 is without provenance."""
+"""2 is without provenance, and with fewer limits."""
 SPEC_FILE = "model_spec.json"
 
 BOXES, SCORES, CLASSES = "pred_boxes", "scores", "pred_classes"
@@ -144,7 +144,7 @@ class ModelSpec:
                 "The archive was made by another version of d2serve: export the model again."
             )
         if version == 2:
-            raw.setdefault("provenance", None)
+            raw = _upgraded(raw)
         known = {field.name for field in fields(ModelSpec)}
         missing, unknown = sorted(known - raw.keys()), sorted(raw.keys() - known)
         if missing or unknown:
@@ -228,6 +228,14 @@ class ModelSpec:
                 f"panoptic is null, expected its thresholds beside instances and {SEM_SEG}"
             )
         return problems
+
+
+def _upgraded(raw: dict[str, Any]) -> dict[str, Any]:
+    """A spec of schema 2 with what it lacks: nothing of it shapes an answer."""
+    limits = raw.get("limits")
+    if isinstance(limits, dict):
+        limits = {**asdict(DEFAULT_LIMITS), **limits}
+    return {"provenance": None, **raw, "limits": limits}
 
 
 def read_spec(model_dir: Path) -> ModelSpec:

@@ -1,1 +1,4 @@
-"""Which archives a server is to serve, and whether they are sound."""
+"""The archives that a server serves: what they hold, where they lie, and whether they are listed.
+
+digests -> model_archives -> contents
+"""

@@ -8,32 +8,18 @@ from __future__ import annotations
 
 import json
 import re
-import struct
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from d2serve.client.errors import ArchiveRefused
-from d2serve.handlers.errors import SpecError
+from d2serve.handlers.archive_checks import opened_archive
+from d2serve.handlers.errors import LoadError, SpecError
 from d2serve.handlers.spec.model_spec import SCHEMA_VERSION, SPEC_FILE, ModelSpec
 
 MANIFEST = "MAR-INF/MANIFEST.json"
 
-# Besides its own error, zipfile lets through what it meets in damaged headers.
-_DAMAGED = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    KeyError,
-    NotImplementedError,
-    OverflowError,
-    RuntimeError,
-    ValueError,
-)
 Read = Callable[[str], bytes]
 """Gives the bytes of a file of an archive by its name; raises KeyError where there is none."""
 
@@ -95,23 +81,26 @@ def read_contents(archive: Path, whole: bool = False) -> ArchiveContents:
     try:
         if archive.is_dir():
             return _contents(archive, 0, lambda name: _read_beside(archive, name))
-        with zipfile.ZipFile(archive) as opened:
+        if not archive.exists():
+            raise ArchiveRefused(
+                f"{archive} cannot be opened: there is no such file. Expected a .mar file made by "
+                "`d2serve export`; `d2serve list` shows those of a model store."
+            )
+        with opened_archive(archive) as opened:
             broken = opened.testzip() if whole else None
             if broken is not None:
-                raise _damaged(archive, f"bad check sum of {broken}")
+                raise ArchiveRefused(
+                    f"{archive} is truncated or damaged (bad check sum of {broken}). Copy it "
+                    "again, or export it again."
+                )
             return _contents(archive, archive.stat().st_size, opened.read)
-    except FileNotFoundError:
-        raise ArchiveRefused(
-            f"There is no {archive}: expected a .mar file made by `d2serve export`. Correct the "
-            "path; `d2serve list` shows the archives of a model store."
-        ) from None
+    except LoadError as error:
+        raise ArchiveRefused(str(error)) from error
     except OSError as error:
         raise ArchiveRefused(
             f"{archive} cannot be read ({error.strerror or error}): expected a .mar file that you "
             "may read. Correct the path or its permissions."
         ) from error
-    except _DAMAGED as error:
-        raise _damaged(archive, str(error) or type(error).__name__) from error
 
 
 def _contents(archive: Path, size: int, read: Read) -> ArchiveContents:
@@ -120,7 +109,7 @@ def _contents(archive: Path, size: int, read: Read) -> ArchiveContents:
         name, version = str(model["modelName"]), str(model.get("modelVersion", "1.0"))
         f"{name}{version}".encode()  # half of a surrogate pair could not even be printed
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise _no_archive(archive, error) from error
+        raise _no_archive_error(archive, error) from error
     return ArchiveContents(archive, name, version, size, _description(archive, read))
 
 
@@ -152,17 +141,9 @@ def _read_beside(folder: Path, name: str) -> bytes:
         raise KeyError(name) from None
 
 
-def _no_archive(path: Path, error: Exception) -> ArchiveRefused:
+def _no_archive_error(path: Path, error: Exception) -> ArchiveRefused:
     what = "a folder, and no unpacked archive" if path.is_dir() else "no model archive"
     return ArchiveRefused(
         f"{path} is {what}: it has no {MANIFEST} that names a model ({type(error).__name__}: "
         f"{error}). Expected a .mar file made by `d2serve export` or torch-model-archiver."
-    )
-
-
-def _damaged(archive: Path, why: str) -> ArchiveRefused:
-    return ArchiveRefused(
-        f"{archive} is truncated or damaged, or no model archive ({why}): expected a .mar file "
-        "made by `d2serve export` or torch-model-archiver, which is a zip file. Copy it again, or "
-        "export it again."
     )

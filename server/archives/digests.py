@@ -1,7 +1,8 @@
-"""Why: a .mar is code, so whoever can write the model store runs code on the server; unless only
-archives start whose digests somebody else has listed, somewhere the store's writers cannot write.
+"""A list of the archives that may be served, by their SHA-256, and the check against it.
 
-The list has the format of ``sha256sum *.mar``: a digest, two spaces, a file name.
+A .mar is code, so whoever can write the model store runs code on the server. A list that is kept
+where they cannot write prevents that. It has the format of ``sha256sum *.mar``: a digest, two
+spaces, a file name.
 """
 
 from __future__ import annotations
@@ -33,12 +34,14 @@ class DigestList:
             return
         listed = sorted(d for d, name in self.names.items() if Path(name).name == archive.name)
         if listed:
-            told = f"it has sha256 {digest}, {self.path} lists {' or '.join(listed)} for that name"
+            reason = (
+                f"it has sha256 {digest}, {self.path} lists {' or '.join(listed)} for that name"
+            )
         else:
-            told = f"neither its sha256 {digest} nor its name is in {self.path}"
+            reason = f"neither its sha256 {digest} nor its name is in {self.path}"
         raise ArchiveRefused(
-            f"{archive} is not listed: {told}. If you trust it, whoever keeps the list adds the "
-            f"line that `sha256sum {archive.name}` prints; else find out who changed it."
+            f"{archive} is not listed: {reason}. If you trust it, whoever keeps the list adds the "
+            f"line that `sha256sum {archive.name}` prints; otherwise find out who changed it."
         )
 
 
@@ -70,7 +73,7 @@ def read_digests(path: Path) -> DigestList:
     return DigestList(path, names)
 
 
-def store_of_listed(
+def make_store_of_listed(
     models: list[ServedModel], digests: DigestList, private: Path
 ) -> list[ServedModel]:
     """Make a store at ``private`` out of listed copies; returns the models as they lie there.

@@ -1,4 +1,4 @@
-"""Why: whoever starts a server wants to talk to it, with its addresses and its tokens."""
+"""The clients of a server that was started here: they know its addresses and its tokens."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def make_directory() -> ServerDirectory:
         # Under another name until it is locked: nobody must take it for a dead server's.
         made = Path(tempfile.mkdtemp(prefix=".d2serve-")).resolve()
     except OSError as error:
-        raise no_room(tempfile.tempdir or "The temporary directory", error) from error
+        raise unwritable_error(tempfile.tempdir or "The temporary directory", error) from error
     path = made.with_name(PREFIX + made.name.rpartition("-")[2])
     if len(os.fsencode(path / "tmp")) > _LONGEST_TEMP:
         made.rmdir()
@@ -66,11 +66,11 @@ def make_directory() -> ServerDirectory:
         made.rename(path)
     except OSError as error:
         _remove(made)
-        raise no_room(made.parent, error) from error
+        raise unwritable_error(made.parent, error) from error
     return ServerDirectory(path, lock)
 
 
-def no_room(where: str | Path, error: OSError) -> ServerStartError:
+def unwritable_error(where: str | Path, error: OSError) -> ServerStartError:
     """The error for a server's directory that cannot be written."""
     return ServerStartError(
         f"{where} cannot be written ({error.strerror or error}). TorchServe unpacks its models "

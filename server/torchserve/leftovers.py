@@ -1,9 +1,9 @@
 """The processes that a dead server left behind, and how they are ended.
 
 A server that is killed together with the process that watched it leaves its Java, its workers and
-whatever those started. They hold ports and memory, so the next start ends them. They are told
-from a user's processes by what they run: a shell or an editor that works in the server's directory,
-or has one of its files open, is none of ours.
+whatever those started. They hold ports and memory, so the next start ends them. They are known by
+what they run: a user's shell or editor that works in the server's directory, or has one of its
+files open, is none of them.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
-"""Find in what TorchServe wrote the one line that says why it does not serve, because the cause
-(a handler's ImportError, say) lies hundreds of lines above where TorchServe gives up.
+"""Finds the line of TorchServe's log that says why it does not serve.
+
+The cause, a handler's ImportError for example, lies hundreds of lines above the place where
+TorchServe gives up.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ class ServerLog:
         self._deaths: Counter[str] = Counter()
         self._lock = threading.Lock()
         self.is_up = False
-        """Whether TorchServe has said that it listens on all its ports."""
+        """Whether TorchServe has logged that it listens on all its ports."""
 
     def feed(self, line: str) -> None:
         with self._lock:
@@ -55,19 +57,20 @@ class ServerLog:
         return "\n".join(lines[-count:])
 
     def model_failure(self) -> str | None:
-        """What TorchServe said of a model that it gave up on before starting a worker."""
+        """What TorchServe logged of a model that it gave up before it started a worker."""
         lines = self._snapshot()
         for line, following in zip(lines, [*lines[1:], ""]):
             failed = _LOAD_FAILED.search(line)
             if failed:
-                told = _JAVA_EXCEPTION.match(following)
-                return f"{failed.group('model')}: {told.group('text') if told else 'see the log'}"
+                exception = _JAVA_EXCEPTION.match(following)
+                cause = exception.group("text") if exception else "see the log"
+                return f"{failed.group('model')}: {cause}"
         return None
 
     def worker_failure(self, worker: str) -> list[str]:
         """What a worker itself wrote up to the exception it ended with, which is the last line.
 
-        Of a chain of exceptions it is the first, as that tells the cause.
+        Of a chain of exceptions it is the first, since that names the cause.
         """
         matches = (_MODEL_LINE.search(line) for line in self._snapshot())
         written = [m.group("text") for m in matches if m and m.group("worker") == worker]
@@ -82,11 +85,11 @@ class ServerLog:
         for sign, meaning in _STARTUP_SIGNS.items():
             line = next((line for line in lines if sign in line), None)
             if line is not None:
-                return meaning.format(told=line.partition(sign)[2].strip(" :"))
+                return meaning.format(value=line.partition(sign)[2].strip(" :"))
         return None
 
     def disk_failure(self) -> str | None:
-        """What to do about a full disk, if anything that was written tells of one."""
+        """What to do about a full disk, if the log mentions one."""
         signs = [sign for sign, meaning in _STARTUP_SIGNS.items() if meaning is _DISK_FULL]
         full = any(sign in line for line in self._snapshot() for sign in signs)
         return _DISK_FULL if full else None
@@ -111,6 +114,6 @@ _STARTUP_SIGNS = {
     "is already running": "another TorchServe uses the same temporary directory",
     "OutOfMemoryError": "Java ran out of memory",
     "Invalid configuration": (
-        "config.properties has a setting that TorchServe does not take ({told}). Look for it there"
+        "config.properties has a setting that TorchServe does not take ({value}). Look for it there"
     ),
 }

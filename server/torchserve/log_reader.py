@@ -1,4 +1,5 @@
-"""Why: TorchServe's output has to be read all the time, for a full pipe would block the server."""
+"""Reads what a running TorchServe writes, in a thread: a pipe that nobody reads fills up, and then
+blocks the server."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ class LogReader:
         """
         Args:
             log: keeps the last lines.
-            on_line: is given every line; if it fails, none any more.
+            on_line: is called with every line. After it has raised once, it is called no more.
         """
         self._log = log
         self._on_line: Callable[[str], None] | None = on_line

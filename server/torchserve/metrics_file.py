@@ -1,7 +1,7 @@
-"""Why: TorchServe exports only those metrics that its metrics file lists, its own among them.
+"""The text of metrics.yaml, TorchServe's list of the metrics that it exports.
 
-The file in the root of the repository is this text; a server that this package starts gets it in
-its private directory.
+TorchServe exports only what this file lists, its own metrics among them. The file in the root of
+the repository is this text, and a server that this package starts gets it in its private directory.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
-"""Ports for a server of one's own, and a clear word when one is taken, because TorchServe's own
-(a Java stack trace, after seconds) names neither the port's purpose nor what to do.
+"""The five ports of a server, free ones or those of its configuration.
+
+A port that is taken is named before Java starts: TorchServe's own message, a Java stack trace after
+seconds, names neither the port's purpose nor what to do.
 """
 
 from __future__ import annotations
@@ -46,14 +48,17 @@ class Ports:
     def from_settings(cls, settings: Mapping[str, str]) -> Ports:
         """The ports a config.properties names, TorchServe's defaults for the others.
 
-        A server that is to be reached from elsewhere is refused, as silently listening on this
-        machine only would be no less surprising than listening to the world.
+        A server that is to be reached from elsewhere is refused: it would listen on this machine
+        only, which somebody who wrote another address does not expect.
+
+        Raises:
+            ServerStartError: an address is not this machine's, or a port is no number of one.
         """
         default = cls()
         for key in ("grpc_inference_address", "grpc_management_address"):
             host = settings.get(key, LOOPBACK)
             if not is_loopback(f"//{host}"):
-                raise _not_loopback(key, host)
+                raise _address_error(key, host)
         return cls(
             inference=_port_of(settings, "inference_address", default.inference),
             management=_port_of(settings, "management_address", default.management),
@@ -95,7 +100,7 @@ class Ports:
 def is_busy(port: int) -> bool:
     """Whether binding to the port on the loopback address fails."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # As Java does: else a port in TIME_WAIT after a server's stop would count as busy.
+        # As Java does: otherwise a port in TIME_WAIT after a server's stop would count as busy.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
@@ -112,27 +117,27 @@ def _port_of(settings: Mapping[str, str], key: str, default: int) -> int:
         parts = urlsplit(address)
         port = parts.port
     except ValueError as error:
-        raise _no_port(key, address, "http://127.0.0.1:8080") from error
+        raise _port_error(key, address, "http://127.0.0.1:8080") from error
     if parts.scheme != "http" or not is_loopback(address):
-        raise _not_loopback(key, address)
+        raise _address_error(key, address)
     return port or 80
 
 
 def _number(settings: Mapping[str, str], key: str, default: int) -> int:
     given = settings.get(key, str(default)).strip()
     if not (given.isascii() and given.isdecimal() and 0 < int(given) < 65_536):
-        raise _no_port(key, given, str(default))
+        raise _port_error(key, given, str(default))
     return int(given)
 
 
-def _no_port(key: str, given: str, example: str) -> ServerStartError:
+def _port_error(key: str, given: str, example: str) -> ServerStartError:
     return ServerStartError(
         f"{key} is {given!r} in the configuration, expected a port between 1 and 65535, as in "
         f"{key}={example}."
     )
 
 
-def _not_loopback(key: str, address: str) -> ServerStartError:
+def _address_error(key: str, address: str) -> ServerStartError:
     return ServerStartError(
         f"{key} is {address}, but this command serves this machine only, over plain http on "
         f"{LOOPBACK}. To serve others, start TorchServe itself with that file: "

@@ -1,5 +1,5 @@
-"""Start a real TorchServe as a child process, wait until its models can answer, and stop it
-without leaving anything behind: what `d2serve serve`, the demo and the end-to-end tests stand on.
+"""A real TorchServe as a child process: started, awaited until its models can answer, and stopped
+without leaving anything behind. `d2serve serve`, the demo and the end-to-end tests use it.
 
     with TorchServeProcess({"shapes": "model_store/shapes.mar"}) as server:
         print(server.http.predict("shapes", "image.jpg"))
@@ -22,7 +22,7 @@ from d2serve.client.errors import ServerStartError
 from d2serve.client.management import ManagementClient
 from d2serve.client.predict.grpc_client import D2ServeGrpcClient
 from d2serve.client.predict.http_client import D2ServeClient
-from d2serve.server.archives.digests import read_digests, store_of_listed
+from d2serve.server.archives.digests import make_store_of_listed, read_digests
 from d2serve.server.archives.model_archives import (
     ModelArguments,
     PathLike,
@@ -34,13 +34,20 @@ from d2serve.server.archives.model_archives import (
 )
 from d2serve.server.torchserve import launch
 from d2serve.server.torchserve.clients import ServerClients
-from d2serve.server.torchserve.directories import ServerDirectory, make_directory, no_room, sweep
+from d2serve.server.torchserve.directories import (
+    ServerDirectory,
+    make_directory,
+    sweep,
+    unwritable_error,
+)
 from d2serve.server.torchserve.java import Java, find_java
 from d2serve.server.torchserve.log_diagnosis import ServerLog
 from d2serve.server.torchserve.log_reader import LogReader
 from d2serve.server.torchserve.ports import LOOPBACK, Ports
 from d2serve.server.torchserve.settings import server_settings, write_settings
 from d2serve.server.torchserve.startup import Startup
+
+_NOT_RUNNING = "The server is not running: call start(), or use `with`."
 
 
 def _ignore(_: str) -> None:
@@ -84,9 +91,9 @@ class TorchServeProcess:
             environment: variables for the server and its workers beside this process's own.
                 PYTHONPATH reaches the workers only from here.
             timeout: seconds from the start until every worker is READY.
-            on_progress: is told, in a few words, what is being waited for.
-            on_log: is given every line TorchServe writes, but for values of metrics, from another
-                thread.
+            on_progress: is called with a few words on what is being waited for.
+            on_log: is called with every line TorchServe writes, but for values of metrics, from
+                another thread.
         """
         self.ports = ports or Ports.free()
         self.inference_address = self.ports.address("inference")
@@ -107,8 +114,9 @@ class TorchServeProcess:
         self._environment = dict(environment or {})
         self._timeout = timeout
         self._on_progress = on_progress or _ignore
+        self._on_log = on_log or _ignore
         self._log = ServerLog()
-        self._reader = LogReader(self._log, on_log or _ignore)
+        self._reader = LogReader(self._log, self._on_log)
         self._directory: ServerDirectory | None = None
         self._store: Path | None = None
         self._process: subprocess.Popen[str] | None = None
@@ -122,7 +130,7 @@ class TorchServeProcess:
     def directory(self) -> Path:
         """The server's working directory; it is deleted when the server stops."""
         if self._directory is None:
-            raise ServerStartError("The server is not running: call start(), or use `with`.")
+            raise ServerStartError(_NOT_RUNNING)
         return self._directory.path
 
     @property
@@ -133,9 +141,7 @@ class TorchServeProcess:
     @property
     def pid(self) -> int:
         """Process id of the launcher, which is also the id of the server's process group."""
-        if self._process is None:
-            raise ServerStartError("The server is not running: call start(), or use `with`.")
-        return self._process.pid
+        return self._started().pid
 
     @property
     def key_file(self) -> Path | None:
@@ -178,8 +184,20 @@ class TorchServeProcess:
     def start(self) -> TorchServeProcess:
         """Start, and return when every worker of every model is READY.
 
-        Raises ServerStartError, with nothing left running and no files left behind.
+        A server that was stopped, or has ended by itself, may be started again.
+
+        Raises:
+            ServerStartError: it runs already, and goes on running; or it cannot start, with
+                nothing left running and no files left behind.
         """
+        if self.is_running():
+            raise ServerStartError(
+                f"This server is running already (process {self.pid}). Call stop() before another "
+                "start(), or make a second TorchServeProcess: any number run side by side."
+            )
+        self.stop()  # what one that ended by itself has left
+        self._log = ServerLog()
+        self._reader = LogReader(self._log, self._on_log)
         launch.require_supported_system()
         launch.require_server_packages()
         java = find_java({**os.environ, **self._environment})
@@ -199,7 +217,7 @@ class TorchServeProcess:
         except OSError as error:
             directory = self.directory
             self.stop()
-            raise no_room(directory, error) from error
+            raise unwritable_error(directory, error) from error
         except BaseException:
             self.stop()
             raise
@@ -218,9 +236,7 @@ class TorchServeProcess:
 
     def wait(self) -> int:
         """Block until TorchServe ends by itself; return its launcher's exit status."""
-        if self._process is None:
-            raise ServerStartError("The server is not running: call start(), or use `with`.")
-        return self._process.wait()
+        return self._started().wait()
 
     def __enter__(self) -> TorchServeProcess:
         return self.start()
@@ -228,10 +244,15 @@ class TorchServeProcess:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    def _started(self) -> subprocess.Popen[str]:
+        if self._process is None:
+            raise ServerStartError(_NOT_RUNNING)
+        return self._process
+
     def _prepare_store(self, models: list[ServedModel]) -> Path:
         private = self.directory / "models"
         if self._digests is not None:
-            self.models = store_of_listed(models, self._digests, private)
+            self.models = make_store_of_listed(models, self._digests, private)
             return private
         self.models = models
         return prepare_store(models, self._model_store, private)

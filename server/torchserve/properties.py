@@ -1,5 +1,6 @@
-"""Read and write TorchServe's config.properties, because a server started by this package is
-the user's own configuration with a few settings replaced: ports of its own, loopback addresses.
+"""Reads and writes TorchServe's config.properties, and finds what in it is unsafe.
+
+A server that is started here has the user's own configuration with a few settings replaced.
 
 The format is that of java.util.Properties: ``key=value`` or ``key: value``, ``#`` and ``!`` start
 comments, a backslash escapes and continues lines.
@@ -122,7 +123,7 @@ def _allows(patterns: str | None, url: str) -> bool:
         try:
             if re.fullmatch(pattern.strip(), url):
                 return True
-        except re.error:  # Java's, and not Python's: who can tell
+        except re.error:  # a pattern that Java may take and Python does not
             return True
     return False
 

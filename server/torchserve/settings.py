@@ -1,5 +1,7 @@
-"""Why: a server of one's own is the user's configuration with a few settings replaced, in files of
-its private directory, where a path that was relative to the user's would lead nowhere.
+"""The settings of a server that is started here, and the files that they are written to.
+
+They are the user's configuration with a few settings replaced. The files lie in the server's
+private directory, where a path that was relative to the user's directory would lead nowhere.
 """
 
 from __future__ import annotations
@@ -64,8 +66,8 @@ def write_settings(settings: Mapping[str, str], directory: Path) -> Path:
     return config
 
 
-def problems_of(config: Path) -> list[str]:
-    """Why no worker would start with a config.properties, a sentence each, with what to do.
+def missing_metrics_file(config: Path) -> str | None:
+    """Why no worker would start with a config.properties, and what to do; None where they would.
 
     Raises:
         ServerStartError: it cannot be read.
@@ -74,12 +76,13 @@ def problems_of(config: Path) -> list[str]:
     try:
         _found_metrics(settings.get(_METRICS), config)
     except ServerStartError as error:
-        return [str(error)]
-    return []
+        return str(error)
+    return None
 
 
 def _found_metrics(given: str | None, config: Path | None) -> dict[str, str]:
-    """A metrics file as TorchServe finds it, from the working directory; else beside the config."""
+    """A metrics file as TorchServe finds it, from the working directory, or else
+    beside the config."""
     if given is None:
         return {}
     candidates = [Path(given)] if config is None else [Path(given), config.parent / given]

@@ -1,5 +1,6 @@
-"""Follow a TorchServe from its first log line to the moment all its models can answer, and say why
-when that moment does not come.
+"""Follows a TorchServe from its first log line to the moment all its models can answer.
+
+It says why when that moment does not come.
 """
 
 from __future__ import annotations
@@ -21,15 +22,14 @@ from d2serve.server.archives.model_archives import ServedModel
 from d2serve.server.torchserve.log_diagnosis import ServerLog
 from d2serve.server.torchserve.log_reader import LogReader
 
-DEATHS_THAT_TELL = 2
+DEATHS_OF_A_BROKEN_WORKER = 2
 """A worker may die once by bad luck; one that dies again at once will do so for ever."""
-
 
 _POLL_SECONDS = 0.25
 
 
 class Startup:
-    """One start. Ask is_done() again and again; it raises ServerStartError once it is hopeless."""
+    """One start of a server: call wait() once."""
 
     def __init__(
         self,
@@ -45,26 +45,26 @@ class Startup:
         self._stage = ""
 
     def wait(self, timeout: float, is_running: Callable[[], bool], reader: LogReader) -> None:
-        """Ask until it is done.
+        """Wait until all workers are READY.
 
         Args:
-            timeout: seconds, after which it is hopeless.
-            is_running: whether TorchServe is.
-            reader: of what it writes.
+            timeout: seconds that this may take.
+            is_running: returns whether TorchServe's process still runs.
+            reader: of what TorchServe writes.
 
         Raises:
-            ServerStartError: it is hopeless.
+            ServerStartError: TorchServe ended, a worker keeps dying, or the time is over.
         """
         deadline = time.monotonic() + timeout
-        while not self.is_done():
+        while not self._is_done():
             if not is_running():
                 reader.wait_for_the_end()
-                raise self.ended()
+                raise self._end_error()
             if time.monotonic() >= deadline:
-                raise self.timed_out(timeout)
+                raise self._timeout_error(timeout)
             time.sleep(_POLL_SECONDS)
 
-    def is_done(self) -> bool:
+    def _is_done(self) -> bool:
         """Whether TorchServe is up, gRPC included, and every worker of every model is READY."""
         refused = self._log.model_failure()
         if refused is not None:
@@ -73,21 +73,21 @@ class Startup:
             if full is not None:
                 raise ServerStartError(f"TorchServe could not load a model: {full}.")
             raise self._error(f"TorchServe could not load a model: {refused}")
-        dying = self._log.dying_worker(DEATHS_THAT_TELL)
+        dying = self._log.dying_worker(DEATHS_OF_A_BROKEN_WORKER)
         if dying is not None:
             raise self._worker_error(f"The worker {dying} keeps dying", dying)
         if not self._log.is_up:
-            self._tell("starting TorchServe")
+            self._report("starting TorchServe")
             return False
         ready = [name for name in self._versions_of if self._is_ready(name)]
         if len(ready) < len(self._versions_of):
             waiting = ", ".join(name for name in self._versions_of if name not in ready)
-            self._tell(f"loading {waiting}")
+            self._report(f"loading {waiting}")
             return False
-        self._tell("ready")
+        self._report("ready")
         return True
 
-    def ended(self) -> ServerStartError:
+    def _end_error(self) -> ServerStartError:
         """The error for a TorchServe that stopped before it was up."""
         known = self._log.startup_failure()
         if known is not None:  # the log would only bury it
@@ -95,7 +95,7 @@ class Startup:
         cause = self._log.model_failure() or "see the log"
         return self._error(f"TorchServe ended before it was up: {cause}")
 
-    def timed_out(self, seconds: float) -> ServerStartError:
+    def _timeout_error(self, seconds: float) -> ServerStartError:
         """The error for a TorchServe that is not ready after so many seconds."""
         message = f"Not ready after {seconds:g} s, still {self._stage}"
         dying = self._log.dying_worker(1)
@@ -113,7 +113,7 @@ class Startup:
             return False
         return len(described) == self._versions_of[name] and all(m.is_ready for m in described)
 
-    def _tell(self, stage: str) -> None:
+    def _report(self, stage: str) -> None:
         if stage != self._stage:
             self._stage = stage
             self._on_progress(stage)
@@ -126,7 +126,7 @@ class Startup:
         cause = output[-1] if output else "it wrote no exception"
         return ServerStartError(
             f"{message}: {cause}. If a package is missing, install it for {sys.executable}; "
-            "else look at the model's handler, which runs in the worker.",
+            "otherwise look at the model's handler, which runs in the worker.",
             log_tail="\n".join(output) or self._log.tail(),
         )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from d2serve.export.archive.staging import opened
+from d2serve.export.archive.opening import opened
 from d2serve.export.errors import VerificationError
 from d2serve.export.proof.comparison import compare
 from d2serve.export.proof.isolated_replay import replay
@@ -32,7 +32,7 @@ sys.meta_path.insert(0, Refuser())
 sys.path.insert(0, ".")
 try:
     import detectron2
-    raise SystemExit("detectron2 could be imported, so this proves nothing")
+    raise SystemExit("detectron2 could be imported, so this shows nothing")
 except ImportError:
     pass
 from pathlib import Path

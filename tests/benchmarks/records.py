@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.agreement import Agreement, workload_of
-from benchmarks.cold_start import Start, cold_start_of
-from benchmarks.figures import Figure, median_ratio
-from benchmarks.forward import Forward
-from benchmarks.load import Load
-from benchmarks.long_run import LongRun, Sizes
-from benchmarks.machine import this_machine
-from benchmarks.mask_encoders import MaskTiming
-from benchmarks.measuring import Probe
-from benchmarks.memory import Memory
-from benchmarks.pieces import AROUND, Pieces
-from benchmarks.plan import BenchPlan, Setup
-from benchmarks.results import BenchResults, SideResult
-from benchmarks.sides import EAGER, FASTAPI, SIDES, TORCHVISION
-from benchmarks.summary import summarise
+from benchmarks.pieces.forward import Forward
+from benchmarks.pieces.mask_encoders import MaskTiming
+from benchmarks.pieces.request import AROUND, Pieces
+from benchmarks.served.sides import EAGER, FASTAPI, SIDES, TORCHVISION
+from benchmarks.serving.agreement import Agreement, workload_of
+from benchmarks.serving.cold_start import Start, cold_start_of
+from benchmarks.serving.load import Load
+from benchmarks.serving.long_run import LongRun, Sizes
+from benchmarks.serving.measuring import Probe
+from benchmarks.serving.plan import BenchPlan, Setup
+from benchmarks.serving.results import BenchResults, SideResult
+from benchmarks.serving.summary import summarise
+from benchmarks.shared.figures import Figure, median_ratio
+from benchmarks.shared.machine import this_machine
+from benchmarks.shared.memory import Memory
 
 FULL = {"size": [8, 8], "counts": "0P2"}
 EMPTY = {"size": [8, 8], "counts": "P2"}

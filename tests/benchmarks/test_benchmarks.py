@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks.agreement import agreement_of, workload_of
-from benchmarks.errors import BenchError
-from benchmarks.figures import Figure, median_of, median_ratio, pooled_percentile
-from benchmarks.forward import time_forward
-from benchmarks.load import closed_loop, instances_in
-from benchmarks.long_run import Pictures, Sizes
-from benchmarks.mask_encoders import RoiMasks, time_encoders
-from benchmarks.peak import peak
-from benchmarks.photo import jpeg, photo
-from benchmarks.plan import BenchPlan, Setup, candidates, requests_in, seconds_for_a_side
-from benchmarks.report import as_markdown, tables
-from benchmarks.run import save
-from benchmarks.serving import Ask, Served
-from benchmarks.sides import (
+from benchmarks.pieces.forward import time_forward
+from benchmarks.pieces.mask_encoders import RoiMasks, time_encoders
+from benchmarks.pieces.peak import peak
+from benchmarks.report.overview import as_markdown, save, tables
+from benchmarks.report.reasons import UNKNOWN
+from benchmarks.report.targets import judge
+from benchmarks.served.sides import (
     EAGER,
     FASTAPI,
     ONNXRUNTIME,
@@ -33,9 +29,19 @@ from benchmarks.sides import (
     Bounds,
     Precision,
 )
-from benchmarks.targets import judge
+from benchmarks.serving.agreement import agreement_of, workload_of
+from benchmarks.serving.cold_start import Start, cold_start_of
+from benchmarks.serving.hosts import Ask, Served
+from benchmarks.serving.load import closed_loop, instances_in
+from benchmarks.serving.long_run import Pictures, Sizes
+from benchmarks.serving.plan import BenchPlan, Setup, candidates, requests_in, seconds_for_a_side
+from benchmarks.serving.results import BenchResults, SideResult
+from benchmarks.shared.errors import BenchError
+from benchmarks.shared.figures import Figure, median_of, median_ratio, pooled_percentile
+from benchmarks.shared.photo import jpeg, photo
 from d2serve.handlers.requests.decoding import decode
 from tests.benchmarks.records import EMPTY, reply, results
+from tests.conftest import ROOT
 
 
 def _bounds(side: str) -> Bounds:
@@ -182,7 +188,7 @@ def test_an_answer_without_work_in_it_stops_the_run() -> None:
 
 def test_a_forward_is_compared_with_the_peak_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
     peaks = iter([1e9, 2e9])
-    monkeypatch.setattr("benchmarks.forward.peak", lambda _precision, _threads: next(peaks))
+    monkeypatch.setattr("benchmarks.pieces.forward.peak", lambda _precision, _threads: next(peaks))
     # Work of 10 and 5 ms at those peaks, done in a little more than 20 ms.
     result, forward = time_forward(lambda: time.sleep(0.02), "fp32", 1, work=1e7, seconds=0.01)
     assert result is None
@@ -229,8 +235,65 @@ def test_targets_are_judged_and_not_moved() -> None:
     assert not judged["worker memory, openvino"].is_met  # 420 of 800
     assert not judged["memory after 1000 requests, tracing"].is_met  # 330 of 300
     assert judged["p99/p50 over 50 image sizes, onnxruntime"].is_met
-    assert judged["worker memory, openvino"].reason
+    assert judged["worker memory, openvino"].reason == UNKNOWN
     assert judged["throughput, fp32"].reason == ""
+
+
+def test_a_reason_is_computed_from_the_run_that_missed_the_target() -> None:
+    def reasons(record: BenchResults) -> dict[str, str]:
+        return {each.figure: each.reason for each in judge(record)}
+
+    record = results()
+    told = reasons(record)
+    # 320e9 operations at 3e11 a second; eager answers 2 in 10 and in 12 s.
+    assert "allows 5.11x at most: there the forward alone takes 1.1 s" in told["throughput, bf16"]
+    assert "takes 1.10x of that time, and what surrounds it 30 ms" in told["throughput, bf16"]
+    growth = "memory after 1000 requests, tracing"
+    assert told[growth] == "30 MiB more after 900 requests of new sizes, 34 KiB each"
+    slow = replace(
+        record,
+        sides={name: _started(side, name) for name, side in record.sides.items()},
+        long_runs={name: replace(run, spread=NINE) for name, run in record.long_runs.items()},
+    )
+    told = reasons(slow)
+    assert told["cold start, openvino"] == (
+        "READY after 7.0 s, warm-up included, and the first answer 0.5 s later; "
+        "eager detectron2 after 8.0 s and 2.0 s"
+    )
+    spread = "p99/p50 over 50 image sizes, tracing"
+    assert told[spread] == (
+        "the same images, seen again, spread by 1.10; the rest is what a new size costs"
+    )
+    as_wide = {n: replace(run, again_spread=NINE) for n, run in slow.long_runs.items()}
+    assert reasons(replace(slow, long_runs=as_wide))[spread] == (
+        "not that sizes are new: the same images, seen again, spread by 9.00"
+    )
+    weak = replace(record, model_operations=8 * record.model_operations)
+    assert reasons(weak)["throughput, bf16"].endswith("takes 1.10x of that time")
+
+
+NINE = Figure(9.0, 9.0, 9.0)
+
+
+def _started(side: SideResult, name: str) -> SideResult:
+    """Where ours took seven seconds to be READY, and eager eight."""
+    start = Start(8.0, 2.0, side.memory_after_run)
+    if name != EAGER:
+        start = Start(7.0, 0.5, side.memory_after_run)
+    return replace(side, cold_start=cold_start_of([start]), cold_start_ratio=NINE)
+
+
+def test_no_reason_has_a_figure_in_its_text() -> None:
+    """All are computed: in the code that says them, a number is in braces only."""
+    code = ast.parse((ROOT / "benchmarks" / "report" / "reasons.py").read_text())
+    functions = [node for node in code.body if isinstance(node, ast.FunctionDef)]
+    others = {ast.get_docstring(each, clean=False) for each in functions}
+    others |= {ast.get_docstring(code, clean=False)}
+    others |= {f".{digits}f" for digits in range(4)}
+    texts = {str(node.value) for node in ast.walk(code) if isinstance(node, ast.Constant)} - others
+    told = [text.replace("detectron2", "") for text in texts if " " in text]
+    assert len(told) > 10
+    assert [text for text in told if re.search(r"\d", text)] == []
 
 
 def test_results_are_written_without_naming_this_machine(tmp_path: Path) -> None:

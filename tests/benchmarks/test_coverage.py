@@ -13,13 +13,13 @@ from benchmarks.coverage.record import EXPORTS, FAILED, KINDS, REFUSED, Cell, Co
 from benchmarks.coverage.rows import made_apart
 from benchmarks.coverage.wording import in_short, power
 from benchmarks.coverage.zoo import same_models, zoo_configs
-from benchmarks.errors import BenchError
+from benchmarks.shared.errors import BenchError
 
 _STALE = "docs/coverage.md is stale: make coverage-table"
 _QUICK = (
     "COCO-Detection/fast_rcnn_R_50_FPN_1x.yaml",
     "COCO-Detection/rpn_R_50_FPN_1x.yaml",
-    "Misc/semantic_R_50_FPN_1x.yaml",
+    pytest.param("Misc/semantic_R_50_FPN_1x.yaml", marks=pytest.mark.long),
 )
 
 
@@ -40,6 +40,7 @@ def test_rows_that_share_a_run_describe_the_same_model() -> None:
     assert shared == same_models(zoo_configs()), _STALE
 
 
+@pytest.mark.export
 @pytest.mark.parametrize("config", _QUICK)
 def test_a_quick_row_comes_out_as_recorded(config: str) -> None:
     recorded, made = record.read().zoo[config], made_apart(config)

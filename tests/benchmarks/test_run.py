@@ -7,12 +7,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from benchmarks.errors import BenchError
-from benchmarks.fastapi_process import FastApiProcess
-from benchmarks.plan import BenchPlan
-from benchmarks.report import as_markdown
-from benchmarks.run import run
-from benchmarks.sides import EAGER, FASTAPI, SIDES, TORCHVISION, TRACING
+from benchmarks.report.overview import as_markdown
+from benchmarks.served.fastapi_process import FastApiProcess
+from benchmarks.served.sides import EAGER, FASTAPI, SIDES, TORCHVISION, TRACING
+from benchmarks.serving.plan import BenchPlan
+from benchmarks.serving.run import run
+from benchmarks.shared.errors import BenchError
 from d2serve.export.request import Progress
 
 _NARROW = (
@@ -44,6 +44,8 @@ _PLAN = BenchPlan(
 
 
 @pytest.mark.server
+@pytest.mark.export
+@pytest.mark.long
 def test_a_tiny_run_measures_every_side() -> None:
     begun: list[str] = []
     results = run(_PLAN, Progress(lambda step, _parts: begun.append(step), lambda: None))
@@ -73,6 +75,7 @@ def test_a_picture_of_another_size_is_refused() -> None:
         run(plan, Progress(lambda _step, _parts: None, lambda: None))
 
 
+@pytest.mark.server
 def test_a_fastapi_process_that_cannot_start_says_why_and_is_gone(tmp_path: Path) -> None:
     with FastApiProcess(tmp_path, threads=1) as process:
         with pytest.raises(BenchError, match=r"(?s)not READY .*config\.yaml"):

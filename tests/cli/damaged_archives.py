@@ -57,15 +57,25 @@ def compressed_bit_rot(good: Path, bad: Path) -> None:
     bad.write_bytes(bit_rot_at_start)
 
 
+def name_that_is_no_text(good: Path, bad: Path) -> None:
+    """Of the program, in the header before it, which says that it is UTF-8."""
+    content = bytearray(good.read_bytes())
+    with zipfile.ZipFile(good) as source:
+        start = source.getinfo("model.pt").header_offset
+    content[start + 7] |= 0x08
+    content[start + 35] = 0xAC
+    bad.write_bytes(content)
+
+
 def folder(_good: Path, bad: Path) -> None:
     bad.mkdir()
     (bad / "photo.jpg").write_bytes(b"no archive")
 
 
 DAMAGED: dict[str, tuple[Callable[[Path, Path], object], str]] = {
-    "missing": (lambda _good, _bad: None, "There is no"),
-    "empty": (lambda _good, bad: bad.touch(), "no model archive"),
-    "a text file": (lambda _good, bad: bad.write_text("hello\n" * 99), "no model archive"),
+    "missing": (lambda _good, _bad: None, "there is no such file"),
+    "empty": (lambda _good, bad: bad.touch(), "is no archive"),
+    "a text file": (lambda _good, bad: bad.write_text("hello\n" * 99), "is no archive"),
     "a folder": (folder, "a folder, and no unpacked archive"),
     "truncated": (truncated, "truncated or damaged"),
     "another zip file": (without(MANIFEST), "no model archive"),
@@ -76,7 +86,7 @@ DAMAGED: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     "spec not text": (with_content(SPEC, b"\xff\xfe\x00"), "is not JSON text"),
     "spec a list": (with_content(SPEC, b"[1, 2]"), "holds a list"),
     "spec nested without end": (with_content(SPEC, b"[" * 99_999), "is not JSON text"),
-    "spec without fields": (with_content(SPEC, b'{"schema_version": 2}'), "missing"),
+    "spec without fields": (with_content(SPEC, b'{"schema_version": 3}'), "missing"),
     "older schema": (with_spec(schema_version=1), "schema_version 1"),
     "newer schema": (with_spec(schema_version=99), "made by a newer d2serve"),
     "no verification": (with_spec(verification={}), "lacks what `d2serve"),
@@ -84,6 +94,7 @@ DAMAGED: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     "half a character": (with_spec(family="\ud800"), "is not JSON text"),
     "bad check sum of the spec": (bit_rot(SPEC), "bad check sum of model_spec.json"),
     "bad check sum of the program": (bit_rot("model.pt"), "bad check sum of model.pt"),
+    "a name that is no text": (name_that_is_no_text, "truncated or damaged"),
     "deflated and damaged": (compressed_bit_rot, "truncated or damaged"),
 }
 """How it is made, and what has to be said of it."""

@@ -8,7 +8,7 @@ import json
 import zipfile
 from pathlib import Path
 
-from d2serve.handlers.spec.model_spec import ModelSpec
+from d2serve.handlers.spec.model_spec import ModelSpec, Provenance
 
 PROGRAM = bytes(range(256)) * 64
 _DIFFERENCES = {
@@ -28,7 +28,7 @@ _VERIFICATION = {
     "reference": "detectron2 0.6, eager",
     "differences": [_DIFFERENCES],
     "not_reached": ["one"],
-    "doubts": [],
+    "traced_constants": ["mine.py:3"],
 }
 
 
@@ -59,6 +59,7 @@ def small_spec(name: str = "shapes") -> ModelSpec:
         versions={"torch": "2.14.1"},
         verification=_VERIFICATION,
         accuracy={},
+        provenance=Provenance("config.yaml", "c" * 64, "model_final.pth", "d" * 64),
     )
 
 

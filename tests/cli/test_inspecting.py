@@ -43,7 +43,7 @@ def test_a_path_that_leads_through_a_file(tmp_path: Path) -> None:
     inside = small_archive(tmp_path / "x.mar") / "model.mar"
     result = run("inspect", str(inside))
     assert result.exit_code == 1
-    assert "cannot be read (Not a directory)" in result.stderr
+    assert "cannot be opened: there is no such file" in result.stderr
 
 
 def test_every_truncation_is_refused(tmp_path: Path) -> None:
@@ -62,6 +62,8 @@ def test_an_archive_is_known_by_its_content(file: str, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "shapes 2.0: Faster R-CNN FPN" in result.output
     assert "480x640" in result.output
+    assert f"config.yaml, sha256 {'c' * 64}" in result.output
+    assert f"model_final.pth, sha256 {'d' * 64}" in result.output
 
 
 def test_an_unpacked_archive_is_described_whatever_its_folder_is_called(tmp_path: Path) -> None:
@@ -82,7 +84,7 @@ def test_what_compares_an_archive_refuses_a_file_that_is_none_before_any_work(
         words += ["--coco-json", "none.json", "--image-root", "none"]
     result = run(*words)
     assert result.exit_code == 1
-    assert "no model archive" in result.stderr
+    assert "text.mar is no archive" in result.stderr
 
 
 def test_a_store_is_listed_by_name_and_version(tmp_path: Path) -> None:
@@ -124,3 +126,9 @@ def test_a_store_without_archives(store: str, tmp_path: Path) -> None:
     result = run("list", "--model-store", str(tmp_path / store))
     assert result.exit_code == (1 if store == "none" else 0)
     assert "d2serve export" in result.output
+
+
+def test_inspect_tells_what_is_doubtful_about_a_program(tmp_path: Path) -> None:
+    told = run("inspect", str(small_archive(tmp_path / "x.mar"))).stdout
+    assert "exactly one instances" in told
+    assert "Python values at mine.py:3 into constants" in told

@@ -79,16 +79,16 @@ def user(tmp_path: Path) -> Iterator[User]:
     shutil.rmtree(temporary)
 
 
-def make_archive(folder: Path) -> Path:
+def make_archive(folder: Path, version: str = "1.0", file: str = "boxes.mar") -> Path:
     (folder / "tmp").mkdir()
-    (folder / "model_store").mkdir()
+    (folder / "model_store").mkdir(exist_ok=True)
     (folder / "box_handler.py").write_text(HANDLER)
     (folder / "model-config.yaml").write_text("minWorkers: 1\nmaxWorkers: 1\n")
     subprocess.run(
         [
             str(Path(sys.executable).parent / "torch-model-archiver"),
             "--model-name=boxes",
-            "--version=1.0",
+            f"--version={version}",
             "--handler=box_handler.py",
             "--config-file=model-config.yaml",
             "--export-path=model_store",
@@ -98,7 +98,9 @@ def make_archive(folder: Path) -> Path:
         capture_output=True,
         env={"TMPDIR": str(folder / "tmp")},
     )
-    return folder / "model_store" / "boxes.mar"
+    shutil.rmtree(folder / "tmp")
+    made = folder / "model_store" / "boxes.mar"
+    return made.rename(made.with_name(file))
 
 
 def command_of(process: psutil.Process) -> str:
@@ -120,6 +122,7 @@ def port_options(ports: Ports) -> list[str]:
 
 @pytest.mark.server
 def test_serve_and_predict_and_stop(user: User) -> None:
+    make_archive(user.folder, "2.0", "boxes-2.0.mar")
     make_archive(user.folder)
     Image.new("RGB", (60, 40), "white").save(user.folder / "white.png")
     (user.folder / "broken.png").write_bytes(b"no image")
@@ -136,7 +139,8 @@ def test_serve_and_predict_and_stop(user: User) -> None:
         said += line
     family = psutil.Process(serving.pid).children(recursive=True)
     assert len(family) >= 3, "launcher, Java and a worker"
-    assert "Serving boxes" in said
+    assert "Serving boxes 1.0, 2.0" in said
+    assert "boxes: 1.0 answers where a request names no version" in said
     assert f"http://127.0.0.1:{ports.inference}" in said
     assert str(user.folder / "key_file.json") in said
 

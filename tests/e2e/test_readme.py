@@ -137,11 +137,13 @@ def test_the_answer_shown_is_json_of_the_response_format() -> None:
 @pytest.mark.export
 def test_make_demo(reader: Reader) -> None:
     # The environment is the one this test runs in, so only the demo itself is done again.
-    printed = reader.shell("make -o .venv/.d2serve/demo -o .venv/.d2serve/package demo")
+    stamps = ("demo", "test", "package", "dev")
+    command = " ".join(["make", *(f"-o .venv/.d2serve/{stamp}" for stamp in stamps), "demo"])
+    printed = reader.shell(command)
     assert "HTTP and gRPC answers are the same" in printed
     assert (reader.folder / "demo.png").is_file()
     started = time.monotonic()
-    again = reader.shell("make -o .venv/.d2serve/demo -o .venv/.d2serve/package demo")
+    again = reader.shell(command)
     assert "is there already" in again
     assert time.monotonic() - started < MINUTES
 

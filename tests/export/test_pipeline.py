@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from d2serve.export import pipeline
-from d2serve.export.archive.staging import opened
+from d2serve.export.archive.opening import opened
 from d2serve.export.errors import ConfigError, ExportError, ProgramError, VerificationError
 from d2serve.export.pipeline import ExportResult, export
 from d2serve.export.programs.building import Program, write_program

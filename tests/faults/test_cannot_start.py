@@ -118,7 +118,14 @@ def test_seen_by_torchserve(operator: Operator, fault: Fault) -> None:
 
 
 @pytest.mark.parametrize(
-    "purpose", ["inference", "management", "metrics", "grpc_inference", "grpc_management"]
+    "purpose",
+    [
+        *("inference", "grpc_inference"),
+        *(
+            pytest.param(each, marks=pytest.mark.long)
+            for each in ("management", "metrics", "grpc_management")
+        ),
+    ],
 )
 def test_a_busy_port(operator: Operator, purpose: str) -> None:
     port = getattr(operator.ports, purpose)
@@ -168,7 +175,8 @@ def test_an_export_into_a_store_that_cannot_hold_it(
 ) -> None:
     (operator.folder / "made.mar").write_bytes(bytes(1 << 20))
     code = (
-        "import sys; from pathlib import Path; from d2serve.export.archive.staging import install\n"
+        "import sys; from pathlib import Path\n"
+        "from d2serve.export.archive.installing import install\n"
         "from d2serve.export.errors import ArchiveError\n"
         "try: install(Path('made.mar'), Path('model_store'), 'm')\n"
         "except ArchiveError as error: print(error); print(list(Path('model_store').iterdir()))"

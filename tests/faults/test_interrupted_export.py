@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from d2serve.client.archive_checks import check_archive
-from d2serve.export.archive.staging import install
+from d2serve.export.archive.installing import install
 from tests.conftest import ROOT
 from tests.export.conftest import write_tiny_config
 

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from d2serve.handlers.spec.limits import RequestLimits
-from d2serve.handlers.spec.model_spec import ModelSpec, PanopticMerge
+from d2serve.handlers.spec.model_spec import ModelSpec, PanopticMerge, Provenance
 from d2serve.handlers.spec.runtimes import METHODS, RUNTIMES, precisions
 
 OUTPUTS = ("pred_boxes", "pred_classes", "scores")
@@ -100,6 +100,7 @@ _specs = st.builds(
     versions=st.dictionaries(texts, texts, max_size=3),
     verification=st.dictionaries(texts, json_values, max_size=3),
     accuracy=st.dictionaries(texts, json_values, max_size=3),
+    provenance=st.none() | st.builds(Provenance, texts, texts, texts, texts),
     limits=st.builds(
         RequestLimits,
         max_image_bytes=st.integers(1, 2**31 - 1),

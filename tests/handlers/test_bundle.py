@@ -20,6 +20,7 @@ from d2serve.handlers.bundle import read_bundled_spec
 from d2serve.handlers.detector import Detector
 from d2serve.handlers.errors import ArchiveRefused, LoadError, SpecError
 from d2serve.handlers.runtimes.onnxruntime import OnnxRuntime
+from d2serve.handlers.spec.limits import DEFAULT_LIMITS
 from d2serve.handlers.spec.model_spec import SPEC_FILE, read_spec
 from tests.handlers.runtimes import test_onnxruntime
 
@@ -117,11 +118,14 @@ def test_an_archive_of_the_schema_before_is_read_and_served(
 ) -> None:
     folder = Path(shutil.copytree(scripted_archive, tmp_path / "folder"))
     raw = json.loads((folder / SPEC_FILE).read_text())
+    for missing in ("max_input_pixels", "max_drawn_pixels"):
+        del raw["limits"][missing]
     del raw["provenance"]
     (folder / SPEC_FILE).write_text(json.dumps({**raw, "schema_version": 2}))
     older = packed(folder, tmp_path / "older.mar")
     spec = read_bundled_spec(older)
     assert (spec.schema_version, spec.provenance) == (2, None)
+    assert spec.limits == DEFAULT_LIMITS
     with Detector.open(older) as detector:
         assert len(detector([IMAGE])) == 1
     (folder / SPEC_FILE).write_text(json.dumps({**raw, "schema_version": 1}))

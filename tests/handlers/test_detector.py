@@ -169,18 +169,6 @@ def test_threads_are_passed_on() -> None:
     assert fake.threads == 3
 
 
-def test_threads_that_a_runtime_refuses_leave_no_exception(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    class Stubborn(FakeRuntime):
-        def set_threads(self, threads: int) -> None:
-            raise RuntimeError(f"{threads} threads are too many")
-
-    Detector(spec_with(), Stubborn(), BatchPlanner("never", True, False)).set_threads(3)
-    assert "cannot use 3 threads; it keeps its own" in caplog.text
-    assert "3 threads are too many" in caplog.text
-
-
 ANSWER: RawOutputs = {
     "pred_boxes": np.array([[0, 0, 5, 5]], np.float32),
     "scores": np.ones(1, np.float32),

@@ -14,16 +14,13 @@ from pathlib import Path
 import pytest
 
 from d2serve import handlers
+from d2serve.handlers.spec.runtimes import RUNTIMES
 
 ROOM = "d2serve.handlers"
 MODULES = sorted(each.name for each in pkgutil.walk_packages(handlers.__path__, f"{ROOM}."))
 SOURCES = sorted(Path(handlers.__path__[0]).rglob("*.py"))
 
-RUNTIMES = {
-    f"{ROOM}.runtimes.torchscript": {"torch", "torchvision"},
-    f"{ROOM}.runtimes.onnxruntime": {"onnxruntime"},
-    f"{ROOM}.runtimes.openvino": {"openvino"},
-}
+RUNTIME_MODULES = {facts.module: facts for facts in RUNTIMES.values()}
 
 # The serve extra; cython_runtime is a name that compiled Cython modules leave behind.
 ALLOWED = {"d2serve", "numpy", "PIL", "orjson", "simplejpeg", "cython_runtime"}
@@ -62,20 +59,23 @@ def packages_brought_by(modules: Sequence[str], folder: Path) -> dict[str, set[s
 
 def test_no_module_brings_in_what_a_worker_may_lack(tmp_path: Path) -> None:
     """Each can also be imported first: there is no circle that only one order survives."""
-    brought = packages_brought_by([each for each in MODULES if each not in RUNTIMES], tmp_path)
+    brought = packages_brought_by(
+        [each for each in MODULES if each not in RUNTIME_MODULES], tmp_path
+    )
     assert len(brought) > 40
     for module, names in brought.items():
         assert "d2serve" in names, module
         assert {name for name in names - ALLOWED if not name.startswith("_")} == set(), module
 
 
-@pytest.mark.parametrize("module", RUNTIMES)
+@pytest.mark.parametrize("module", RUNTIME_MODULES)
 def test_a_runtime_needs_its_own_package_and_no_detectron2(module: str, tmp_path: Path) -> None:
     brought = packages_brought_by([module], tmp_path)[module]
-    assert RUNTIMES[module] <= brought
+    facts = RUNTIME_MODULES[module]
+    assert facts.package in brought
     assert not brought & {"detectron2", "cv2", "pydantic", "ts", "fvcore", "yacs"}
-    if "torch" not in RUNTIMES[module]:
-        assert "torch" not in brought
+    assert ({"torch", "torchvision"} <= brought) == facts.needs_torch
+    assert ("torch" in brought) == facts.needs_torch
 
 
 def test_there_is_no_package_above_it() -> None:

@@ -74,7 +74,7 @@ def test_http_and_grpc_answer_as_default_predictor(
             assert said(server.grpc.predict(name, reference.file)) == said(answer)
             if answer.sem_seg is not None:
                 _assert_run_lengths_are_the_same_labels(server, name, reference, answer)
-    assert things >= LEAST.get(model, 2) * IMAGES  # agreement on nothing would prove nothing
+    assert things >= LEAST.get(model, 2) * IMAGES  # agreement on nothing would show nothing
 
 
 def _fields(answer: Prediction) -> set[str]:
@@ -150,6 +150,7 @@ def _assert_run_lengths_are_the_same_labels(
         assert {**said(other), "sem_seg": None} == {**said(answer), "sem_seg": None}
 
 
+@pytest.mark.server  # with the comparison above, whose references these are
 @pytest.mark.parametrize("model", FAMILIES)
 def test_the_references_hold_what_is_to_be_compared(model: str, references: References) -> None:
     sizes = {(each.outputs.height, each.outputs.width) for each in references(model)}

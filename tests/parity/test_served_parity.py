@@ -59,7 +59,7 @@ def test_http_and_grpc_answer_as_default_predictor(
         instances += difference.detections
         if index % OVER_GRPC_EACH == 0:
             assert said(server.grpc.predict(name, reference.file)) == said(answer)
-    assert instances >= 2 * IMAGES  # many detections: agreement on nothing would prove nothing
+    assert instances >= 2 * IMAGES  # many detections: agreement on nothing would show nothing
     assert answer.raw["model"] == name
 
 

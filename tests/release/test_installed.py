@@ -104,8 +104,8 @@ def test_the_wheel_serves_in_a_clean_environment(
         "import sys; from pathlib import Path; import numpy, PIL.Image;"
         "from d2serve.handlers.detector import Detector;"
         "image = numpy.asarray(PIL.Image.open(sys.argv[2]).convert('RGB'));"
-        "(found,) = Detector.load(Path(sys.argv[1]))([image]);"
-        "print(len(found.detections.scores),"
+        "(found,) = Detector.open(Path(sys.argv[1]))([image]);"
+        "print(len(found.instances.scores),"
         " 'torch' in sys.modules, 'detectron2' in sys.modules)",
         str(unpacked),
         str(ROOT / "examples/shapes/sample.jpg"),

@@ -24,6 +24,7 @@ SECRETS: list[dict[str, Any]] = [
     {"token": "t"},
     {"key_file": "key_file.json"},
     {"headers": {"Authorization": "Bearer t"}},
+    {"headers": {"X-Api-Key": "t"}},
 ]
 
 
@@ -73,7 +74,15 @@ def test_a_server_of_another_authority_gets_nothing(
     assert asked.headers == []
 
 
-def test_a_server_that_does_not_encrypt_is_told_apart(protocol: Protocol) -> None:
+def test_a_certificate_of_another_name(protocol: Protocol, identity: Identity) -> None:
+    with protocol.server(GOOD, identity=identity) as asked:
+        address = f"https://localhost:{asked.address.split(':')[1]}"
+        with pytest.raises(NotConnected, match="for another name"):
+            protocol.client(address, ca_file=identity.certificate).predict("m", b"image")
+    assert asked.headers == []
+
+
+def test_a_server_that_does_not_encrypt_is_named(protocol: Protocol) -> None:
     with protocol.server(GOOD) as asked, pytest.raises(NotConnected, match="does not encrypt"):
         protocol.client(f"https://{asked.address}").predict("m", b"image")
     assert asked.headers == []
@@ -90,7 +99,7 @@ def test_the_management_api_over_tls(identity: Identity) -> None:
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-@pytest.mark.parametrize("secret", SECRETS, ids=lambda each: next(iter(each)))
+@pytest.mark.parametrize("secret", SECRETS, ids=str)
 def test_a_token_does_not_leave_this_machine_in_clear(client: Any, secret: dict[str, Any]) -> None:
     for address in (AWAY, f"http://{AWAY}"):
         with pytest.raises(InsecureConnection, match=rf"https://{AWAY}.*allow_token_in_clear"):

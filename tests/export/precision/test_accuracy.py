@@ -8,10 +8,10 @@ from typing import Any
 import openvino
 import pytest
 
-from d2serve.export.archive.staging import opened
+from d2serve.export.archive.opening import opened
 from d2serve.export.errors import EvaluationError, PrecisionError, SampleError
 from d2serve.export.pipeline import ExportResult, export
-from d2serve.export.precision import accuracy as low_precision
+from d2serve.export.precision import accuracy
 from d2serve.export.request import ExportRequest, Progress
 from d2serve.handlers.runtimes.cpu_features import slow_precision
 from d2serve.handlers.spec.model_spec import read_spec
@@ -95,7 +95,7 @@ def test_too_high_a_price_writes_nothing(
             {"bbox": {"AP": 60.0}, "segm": {"AP": 58.75}},
         ]
     )
-    monkeypatch.setattr(low_precision, "evaluate_one", lambda *_: next(scores))
+    monkeypatch.setattr(accuracy, "evaluate_one", lambda *_: next(scores))
     older = tmp_path / "shapes.mar"
     older.write_bytes(b"an older archive")
     with pytest.raises(PrecisionError, match=r"bf16 costs 1\.25 AP points, 0\.5 are allowed.*Noth"):
@@ -124,7 +124,7 @@ def test_a_data_set_that_is_not_there_is_named(held_out: HeldOut, tmp_path: Path
 def test_a_cpu_without_the_instructions_is_said(
     held_out: HeldOut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(low_precision, "slow_precision", lambda *_: "this CPU has no bf16")
+    monkeypatch.setattr(accuracy, "slow_precision", lambda *_: "this CPU has no bf16")
     with pytest.raises(PrecisionError, match=r"this CPU has no bf16.*use --precision fp32"):
         lower("bf16", tmp_path, held_out)
     assert not list(tmp_path.iterdir())

@@ -13,7 +13,7 @@ import onnxruntime
 import pytest
 import torch
 
-from d2serve.export.archive.staging import opened
+from d2serve.export.archive.opening import opened
 from d2serve.export.errors import ProgramError
 from d2serve.export.programs.onnx import write_onnx
 from d2serve.export.proof.oracle import Oracle

@@ -135,6 +135,19 @@ def test_a_missing_reply_proves_nothing(missing: int, tmp_path: Path) -> None:
         assert verified() == 2
 
 
+def test_what_a_trace_may_have_turned_into_constants_is_recorded(tmp_path: Path) -> None:
+    case = Case({"sample": np.zeros((20, 30, 3), np.uint8)}, together=False)
+    record = verify(
+        archive(tmp_path),
+        cast(Oracle, FixedOracle()),
+        [case],
+        TORCHSCRIPT_BOUNDS,
+        traced_constants=("mine.py:3",),
+        progress=lambda: None,
+    )
+    assert record.to_json()["traced_constants"] == ["mine.py:3"]
+
+
 def is_alive(pid: int) -> bool:
     stat = Path(f"/proc/{pid}/stat")
     return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"

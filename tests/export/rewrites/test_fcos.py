@@ -44,6 +44,7 @@ def scripted() -> ways.BatchProgram:
     return ways.scripted(rewritten(MODEL, SCRIPTING, REWRITES)[0])
 
 
+@pytest.mark.export
 def test_traced_and_onnx(tmp_path: Path) -> None:
     trace = ways.traced(MODEL, FIRST)
     programs = ways.onnx_programs(MODEL, FIRST, tmp_path)

@@ -13,6 +13,7 @@ from tests.export.rewrites.test_point_rend import IMPLICIT, REWRITES
 FIRST, *OTHERS = ways.images((96, 128), (64, 160), (130, 97))
 
 
+@pytest.mark.export
 @pytest.mark.parametrize("overrides", [(), IMPLICIT], ids=["standard", "implicit"])
 def test_traced_and_onnx(overrides: tuple[str, ...], tmp_path: Path) -> None:
     model = small.point_rend(*overrides)

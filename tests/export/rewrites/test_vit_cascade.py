@@ -67,6 +67,7 @@ def test_scripted_batches_of_mixed_sizes(model: Any) -> None:
             ways.assert_close({name: got[name] for name in OUTPUTS}, expected)
 
 
+@pytest.mark.export
 def test_in_onnx_on_both_runtimes(model: Any, tmp_path: Path) -> None:
     changed, _names = exportable(model, ONNX)
     programs = ways.onnx_programs(changed, FIRST, tmp_path)

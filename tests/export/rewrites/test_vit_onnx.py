@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from d2serve.export.rewrites.rewrite import TRACING, rewritten
 from tests.export.rewrites import small, ways
 from tests.export.rewrites.test_vit import FIRST, OTHERS, REWRITES
 
 
+@pytest.mark.export
 def test_any_size_in_onnx(tmp_path: Path) -> None:
     model = small.vit_det(residual_block_indexes=[1])
     changed, names = rewritten(model, TRACING, REWRITES)

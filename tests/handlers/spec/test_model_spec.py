@@ -16,12 +16,14 @@ from d2serve.handlers.spec.model_spec import (
     SCHEMA_VERSION,
     SPEC_FILE,
     ModelSpec,
+    Provenance,
     read_spec,
     sha256_of,
 )
 from tests.handlers.samples import cases, spec_with
 from tests.handlers.specs import MERGE, OUTPUTS, PROPOSALS, WITH_SEM_SEG, specs
 
+MADE_OF = Provenance("a.yaml", "0" * 64, "a.pth", "1" * 64)
 LIMITS = dataclasses.asdict(RequestLimits())
 
 
@@ -148,6 +150,10 @@ def test_bad_values_are_all_named(changes: dict[str, Any], message: str) -> None
         {"program": None},
         {"sha256": None},
         {"sha256": {"model.pt": 5}},
+        {"provenance": 5},
+        {"provenance": {}},
+        {"provenance": {**dataclasses.asdict(MADE_OF), "weights": None}},
+        {"provenance": {**dataclasses.asdict(MADE_OF), "more": "x"}},
         {"precision": None},
         {"accuracy": None},
         {"method": []},

@@ -132,3 +132,45 @@ def test_missing_pyyaml_is_named(archives: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "yaml", None)
     with pytest.raises(ServerStartError, match="pip install PyYAML"):
         TorchServeProcess([archives / "canned.mar"]).start()
+
+
+def test_start_and_stop_in_any_order(private_tmp: Path) -> None:
+    stages: list[str] = []
+    server = TorchServeProcess(on_progress=stages.append, overrides={"default_workers": "1"})
+    server.stop()  # before any start
+    with pytest.raises(ServerStartError, match="is not running"):
+        server.wait()
+    server.start()
+    first = family(server.pid)
+    with pytest.raises(ServerStartError, match=r"is running already \(process \d+\)"):
+        server.start()
+    assert family(server.pid) == first, "the first start's server is still the only one"
+    assert server.http.ping() == "Healthy"
+    assert list(private_tmp.iterdir()) == [server.directory]
+
+    java = next(each for each in first if "org.pytorch.serve.ModelServer" in each.cmdline())
+    java.kill()
+    server.wait()
+    assert server.start().http.ping() == "Healthy", "started anew after it ended by itself"
+    assert list(private_tmp.iterdir()) == [server.directory]
+    second = family(server.pid)
+    server.stop()
+    server.stop()
+
+    with server:
+        assert server.http.ping() == "Healthy", "started anew after a stop"
+    assert psutil.wait_procs([*first, *second], timeout=10)[1] == []
+    assert list(private_tmp.iterdir()) == []
+    assert stages == ["starting TorchServe", "ready"] * 3
+
+
+def test_a_start_that_failed_says_nothing_of_the_next(archives: Path, private_tmp: Path) -> None:
+    store = private_tmp / "store"
+    store.mkdir()
+    shutil.copy(archives / "dying.mar", store / "model.mar")
+    server = TorchServeProcess(["canned=model.mar"], model_store=store)
+    with pytest.raises(ServerStartError, match="keeps dying"):
+        server.start()
+    shutil.copy(archives / "canned.mar", store / "model.mar")
+    with server:
+        assert server.http.predict("canned", b"1").model == "canned"

@@ -1,0 +1,1 @@
+"""A handler under mutated requests: ``make fuzz``."""

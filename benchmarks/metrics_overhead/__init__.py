@@ -1,0 +1,1 @@
+"""What metrics, ids and logging cost a request: ``make metrics-overhead``."""

@@ -1,0 +1,1 @@
+"""Where the time of one request goes, measured in one process, without a server."""

@@ -1,0 +1,1 @@
+"""What several measurements need: figures with their range, the machine, a picture, a table."""

@@ -1,0 +1,26 @@
+"""Names what an export read, so that whoever has an archive finds its weights and config again."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from d2serve.export.reading.config import ConfigSource, ModelConfig
+from d2serve.handlers.spec.model_spec import Provenance, sha256_of
+
+
+def provenance_of(source: ConfigSource, config: ModelConfig, weights: Path) -> Provenance:
+    """What an export read.
+
+    Args:
+        source: what the user named.
+        config: what came of it.
+        weights: the file that was loaded, fetched where the config names an address.
+    """
+    named = Path(source.config_file)
+    return Provenance(
+        config=named.name if named.is_file() else source.config_file,
+        config_sha256=hashlib.sha256(config.resolved.encode()).hexdigest(),
+        weights=weights.name,
+        weights_sha256=sha256_of(weights),
+    )
