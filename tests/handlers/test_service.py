@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from d2serve.handlers import preparation
+from d2serve.handlers import reading
 from d2serve.handlers import service as service_module
 from d2serve.handlers.detector import Detector
 from d2serve.handlers.replies.reply import Found, Reply
@@ -231,9 +231,9 @@ def test_a_class_without_a_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "step"),
     [
-        (preparation, "read_pixels"),
-        (preparation, "preprocess"),
-        (service_module, "prepare"),
+        (reading, "read_pixels"),
+        (reading, "preprocess"),
+        (service_module, "read_request"),
         (service_module, "encode"),
         (Detector, "answer"),
     ],
