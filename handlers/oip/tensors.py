@@ -74,7 +74,7 @@ class Tensor:
         return listed
 
     def elements(self) -> list[Any]:
-        """The elements of a tensor of type BYTES: bytes where it is binary, else what JSON has."""
+        """The elements of a tensor of type BYTES: bytes of a binary one, otherwise as in JSON."""
         if isinstance(self.data, list):
             return self._flat(self.data)
         found, place = list[bytes](), 0

@@ -1,6 +1,6 @@
 """What a worker does for itself between batches: it takes its share of cores and frees memory.
 
-TorchServe tells a worker neither of others that come or go nor of quiet times, so this is looked
+TorchServe reports neither other workers that come or go nor quiet times, so this is looked
 after now and then, before a batch. What fails here is logged, and fails no request.
 """
 

@@ -19,6 +19,7 @@ from PIL import Image
 from d2serve.handlers import reading
 from d2serve.handlers import service as service_module
 from d2serve.handlers.detector import Detector
+from d2serve.handlers.outputs import postprocessing
 from d2serve.handlers.replies.reply import Found, Reply
 from d2serve.handlers.requests.options import NAMES
 from d2serve.handlers.requests.request import DESCRIBE, GRPC, HTTP, INFER, Request
@@ -365,6 +366,44 @@ def test_the_picture_as_the_reply(service: Service, option: bytes, kind: str) ->
         assert Image.MIME[str(image.format)] == kind
     assert error.content_type == "application/json"
     assert json.loads(error.body)["error"]["code"] == "empty_request"
+
+
+@pytest.mark.parametrize(
+    ("outputs", "fields", "masks"),
+    [
+        (None, {}, 1),
+        (["boxes"], {}, 0),
+        (["boxes", "masks"], {}, 1),
+        (["reply"], {}, 1),
+        (["reply"], {"masks": "none"}, 0),
+        (None, {"masks": "none"}, 0),
+        (None, {"score_thresh": 0.5}, 0),
+    ],
+)
+def test_masks_are_not_made_for_nothing(
+    scripted_archive: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    outputs: list[str] | None,
+    fields: dict[str, Any],
+    masks: int,
+) -> None:
+    made = list[int]()
+    encode_masks = postprocessing.encode_masks
+
+    def counted(found: Any, *rest: Any) -> Any:
+        made.append(len(found))
+        return encode_masks(found, *rest)
+
+    monkeypatch.setattr(postprocessing, "encode_masks", counted)
+    image = {"name": "image", "datatype": "BYTES", "shape": [1]}
+    body: dict[str, Any] = {
+        "inputs": [{**image, "data": [base64.b64encode(grey_png(51)).decode()]}]
+    }
+    if outputs is not None:
+        body["outputs"] = [{"name": name} for name in outputs]
+    reply = Service.open(scripted_archive).reply(Request(body, fields, transport=HTTP))
+    assert reply.status == 200
+    assert sum(made) == masks
 
 
 def test_metadata(service: Service) -> None:
