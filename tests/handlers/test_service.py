@@ -20,6 +20,7 @@ from d2serve.handlers import reading
 from d2serve.handlers import service as service_module
 from d2serve.handlers.detector import Detector
 from d2serve.handlers.outputs import postprocessing
+from d2serve.handlers.outputs.masks import encode_masks
 from d2serve.handlers.replies.reply import Found, Reply
 from d2serve.handlers.requests.options import NAMES
 from d2serve.handlers.requests.request import DESCRIBE, GRPC, HTTP, INFER, Request
@@ -388,7 +389,6 @@ def test_masks_are_not_made_for_nothing(
     masks: int,
 ) -> None:
     made = list[int]()
-    encode_masks = postprocessing.encode_masks
 
     def counted(found: Any, *rest: Any) -> Any:
         made.append(len(found))
