@@ -104,7 +104,7 @@ class Tensor:
             raise self.wrong(
                 f"Got {got} for {self.shown}, expected {self.count} for its shape "
                 f"{list(self.shape)}: row by row in one list, or nested as the shape is. (Over "
-                "gRPC send contents: raw contents may not arrive.)"
+                "gRPC send contents: TorchServe drops raw contents.)"
             )
         return flat
 
