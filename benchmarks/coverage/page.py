@@ -160,8 +160,8 @@ scores (logits, of proposals), keypoints; masks that are not identical, pixels w
 means that no digit differs. r1, r2, ... are [rewrites](#rewrites). Within bounds means at most
 0.01 px, a score of 1e-4 and identical masks on TorchScript, and at most 0.01 px, 1e-3 and a mask
 IoU of at least 0.999 on ONNX Runtime and OpenVINO (`handlers/spec/bounds.py`). "compared" counts
-the instances, proposals or labels in detectron2's answers; for scripted programs those to a batch of
-two images of different shapes come on top.
+the instances, proposals or labels in detectron2's answers; for scripted programs those to a batch
+of two images of different shapes come on top.
 """
 
 _EXAMPLES = """\
