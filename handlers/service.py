@@ -56,18 +56,21 @@ class Service:
         self._max_reply_bytes = max_reply_bytes or _bound_that_was_set(detector.spec.limits)
 
     @staticmethod
-    def open(model_dir: Path | str, **settings: Any) -> Service:
-        """Serve an archive in this process, under its own name.
+    def open(
+        path: Path | str, model: str | None = None, version: str = "1.0", **settings: Any
+    ) -> Service:
+        """Serve an archive in this process.
 
         Args:
-            model_dir: the folder of an extracted archive.
+            path: a .mar file, or the folder that one was extracted to.
+            model, version: under which it is served; without a name, under the archive's own.
             settings: as ``Detector.open`` takes them: device, batching, threads, limits.
 
         Raises:
             LoadError: the archive cannot be served here; the message says why.
         """
-        detector = Detector.open(Path(model_dir), **settings)
-        return Service(detector, detector.spec.name)
+        detector = Detector.open(path, **settings)
+        return Service(detector, model or detector.spec.name, version)
 
     def reply(self, request: Request) -> Reply:
         """The reply to one request."""

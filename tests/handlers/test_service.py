@@ -112,6 +112,12 @@ def test_an_array_is_answered_as_the_file_of_it(service: Service) -> None:
     assert service.reply(Request(pixels)).body == service.reply(Request(grey_png(51))).body
 
 
+def test_it_is_served_under_the_name_it_is_given(scripted_archive: Path) -> None:
+    service = Service.open(scripted_archive, "mine", "2.0")
+    read = json.loads(service.reply(Request(grey_png(51))).body)
+    assert (read["model"], read["version"]) == ("mine", "2.0")
+
+
 def test_no_requests(service: Service) -> None:
     assert service.replies([]) == []
 
