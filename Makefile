@@ -21,7 +21,7 @@ timed = @echo '$(2)'; began=$$(date +%s); $(2); status=$$?; \
 # In two processes. A file stays in one of them, so that a server is started once for its tests.
 PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15
 
-.PHONY: demo dev check test test-all test-copy lint typed
+.PHONY: demo dev check quick-tests test test-all test-copy lint typed
 .PHONY: bench fuzz soak metrics-overhead precision coverage-table audit docs dist clean
 
 demo: $(STAMPS)/demo $(INSTALLED)
@@ -32,9 +32,12 @@ dev: $(STAMPS)/test
 	@rm -f $(STAMPS)/dev
 	@$(MAKE) --no-print-directory $(STAMPS)/dev
 
-# All that needs neither a server nor an export, in minutes.
-check: lint $(INSTALLED)
-	$(call timed,tests without servers and exports,$(PYTEST) -m "not server and not export and not long")
+# All that needs neither a server nor an export, in minutes; mypy's one process runs beside them.
+check: $(STAMPS)/test $(INSTALLED) typed
+	@$(MAKE) --no-print-directory -j 2 lint quick-tests
+
+quick-tests: $(INSTALLED)
+	$(call timed,tests without servers and exports,$(PYTEST) -q -m "not server and not export and not long")
 
 # The gate, on a copy as users install it. Afterwards the sources are linked again if they were.
 test: lint

@@ -113,7 +113,7 @@ def test_torch_model_archiver_makes_the_same_layout(tiny_config: Path, tmp_path:
                 assert path.read_bytes() == theirs[name].read_bytes(), name
 
 
-@pytest.mark.parametrize("method", ["tracing", "scripting"])
+@pytest.mark.parametrize("method", ["tracing", pytest.param("scripting", marks=pytest.mark.long)])
 def test_a_registered_backbone_of_the_users_own_works(
     method: str, custom_config: Path, tmp_path: Path
 ) -> None:
