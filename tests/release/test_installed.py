@@ -102,7 +102,7 @@ def test_the_wheel_serves_in_a_clean_environment(
         "import sys, numpy, PIL.Image;"
         "from d2serve.handlers.detector import Detector;"
         "image = numpy.asarray(PIL.Image.open(sys.argv[2]).convert('RGB'));"
-        "(found,) = Detector.open(Path(sys.argv[1]))([image]);"
+        "(found,) = Detector.open(sys.argv[1])([image]);"
         "print(len(found.instances.scores),"
         " 'torch' in sys.modules, 'detectron2' in sys.modules)",
         str(archive),
