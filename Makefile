@@ -94,7 +94,7 @@ audit: $(STAMPS)/demo
 # The site of docs/, in site/: pages, and the references from the code. A broken link fails.
 docs: $(STAMPS)/docs $(INSTALLED)
 	@mkdir -p docs/reference
-	$(PY) -W ignore -m typer d2serve.cli.app utils docs --name d2serve --title 'Command line' \
+	$(PY) -W ignore -m typer docs/command_line.py utils docs --name d2serve --title 'Command line' \
 	  --output docs/reference/cli.md
 	$(PY) -m sphinx --fail-on-warning --keep-going --quiet --fresh-env -d $(STAMPS)/doctrees -c docs . site
 	@echo "Open site/index.html"

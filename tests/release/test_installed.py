@@ -87,6 +87,7 @@ def test_the_wheel_serves_in_a_clean_environment(
     run(*pip, f"{wheel}[server,onnxruntime]", folder=tmp_path)
     assert "0.1.0" in run(d2serve, "--version", folder=tmp_path)
     assert "serve" in run(d2serve, "--help", folder=tmp_path)
+    assert "--json" in run(d2serve, "predict", "--help", folder=tmp_path)
     archive = exported("faster_rcnn_fpn", "onnxruntime")
     assert "onnxruntime" in run(d2serve, "inspect", str(archive), folder=tmp_path)
     settings = run(
