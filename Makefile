@@ -97,9 +97,9 @@ audit: $(STAMPS)/demo
 # The site of docs/, in site/: pages, and the references from the code. A broken link fails.
 docs: $(STAMPS)/docs $(INSTALLED)
 	@mkdir -p docs/reference
-	$(PY) -W ignore -m typer d2serve.cli.app utils docs --name d2serve --title 'Command line' \
+	$(PY) -W ignore -m typer docs/command_line.py utils docs --name d2serve --title 'Command line' \
 	  --output docs/reference/cli.md
-	$(PY) -m sphinx --fail-on-warning --keep-going --quiet -d $(STAMPS)/doctrees -c docs . site
+	$(PY) -m sphinx --fail-on-warning --keep-going --quiet --fresh-env -d $(STAMPS)/doctrees -c docs . site
 	@echo "Open site/index.html"
 
 # What is released, in dist/, checked as the package registry checks it. Built away from .venv.
