@@ -8,7 +8,6 @@ once more when a worker loads it, for servers that are started in another way.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import struct
 import zipfile
@@ -16,9 +15,11 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from d2serve.handlers.digests import sha256_of_rest
 from d2serve.handlers.errors import ArchiveRefused, SpecError
 from d2serve.handlers.spec.model_spec import (
     READABLE_SCHEMAS,
@@ -26,11 +27,10 @@ from d2serve.handlers.spec.model_spec import (
     SPEC_FILE,
     ModelSpec,
 )
-from d2serve.handlers.spec.runtimes import RUNTIMES
+from d2serve.handlers.spec.runtimes import RUNTIMES, RuntimeFacts
 from d2serve.handlers.zip_directory import is_zip, too_many_entries, traps
 
 _LIBRARY = "d2serve/handlers/"
-_BLOCK = 1 << 20
 _MOST_BYTES_OF_A_SPEC = 64 << 20
 # Besides its own error, zipfile lets through what it meets in damaged headers.
 _DAMAGED = (
@@ -135,15 +135,7 @@ def _refuse_harm(archive: Path, trap: str | None) -> None:
 
 def _sha256(opened: zipfile.ZipFile, entry: zipfile.ZipInfo) -> str:
     with opened.open(entry) as file:  # which compares the zip's own check sum as well
-        return sha256_of(file)
-
-
-def sha256_of(file: IO[bytes]) -> str:
-    """SHA-256 of the rest of an open file, in hexadecimal."""
-    digest = hashlib.sha256()
-    for block in iter(lambda: file.read(_BLOCK), b""):
-        digest.update(block)
-    return digest.hexdigest()
+        return sha256_of_rest(file)
 
 
 def _check_spec(archive: Path, text: bytes, hashes: dict[str, str]) -> None:
@@ -168,8 +160,8 @@ def _check_spec(archive: Path, text: bytes, hashes: dict[str, str]) -> None:
                 f"{got}). The archive was changed or damaged: export it again."
             )
     runtime = RUNTIMES.get(str(raw.get("runtime")))
-    if runtime is not None and runtime.needs_torch:
-        _check_torch(archive, raw.get("versions"))
+    if runtime is not None:
+        _check_installed(archive, runtime, raw.get("versions"))
 
 
 def _json_object(archive: Path, text: bytes) -> dict[str, Any]:
@@ -182,15 +174,16 @@ def _json_object(archive: Path, text: bytes) -> dict[str, Any]:
     return raw if isinstance(raw, dict) else {}
 
 
-def _check_torch(archive: Path, versions: object) -> None:
-    exported_with = str(versions.get("torch", "")) if isinstance(versions, dict) else ""
-    try:
-        installed = metadata.version("torch")
-    except metadata.PackageNotFoundError:
+def _check_installed(archive: Path, runtime: RuntimeFacts, versions: object) -> None:
+    if find_spec(runtime.package) is None:
         raise ArchiveRefused(
-            f"{archive} is a TorchScript program, and torch is not installed here: "
-            "`pip install 'd2serve[torchscript]'`, or export with --format onnx."
-        ) from None
+            f"{archive} is a program for {runtime.title}, and {runtime.package} is not installed "
+            f"here: `pip install 'd2serve[{runtime.name}]'`, or export for another --runtime."
+        )
+    if not runtime.needs_torch:
+        return
+    exported_with = str(versions.get("torch", "")) if isinstance(versions, dict) else ""
+    installed = metadata.version("torch")
     if exported_with and exported_with.split(".")[0] != installed.split(".")[0]:
         raise ArchiveRefused(
             f"{archive} was exported with torch {exported_with}, here is torch {installed}: a "

@@ -19,7 +19,8 @@ from d2serve.export.pipeline import ExportResult, export
 from d2serve.export.programs.building import Program, write_program
 from d2serve.export.reading.config import ConfigSource
 from d2serve.export.request import ExportRequest, Progress
-from d2serve.handlers.spec.model_spec import read_spec, sha256_of
+from d2serve.handlers.digests import sha256_of
+from d2serve.handlers.spec.model_spec import read_spec
 from tests.export.conftest import write_tiny_config
 
 QUIET = Progress(lambda _step, _parts: None, lambda: None)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from d2serve.handlers.bundle import read_bundled_spec
-from d2serve.handlers.spec.model_spec import sha256_of
+from d2serve.handlers.digests import sha256_of
 from tests.conftest import ROOT, config_of
 
 WAYS = {
