@@ -21,7 +21,7 @@ timed = @echo '$(2)'; began=$$(date +%s); $(2); status=$$?; \
 # In two processes. A file stays in one of them, so that a server is started once for its tests.
 PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15
 
-.PHONY: demo dev check test test-all test-copy lint typed
+.PHONY: demo dev check quick-tests test test-all test-copy lint typed
 .PHONY: bench fuzz soak metrics-overhead precision coverage-table audit docs dist clean
 
 demo: $(STAMPS)/demo $(INSTALLED)
@@ -32,9 +32,12 @@ dev: $(STAMPS)/test
 	@rm -f $(STAMPS)/dev
 	@$(MAKE) --no-print-directory $(STAMPS)/dev
 
-# All that needs neither a server nor an export, in minutes.
-check: lint $(INSTALLED)
-	$(call timed,tests without servers and exports,$(PYTEST) -m "not server and not export and not long")
+# All that needs neither a server nor an export, in minutes; mypy's one process runs beside them.
+check: $(STAMPS)/test $(INSTALLED) typed
+	@$(MAKE) --no-print-directory -j 2 lint quick-tests
+
+quick-tests: $(INSTALLED)
+	$(call timed,tests without servers and exports,$(PYTEST) -q -m "not server and not export and not long")
 
 # The gate, on a copy as users install it. Afterwards the sources are linked again if they were.
 test: lint
@@ -94,9 +97,9 @@ audit: $(STAMPS)/demo
 # The site of docs/, in site/: pages, and the references from the code. A broken link fails.
 docs: $(STAMPS)/docs $(INSTALLED)
 	@mkdir -p docs/reference
-	$(PY) -W ignore -m typer d2serve.cli.app utils docs --name d2serve --title 'Command line' \
+	$(PY) -W ignore -m typer docs/command_line.py utils docs --name d2serve --title 'Command line' \
 	  --output docs/reference/cli.md
-	$(PY) -m sphinx --fail-on-warning --keep-going --quiet -d $(STAMPS)/doctrees -c docs . site
+	$(PY) -m sphinx --fail-on-warning --keep-going --quiet --fresh-env -d $(STAMPS)/doctrees -c docs . site
 	@echo "Open site/index.html"
 
 # What is released, in dist/, checked as the package registry checks it. Built away from .venv.

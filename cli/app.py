@@ -8,14 +8,24 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Callable
 from importlib import import_module
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from d2serve.cli.commands import COMMANDS, SUMMARY, is_ours, missing_package, version_line
 from d2serve.cli.running import fail
+
+F = TypeVar("F", bound=Callable[..., None])
+
+
+def _evaluated(function: F) -> F:
+    """The function with its annotations as objects: on Python 3.9 Typer leaves text as it is, and
+    an option would have neither its name nor its help."""
+    function.__annotations__ = get_type_hints(function, include_extras=True)
+    return function
 
 
 class _ImportedWhenRun(TyperGroup):
@@ -50,7 +60,8 @@ def load(name: str) -> Any:
             raise
         fail(missing_package(name, error))
     only = typer.Typer(add_completion=False)
-    only.command(name, epilog=f"Example: {command.example}")(getattr(module, command.function))
+    function = _evaluated(getattr(module, command.function))
+    only.command(name, epilog=f"Example: {command.example}")(function)
     return typer.main.get_command(only)
 
 
@@ -71,6 +82,7 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback()
+@_evaluated
 def _of_all_commands(
     version: Annotated[
         bool,

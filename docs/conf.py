@@ -6,7 +6,11 @@ in the repository, and one that leads nowhere stops the build.
 
 from __future__ import annotations
 
+import re
 from importlib import metadata
+from pathlib import Path
+
+from sphinx.application import Sphinx
 
 project = "d2serve"
 author = "The d2serve maintainers"
@@ -54,3 +58,25 @@ html_show_copyright = False
 templates_path = ["_templates"]
 # Pages keep the places that their sources have; the site's first page leads to them.
 html_additional_pages = {"index": "first_page.html"}
+
+_ROOT = Path(__file__).resolve().parents[1]
+_LINK = re.compile(r"\[([^\]]+)\]\(([\w./-]+)\)")
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.connect("source-read", _folders_are_no_pages)
+
+
+def _folders_are_no_pages(_app: Sphinx, docname: str, source: list[str]) -> None:
+    """A link to a folder of the repository leads to its README, or is left out without one."""
+    here = (_ROOT / docname).parent
+
+    def replaced(link: re.Match[str]) -> str:
+        text, target = link.groups()
+        if not (here / target).is_dir():
+            return link.group()
+        page = f"{target.rstrip('/')}/README.md"
+        return f"[{text}]({page})" if (here / page).is_file() else text
+
+    source[0] = _LINK.sub(replaced, source[0])

@@ -8,16 +8,18 @@ once more when a worker loads it, for servers that are started in another way.
 
 from __future__ import annotations
 
-import hashlib
 import json
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from d2serve.handlers.digests import sha256_of_rest
 from d2serve.handlers.errors import ArchiveRefused, SpecError
 from d2serve.handlers.spec.model_spec import (
     READABLE_SCHEMAS,
@@ -25,21 +27,22 @@ from d2serve.handlers.spec.model_spec import (
     SPEC_FILE,
     ModelSpec,
 )
-from d2serve.handlers.spec.runtimes import RUNTIMES
+from d2serve.handlers.spec.runtimes import RUNTIMES, RuntimeFacts
 from d2serve.handlers.zip_directory import is_zip, too_many_entries, traps
 
 _LIBRARY = "d2serve/handlers/"
-_BLOCK = 1 << 20
+_MOST_BYTES_OF_A_SPEC = 64 << 20
 # Besides its own error, zipfile lets through what it meets in damaged headers.
-_DAMAGE = (
+_DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
+    struct.error,
     EOFError,
     NotImplementedError,
+    OverflowError,
     RuntimeError,
     ValueError,
 )
-_MOST_BYTES_OF_A_SPEC = 64 << 20
 
 
 def check_archive(archive: Path) -> int:
@@ -80,19 +83,24 @@ def opened_archive(archive: Path) -> Iterator[zipfile.ZipFile]:
             if not is_zip(file):
                 file.seek(0)
                 raise ArchiveRefused(
-                    f"{archive} is no archive: it begins with {file.read(8)!r}, and a .mar is a "
-                    "zip file. Give the file that `d2serve export` wrote."
+                    f"{archive} is no archive: it begins with {file.read(8)!r}, and a .mar "
+                    "is a zip file. Give the file that `d2serve export` wrote."
                 )
             _refuse_harm(archive, too_many_entries(file))
             with zipfile.ZipFile(file) as opened:
                 _refuse_harm(archive, traps(opened.infolist(), archive.stat().st_size))
                 yield opened
-    except _DAMAGE as error:
+    except _DAMAGED as error:
         raise ArchiveRefused(
             f"{archive} is truncated or damaged, or no model archive "
             f"({error or type(error).__name__}): expected a .mar made by `d2serve export`, a zip "
             "file. Copy it again, or export it again."
         ) from error
+    except FileNotFoundError:
+        raise ArchiveRefused(
+            f"There is no {archive}: expected a .mar made by `d2serve export`. Correct the path; "
+            "`d2serve list` shows the archives of a model store."
+        ) from None
     except OSError as error:
         raise ArchiveRefused(
             f"{archive} cannot be read ({error.strerror or error}): expected a .mar that you may "
@@ -128,15 +136,7 @@ def _refuse_harm(archive: Path, trap: str | None) -> None:
 
 def _sha256(opened: zipfile.ZipFile, entry: zipfile.ZipInfo) -> str:
     with opened.open(entry) as file:  # which compares the zip's own check sum as well
-        return sha256_of(file)
-
-
-def sha256_of(file: IO[bytes]) -> str:
-    """SHA-256 of the rest of an open file, in hexadecimal."""
-    digest = hashlib.sha256()
-    for block in iter(lambda: file.read(_BLOCK), b""):
-        digest.update(block)
-    return digest.hexdigest()
+        return sha256_of_rest(file)
 
 
 def _check_spec(archive: Path, text: bytes, hashes: dict[str, str]) -> None:
@@ -161,8 +161,8 @@ def _check_spec(archive: Path, text: bytes, hashes: dict[str, str]) -> None:
                 f"{got}). The archive was changed or damaged: export it again."
             )
     runtime = RUNTIMES.get(str(raw.get("runtime")))
-    if runtime is not None and runtime.needs_torch:
-        _check_torch(archive, raw.get("versions"))
+    if runtime is not None:
+        _check_installed(archive, runtime, raw.get("versions"))
 
 
 def _json_object(archive: Path, text: bytes) -> dict[str, Any]:
@@ -175,15 +175,16 @@ def _json_object(archive: Path, text: bytes) -> dict[str, Any]:
     return raw if isinstance(raw, dict) else {}
 
 
-def _check_torch(archive: Path, versions: object) -> None:
-    exported_with = str(versions.get("torch", "")) if isinstance(versions, dict) else ""
-    try:
-        installed = metadata.version("torch")
-    except metadata.PackageNotFoundError:
+def _check_installed(archive: Path, runtime: RuntimeFacts, versions: object) -> None:
+    if find_spec(runtime.package) is None:
         raise ArchiveRefused(
-            f"{archive} is a TorchScript program, and torch is not installed here: "
-            "`pip install 'd2serve[torchscript]'`, or export with --format onnx."
-        ) from None
+            f"{archive} is a program for {runtime.title}, and {runtime.package} is not installed "
+            f"here: `pip install 'd2serve[{runtime.name}]'`, or export for another --runtime."
+        )
+    if not runtime.needs_torch:
+        return
+    exported_with = str(versions.get("torch", "")) if isinstance(versions, dict) else ""
+    installed = metadata.version("torch")
     if exported_with and exported_with.split(".")[0] != installed.split(".")[0]:
         raise ArchiveRefused(
             f"{archive} was exported with torch {exported_with}, here is torch {installed}: a "

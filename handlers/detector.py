@@ -21,8 +21,8 @@ from d2serve.handlers.errors import ModelFailed, RequestError
 from d2serve.handlers.outputs.postprocessing import postprocess
 from d2serve.handlers.outputs.records import Outputs
 from d2serve.handlers.outputs.selection import EVERYTHING, Selection
-from d2serve.handlers.requests.pixels import check_pixels
-from d2serve.handlers.requests.preprocessing import PreparedImage, preprocess
+from d2serve.handlers.requests.pixels import check_images
+from d2serve.handlers.requests.preprocessing import ModelInput, preprocess
 from d2serve.handlers.runtimes.batching import BatchPlanner
 from d2serve.handlers.runtimes.loading import Runtime, load_runtime
 from d2serve.handlers.runtimes.raw_outputs import RawOutputs
@@ -128,8 +128,7 @@ class Detector:
             InvalidImage: one of them has another shape or type.
             ModelFailed: the program failed on one of them.
         """
-        for index, image in enumerate(images):
-            check_pixels(image, f"image {index}")
+        check_images(images)
         results = self.answer([preprocess(image, self.spec) for image in images])
         for each in results:
             if isinstance(each.outcome, RequestError):
@@ -137,7 +136,7 @@ class Detector:
         return [each.outcome for each in results if isinstance(each.outcome, Outputs)]
 
     def answer(
-        self, images: Sequence[PreparedImage], selections: Sequence[Selection] | None = None
+        self, images: Sequence[ModelInput], selections: Sequence[Selection] | None = None
     ) -> list[ImageResult]:
         """As calling it, but an image that fails has its error for an outcome.
 
@@ -172,7 +171,7 @@ class Detector:
         self._runtime.run([pattern.astype(np.float32)])
 
     def _answer_group(
-        self, images: Sequence[PreparedImage], wanted: Sequence[Selection]
+        self, images: Sequence[ModelInput], wanted: Sequence[Selection]
     ) -> list[ImageResult]:
         watch = Stopwatch()
         try:
@@ -194,7 +193,7 @@ class Detector:
     def _finish(
         self,
         raw: RawOutputs,
-        image: PreparedImage,
+        image: ModelInput,
         selection: Selection,
         call: ProgramCall,
         watch: Stopwatch,

@@ -20,7 +20,7 @@ from d2serve.handlers.errors import ModelFailed, ReplyTooLarge, RequestError
 from d2serve.handlers.oip.metadata import describe
 from d2serve.handlers.oip.replies import encode_infer, encode_infer_error
 from d2serve.handlers.outputs.records import Outputs
-from d2serve.handlers.preparation import PreparedRequest, prepare
+from d2serve.handlers.reading import ModelRequest, read_request
 from d2serve.handlers.replies.drawing import CONTENT_TYPES, draw
 from d2serve.handlers.replies.encoding import contents_of, encode, encode_error
 from d2serve.handlers.replies.reply import JSON, Body, Found, Reply
@@ -56,18 +56,21 @@ class Service:
         self._max_reply_bytes = max_reply_bytes or _bound_that_was_set(detector.spec.limits)
 
     @staticmethod
-    def open(model_dir: Path | str, **settings: Any) -> Service:
-        """Serve an archive in this process, under its own name.
+    def open(
+        path: Path | str, model: str | None = None, version: str = "1.0", **settings: Any
+    ) -> Service:
+        """Serve an archive in this process.
 
         Args:
-            model_dir: the folder of an extracted archive.
+            path: a .mar file, or the folder that one was extracted to.
+            model, version: under which it is served; without a name, under the archive's own.
             settings: as ``Detector.open`` takes them: device, batching, threads, limits.
 
         Raises:
             LoadError: the archive cannot be served here; the message says why.
         """
-        detector = Detector.open(Path(model_dir), **settings)
-        return Service(detector, detector.spec.name)
+        detector = Detector.open(path, **settings)
+        return Service(detector, model or detector.spec.name, version)
 
     def reply(self, request: Request) -> Reply:
         """The reply to one request."""
@@ -77,19 +80,19 @@ class Service:
     def replies(self, requests: Sequence[Request]) -> list[Reply]:
         """A reply to each request, in order; the model is asked for all their images at once."""
         calls = [classify(request) for request in requests]
-        prepared = [self._attempt(call, self._prepare, call) for call in calls]
-        results = self._detect(prepared)
-        return [self._finish(*each) for each in zip(calls, prepared, results)]
+        read = [self._attempt(call, self._read, call) for call in calls]
+        results = self._detect(read)
+        return [self._finish(*each) for each in zip(calls, read, results)]
 
-    def _prepare(self, call: Call) -> PreparedRequest | Reply:
+    def _read(self, call: Call) -> ModelRequest | Reply:
         """What goes to the model, or the reply where nothing has to."""
         if call.kind == DESCRIBE:
             return Reply(describe(self.spec, *self._served_as), request_id=call.request_id)
-        return prepare(call, self.spec)
+        return read_request(call, self.spec)
 
-    def _detect(self, prepared: Sequence[PreparedRequest | Reply]) -> list[ImageResult | None]:
+    def _detect(self, read: Sequence[ModelRequest | Reply]) -> list[ImageResult | None]:
         """What the model makes of each image; None where there is a reply already."""
-        good = [each for each in prepared if isinstance(each, PreparedRequest)]
+        good = [each for each in read if isinstance(each, ModelRequest)]
         try:
             found = self._detector.answer(
                 [each.image for each in good], [each.selection for each in good]
@@ -98,25 +101,23 @@ class Service:
             _log.exception("d2serve: asking the model failed")
             found = [ImageResult(_bug(error))] * len(good)
         results = iter(found)
-        return [next(results) if isinstance(each, PreparedRequest) else None for each in prepared]
+        return [next(results) if isinstance(each, ModelRequest) else None for each in read]
 
-    def _finish(
-        self, call: Call, prepared: PreparedRequest | Reply, result: ImageResult | None
-    ) -> Reply:
-        if isinstance(prepared, Reply):
-            return prepared
+    def _finish(self, call: Call, read: ModelRequest | Reply, result: ImageResult | None) -> Reply:
+        if isinstance(read, Reply):
+            return read
         assert result is not None  # it went to the model
-        reply = self._attempt(call, self._encode, call, prepared, result)
-        seconds = {**prepared.seconds, **result.seconds, **reply.seconds}
+        reply = self._attempt(call, self._encode, call, read, result)
+        seconds = {**read.seconds, **result.seconds, **reply.seconds}
         return replace(reply, call=result.call, seconds=seconds)
 
-    def _encode(self, call: Call, prepared: PreparedRequest, result: ImageResult) -> Reply:
+    def _encode(self, call: Call, read: ModelRequest, result: ImageResult) -> Reply:
         if isinstance(result.outcome, RequestError):
             raise result.outcome
         watch, outputs = Stopwatch(), result.outcome
-        own = partial(self._body, call, prepared, outputs)
+        own = partial(self._body, call, read, outputs)
         if call.kind == INFER:
-            asked = (prepared.outputs, prepared.options, outputs, self.spec, self._served_as)
+            asked = (read.outputs, read.options, outputs, self.spec, self._served_as)
             body = encode_infer(call, *asked, own)
         else:
             body = own()
@@ -129,11 +130,11 @@ class Service:
             seconds={"encode": watch.lap()},
         )
 
-    def _body(self, call: Call, prepared: PreparedRequest, outputs: Outputs) -> Body:
+    def _body(self, call: Call, read: ModelRequest, outputs: Outputs) -> Body:
         """The picture or the JSON."""
-        options, spec = prepared.options, self.spec
-        if options.draw is not None and prepared.pixels is not None:
-            picture = draw(prepared.pixels, outputs, spec, options.draw)
+        options, spec = read.options, self.spec
+        if options.draw is not None and read.pixels is not None:
+            picture = draw(read.pixels, outputs, spec, options.draw)
             return Body(CONTENT_TYPES[options.draw], picture, f"the picture as {options.draw}")
         data = encode(outputs, spec, *self._served_as, options, call.request_id)
         return Body(JSON, data, contents_of(outputs))

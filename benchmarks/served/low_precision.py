@@ -21,7 +21,8 @@ from d2serve.export.archive.opening import opened
 from d2serve.export.precision.bf16 import to_bf16
 from d2serve.export.precision.int8 import to_int8
 from d2serve.export.programs.openvino import save
-from d2serve.handlers.spec.model_spec import SPEC_FILE, read_spec, sha256_of
+from d2serve.handlers.digests import sha256_of
+from d2serve.handlers.spec.model_spec import SPEC_FILE, read_spec
 
 
 def lowered_archive(

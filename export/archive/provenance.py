@@ -6,7 +6,8 @@ import hashlib
 from pathlib import Path
 
 from d2serve.export.reading.config import ConfigSource, ModelConfig
-from d2serve.handlers.spec.model_spec import Provenance, sha256_of
+from d2serve.handlers.digests import sha256_of
+from d2serve.handlers.spec.provenance import Provenance
 
 
 def provenance_of(source: ConfigSource, config: ModelConfig, weights: Path) -> Provenance:

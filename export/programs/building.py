@@ -21,7 +21,8 @@ from d2serve.export.reading.config import ModelConfig
 from d2serve.export.reading.families import Family
 from d2serve.export.request import ExportRequest
 from d2serve.export.rewrites.registry import exportable
-from d2serve.handlers.spec.model_spec import HEATMAPS, KEYPOINTS, sha256_of
+from d2serve.handlers.digests import sha256_of
+from d2serve.handlers.spec.model_spec import HEATMAPS, KEYPOINTS
 from d2serve.handlers.spec.runtimes import (
     ONNX,
     ONNXRUNTIME,

@@ -6,16 +6,13 @@ returns dicts of tensors, since ``Instances`` could not be loaded in another pro
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from detectron2.export import scripting_with_instances
 from detectron2.structures import Boxes
 from torch import Tensor, nn
-from torch.jit import _recursive
 
 from d2serve.export.errors import ProgramError, one_line
+from d2serve.export.programs.repeatable_scripting import repeatable_scripting
 from d2serve.export.programs.torchscript_errors import where_in_script
 from d2serve.export.programs.tracing import TorchScriptProgram
 from d2serve.export.rewrites.rotated.scripted_boxes import scripted_fields
@@ -33,26 +30,6 @@ FIELDS = {
 """Every field that Instances carries anywhere inside the supported families."""
 
 
-class _Sorted(set[str]):
-    def __iter__(self) -> Iterator[str]:
-        return iter(sorted(super().__iter__()))
-
-
-@contextmanager
-def _constants_in_order() -> Iterator[None]:
-    """Two exports of a model write the same bytes.
-
-    torch writes a module's constants in the order of a Python set (``constants_set`` in
-    torch/jit/_recursive.py), which is another one in each process.
-    """
-    names = vars(_recursive)
-    names["set"] = _Sorted
-    try:
-        yield
-    finally:
-        del names["set"]
-
-
 def script(model: nn.Module) -> TorchScriptProgram:
     """Script a model.
 
@@ -63,7 +40,7 @@ def script(model: nn.Module) -> TorchScriptProgram:
         ProgramError: naming the module and line that TorchScript refuses.
     """
     try:
-        with _constants_in_order():
+        with repeatable_scripting():
             module = scripting_with_instances(model, {**FIELDS, **scripted_fields(model)})
     except Exception as error:
         raise ProgramError(

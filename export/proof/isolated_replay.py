@@ -13,11 +13,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from d2serve.client.errors import MalformedReply
 from d2serve.client.results.prediction import Prediction, parse_prediction
 from d2serve.export.errors import VerificationError
 from d2serve.export.proof.replay_process import DONE, LOADED
@@ -154,7 +156,13 @@ def _prediction(answer: dict[str, Any], file: Path) -> Prediction:
     if answer["status"] != 200:
         message = answer["reply"]["error"]["message"]
         raise VerificationError(f"{file.name} is answered with {answer['status']}: {message}")
-    return parse_prediction(answer["reply"])
+    try:
+        # Without the JSON itself: of a data set, it would double what is kept.
+        return replace(parse_prediction(answer["reply"]), raw={})
+    except MalformedReply as error:
+        raise VerificationError(
+            f"{file.name} is answered with what no client can read: {error}"
+        ) from error
 
 
 def _names(files: Sequence[Path]) -> str:

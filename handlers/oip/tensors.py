@@ -74,7 +74,7 @@ class Tensor:
         return listed
 
     def elements(self) -> list[Any]:
-        """The elements of a tensor of type BYTES: bytes where it is binary, else what JSON has."""
+        """The elements of a tensor of type BYTES: bytes of a binary one, otherwise as in JSON."""
         if isinstance(self.data, list):
             return self._flat(self.data)
         found, place = list[bytes](), 0
@@ -104,7 +104,7 @@ class Tensor:
             raise self.wrong(
                 f"Got {got} for {self.shown}, expected {self.count} for its shape "
                 f"{list(self.shape)}: row by row in one list, or nested as the shape is. (Over "
-                "gRPC send contents: raw contents may not arrive.)"
+                "gRPC send contents: TorchServe drops raw contents.)"
             )
         return flat
 

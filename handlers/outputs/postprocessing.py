@@ -21,7 +21,7 @@ from d2serve.handlers.outputs.records import Detections, Float32, Outputs, Propo
 from d2serve.handlers.outputs.rle import Rle
 from d2serve.handlers.outputs.selection import EVERYTHING, Selection, select
 from d2serve.handlers.outputs.semantic import label_map
-from d2serve.handlers.requests.preprocessing import PreparedImage
+from d2serve.handlers.requests.preprocessing import ModelInput
 from d2serve.handlers.runtimes.raw_outputs import RawOutputs
 from d2serve.handlers.spec.model_spec import (
     BOXES,
@@ -41,7 +41,7 @@ Indices = npt.NDArray[np.intp]
 
 
 def postprocess(
-    raw: RawOutputs, image: PreparedImage, spec: ModelSpec, selection: Selection = EVERYTHING
+    raw: RawOutputs, image: ModelInput, spec: ModelSpec, selection: Selection = EVERYTHING
 ) -> Outputs:
     """Bring a program's outputs for one image to the size at which the image was sent.
 
@@ -70,7 +70,7 @@ def postprocess(
 
 
 def _instances(
-    raw: RawOutputs, image: PreparedImage, spec: ModelSpec, selection: Selection
+    raw: RawOutputs, image: ModelInput, spec: ModelSpec, selection: Selection
 ) -> Detections:
     in_program = raw[BOXES].astype(np.float32, copy=False)
     scores = raw[SCORES].astype(np.float32)
@@ -90,7 +90,7 @@ def _instances(
     )
 
 
-def _proposals(raw: RawOutputs, image: PreparedImage, most: int | None) -> Proposals:
+def _proposals(raw: RawOutputs, image: ModelInput, most: int | None) -> Proposals:
     logits = raw[OBJECTNESS_LOGITS].astype(np.float32)
     in_program = raw[PROPOSAL_BOXES].astype(np.float32, copy=False)
     boxes, not_empty = _boxes(in_program, logits, XYXY_ABS, image)
@@ -99,7 +99,7 @@ def _proposals(raw: RawOutputs, image: PreparedImage, most: int | None) -> Propo
 
 
 def _boxes(
-    in_program: Float32, scores: Float32, mode: str, image: PreparedImage
+    in_program: Float32, scores: Float32, mode: str, image: ModelInput
 ) -> tuple[Float32, Indices]:
     """Boxes in the image as it was sent, and which of them are not empty."""
     boxes = scaled(in_program, mode, *_scales(image))
@@ -112,13 +112,13 @@ def _boxes(
     return boxes, nonempty(boxes, mode)
 
 
-def _scales(image: PreparedImage) -> tuple[float, float]:
+def _scales(image: ModelInput) -> tuple[float, float]:
     resized_height, resized_width = image.resized
     return image.width / resized_width, image.height / resized_height
 
 
 def _masks(
-    raw: RawOutputs, boxes: Float32, kept: Indices, image: PreparedImage, threshold: float
+    raw: RawOutputs, boxes: Float32, kept: Indices, image: ModelInput, threshold: float
 ) -> tuple[Rle, ...] | None:
     if MASKS not in raw:
         return None
@@ -126,9 +126,7 @@ def _masks(
     return encode_masks(masks, boxes, image.height, image.width, threshold)
 
 
-def _keypoints(
-    raw: RawOutputs, boxes: Float32, kept: Indices, image: PreparedImage
-) -> Float32 | None:
+def _keypoints(raw: RawOutputs, boxes: Float32, kept: Indices, image: ModelInput) -> Float32 | None:
     if KEYPOINTS in raw:
         keypoints = raw[KEYPOINTS][kept].astype(np.float32)
     elif HEATMAPS in raw:

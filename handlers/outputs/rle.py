@@ -5,7 +5,7 @@ each mask costs more than that.
 
 A mask is read down its columns. Its run lengths, the first of zeros, are written as in
 ``rleToString`` (cocoapi/common/maskApi.c): each as its difference to the one before the last, in
-groups of five bits with a sixth that tells of more, as ASCII characters from 48 on.
+groups of five bits with a sixth that says whether more follow, as ASCII characters from 48 on.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _run_lengths(transitions: Int64, masks: int, pixels: int) -> tuple[Int64, In
 
 
 def _without_pairs(transitions: Int64) -> Int64:
-    """Of equal transitions one where their number is odd, else none."""
+    """Of equal transitions one where their number is odd, otherwise none."""
     first = np.ones(len(transitions), np.bool_)
     np.not_equal(transitions[1:], transitions[:-1], out=first[1:])
     if first.all():

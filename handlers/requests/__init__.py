@@ -1,1 +1,1 @@
-"""From the bytes of a request to a prepared image and its options."""
+"""From the bytes of a request to the input of the model and the options."""

@@ -153,7 +153,7 @@ def _pixels(data: bytes, image: Image.Image) -> npt.NDArray[np.uint8]:
         image = Image.fromarray(decoded)
     if method is not None:
         image = image.transpose(method)
-    image.load()  # before which a file of several pictures may tell of another mode
+    image.load()  # before which a file of several pictures may say another mode
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 

@@ -29,7 +29,7 @@ _SAMPLE_EDGES = (71, 53)  # odd, so that the edges of blocks are in it
 
 
 def decode_fast(data: bytes, image: Image.Image) -> npt.NDArray[np.uint8] | None:
-    """The pixels of a JPEG where a decoder faster than Pillow's gives the same, else None.
+    """The pixels of a JPEG where a decoder faster than Pillow's gives the same; otherwise None.
 
     Args:
         data: the file.

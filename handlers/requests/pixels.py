@@ -9,6 +9,24 @@ import numpy as np
 from d2serve.handlers.errors import InvalidImage
 
 
+def check_images(images: Any) -> None:
+    """Make sure that something is a sequence of images as the library takes them.
+
+    Args:
+        images: what the caller handed in.
+
+    Raises:
+        InvalidImage: one of them is not (H, W, 3) uint8 with at least one pixel.
+    """
+    if isinstance(images, np.ndarray) and images.ndim < 4:
+        raise InvalidImage(
+            f"got one array of shape {images.shape}, expected a list of images. Of a single image "
+            "make a list: [image]."
+        )
+    for index, image in enumerate(images):
+        check_pixels(image, f"image {index}")
+
+
 def check_pixels(image: Any, name: str = "the image") -> None:
     """Make sure that something is an image as the library takes it.
 

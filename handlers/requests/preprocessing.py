@@ -15,7 +15,7 @@ from d2serve.handlers.spec.model_spec import ModelSpec
 
 
 @dataclass(frozen=True)
-class PreparedImage:
+class ModelInput:
     """What the program takes, with what postprocessing needs to undo the resize."""
 
     tensor: npt.NDArray[np.float32]
@@ -58,7 +58,7 @@ def resized_shape(height: int, width: int, min_size: int, max_size: int) -> tupl
     return max(int(new_height + 0.5), 1), max(int(new_width + 0.5), 1)
 
 
-def preprocess(pixels: npt.NDArray[np.uint8], spec: ModelSpec) -> PreparedImage:
+def preprocess(pixels: npt.NDArray[np.uint8], spec: ModelSpec) -> ModelInput:
     """Resize and lay out an image as DefaultPredictor does.
 
     Args:
@@ -73,4 +73,4 @@ def preprocess(pixels: npt.NDArray[np.uint8], spec: ModelSpec) -> PreparedImage:
     if spec.image_format == "BGR":
         pixels = pixels[:, :, ::-1]
     tensor = np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32)
-    return PreparedImage(tensor, height, width)
+    return ModelInput(tensor, height, width)

@@ -53,8 +53,8 @@ class Call:
     grpc: bool
     request_id: str | None
     infer_id: str
-    """What the answer to a call of the Open Inference Protocol has to repeat: the call's own id, or
-    else the server's."""
+    """What the answer to a call of the Open Inference Protocol has to repeat: the call's own id,
+    otherwise the server's."""
 
 
 def classify(request: Request) -> Call:

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from d2serve.handlers.digests import sha256_of
 from d2serve.handlers.errors import LoadError
 from d2serve.handlers.runtimes.raw_outputs import Float32, RawOutputs
-from d2serve.handlers.spec.model_spec import ModelSpec, sha256_of
+from d2serve.handlers.spec.model_spec import ModelSpec
 from d2serve.handlers.spec.runtimes import RUNTIMES
 
 

@@ -37,7 +37,7 @@ class RequestLimits:
     """Width times height of what a model gets that does not resize images (MIN_SIZE_TEST 0): 192 MB
     of input. Where images are resized, the model's own sizes are the bound."""
     max_drawn_pixels: int = 16_000_000
-    """Width times height of an image that is drawn upon: 8 bytes a pixel, 128 MB."""
+    """Width times height of an image that is drawn upon: 9 bytes a pixel, 144 MB."""
     max_detections: int = 1000
     """Instances, and proposals, in the reply; the best ones are kept."""
     max_reply_bytes: int = 6_553_500

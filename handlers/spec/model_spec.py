@@ -1,12 +1,11 @@
 """``model_spec.json``: every number that shapes an answer, on which exporter and server agree.
 
-It is written by ``d2serve.export``, travels in the .mar and
-is the only source of settings at serve time: no value is guessed twice.
+It is written by ``d2serve.export``, travels in the .mar and is the only source of settings at serve
+time: no value is guessed twice.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -16,6 +15,7 @@ from typing import Any
 from d2serve.handlers.errors import SpecError
 from d2serve.handlers.spec.field_types import wrong_types
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits, problems_of
+from d2serve.handlers.spec.provenance import Provenance
 from d2serve.handlers.spec.runtimes import METHODS, RUNTIMES, precisions
 
 SCHEMA_VERSION = 3
@@ -45,19 +45,6 @@ class PanopticMerge:
     """Stuff that covers fewer pixels than this is left out."""
     instances_confidence_thresh: float
     """Instances of lower scores are left out."""
-
-
-@dataclass(frozen=True)
-class Provenance:
-    """What an export read, so that an archive can be traced back to it."""
-
-    config: str
-    """Name of the config file, or in the model zoo."""
-    config_sha256: str
-    """SHA-256 of the config once everything is merged, but for where its weights lie."""
-    weights: str
-    """Name of the weights file."""
-    weights_sha256: str
 
 
 @dataclass(frozen=True)
@@ -253,12 +240,3 @@ def read_spec(model_dir: Path) -> ModelSpec:
             "Is this an archive made by `d2serve export`?"
         ) from None
     return ModelSpec.from_json(text)
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()

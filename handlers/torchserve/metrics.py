@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 HISTOGRAM, COUNTER = "histogram", "counter"
 MODEL_LABELS = ("model_name", "model_version")
-# Separators of the lines by which a worker tells TorchServe of a metric.
+# Separators of the lines by which a worker reports a metric to TorchServe.
 _UNFIT_FOR_LABELS = re.compile(r"[^A-Za-z0-9_.+-]")
 
 

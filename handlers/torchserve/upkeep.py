@@ -1,6 +1,6 @@
 """What a worker does for itself between batches: it takes its share of cores and frees memory.
 
-TorchServe tells a worker neither of others that come or go nor of quiet times, so this is looked
+TorchServe reports neither other workers that come or go nor quiet times, so this is looked
 after now and then, before a batch. What fails here is logged, and fails no request.
 """
 
@@ -32,7 +32,7 @@ class Upkeep:
         self._detector = detector
         self._max_workers = max_workers
         self._memory = WorkerMemory()
-        self._attempt(self._memory.freeze_loaded)
+        self._attempt("setting the loaded model apart", self._memory.freeze_loaded)
         self._next = float("-inf")
         self.do_if_due()
 
@@ -41,15 +41,15 @@ class Upkeep:
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + _SECONDS_BETWEEN
-        self._attempt(self._share_cores)
-        self._attempt(self._memory.trim_if_due)
+        self._attempt("taking its share of the cores", self._share_cores)
+        self._attempt("giving memory back", self._memory.trim_if_due)
 
     def _share_cores(self) -> None:
         self._detector.set_threads(thread_share(self._max_workers))
 
-    def _attempt(self, step: Callable[[], None]) -> None:
+    def _attempt(self, what: str, step: Callable[[], None]) -> None:
         try:
             step()
         # A runtime raises its own exceptions, and needs memory for a change of threads.
         except Exception:
-            _log.exception("d2serve: %s failed; the worker goes on as it was", step.__name__)
+            _log.exception("d2serve: %s failed; the worker goes on as it was", what)

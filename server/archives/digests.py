@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from d2serve.client.errors import ArchiveRefused, ServerStartError
-from d2serve.handlers.archive_checks import sha256_of
+from d2serve.handlers.digests import sha256_of_rest
 from d2serve.server.archives.model_archives import ServedModel, check_models, prepare_store
 
 # sha256sum marks binary mode by an asterisk, and names with odd characters by a backslash.
@@ -111,6 +111,6 @@ def copy_listed(store: Path, digests: DigestList) -> None:
             for block in iter(lambda: source.read(1 << 20), b""):
                 target.write(block)
             target.seek(0)
-            digest = sha256_of(target)
+            digest = sha256_of_rest(target)
         digests.require(archive, digest)
         copy.replace(link)

@@ -8,7 +8,8 @@ import json
 import zipfile
 from pathlib import Path
 
-from d2serve.handlers.spec.model_spec import ModelSpec, Provenance
+from d2serve.handlers.spec.model_spec import ModelSpec
+from d2serve.handlers.spec.provenance import Provenance
 
 PROGRAM = bytes(range(256)) * 64
 _DIFFERENCES = {

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from d2serve.handlers.spec.model_spec import SPEC_FILE, PanopticMerge, sha256_of
+from d2serve.handlers.digests import sha256_of
+from d2serve.handlers.spec.model_spec import SPEC_FILE, PanopticMerge
 from tests.handlers.samples import spec_with
 from tests.robustness.conftest import ONE_WORKER, pack
 

@@ -19,7 +19,8 @@ from d2serve.export.pipeline import ExportResult, export
 from d2serve.export.programs.building import Program, write_program
 from d2serve.export.reading.config import ConfigSource
 from d2serve.export.request import ExportRequest, Progress
-from d2serve.handlers.spec.model_spec import read_spec, sha256_of
+from d2serve.handlers.digests import sha256_of
+from d2serve.handlers.spec.model_spec import read_spec
 from tests.export.conftest import write_tiny_config
 
 QUIET = Progress(lambda _step, _parts: None, lambda: None)
@@ -113,7 +114,7 @@ def test_torch_model_archiver_makes_the_same_layout(tiny_config: Path, tmp_path:
                 assert path.read_bytes() == theirs[name].read_bytes(), name
 
 
-@pytest.mark.parametrize("method", ["tracing", "scripting"])
+@pytest.mark.parametrize("method", ["tracing", pytest.param("scripting", marks=pytest.mark.long)])
 def test_a_registered_backbone_of_the_users_own_works(
     method: str, custom_config: Path, tmp_path: Path
 ) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from d2serve.handlers.bundle import read_bundled_spec
-from d2serve.handlers.spec.model_spec import sha256_of
-from tests.conftest import ROOT
+from d2serve.handlers.digests import sha256_of
+from tests.conftest import ROOT, config_of
 
 WAYS = {
     "tracing": (),
@@ -26,7 +26,8 @@ SOON = ("scripting", "openvino")
 @pytest.mark.parametrize(
     "way", [way if way in SOON else pytest.param(way, marks=pytest.mark.long) for way in WAYS]
 )
-def test_two_exports_give_the_same_bytes(way: str, tiny_config: Path, tmp_path: Path) -> None:
+def test_two_exports_give_the_same_bytes(way: str, tmp_path: Path) -> None:
+    config = config_of("retinanet")
     code = "from d2serve.cli.app import main; main()"
     exports = []
     for number in ("1", "2"):
@@ -35,7 +36,8 @@ def test_two_exports_give_the_same_bytes(way: str, tiny_config: Path, tmp_path: 
         exports.append(
             subprocess.Popen(
                 [
-                    *(sys.executable, "-c", code, "export", "--config-file", str(tiny_config)),
+                    *(sys.executable, "-c", code, "export", "--config-file", str(config)),
+                    *("--import", "examples.shapes.dataset"),
                     *("--output", str(tmp_path / number / "store"), *WAYS[way]),
                 ],
                 cwd=ROOT,
@@ -47,9 +49,9 @@ def test_two_exports_give_the_same_bytes(way: str, tiny_config: Path, tmp_path: 
         )
     told = [process.communicate()[0] for process in exports]
     assert [process.returncode for process in exports] == [0, 0], told
-    first, second = (tmp_path / number / "store" / "tiny.mar" for number in ("1", "2"))
+    first, second = (tmp_path / number / "store" / "retinanet.mar" for number in ("1", "2"))
     assert first.read_bytes() == second.read_bytes()
     provenance = read_bundled_spec(first).provenance
     assert provenance is not None
-    assert (provenance.config, provenance.weights) == ("tiny.yaml", "tiny.pth")
-    assert provenance.weights_sha256 == sha256_of(tiny_config.with_name("tiny.pth"))
+    assert (provenance.config, provenance.weights) == ("retinanet.yaml", "retinanet.pth")
+    assert provenance.weights_sha256 == sha256_of(config.with_name("retinanet.pth"))

@@ -168,7 +168,11 @@ def test_a_read_only_store_and_folder_are_no_hindrance(operator: Operator) -> No
 
 @needs_mounts
 @pytest.mark.parametrize(
-    ("option", "reason"), [("size=64k", "No space left"), ("ro", "Read-only file system")]
+    ("option", "reason"),
+    [
+        ("size=64k", "No space left"),
+        pytest.param("ro", "Read-only file system", marks=pytest.mark.long),
+    ],
 )
 def test_an_export_into_a_store_that_cannot_hold_it(
     operator: Operator, option: str, reason: str

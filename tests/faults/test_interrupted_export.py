@@ -132,6 +132,7 @@ def test_the_next_export_removes_what_an_interrupted_one_left(tmp_path: Path) ->
 
 
 @pytest.mark.export
+@pytest.mark.long  # the race itself is in the test below
 def test_two_at_once_both_finish_and_one_wins(tiny_config: Path, tmp_path: Path) -> None:
     code = "from d2serve.cli.app import main; main()"
     both = [

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from d2serve.handlers.spec.model_spec import SPEC_FILE, sha256_of
+from d2serve.handlers.digests import sha256_of
+from d2serve.handlers.spec.model_spec import SPEC_FILE
 from tests.handlers.samples import spec_with
 
 OUTPUTS = ("pred_boxes", "scores", "pred_classes", "pred_masks")

@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 
 from d2serve.handlers.outputs.postprocessing import postprocess
 from d2serve.handlers.outputs.records import Detections
-from d2serve.handlers.requests.preprocessing import PreparedImage
+from d2serve.handlers.requests.preprocessing import ModelInput
 from d2serve.handlers.runtimes.raw_outputs import RawOutputs
 from tests.handlers.samples import spec_with
 
 
-def prepared(height: int, width: int, resized: tuple[int, int]) -> PreparedImage:
-    return PreparedImage(np.zeros((3, *resized), np.float32), height, width)
+def prepared(height: int, width: int, resized: tuple[int, int]) -> ModelInput:
+    return ModelInput(np.zeros((3, *resized), np.float32), height, width)
 
 
-def instances_of(raw: RawOutputs, image: PreparedImage, **spec: Any) -> Detections:
+def instances_of(raw: RawOutputs, image: ModelInput, **spec: Any) -> Detections:
     outputs = postprocess(raw, image, spec_with(**spec))
     assert (outputs.height, outputs.width) == (image.height, image.width)
     assert (outputs.sem_seg, outputs.panoptic_seg, outputs.proposals) == (None, None, None)
@@ -29,7 +29,7 @@ def instances_of(raw: RawOutputs, image: PreparedImage, **spec: Any) -> Detectio
     return outputs.instances
 
 
-def detectron2_answers(raw: RawOutputs, image: PreparedImage) -> Any:
+def detectron2_answers(raw: RawOutputs, image: ModelInput) -> Any:
     """The Instances of detector_postprocess, which come by falling score as the model gave them."""
     instances = Instances(image.resized)
     for name, values in raw.items():
@@ -39,7 +39,7 @@ def detectron2_answers(raw: RawOutputs, image: PreparedImage) -> Any:
 
 
 @st.composite
-def raw_outputs(draw: st.DrawFn) -> tuple[RawOutputs, PreparedImage]:
+def raw_outputs(draw: st.DrawFn) -> tuple[RawOutputs, ModelInput]:
     """Boxes in, across and outside the image, some empty, with masks and keypoints or not."""
     height, width = draw(st.integers(1, 120)), draw(st.integers(1, 120))
     resized = draw(st.tuples(st.integers(1, 150), st.integers(1, 150)))

@@ -8,7 +8,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from d2serve.handlers.spec.limits import RequestLimits
-from d2serve.handlers.spec.model_spec import ModelSpec, PanopticMerge, Provenance
+from d2serve.handlers.spec.model_spec import ModelSpec, PanopticMerge
+from d2serve.handlers.spec.provenance import Provenance
 from d2serve.handlers.spec.runtimes import METHODS, RUNTIMES, precisions
 
 OUTPUTS = ("pred_boxes", "pred_classes", "scores")

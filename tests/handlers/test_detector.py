@@ -228,6 +228,14 @@ def test_pixels_of_another_kind_are_refused(scripted_archive: Path, image: Any, 
         Detector.open(scripted_archive)([IMAGES[0], image])
 
 
+def test_a_single_image_is_no_list(scripted_archive: Path) -> None:
+    image: Any = IMAGES[0]
+    with pytest.raises(InvalidImage, match=r"shape \(40, 60, 3\), expected a list.*\[image\]"):
+        Detector.open(scripted_archive)(image)
+    batch: Any = np.stack([image, image])
+    assert len(Detector.open(scripted_archive)(batch)) == 2
+
+
 @pytest.mark.parametrize(
     "changes",
     [

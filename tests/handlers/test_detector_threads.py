@@ -14,8 +14,9 @@ import pytest
 from numpy.typing import NDArray
 
 from d2serve.handlers.detector import Detector
+from d2serve.handlers.digests import sha256_of
 from d2serve.handlers.outputs.records import Outputs
-from d2serve.handlers.spec.model_spec import SPEC_FILE, sha256_of
+from d2serve.handlers.spec.model_spec import SPEC_FILE
 from tests.handlers.programs import write_archive
 from tests.handlers.runtimes import test_onnxruntime, test_openvino
 from tests.handlers.samples import bits, spec_with

@@ -16,9 +16,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from d2serve.handlers import preparation
+from d2serve.handlers import reading
 from d2serve.handlers import service as service_module
 from d2serve.handlers.detector import Detector
+from d2serve.handlers.outputs import postprocessing
+from d2serve.handlers.outputs.masks import encode_masks
 from d2serve.handlers.replies.reply import Found, Reply
 from d2serve.handlers.requests.options import NAMES
 from d2serve.handlers.requests.request import DESCRIBE, GRPC, HTTP, INFER, Request
@@ -108,6 +110,12 @@ def test_one_image(service: Service) -> None:
 def test_an_array_is_answered_as_the_file_of_it(service: Service) -> None:
     pixels = np.full((20, 30, 3), 51, np.uint8)
     assert service.reply(Request(pixels)).body == service.reply(Request(grey_png(51))).body
+
+
+def test_it_is_served_under_the_name_it_is_given(scripted_archive: Path) -> None:
+    service = Service.open(scripted_archive, "mine", "2.0")
+    read = json.loads(service.reply(Request(grey_png(51))).body)
+    assert (read["model"], read["version"]) == ("mine", "2.0")
 
 
 def test_no_requests(service: Service) -> None:
@@ -231,9 +239,9 @@ def test_a_class_without_a_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "step"),
     [
-        (preparation, "read_pixels"),
-        (preparation, "preprocess"),
-        (service_module, "prepare"),
+        (reading, "read_pixels"),
+        (reading, "preprocess"),
+        (service_module, "read_request"),
         (service_module, "encode"),
         (Detector, "answer"),
     ],
@@ -365,6 +373,43 @@ def test_the_picture_as_the_reply(service: Service, option: bytes, kind: str) ->
         assert Image.MIME[str(image.format)] == kind
     assert error.content_type == "application/json"
     assert json.loads(error.body)["error"]["code"] == "empty_request"
+
+
+@pytest.mark.parametrize(
+    ("outputs", "fields", "masks"),
+    [
+        (None, {}, 1),
+        (["boxes"], {}, 0),
+        (["boxes", "masks"], {}, 1),
+        (["reply"], {}, 1),
+        (["reply"], {"masks": "none"}, 0),
+        (None, {"masks": "none"}, 0),
+        (None, {"score_thresh": 0.5}, 0),
+    ],
+)
+def test_masks_are_not_made_for_nothing(
+    scripted_archive: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    outputs: list[str] | None,
+    fields: dict[str, Any],
+    masks: int,
+) -> None:
+    made = list[int]()
+
+    def counted(found: Any, *rest: Any) -> Any:
+        made.append(len(found))
+        return encode_masks(found, *rest)
+
+    monkeypatch.setattr(postprocessing, "encode_masks", counted)
+    image = {"name": "image", "datatype": "BYTES", "shape": [1]}
+    body: dict[str, Any] = {
+        "inputs": [{**image, "data": [base64.b64encode(grey_png(51)).decode()]}]
+    }
+    if outputs is not None:
+        body["outputs"] = [{"name": name} for name in outputs]
+    reply = Service.open(scripted_archive).reply(Request(body, fields, transport=HTTP))
+    assert reply.status == 200
+    assert sum(made) == masks
 
 
 def test_metadata(service: Service) -> None:

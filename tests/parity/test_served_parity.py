@@ -39,6 +39,7 @@ def references(held_out: HeldOut, oracle_of: Callable[[str], Oracle]) -> Referen
     return make
 
 
+@pytest.mark.server  # with the comparisons below, whose images these are
 def test_the_images_are_of_at_least_eight_sizes(held_out: HeldOut) -> None:
     sizes = {Image.open(file).size for file in held_out.images[:IMAGES]}
     assert len(sizes) >= 8

@@ -57,4 +57,5 @@ PAGES = sorted(DOCS.rglob("*.md")) + sorted(ROOT.glob("*.md"))
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_paths_that_a_page_names_are_there(page: Path) -> None:
     named = {match.group(1) for match in _NAMED.finditer(page.read_text())}
+    named -= {"handlers/x.py"}  # stands for any module
     assert {path for path in named if not (ROOT / path).exists()} == set()

@@ -40,7 +40,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TorchServeProce
     ground = write_semantic_archive(tmp_path_factory.mktemp("ground"))
     batches = {"batchSize": BATCH, "maxBatchDelay": 300, "batching": "always"}
     pack(shapes, store, "shapes", {**ONE_WORKER, **batches})
-    pack(ground, store, "ground", {**ONE_WORKER, "batchSize": 1})
+    large = {"max_input_pixels": 50_000_000}  # whose map is larger than a reply may be
+    pack(ground, store, "ground", {**ONE_WORKER, "batchSize": 1, "limits": large})
     pack(shapes, store, "limited", {**ONE_WORKER, "batchSize": 1, "limits": LIMITS})
     pack(shapes, store, "wrong_limits", {**ONE_WORKER, "limits": {"max_image_pixels": "many"}})
     models = {name: f"{name}.mar" for name in ("shapes", "ground", "limited")}

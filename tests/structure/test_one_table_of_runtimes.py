@@ -21,11 +21,12 @@ from d2serve.export.programs import building
 from d2serve.export.programs.building import Program, write_program
 from d2serve.export.reading.config import ConfigSource
 from d2serve.export.request import ExportRequest
+from d2serve.handlers.digests import sha256_of
 from d2serve.handlers.errors import LoadError, SpecError
 from d2serve.handlers.oip.metadata import describe
 from d2serve.handlers.runtimes.loading import load_runtime
 from d2serve.handlers.spec.bounds import Bounds
-from d2serve.handlers.spec.model_spec import ModelSpec, sha256_of
+from d2serve.handlers.spec.model_spec import ModelSpec
 from d2serve.handlers.spec.runtimes import RUNTIMES, RuntimeFacts
 from tests.conftest import ROOT, config_of
 from tests.handlers.samples import spec_with

@@ -82,6 +82,12 @@ def test_each_image_is_answered_in_its_batch(tmp_path: Path, images: list[Path])
     assert len(done) == 2
 
 
+def test_a_reply_that_no_client_could_read_is_named(tmp_path: Path, images: list[Path]) -> None:
+    broken = archive(tmp_path, handle="""return ['{"model": "canned"}'] * len(data)""")
+    with pytest.raises(VerificationError, match=r"one\.png .*'version' is missing"):
+        replay(broken, [images])
+
+
 @pytest.mark.parametrize(
     ("handle", "message"),
     [

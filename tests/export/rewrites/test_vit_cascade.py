@@ -68,6 +68,7 @@ def test_scripted_batches_of_mixed_sizes(model: Any) -> None:
 
 
 @pytest.mark.export
+@pytest.mark.long  # a ViTDet is exported for OpenVINO and served in tests/parity/
 def test_in_onnx_on_both_runtimes(model: Any, tmp_path: Path) -> None:
     changed, _names = exportable(model, ONNX)
     programs = ways.onnx_programs(changed, FIRST, tmp_path)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from d2serve.handlers.errors import ModelFailed
 from d2serve.handlers.outputs.postprocessing import postprocess
 from d2serve.handlers.outputs.records import Detections
-from d2serve.handlers.requests.preprocessing import PreparedImage
+from d2serve.handlers.requests.preprocessing import ModelInput
 from d2serve.handlers.runtimes.raw_outputs import RawOutputs
 from tests.handlers.raw_answers import (
     detectron2_answers,
@@ -22,7 +22,7 @@ from tests.handlers.raw_answers import (
 from tests.handlers.samples import bits, cases, coco_rles, spec_with
 
 
-def assert_as_detectron2(raw: RawOutputs, image: PreparedImage) -> Detections:
+def assert_as_detectron2(raw: RawOutputs, image: ModelInput) -> Detections:
     got = instances_of(raw, image)
     expected = detectron2_answers(raw, image)
     assert (got.height, got.width) == expected.image_size
@@ -46,7 +46,7 @@ def assert_as_detectron2(raw: RawOutputs, image: PreparedImage) -> Detections:
 
 @cases(500)
 @given(raw_outputs())
-def test_any_outputs(outputs_and_image: tuple[RawOutputs, PreparedImage]) -> None:
+def test_any_outputs(outputs_and_image: tuple[RawOutputs, ModelInput]) -> None:
     raw, image = outputs_and_image
     before = {name: values.copy() for name, values in raw.items()}
     assert_as_detectron2(raw, image)

@@ -12,7 +12,7 @@ from hypothesis import given
 from numpy.typing import NDArray
 
 from d2serve.handlers.outputs.postprocessing import postprocess
-from d2serve.handlers.requests.preprocessing import PreparedImage
+from d2serve.handlers.requests.preprocessing import ModelInput
 from d2serve.handlers.runtimes.raw_outputs import RawOutputs
 from d2serve.handlers.spec.model_spec import PanopticMerge
 from tests.handlers.raw_answers import (
@@ -27,7 +27,7 @@ from tests.handlers.samples import bits, cases, coco_rles, spec_with
 
 @cases(300)
 @given(raw_outputs())
-def test_proposals(outputs_and_image: tuple[RawOutputs, PreparedImage]) -> None:
+def test_proposals(outputs_and_image: tuple[RawOutputs, ModelInput]) -> None:
     raw, image = outputs_and_image
     boxes, logits = raw["pred_boxes"], np.asarray(raw["scores"]) * 9 - 4
     expected = Instances(image.resized)
@@ -64,7 +64,7 @@ def test_rotated_instances_are_ordered_and_scaled() -> None:
     np.testing.assert_allclose(got.boxes[0], [5, 10, 8, 2, 90], rtol=1e-6)
 
 
-def semantic_logits(image: PreparedImage, seed: int) -> NDArray[np.float32]:
+def semantic_logits(image: ModelInput, seed: int) -> NDArray[np.float32]:
     """Seven classes in rough regions, padded."""
     generator = np.random.default_rng(seed)
     height, width = image.resized[0] + 5, image.resized[1] + 3

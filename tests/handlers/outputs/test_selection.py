@@ -15,7 +15,7 @@ from d2serve.handlers.outputs.postprocessing import postprocess
 from d2serve.handlers.outputs.records import Outputs, PanopticSeg, Segment
 from d2serve.handlers.outputs.rle import Rle
 from d2serve.handlers.outputs.selection import EVERYTHING, Selection, select
-from d2serve.handlers.requests.preprocessing import PreparedImage
+from d2serve.handlers.requests.preprocessing import ModelInput
 from d2serve.handlers.runtimes.raw_outputs import RawOutputs
 from d2serve.handlers.spec.model_spec import PanopticMerge
 from tests.handlers.answers import answer_with, found
@@ -117,7 +117,7 @@ def told(outputs: Outputs) -> dict[str, Any]:
 @cases(400)
 @given(raw_outputs(), selections, st.randoms(use_true_random=False))
 def test_early_is_late(
-    raw_and_image: tuple[RawOutputs, PreparedImage], selection: Selection, random: Any
+    raw_and_image: tuple[RawOutputs, ModelInput], selection: Selection, random: Any
 ) -> None:
     """Also of empty boxes, which count for no maximum, and of scores that do not fall."""
     raw, image = raw_and_image

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from d2serve.handlers.digests import sha256_of
 from d2serve.handlers.errors import LoadError
 from d2serve.handlers.runtimes.loading import load_runtime
-from d2serve.handlers.spec.model_spec import ModelSpec, read_spec, sha256_of
+from d2serve.handlers.spec.model_spec import ModelSpec, read_spec
 from d2serve.handlers.spec.runtimes import RUNTIMES
 from tests.handlers.samples import spec_with
 

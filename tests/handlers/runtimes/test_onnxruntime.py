@@ -13,10 +13,11 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
+from d2serve.handlers.digests import sha256_of
 from d2serve.handlers.errors import LoadError
 from d2serve.handlers.runtimes.loading import load_runtime
 from d2serve.handlers.runtimes.onnxruntime import OnnxRuntime
-from d2serve.handlers.spec.model_spec import ModelSpec, sha256_of
+from d2serve.handlers.spec.model_spec import ModelSpec
 from tests.handlers.samples import spec_with
 
 OUTPUTS = ("pred_boxes", "scores", "pred_classes")

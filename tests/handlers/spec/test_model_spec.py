@@ -10,16 +10,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 
+from d2serve.handlers.digests import sha256_of
 from d2serve.handlers.errors import LoadError, SpecError
 from d2serve.handlers.spec.limits import RequestLimits
-from d2serve.handlers.spec.model_spec import (
-    SCHEMA_VERSION,
-    SPEC_FILE,
-    ModelSpec,
-    Provenance,
-    read_spec,
-    sha256_of,
-)
+from d2serve.handlers.spec.model_spec import SCHEMA_VERSION, SPEC_FILE, ModelSpec, read_spec
+from d2serve.handlers.spec.provenance import Provenance
 from tests.handlers.samples import cases, spec_with
 from tests.handlers.specs import MERGE, OUTPUTS, PROPOSALS, WITH_SEM_SEG, specs
 

@@ -15,7 +15,7 @@ from d2serve.handlers.replies.fields import MASK_TENSOR, REPLY
 from d2serve.handlers.requests.fields import read_fields
 from d2serve.handlers.requests.images import Pixels, read_pixels
 from d2serve.handlers.requests.options import NONE, RequestOptions
-from d2serve.handlers.requests.preprocessing import PreparedImage, preprocess
+from d2serve.handlers.requests.preprocessing import ModelInput, preprocess
 from d2serve.handlers.requests.request import INFER, Call
 from d2serve.handlers.spec.limits import RequestLimits
 from d2serve.handlers.spec.model_spec import ModelSpec
@@ -23,10 +23,10 @@ from d2serve.handlers.timing import Seconds, Stopwatch
 
 
 @dataclass(frozen=True)
-class PreparedRequest:
+class ModelRequest:
     """One request, on its way through the model and back."""
 
-    image: PreparedImage
+    image: ModelInput
     options: RequestOptions
     selection: Selection
     """What of the program's answer is wanted."""
@@ -38,7 +38,7 @@ class PreparedRequest:
     """That ``decode``, from the request as it came to pixels, and ``preprocess`` took."""
 
 
-def prepare(call: Call, spec: ModelSpec) -> PreparedRequest:
+def read_request(call: Call, spec: ModelSpec) -> ModelRequest:
     """Read, check, decode and preprocess a request.
 
     Args:
@@ -58,7 +58,7 @@ def prepare(call: Call, spec: ModelSpec) -> PreparedRequest:
     seconds = {"decode": watch.lap()}
     image = preprocess(pixels, spec)
     seconds["preprocess"] = watch.lap()
-    return PreparedRequest(
+    return ModelRequest(
         image=image,
         options=options,
         selection=_selection(options, outputs, spec.limits),

@@ -1,0 +1,18 @@
+"""What an archive was made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What an export read, so that an archive can be traced back to it."""
+
+    config: str
+    """Name of the config file, or in the model zoo."""
+    config_sha256: str
+    """SHA-256 of the config once everything is merged, but for where its weights lie."""
+    weights: str
+    """Name of the weights file."""
+    weights_sha256: str
