@@ -11,7 +11,7 @@ from d2serve.cli.progress import console
 from d2serve.handlers.spec.model_spec import BOXES, SEM_SEG
 
 if TYPE_CHECKING:
-    from d2serve.handlers.spec.model_spec import ModelSpec
+    from d2serve.handlers.spec.model_spec import ModelSpec, Provenance
 
 
 def print_spec(spec: ModelSpec, version: str) -> None:
@@ -31,6 +31,7 @@ def print_spec(spec: ModelSpec, version: str) -> None:
         f"mask {spec.mask_threshold}, at most {spec.detections_per_image} instances",
         "rewrites": ", ".join(spec.rewrites) or "none",
         "made with": ", ".join(f"{tool} {number}" for tool, number in spec.versions.items()),
+        "made of": _made_of(spec.provenance),
         "schema": str(spec.schema_version),
     }
     if SEM_SEG not in spec.outputs:
@@ -43,6 +44,15 @@ def print_spec(spec: ModelSpec, version: str) -> None:
     for key, value in rows.items():
         table.add_row(key, escape(value))
     console.print(table)
+
+
+def _made_of(provenance: Provenance | None) -> str:
+    if provenance is None:
+        return "not recorded: the archive is of an older d2serve"
+    return (
+        f"{provenance.weights}, sha256 {provenance.weights_sha256}\n"
+        f"{provenance.config}, resolved, sha256 {provenance.config_sha256}"
+    )
 
 
 def print_verification(record: Any) -> None:
