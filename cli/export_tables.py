@@ -11,7 +11,8 @@ from d2serve.cli.progress import console
 from d2serve.handlers.spec.model_spec import BOXES, SEM_SEG
 
 if TYPE_CHECKING:
-    from d2serve.handlers.spec.model_spec import ModelSpec, Provenance
+    from d2serve.handlers.spec.model_spec import ModelSpec
+    from d2serve.handlers.spec.provenance import Provenance
 
 
 def print_spec(spec: ModelSpec, version: str) -> None:
