@@ -12,6 +12,9 @@ from typing import Any
 # One thread on either side: eager detectron2's own answer depends on the number of threads, since
 # sums are split differently (by 6e-5 px on mask_rcnn_dc5, and now and then by a pixel of a mask).
 os.environ["OMP_NUM_THREADS"] = "1"
+# rich keeps the width that it is first imported with; a process of pytest-xdist has one of 80.
+os.environ.pop("COLUMNS", None)
+os.environ.pop("LINES", None)
 
 import pytest
 

@@ -44,6 +44,8 @@ MODEL_NAMES = (
     "regnet_mask_rcnn",
     "mask_rcnn_gn_cls_agnostic",
 )
+ROTATED_MODEL = "rotated_faster_rcnn_fpn"
+"""Has a module of its own to train it, train_rotated."""
 # These need keys that detectron2's defaults do not have.
 _POINT_REND_MODELS = ("point_rend",)
 

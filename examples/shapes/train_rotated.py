@@ -44,7 +44,7 @@ from pycocotools import mask as coco_mask
 from d2serve.export.rewrites.rotated.stand_ins import plain_rotated_operators
 from examples.shapes.cpu_speed import prepare_process
 from examples.shapes.evaluation import Result, record_result, results_table
-from examples.shapes.recipes import MODELS_FOLDER, Recipe, _of_yaml
+from examples.shapes.recipes import MODELS_FOLDER, ROTATED_MODEL, Recipe, _of_yaml
 from examples.shapes.schema import ANNOTATIONS_FILE, CLASS_NAMES, DEFAULT_DATA_ROOT, IMAGES_FOLDER
 from examples.shapes.train import (
     RESULTS_FILE,
@@ -55,7 +55,6 @@ from examples.shapes.train import (
     save_weights,
 )
 
-MODEL_NAME = "rotated_faster_rcnn_fpn"
 ROTATED_FILE = "rotated_annotations.json"
 # A turned rectangle must be this much smaller than the upright one to count.
 _WORTH_TURNING = 0.92
@@ -143,8 +142,8 @@ class RotatedMapper:
 def rotated_recipe() -> Recipe:
     """The model's recipe, on images that have been generated."""
     names = tuple(register_rotated(split) for split in ("train", "heldout"))
-    file = MODELS_FOLDER / f"{MODEL_NAME}.yaml"
-    recipe = _of_yaml(MODEL_NAME, file, MODELS_FOLDER / f"{MODEL_NAME}.pth")
+    file = MODELS_FOLDER / f"{ROTATED_MODEL}.yaml"
+    recipe = _of_yaml(ROTATED_MODEL, file, MODELS_FOLDER / f"{ROTATED_MODEL}.pth")
     cfg = get_cfg()
     cfg.merge_from_file(str(file))
     cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = names[:1], names[1:]
@@ -191,7 +190,7 @@ def main() -> None:
         save_weights(model, recipe.weights)
         metrics, parameters = evaluate_rotated(recipe)
     result = Result(
-        model=MODEL_NAME,
+        model=ROTATED_MODEL,
         parameters=parameters,
         megabytes=round(recipe.weights.stat().st_size / 1e6, 2),
         training_minutes=round(minutes, 1),

@@ -9,11 +9,14 @@ import torch
 
 from d2serve.export.rewrites.stand_ins import buildable
 from examples.shapes.dataset import belongs_to
-from examples.shapes.recipes import MODEL_NAMES, MODELS_FOLDER, config_file, recipe_of
+from examples.shapes.recipes import (
+    MODEL_NAMES,
+    MODELS_FOLDER,
+    ROTATED_MODEL,
+    config_file,
+    recipe_of,
+)
 from examples.shapes.schema import SPLITS
-
-# Trained by a module of its own, train_rotated.
-ROTATED = "rotated_faster_rcnn_fpn"
 
 
 @pytest.mark.parametrize("name", MODEL_NAMES)
@@ -40,7 +43,7 @@ def test_its_data_sets_are_ones_that_can_be_generated(name: str) -> None:
 
 def test_each_has_a_result() -> None:
     rows = json.loads((MODELS_FOLDER / "results.json").read_text())
-    assert {row["model"] for row in rows} == {*MODEL_NAMES, ROTATED}
+    assert {row["model"] for row in rows} == {*MODEL_NAMES, ROTATED_MODEL}
 
 
 def test_all_together_are_small() -> None:

@@ -23,6 +23,7 @@ WAYS = {
 SOON = ("scripting", "openvino")
 
 
+@pytest.mark.export
 @pytest.mark.parametrize(
     "way", [way if way in SOON else pytest.param(way, marks=pytest.mark.long) for way in WAYS]
 )
