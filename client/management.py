@@ -15,7 +15,7 @@ import httpx
 
 from d2serve.client.archive_checks import check_archive
 from d2serve.client.connection.client import Client
-from d2serve.client.connection.http import accepted, httpx_options, unavailable
+from d2serve.client.connection.http import accepted, httpx_options, unavailable_error
 from d2serve.client.connection.settings import ConnectionSettings
 from d2serve.client.errors import InvalidInput, MalformedReply, ModelNotFound, ServerUnavailable
 from d2serve.client.model_descriptions import (
@@ -207,7 +207,7 @@ class ManagementClient(Client):
         try:
             response = self._http.request(method, path, params=query, headers=headers)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise unavailable(self._connection, error) from error
+            raise unavailable_error(self._connection, error) from error
         return accepted(response, self._connection)
 
     def __enter__(self) -> ManagementClient:

@@ -186,7 +186,7 @@ class Detector:
                     for image, selection in zip(images, wanted)
                     for each in self._answer_group([image], [selection])
                 ]
-            return [ImageResult(_failed(error))]
+            return [ImageResult(_model_error(error))]
         call = ProgramCall(len(images), watch.lap())
         return [self._finish(*each, call, watch) for each in zip(outputs, images, wanted)]
 
@@ -205,7 +205,7 @@ class Detector:
             outcome = error
         # Outputs of other shapes than the spec says, or no memory for the masks.
         except Exception as error:
-            outcome = _failed(error)
+            outcome = _model_error(error)
         return ImageResult(outcome, call, {"forward": call.seconds, "postprocess": watch.lap()})
 
 
@@ -219,7 +219,7 @@ def _nothing() -> None:
     pass
 
 
-def _failed(error: Exception) -> ModelFailed:
+def _model_error(error: Exception) -> ModelFailed:
     reason = _one_line(error)
     return ModelFailed(
         f"The model failed on this image ({reason}). If every image fails, the archive is at "

@@ -99,7 +99,7 @@ class Service:
             )
         except Exception as error:
             _log.exception("d2serve: asking the model failed")
-            found = [ImageResult(_bug(error))] * len(good)
+            found = [ImageResult(_unexpected_error(error))] * len(good)
         results = iter(found)
         return [next(results) if isinstance(each, ModelRequest) else None for each in read]
 
@@ -157,7 +157,7 @@ class Service:
             return self._refusal(call, error)
         except Exception as error:
             _log.exception("d2serve: answering %s failed", call.request_id)
-            return self._refusal(call, _bug(error))
+            return self._refusal(call, _unexpected_error(error))
 
     def _refusal(self, call: Call, error: RequestError) -> Reply:
         body = encode_error(error, call.request_id)
@@ -172,7 +172,7 @@ class Service:
         )
 
 
-def _bug(error: Exception) -> ModelFailed:
+def _unexpected_error(error: Exception) -> ModelFailed:
     return ModelFailed(f"The server failed on this image ({type(error).__name__}).")
 
 

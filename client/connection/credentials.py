@@ -102,7 +102,7 @@ class Credentials:
             token = getattr(self.key_file, self.kind)
         return {} if token is None else {"authorization": f"Bearer {token}"}
 
-    def refused(self) -> AuthorizationError:
+    def refusal_error(self) -> AuthorizationError:
         """The error for a token that the server did not take, with the likeliest cause."""
         if self.key_file is not None and self.key_file.expired(self.kind):
             cause = f"the {self.kind} token in {self.key_file.path} has expired"

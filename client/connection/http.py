@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from d2serve.client.connection.server_errors import envelope_error, http_error, no_answer
+from d2serve.client.connection.server_errors import envelope_error, http_error, no_answer_error
 from d2serve.client.connection.settings import Connection
 from d2serve.client.errors import ServerUnavailable
 
@@ -25,14 +25,14 @@ def httpx_options(connection: Connection) -> dict[str, Any]:
     }
 
 
-def unavailable(connection: Connection, error: Exception) -> ServerUnavailable:
+def unavailable_error(connection: Connection, error: Exception) -> ServerUnavailable:
     """The error for a request that got no answer at all."""
     if isinstance(error, httpx.TimeoutException):
         return ServerUnavailable(
             f"{connection.url} did not answer in time ({type(error).__name__}). The model may "
             "still be loading or need longer than the client's timeout: raise `timeout`."
         )
-    return no_answer(
+    return no_answer_error(
         f"No answer from {connection.url}",
         str(error) or type(error).__name__,
         "Is TorchServe running there? Start it with `d2serve serve`, or give the address it "

@@ -51,7 +51,7 @@ def envelope_error(
     request_id = said["request_id"] if isinstance(said.get("request_id"), str) else request_id
     kind = BY_CODE.get(code)
     if kind is None and status is not None and status >= 500:  # of a newer archive
-        return server_failed(status, f"{code}: {message}", request_id)
+        return server_error(status, f"{code}: {message}", request_id)
     return (kind or RequestRejected)(message, code=code, status=status, request_id=request_id)
 
 
@@ -66,24 +66,24 @@ def http_error(
     kind = str(said.get("type", ""))
     message = str(said.get("message") or body.decode("utf-8", "replace")[:500] or "(no message)")
     if kind == _TOKEN_REFUSED:
-        return credentials.refused()
+        return credentials.refusal_error()
     if kind in _NO_SUCH_MODEL:
-        return model_not_found(message)
+        return model_not_found_error(message)
     if kind == _API_IS_OFF:
         message += (
             " If this registers or unregisters a model: start TorchServe with "
             "--enable-model-api, or set enable_model_api=true in its config.properties."
         )
     elif kind == _OVERLOADED:
-        return overloaded(message)
+        return overloaded_error(message)
     elif status >= 500:
-        return server_failed(status, message, request_id)
+        return server_error(status, message, request_id)
     elif status == 413 and not body:
-        return too_large(status)
+        return too_large_error(status)
     return RequestRejected(message, code=kind or "unknown", status=status, request_id=request_id)
 
 
-def server_failed(
+def server_error(
     status: int | None, message: str, request_id: str | None = None, name: str | None = None
 ) -> ServerFailed:
     """For what went wrong on the server's side; ``name`` is that of a gRPC status."""
@@ -100,7 +100,7 @@ def health_status(body: bytes | str) -> str:
     return str(status) if status is not None else "Unknown"
 
 
-def model_not_found(message: str) -> ClientError:
+def model_not_found_error(message: str) -> ClientError:
     """For an unknown model or version, and for a .mar that cannot be registered."""
     if "allowed URL" in message:
         return RequestRejected(
@@ -118,7 +118,7 @@ def model_not_found(message: str) -> ClientError:
     )
 
 
-def too_large(status: int | None) -> RequestRejected:
+def too_large_error(status: int | None) -> RequestRejected:
     """TorchServe cuts such a request off without a word (gRPC: resets the stream)."""
     return RequestRejected(
         "the server cut the request off, most likely as larger than its max_request_size (64 MB in "
@@ -129,7 +129,7 @@ def too_large(status: int | None) -> RequestRejected:
     )
 
 
-def overloaded(message: str) -> ServerOverloaded:
+def overloaded_error(message: str) -> ServerOverloaded:
     """TorchServe says the same whether the queue is full or there is no worker at all."""
     reason = message.split(" Please use ")[0]
     return ServerOverloaded(
@@ -139,7 +139,9 @@ def overloaded(message: str) -> ServerOverloaded:
     )
 
 
-def no_answer(what: str, reason: str, what_to_do: str, *, not_connected: bool) -> ServerUnavailable:
+def no_answer_error(
+    what: str, reason: str, what_to_do: str, *, not_connected: bool
+) -> ServerUnavailable:
     """For a request that nobody answered; where TLS failed, it says what to do about that."""
     for symptom, advice in _TLS_FAILURES.items():
         if symptom in reason:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from d2serve.client.connection.client import Client
-from d2serve.client.connection.http import httpx_options, unavailable
+from d2serve.client.connection.http import httpx_options, unavailable_error
 from d2serve.client.connection.settings import ConnectionSettings
 from d2serve.client.predict.http_client import (
     DEFAULT_INFERENCE_ADDRESS,
@@ -99,7 +99,7 @@ class AsyncD2ServeClient(Client):
         try:
             return await self._http.request(**request)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise unavailable(self._connection, error) from error
+            raise unavailable_error(self._connection, error) from error
 
     async def __aenter__(self) -> AsyncD2ServeClient:
         return self

@@ -15,11 +15,11 @@ import grpc
 from d2serve.client.connection.server_errors import (
     envelope_error,
     health_status,
-    model_not_found,
-    no_answer,
-    overloaded,
-    server_failed,
-    too_large,
+    model_not_found_error,
+    no_answer_error,
+    overloaded_error,
+    server_error,
+    too_large_error,
 )
 from d2serve.client.connection.settings import Connection, ConnectionSettings
 from d2serve.client.errors import ClientError, InvalidInput, RequestRejected, ServerUnavailable
@@ -104,7 +104,7 @@ class D2ServeGrpcClient(BlockingClient):
         try:
             return method(message, timeout=self._connection.timeout, metadata=metadata)
         except grpc.RpcError as error:
-            raise _explained(error, self._connection) from error
+            raise _client_error(error, self._connection) from error
 
 
 def _channel(connection: Connection) -> grpc.Channel:
@@ -127,18 +127,18 @@ def _channel(connection: Connection) -> grpc.Channel:
     return grpc.secure_channel(f"{host}:{port}", trusted, options)
 
 
-def _explained(error: grpc.RpcError, connection: Connection) -> ClientError:
+def _client_error(error: grpc.RpcError, connection: Connection) -> ClientError:
     """The client's error for a call that failed."""
     code, details = error.code(), error.details() or ""
     message = details.split("\n")[0]
     if code is grpc.StatusCode.PERMISSION_DENIED:
-        return connection.credentials.refused()
+        return connection.credentials.refusal_error()
     if details.endswith(_NO_SUCH_MODEL):
-        return model_not_found(message)
+        return model_not_found_error(message)
     if _OVERLOADED in details:
-        return overloaded(message)
+        return overloaded_error(message)
     if code is grpc.StatusCode.UNAVAILABLE and not details.endswith(_HANDLER_FAILED):
-        return no_answer(
+        return no_answer_error(
             f"No answer from {connection.url} over gRPC",
             message,
             "Is TorchServe running there? The gRPC port is not the HTTP one: 7070 by default.",
@@ -150,7 +150,7 @@ def _explained(error: grpc.RpcError, connection: Connection) -> ClientError:
             "be loading or need longer than the client's timeout: raise `timeout`."
         )
     if code is grpc.StatusCode.CANCELLED:
-        return too_large(status=None)
+        return too_large_error(status=None)
     if code in _REJECTIONS:
         return RequestRejected(message, code=code.name, status=None)
-    return server_failed(None, message, name=code.name)
+    return server_error(None, message, name=code.name)

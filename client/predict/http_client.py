@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import httpx
 
-from d2serve.client.connection.http import accepted, httpx_options, request_id_of, unavailable
+from d2serve.client.connection.http import accepted, httpx_options, request_id_of, unavailable_error
 from d2serve.client.connection.server_errors import health_status
 from d2serve.client.connection.settings import Connection, ConnectionSettings
 from d2serve.client.predict.blocking import BlockingClient
@@ -80,4 +80,4 @@ class D2ServeClient(BlockingClient):
         try:
             return self._http.request(**request)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise unavailable(self._connection, error) from error
+            raise unavailable_error(self._connection, error) from error

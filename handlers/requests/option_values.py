@@ -31,7 +31,9 @@ def one_of(choices: tuple[str, ...]) -> Reader:
 
     def read(name: str, value: Any, _: ModelSpec) -> str:
         if not isinstance(value, str) or value not in choices:
-            raise _wrong(name, value, f"one of {', '.join(choices)}. Leave it out for the default.")
+            raise _option_error(
+                name, value, f"one of {', '.join(choices)}. Leave it out for the default."
+            )
         return value
 
     return read
@@ -45,11 +47,11 @@ def read_score_thresh(name: str, value: Any, spec: ModelSpec) -> float:
     except (ValueError, OverflowError):
         number = math.nan
     if isinstance(value, bool) or not 0 <= number <= 1:
-        raise _wrong(name, value, "a score from 0 to 1.")
+        raise _option_error(name, value, "a score from 0 to 1.")
     own = spec.score_thresh
     # As scores are compared: a float32 of the model's own threshold is that threshold.
     if own is not None and _as_float32(number) < _as_float32(own):
-        raise _wrong(
+        raise _option_error(
             name,
             value,
             f"{own:g} or more: below {own:g} this archive's model itself leaves instances out. "
@@ -61,11 +63,11 @@ def read_score_thresh(name: str, value: Any, spec: ModelSpec) -> float:
 def read_max_detections(name: str, value: Any, spec: ModelSpec) -> int:
     """A number from 1 to the archive's limit."""
     if BOXES not in spec.outputs and PROPOSAL_BOXES not in spec.outputs:
-        raise _wrong(name, value, "it to be left out: this model answers label maps only.")
+        raise _option_error(name, value, "it to be left out: this model answers label maps only.")
     number = _whole(value)
     most = spec.limits.max_detections
     if number is None or not 1 <= number <= most:
-        raise _wrong(name, value, f"a whole number from 1 to {most}.")
+        raise _option_error(name, value, f"a whole number from 1 to {most}.")
     return number
 
 
@@ -93,7 +95,7 @@ def read_classes(name: str, value: Any, spec: ModelSpec) -> frozenset[int]:
         elif number is not None and known_id:
             chosen.add(number)
         else:
-            raise _wrong(name, wish, _known_classes(names))
+            raise _option_error(name, wish, _known_classes(names))
     return frozenset(chosen)
 
 
@@ -111,13 +113,13 @@ def _wishes(name: str, value: Any, names: Sequence[str]) -> tuple[Sequence[Any],
         try:
             value, typed = json.loads(value), True
         except (ValueError, RecursionError):
-            raise _wrong(name, value, 'a list as JSON has it: ["circle", 2].') from None
+            raise _option_error(name, value, 'a list as JSON has it: ["circle", 2].') from None
     elif not typed:
         value = [value] if value in names else [each.strip() for each in value.split(",")]
     elif _whole(value) is not None:
         value = [value]
     if not isinstance(value, (list, tuple)) or not 1 <= len(value) <= _MOST_CLASSES:
-        raise _wrong(name, value, "names or ids of classes, one at least: circle,2.")
+        raise _option_error(name, value, "names or ids of classes, one at least: circle,2.")
     return value, typed
 
 
@@ -137,10 +139,10 @@ def _as_float32(number: float) -> float:
 
 def _need_instances(name: str, value: object, spec: ModelSpec) -> None:
     if BOXES not in spec.outputs:
-        raise _wrong(name, value, "it to be left out: this model finds no instances.")
+        raise _option_error(name, value, "it to be left out: this model finds no instances.")
 
 
-def _wrong(name: str, value: object, expected: str) -> InvalidOption:
+def _option_error(name: str, value: object, expected: str) -> InvalidOption:
     return InvalidOption(f"Got the option {name}={_shown(value)}, expected {expected}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -14,6 +15,10 @@ from tests.conftest import ROOT
 
 MAKE = shutil.which("make")
 pytestmark = pytest.mark.skipif(MAKE is None, reason="needs make")
+OUTSIDE = {
+    name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))
+}
+"""Without what the make that runs these tests tells those that it starts."""
 
 
 def made_by(version: tuple[int, int], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -30,6 +35,7 @@ def made_by(version: tuple[int, int], folder: Path) -> subprocess.CompletedProce
     return subprocess.run(
         ["make", f"PYTHON={python}", f"VENV={venv}", f"{venv}/.d2serve/venv"],
         cwd=ROOT,
+        env=OUTSIDE,
         capture_output=True,
         text=True,
         check=False,
@@ -60,6 +66,7 @@ def test_lint_installs_nothing_of_ours() -> None:
     planned = subprocess.run(
         ["make", "-n", "-o", ".venv/.d2serve/test", "lint"],
         cwd=ROOT,
+        env=OUTSIDE,
         capture_output=True,
         text=True,
         check=True,

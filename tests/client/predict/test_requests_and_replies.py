@@ -149,7 +149,7 @@ class TestCredentials:
     def test_an_expired_token_is_told_from_a_foreign_one(self, tmp_path: Path) -> None:
         (tmp_path / "key_file.json").write_text(self.KEYS)
         told = {
-            kind: str(Credentials.of(kind, None, tmp_path / "key_file.json").refused())
+            kind: str(Credentials.of(kind, None, tmp_path / "key_file.json").refusal_error())
             for kind in ("inference", "management")
         }
         assert "has expired" in told["management"]
