@@ -79,8 +79,8 @@ def export(
     class_names: Annotated[
         Optional[str],
         typer.Option(
-            help="Names of the classes, separated by commas. Default: those "
-            "of the data set's metadata."
+            help="Names of the classes, separated by commas; a name with a comma in it in double "
+            "quotes. Default: those of the data set's metadata."
         ),
     ] = None,
     stuff_class_names: Annotated[
