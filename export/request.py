@@ -31,7 +31,7 @@ Report = Callable[[str, int], None]
 
 @dataclass(frozen=True)
 class Progress:
-    """Where an export tells how far it is."""
+    """Where an export reports how far it is."""
 
     begin: Report
     advance: Callable[[], None]

@@ -37,7 +37,8 @@ class Java:
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
         """A copy of ``base`` in which `torchserve` finds exactly this Java.
 
-        `torchserve` runs ``$JAVA_HOME/bin/java`` where JAVA_HOME is set, else ``java`` on PATH.
+        `torchserve` runs ``$JAVA_HOME/bin/java`` where JAVA_HOME is set,
+        otherwise ``java`` on PATH.
         """
         environment = dict(base)
         if self.home is not None:

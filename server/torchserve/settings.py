@@ -81,7 +81,7 @@ def missing_metrics_file(config: Path) -> str | None:
 
 
 def _found_metrics(given: str | None, config: Path | None) -> dict[str, str]:
-    """A metrics file as TorchServe finds it, from the working directory, or else
+    """A metrics file as TorchServe finds it, from the working directory, otherwise
     beside the config."""
     if given is None:
         return {}
