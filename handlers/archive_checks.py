@@ -15,7 +15,6 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from d2serve.handlers.spec.model_spec import (
     SPEC_FILE,
     ModelSpec,
 )
-from d2serve.handlers.spec.runtimes import RUNTIMES, RuntimeFacts
+from d2serve.handlers.spec.runtimes import RUNTIMES
 from d2serve.handlers.zip_directory import is_zip, too_many_entries, traps
 
 _LIBRARY = "d2serve/handlers/"
@@ -161,8 +160,8 @@ def _check_spec(archive: Path, text: bytes, hashes: dict[str, str]) -> None:
                 f"{got}). The archive was changed or damaged: export it again."
             )
     runtime = RUNTIMES.get(str(raw.get("runtime")))
-    if runtime is not None:
-        _check_installed(archive, runtime, raw.get("versions"))
+    if runtime is not None and runtime.needs_torch:
+        _check_torch(archive, raw.get("versions"))
 
 
 def _json_object(archive: Path, text: bytes) -> dict[str, Any]:
@@ -175,16 +174,15 @@ def _json_object(archive: Path, text: bytes) -> dict[str, Any]:
     return raw if isinstance(raw, dict) else {}
 
 
-def _check_installed(archive: Path, runtime: RuntimeFacts, versions: object) -> None:
-    if find_spec(runtime.package) is None:
-        raise ArchiveRefused(
-            f"{archive} is a program for {runtime.title}, and {runtime.package} is not installed "
-            f"here: `pip install 'd2serve[{runtime.name}]'`, or export for another --runtime."
-        )
-    if not runtime.needs_torch:
-        return
+def _check_torch(archive: Path, versions: object) -> None:
     exported_with = str(versions.get("torch", "")) if isinstance(versions, dict) else ""
-    installed = metadata.version("torch")
+    try:
+        installed = metadata.version("torch")
+    except metadata.PackageNotFoundError:
+        raise ArchiveRefused(
+            f"{archive} is a TorchScript program, and torch is not installed here: "
+            "`pip install 'd2serve[torchscript]'`, or export with --format onnx."
+        ) from None
     if exported_with and exported_with.split(".")[0] != installed.split(".")[0]:
         raise ArchiveRefused(
             f"{archive} was exported with torch {exported_with}, here is torch {installed}: a "

@@ -6,19 +6,14 @@ import io
 import struct
 import time
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from d2serve.handlers import archive_checks, zip_directory
 from d2serve.handlers.archive_checks import check_archive
-from d2serve.handlers.digests import sha256_of
 from d2serve.handlers.errors import ArchiveRefused
-from d2serve.handlers.spec.model_spec import SPEC_FILE
-from d2serve.handlers.spec.runtimes import RUNTIMES
 from d2serve.handlers.zip_directory import MAX_ENTRIES
-from tests.handlers.samples import spec_with
 
 SECONDS = 20.0
 """On a machine that is busy; quadratic checks took minutes."""
@@ -141,23 +136,3 @@ def test_a_comment_at_the_end_hides_no_entries() -> None:
         for number in range(5):
             made.writestr(str(number), "")
     assert zip_directory._announced(buffer)[0] == 5
-
-
-@pytest.mark.parametrize("name", RUNTIMES)
-def test_a_runtime_that_is_not_installed_is_named(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(RUNTIMES, name, replace(RUNTIMES[name], package="no_such_package"))
-    program = tmp_path / "program"
-    program.write_bytes(b"any")
-    method = RUNTIMES[name].methods[0]
-    described = spec_with(
-        runtime=name, method=method, program=program.name, sha256={program.name: sha256_of(program)}
-    )
-    file = tmp_path / "model.mar"
-    with zipfile.ZipFile(file, "w") as made:
-        made.write(program, program.name)
-        made.writestr(SPEC_FILE, described.to_json())
-    said = rf"for {RUNTIMES[name].title}, and no_such_package is not .*'d2serve\[{name}\]'"
-    with pytest.raises(ArchiveRefused, match=said):
-        check_archive(file)
