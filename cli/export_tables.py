@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from d2serve.cli.progress import console
-from d2serve.handlers.spec.model_spec import BOXES, SEM_SEG
+from d2serve.handlers.spec.output_names import BOXES, SEM_SEG
 
 if TYPE_CHECKING:
     from d2serve.handlers.spec.model_spec import ModelSpec

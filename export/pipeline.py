@@ -32,7 +32,8 @@ from d2serve.export.reading.weights import build_model, load_weights
 from d2serve.export.request import ExportRequest, Progress
 from d2serve.handlers.errors import LoadError
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits
-from d2serve.handlers.spec.model_spec import SEM_SEG, ModelSpec, read_spec
+from d2serve.handlers.spec.model_spec import ModelSpec, read_spec
+from d2serve.handlers.spec.output_names import SEM_SEG
 from d2serve.handlers.spec.provenance import Provenance
 from d2serve.handlers.spec.runtimes import (
     FP32,

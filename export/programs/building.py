@@ -22,7 +22,7 @@ from d2serve.export.reading.families import Family
 from d2serve.export.request import ExportRequest
 from d2serve.export.rewrites.registry import exportable
 from d2serve.handlers.digests import sha256_of
-from d2serve.handlers.spec.model_spec import HEATMAPS, KEYPOINTS
+from d2serve.handlers.spec.output_names import HEATMAPS, KEYPOINTS
 from d2serve.handlers.spec.runtimes import (
     ONNX,
     ONNXRUNTIME,

@@ -23,12 +23,8 @@ from d2serve.export.programs.tracing import (
     recording_tracer_warnings,
     traced_constants_in,
 )
-from d2serve.handlers.spec.model_spec import (
-    IMAGE_INPUT,
-    OBJECTNESS_LOGITS,
-    PROPOSAL_BOXES,
-    SEM_SEG,
-)
+from d2serve.handlers.spec.model_spec import IMAGE_INPUT
+from d2serve.handlers.spec.output_names import OBJECTNESS_LOGITS, PROPOSAL_BOXES, SEM_SEG
 
 # ROIAlign with detectron2's half-pixel alignment came with 16.
 OPSET = 17

@@ -26,13 +26,7 @@ from d2serve.export.proof.oracle import Oracle
 from d2serve.export.reading.config import ModelConfig
 from d2serve.export.reading.families import Family
 from d2serve.handlers.requests.decoding import decode
-from d2serve.handlers.spec.model_spec import (
-    BOXES,
-    KEYPOINTS,
-    MASKS,
-    SEM_SEG,
-    XYWHA_ABS,
-)
+from d2serve.handlers.spec.output_names import BOXES, KEYPOINTS, MASKS, SEM_SEG, XYWHA_ABS
 
 Scores = dict[str, dict[str, float]]
 """By task (bbox, segm, keypoints, box_proposals, sem_seg) and metric (AP, mIoU, ...), in percent.

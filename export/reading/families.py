@@ -24,7 +24,8 @@ from detectron2.modeling.test_time_augmentation import GeneralizedRCNNWithTTA
 from torch import nn
 
 from d2serve.export.errors import UnsupportedFamily
-from d2serve.handlers.spec.model_spec import (
+from d2serve.handlers.spec.model_spec import PanopticMerge
+from d2serve.handlers.spec.output_names import (
     BOXES,
     CLASSES,
     KEYPOINTS,
@@ -35,7 +36,6 @@ from d2serve.handlers.spec.model_spec import (
     SEM_SEG,
     XYWHA_ABS,
     XYXY_ABS,
-    PanopticMerge,
 )
 
 SUPPORTED = (

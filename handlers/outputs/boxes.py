@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from d2serve.handlers.outputs.records import Float32
-from d2serve.handlers.spec.model_spec import XYWHA_ABS
+from d2serve.handlers.spec.output_names import XYWHA_ABS
 
 # A rotated box is clipped where it is turned by no more degrees than this.
 _CLIPPED_UP_TO = np.float32(1)

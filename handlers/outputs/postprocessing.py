@@ -23,7 +23,8 @@ from d2serve.handlers.outputs.selection import EVERYTHING, Selection, select
 from d2serve.handlers.outputs.semantic import label_map
 from d2serve.handlers.requests.preprocessing import ModelInput
 from d2serve.handlers.runtimes.raw_outputs import RawOutputs
-from d2serve.handlers.spec.model_spec import (
+from d2serve.handlers.spec.model_spec import ModelSpec
+from d2serve.handlers.spec.output_names import (
     BOXES,
     CLASSES,
     HEATMAPS,
@@ -34,7 +35,6 @@ from d2serve.handlers.spec.model_spec import (
     SCORES,
     SEM_SEG,
     XYXY_ABS,
-    ModelSpec,
 )
 
 Indices = npt.NDArray[np.intp]

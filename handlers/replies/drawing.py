@@ -20,7 +20,8 @@ from d2serve.handlers.outputs.rle import decode_mask
 from d2serve.handlers.replies.pen import Pen, colour_of
 from d2serve.handlers.replies.tinting import Pixels, outline, tint, tint_labels
 from d2serve.handlers.requests.options import JPEG
-from d2serve.handlers.spec.model_spec import XYXY_ABS, ModelSpec
+from d2serve.handlers.spec.model_spec import ModelSpec
+from d2serve.handlers.spec.output_names import XYXY_ABS
 
 CONTENT_TYPES = {"png": "image/png", "jpeg": "image/jpeg"}
 

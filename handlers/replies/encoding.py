@@ -23,7 +23,8 @@ from d2serve.handlers.outputs.records import (
 from d2serve.handlers.replies.label_maps import areas_of, to_png, to_rles
 from d2serve.handlers.replies.polygons import to_polygons
 from d2serve.handlers.requests.options import DEFAULT_OPTIONS, POLYGON, RLE, RequestOptions
-from d2serve.handlers.spec.model_spec import XYXY_ABS, ModelSpec
+from d2serve.handlers.spec.model_spec import ModelSpec
+from d2serve.handlers.spec.output_names import XYXY_ABS
 
 
 def encode(

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from d2serve.handlers.spec.model_spec import (
+from d2serve.handlers.spec.model_spec import ModelSpec
+from d2serve.handlers.spec.output_names import (
     BOXES,
     CLASSES,
     HEATMAPS,
@@ -20,7 +21,6 @@ from d2serve.handlers.spec.model_spec import (
     SCORES,
     SEM_SEG,
     XYWHA_ABS,
-    ModelSpec,
 )
 
 BYTES, INT64, FP32 = "BYTES", "INT64", "FP32"

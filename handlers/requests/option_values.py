@@ -14,7 +14,8 @@ from numbers import Integral, Real
 from typing import Any
 
 from d2serve.handlers.errors import InvalidOption
-from d2serve.handlers.spec.model_spec import BOXES, PROPOSAL_BOXES, ModelSpec
+from d2serve.handlers.spec.model_spec import ModelSpec
+from d2serve.handlers.spec.output_names import BOXES, PROPOSAL_BOXES
 
 Reader = Callable[[str, Any, ModelSpec], Any]
 """Takes an option's name, its value and the model's spec; returns the value to use.

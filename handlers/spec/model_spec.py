@@ -15,21 +15,15 @@ from typing import Any
 from d2serve.handlers.errors import SpecError
 from d2serve.handlers.spec.field_types import wrong_types
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits, problems_of
+from d2serve.handlers.spec.older_schemas import upgraded
+from d2serve.handlers.spec.output_names import XYWHA_ABS, XYXY_ABS
+from d2serve.handlers.spec.output_sets import problems_of_outputs
 from d2serve.handlers.spec.provenance import Provenance
 from d2serve.handlers.spec.runtimes import METHODS, RUNTIMES, precisions
 
-SCHEMA_VERSION = 3
-READABLE_SCHEMAS = (2, SCHEMA_VERSION)
-"""2 is without provenance, and with fewer limits."""
+SCHEMA_VERSION = 4
+READABLE_SCHEMAS = (2, 3, SCHEMA_VERSION)
 SPEC_FILE = "model_spec.json"
-
-BOXES, SCORES, CLASSES = "pred_boxes", "scores", "pred_classes"
-MASKS, KEYPOINTS = "pred_masks", "pred_keypoints"
-HEATMAPS = "pred_keypoint_heatmaps"
-SEM_SEG = "sem_seg"
-PROPOSAL_BOXES, OBJECTNESS_LOGITS = "proposal_boxes", "objectness_logits"
-
-XYXY_ABS, XYWHA_ABS = "XYXY_ABS", "XYWHA_ABS"
 
 IMAGE_INPUT = "image"
 """Name of the one input of an ONNX or OpenVINO program."""
@@ -130,8 +124,7 @@ class ModelSpec:
                 f"{' and '.join(map(str, READABLE_SCHEMAS))}. "
                 "The archive was made by another version of d2serve: export the model again."
             )
-        if version == 2:
-            raw = _upgraded(raw)
+        raw = upgraded(raw, version)
         known = {field.name for field in fields(ModelSpec)}
         missing, unknown = sorted(known - raw.keys()), sorted(raw.keys() - known)
         if missing or unknown:
@@ -165,7 +158,7 @@ class ModelSpec:
             )
             if value not in allowed
         ]
-        problems += self._problems_of_outputs()
+        problems += problems_of_outputs(self.outputs, self.box_mode, self.panoptic is not None)
         names = (self.program, *self.sha256)
         problems += [f"{n!r} is no plain file name" for n in names if Path(n).name != n]
         if self.program not in self.sha256:
@@ -188,41 +181,6 @@ class ModelSpec:
         problems += [f"limits: {problem}" for problem in problems_of(asdict(self.limits))]
         if problems:
             raise SpecError(f"{SPEC_FILE} is wrong: {'; '.join(problems)}. Export the model again.")
-
-    def _problems_of_outputs(self) -> list[str]:
-        outputs = set(self.outputs)
-        instances = {BOXES, SCORES, CLASSES}
-        known = (
-            outputs in ({SEM_SEG}, {PROPOSAL_BOXES, OBJECTNESS_LOGITS})
-            or instances <= outputs <= {*instances, MASKS, KEYPOINTS, HEATMAPS, SEM_SEG}
-        ) and len(outputs) == len(self.outputs)
-        if not known:
-            return [
-                f"outputs are {self.outputs}, expected boxes, scores and classes (with masks, "
-                f"keypoints and {SEM_SEG} or not), {SEM_SEG} alone, or {PROPOSAL_BOXES} "
-                f"with {OBJECTNESS_LOGITS}"
-            ]
-        problems = []
-        if self.box_mode == XYWHA_ABS and outputs != instances:
-            problems.append(
-                f"box_mode is {XYWHA_ABS} and outputs are {self.outputs}, expected {XYXY_ABS}"
-            )
-        merges = {MASKS, SEM_SEG} <= outputs
-        if self.panoptic is not None and not merges:
-            problems.append(f"panoptic is given, expected {MASKS} and {SEM_SEG} among the outputs")
-        if self.panoptic is None and outputs > {SEM_SEG}:
-            problems.append(
-                f"panoptic is null, expected its thresholds beside instances and {SEM_SEG}"
-            )
-        return problems
-
-
-def _upgraded(raw: dict[str, Any]) -> dict[str, Any]:
-    """A spec of schema 2 with what it lacks: nothing of it shapes an answer."""
-    limits = raw.get("limits")
-    if isinstance(limits, dict):
-        limits = {**asdict(DEFAULT_LIMITS), **limits}
-    return {"provenance": None, **raw, "limits": limits}
 
 
 def read_spec(model_dir: Path) -> ModelSpec:

@@ -1,0 +1,11 @@
+"""Names of what a program answers: detectron2's own."""
+
+from __future__ import annotations
+
+BOXES, SCORES, CLASSES = "pred_boxes", "scores", "pred_classes"
+MASKS, KEYPOINTS = "pred_masks", "pred_keypoints"
+HEATMAPS = "pred_keypoint_heatmaps"
+SEM_SEG = "sem_seg"
+PROPOSAL_BOXES, OBJECTNESS_LOGITS = "proposal_boxes", "objectness_logits"
+
+XYXY_ABS, XYWHA_ABS = "XYXY_ABS", "XYWHA_ABS"
