@@ -19,6 +19,7 @@ from d2serve.export.archive.staging import settings_for, staging
 from d2serve.export.errors import ArchiveError, SampleError, UnsupportedFamily, needing
 from d2serve.export.naming import require_place
 from d2serve.export.programs.building import Program, onnx_metadata, write_program
+from d2serve.export.programs.carrying import carried, why_not_scripted
 from d2serve.export.programs.unexportable import why_unexportable
 from d2serve.export.proof.isolated_replay import gpu_id, replay
 from d2serve.export.proof.oracle import Oracle, count_of
@@ -27,7 +28,7 @@ from d2serve.export.reading.class_names import Names, find_names
 from d2serve.export.reading.config import ModelConfig
 from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.families import Family, family_of
-from d2serve.export.reading.samples import Pixels, load_sample
+from d2serve.export.reading.samples import Pixels, load_sample, telling_variants
 from d2serve.export.reading.weights import build_model, load_weights
 from d2serve.export.request import ExportRequest, Progress
 from d2serve.handlers.errors import LoadError
@@ -76,6 +77,11 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
     progress.begin("Loading the weights", 0)
     provenance = provenance_of(request.source, config, load_weights(model, config))
     oracle = Oracle(config)
+    variants, inputs = telling_variants(sample), oracle.model_input(sample)
+    family = carried(model, family, oracle.predict, variants, inputs)
+    refusal = why_not_scripted(model, family, request.method)
+    if refusal is not None:
+        raise UnsupportedFamily(refusal)
     names = _names(request, config, family, oracle, sample)
     if count_of(oracle.answer(sample)) == 0:
         raise SampleError(
@@ -165,6 +171,7 @@ def _spec(
         max_size_test=config.max_size_test,
         size_divisibility=divisibility,
         outputs=program.outputs,
+        extras=family.extras,
         box_mode=family.box_mode,
         class_names=names.classes,
         stuff_class_names=names.stuff,

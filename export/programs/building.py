@@ -6,7 +6,7 @@ A new runtime is one entry in ``BUILDERS``, beside its entry in handlers/spec/ru
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -94,12 +94,15 @@ def _torchscript(
     folder: Path,
     _metadata: Mapping[str, object],
 ) -> Program:
-    changed, rewrites = exportable(model, request.method)
-    made = script(changed) if request.method == SCRIPTING else trace(changed, family.outputs, image)
+    changed, rewrites = exportable(model, request.method, family.own_forward)
+    if request.method == SCRIPTING:
+        made = script(changed, family.extras)
+    else:
+        made = trace(changed, family.program_outputs, image)
     check_no_device(made.module)
     main = folder / RUNTIMES[TORCHSCRIPT].main_file
     torch.jit.save(made.module, main)
-    return Program(main, family.outputs, made.traced_constants, rewrites)
+    return Program(main, family.program_outputs, made.traced_constants, rewrites)
 
 
 def _onnx(
@@ -110,10 +113,10 @@ def _onnx(
     folder: Path,
     metadata: Mapping[str, object],
 ) -> Program:
-    changed, rewrites = exportable(model, ONNX)
+    changed, rewrites = exportable(model, ONNX, family.own_forward)
     outputs = _onnx_outputs(family)
     main = folder / RUNTIMES[ONNXRUNTIME].main_file
-    traced_constants = write_onnx(changed, outputs, image, main, metadata)
+    traced_constants = write_onnx(changed, outputs, image, main, metadata, family.extras)
     return Program(main, outputs, traced_constants, rewrites)
 
 
@@ -155,9 +158,10 @@ def onnx_metadata(config: ModelConfig, family: Family, names: Names) -> dict[str
         "nms_thresh": family.nms_thresh,
         "input": "(3, height, width) float32, 0 to 255, resized as ResizeShortestEdge does; "
         "normalisation and padding are inside",
+        "extras": [asdict(each) for each in family.extras],
         "coordinates": "pixels of the resized image; pred_masks are probabilities over each box",
     }
 
 
 def _onnx_outputs(family: Family) -> tuple[str, ...]:
-    return tuple(HEATMAPS if name == KEYPOINTS else name for name in family.outputs)
+    return tuple(HEATMAPS if name == KEYPOINTS else name for name in family.program_outputs)

@@ -23,6 +23,7 @@ from d2serve.export.programs.tracing import (
     recording_tracer_warnings,
     traced_constants_in,
 )
+from d2serve.handlers.spec.extras import INSTANCE, Extra
 from d2serve.handlers.spec.model_spec import IMAGE_INPUT
 from d2serve.handlers.spec.output_names import OBJECTNESS_LOGITS, PROPOSAL_BOXES, SEM_SEG
 
@@ -36,6 +37,7 @@ def write_onnx(
     image: torch.Tensor,
     target: Path,
     metadata: Mapping[str, object],
+    extras: Sequence[Extra] = (),
 ) -> tuple[str, ...]:
     """Export a model to a checked ONNX file.
 
@@ -45,6 +47,7 @@ def write_onnx(
         image: (3, H, W) float32, as the program will get it, with detections in it.
         target: the file to write.
         metadata: what else the file says of itself, as JSON values by name.
+        extras: those of the outputs that are the model's own.
 
     Returns:
         Places in the user's code that the trace may have turned into constants.
@@ -52,6 +55,8 @@ def write_onnx(
     Raises:
         ProgramError: naming the line that cannot be exported.
     """
+    own = {each.output: _axes_of_extra(each) for each in extras}
+    axes = {name: own[name] if name in own else _axes(name) for name in outputs}
     with recording_tracer_warnings() as caught, torch.no_grad(), _ending_at_heatmaps():
         try:
             torch.onnx.export(
@@ -65,7 +70,7 @@ def write_onnx(
                 output_names=list(outputs),
                 dynamic_axes={
                     IMAGE_INPUT: {1: "height", 2: "width"},
-                    **{name: _axes(name) for name in outputs},
+                    **axes,
                 },
             )
         except Exception as error:
@@ -82,6 +87,16 @@ def _axes(output: str) -> dict[int, str]:
     if output == SEM_SEG:
         return {1: "padded_height", 2: "padded_width"}
     return {0: "proposals" if output in (PROPOSAL_BOXES, OBJECTNESS_LOGITS) else "instances"}
+
+
+def _axes_of_extra(extra: Extra) -> dict[int, str]:
+    first = 1 if extra.per == INSTANCE else 0
+    varying = {
+        first + index: f"{extra.output}_{index}"
+        for index, side in enumerate(extra.shape)
+        if side is None
+    }
+    return {0: "instances", **varying} if first else varying
 
 
 def _describe(target: Path, metadata: Mapping[str, object]) -> None:

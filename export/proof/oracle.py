@@ -19,11 +19,20 @@ from pycocotools import mask as coco_mask
 from torch import nn
 
 from d2serve.export.reading.config import ModelConfig
+from d2serve.export.reading.own_outputs import (
+    OWN_FIELDS,
+    OWN_KEYS,
+    array_of,
+    own_to_model,
+    refuse_own_of_proposals,
+    shown,
+)
 from d2serve.export.reading.samples import Pixels
 from d2serve.export.reading.weights import load_model, load_weights
 from d2serve.export.rewrites.stand_ins import buildable, runnable
 from d2serve.handlers.outputs.records import Detections, Outputs, PanopticSeg, Proposals, Segment
 from d2serve.handlers.outputs.rle import Rle
+from d2serve.handlers.spec.extras import IMAGE, INSTANCE
 
 
 class Oracle:
@@ -118,6 +127,10 @@ def as_outputs(predicted: Mapping[str, Any], height: int, width: int) -> Outputs
         sem_seg=None if sem_seg is None else sem_seg.argmax(dim=0).cpu().numpy().astype(np.int32),
         panoptic_seg=None if panoptic is None else _panoptic(*panoptic),
         proposals=None if proposals is None else _proposals(proposals.to("cpu")),
+        extra={
+            name: array_of(shown(IMAGE, name), value)
+            for name, value in own_to_model(predicted, OWN_KEYS)
+        },
     )
 
 
@@ -134,6 +147,10 @@ def as_detections(instances: Instances) -> Detections:
         classes=instances.pred_classes.numpy(),
         masks=masks,
         keypoints=keypoints,
+        extra={
+            name: array_of(shown(INSTANCE, name), value)
+            for name, value in own_to_model(instances.get_fields(), OWN_FIELDS)
+        },
     )
 
 
@@ -157,6 +174,7 @@ def _panoptic(labels: torch.Tensor, segments: list[dict[str, Any]]) -> PanopticS
 
 
 def _proposals(instances: Instances) -> Proposals:
+    refuse_own_of_proposals(instances.get_fields())
     return Proposals(
         boxes=instances.proposal_boxes.tensor.numpy(),
         objectness_logits=instances.objectness_logits.numpy(),

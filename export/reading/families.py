@@ -24,6 +24,7 @@ from detectron2.modeling.test_time_augmentation import GeneralizedRCNNWithTTA
 from torch import nn
 
 from d2serve.export.errors import UnsupportedFamily
+from d2serve.handlers.spec.extras import Extra
 from d2serve.handlers.spec.model_spec import PanopticMerge
 from d2serve.handlers.spec.output_names import (
     BOXES,
@@ -60,7 +61,7 @@ class Family:
     name: str
     """For people, e.g. ``"Mask R-CNN FPN"``."""
     outputs: tuple[str, ...]
-    """What the program answers for an image, in its order."""
+    """What the program answers for an image, in its order; ``extras`` come after them."""
     num_classes: int | None
     """Of instances; None where the model has none."""
     score_thresh: float | None = None
@@ -68,6 +69,15 @@ class Family:
     detections_per_image: int | None = None
     box_mode: str = XYXY_ABS
     panoptic: PanopticMerge | None = None
+    extras: tuple[Extra, ...] = ()
+    """What the model answers beyond detectron2's own fields, as far as it was run."""
+    own_forward: bool = False
+    """Whether its own ``forward`` has to run, since an equivalent of detectron2's loses extras."""
+
+    @property
+    def program_outputs(self) -> tuple[str, ...]:
+        """Names of all that the program answers."""
+        return (*self.outputs, *(each.output for each in self.extras))
 
     @property
     def has_instances(self) -> bool:

@@ -10,6 +10,7 @@ as only the instances of GeneralizedRCNN are taken; ``SemanticSegmentor`` (seman
 
 # No `from __future__ import annotations` here: TorchScript cannot read postponed annotations.
 
+from collections.abc import Sequence
 from typing import Dict, List  # noqa: UP035  # TorchScript reads these
 
 import torch
@@ -22,9 +23,37 @@ from torch import Tensor
 
 from d2serve.export.rewrites.method_overrides import override_methods
 from d2serve.export.rewrites.rewrite import SCRIPTING, TRACING, Rewrite
+from d2serve.handlers.spec.extras import INSTANCE, output_name
+from d2serve.handlers.spec.output_names import (
+    BOXES,
+    CLASSES,
+    HEATMAPS,
+    KEYPOINTS,
+    MASKS,
+    OBJECTNESS_LOGITS,
+    PROPOSAL_BOXES,
+    SCORES,
+)
 
 # ruff: noqa: UP006
 # mypy: disable-error-code="attr-defined, untyped-decorator"
+
+
+DETECTIONS = (BOXES, SCORES, CLASSES, MASKS, KEYPOINTS, HEATMAPS)
+PROPOSALS = (PROPOSAL_BOXES, OBJECTNESS_LOGITS)
+"""The fields of Instances that are detectron2's own; any other is the model's."""
+
+
+def named_fields(instances: Instances, own: Sequence[str]) -> dict[str, Tensor]:
+    """The fields of instances as tensors, by the names that a program gives them.
+
+    Args:
+        own: DETECTIONS or PROPOSALS.
+    """
+    return {
+        name if name in own else output_name(INSTANCE, name): value
+        for name, value in _tensors_of(instances).items()
+    }
 
 
 @torch.jit.ignore
@@ -35,18 +64,44 @@ def _tensors_of(instances: Instances) -> Dict[str, Tensor]:
     }
 
 
-def raw_fields(instances: List[Instances]) -> List[Dict[str, Tensor]]:
-    """The fields of each image's instances as tensors."""
-    if torch.jit.is_scripting():
-        fields: List[Dict[str, Tensor]] = [each.get_fields() for each in instances]
-    else:
-        fields = [_tensors_of(each) for each in instances]
-    return fields
+def raw_fields(instances: List[Instances], own: List[str]) -> List[Dict[str, Tensor]]:
+    """The fields of each image's instances as tensors, by the names that a program gives them.
+
+    Args:
+        own: those of detectron2's; any other is the model's.
+    """
+    outputs: List[Dict[str, Tensor]] = []
+    for each in instances:
+        if torch.jit.is_scripting():
+            fields: Dict[str, Tensor] = each.get_fields()
+        else:
+            fields = _tensors_of(each)
+        # As output_name does, of which TorchScript knows nothing.
+        named: Dict[str, Tensor] = {}
+        for name, value in fields.items():
+            named[name if name in own else "instances.extra." + name] = value
+        outputs.append(named)
+    return outputs
+
+
+def detections(instances: List[Instances]) -> List[Dict[str, Tensor]]:
+    """``raw_fields`` of what a detector answers: DETECTIONS are detectron2's."""
+    return raw_fields(
+        instances,
+        [
+            "pred_boxes",
+            "scores",
+            "pred_classes",
+            "pred_masks",
+            "pred_keypoints",
+            "pred_keypoint_heatmaps",
+        ],
+    )
 
 
 class _RCNN:
     def forward(self, inputs: List[Dict[str, Tensor]]) -> List[Dict[str, Tensor]]:
-        return raw_fields(self.inference(inputs, None, False))
+        return detections(self.inference(inputs, None, False))
 
 
 class _Dense:
@@ -54,7 +109,7 @@ class _Dense:
         images = self.preprocess_image(inputs)
         features = self.backbone(images.tensor)
         levels = [features[name] for name in self.head_in_features]
-        return raw_fields(self.forward_inference(images, levels, self.head(levels)))
+        return detections(self.forward_inference(images, levels, self.head(levels)))
 
 
 class _Panoptic:
@@ -64,7 +119,7 @@ class _Panoptic:
         sem_seg, _ = self.sem_seg_head(features, None)
         proposals, _ = self.proposal_generator(images, features, None)
         instances, _ = self.roi_heads(images, features, proposals, None)
-        outputs = raw_fields(instances)
+        outputs = detections(instances)
         for index, each in enumerate(outputs):
             each["sem_seg"] = sem_seg[index]
         return outputs
@@ -96,7 +151,7 @@ class _Proposals(_Prepared):
         images = self.prepared(inputs)
         features = self.backbone(images.tensor)
         proposals, _ = self.proposal_generator(images, features, None)
-        return raw_fields(proposals)
+        return raw_fields(proposals, ["proposal_boxes", "objectness_logits"])
 
 
 def _ending(name: str, replaces: type, methods: type, reason: str, *own: str) -> Rewrite:
@@ -138,3 +193,5 @@ PROPOSAL_NETWORK = _ending(
     "modeling/meta_arch/rcnn.py: forward is untyped, which TorchScript does not take, and ends in "
     "postprocessing",
 )
+ENDINGS = (*UPSTREAMS_ENDINGS, PANOPTIC_FPN, SEMANTIC_SEGMENTOR, PROPOSAL_NETWORK)
+"""All of them."""

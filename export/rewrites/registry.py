@@ -20,6 +20,7 @@ from d2serve.export.rewrites.config_lists import CONFIG_LISTS
 from d2serve.export.rewrites.deform_conv.onnx_form import DEFORM_CONV_ONNX
 from d2serve.export.rewrites.deform_conv.torchvision_form import DEFORM_CONV, MODULATED_DEFORM_CONV
 from d2serve.export.rewrites.endings import (
+    ENDINGS,
     PANOPTIC_FPN,
     PROPOSAL_NETWORK,
     SEMANTIC_SEGMENTOR,
@@ -36,6 +37,7 @@ from d2serve.export.rewrites.layers.batch_norm import (
 )
 from d2serve.export.rewrites.layers.conv_activation import CONV_ACTIVATION
 from d2serve.export.rewrites.layers.group_norm import GROUP_NORM_ONNX
+from d2serve.export.rewrites.own_forward import OwnForward
 from d2serve.export.rewrites.rewrite import ONNX, TRACING, Rewrite, rewritten
 from d2serve.export.rewrites.rotated.heads import ROTATED_OUTPUT_LAYERS, RROI_HEADS
 from d2serve.export.rewrites.rotated.proposals import ROTATED_ANCHORS, RRPN_PROPOSALS
@@ -91,12 +93,16 @@ REWRITES: tuple[Rewrite, ...] = (
 """Beside UPSTREAMS_ENDINGS, which are no news."""
 
 
-def exportable(model: nn.Module, way: str) -> tuple[nn.Module, tuple[str, ...]]:
+def exportable(
+    model: nn.Module, way: str, own_forward: bool = False
+) -> tuple[nn.Module, tuple[str, ...]]:
     """A copy of a model that one way of export takes.
 
     Args:
         model: detectron2's; it is left as it is, and shares its weights with the copy.
         way: TRACING, SCRIPTING or ONNX.
+        own_forward: whether it is the model's own ``forward`` that answers (own_forward.py), not an
+            equivalent of detectron2's that ends before its postprocessing (endings.py).
 
     Returns:
         The copy, which answers ``List[Dict[str, Tensor]]`` with ``List[Dict[str, Tensor]]``, and
@@ -107,12 +113,16 @@ def exportable(model: nn.Module, way: str) -> tuple[nn.Module, tuple[str, ...]]:
     """
     changed, names = model, set[str]()
     for each in (TRACING, ONNX) if way == ONNX else (way,):
-        changed, done = rewritten(changed, each, rewrites_of(model))
+        changed, done = rewritten(changed, each, rewrites_of(model, own_forward))
         names.update(done)
+    if own_forward:
+        changed = OwnForward(changed).train(model.training)
     return changed, tuple(rewrite.name for rewrite in REWRITES if rewrite.name in names)
 
 
-def rewrites_of(model: nn.Module) -> tuple[Rewrite, ...]:
+def rewrites_of(model: nn.Module, own_forward: bool = False) -> tuple[Rewrite, ...]:
     """Those to choose from for a model, the outermost first."""
+    if own_forward:
+        return tuple(each for each in REWRITES if each not in ENDINGS)
     # It is a GeneralizedRCNN as well, with an ending of its own.
     return REWRITES if isinstance(model, PanopticFPN) else (*UPSTREAMS_ENDINGS, *REWRITES)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from d2serve.handlers.errors import SpecError
+from d2serve.handlers.spec.extras import Extra, problems_of_extras, without_extras
 from d2serve.handlers.spec.field_types import wrong_types
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits, problems_of
 from d2serve.handlers.spec.older_schemas import upgraded
@@ -70,7 +71,8 @@ class ModelSpec:
     size_divisibility: int
     """Padding unit of the backbone. The program pads by itself; this is for information."""
     outputs: tuple[str, ...]
-    """Those of instances, of sem_seg or both, or of proposals; see ``RawOutputs``."""
+    """Those of instances, of sem_seg or both, or of proposals; see ``RawOutputs``. Those of
+    ``extras`` come after them."""
     box_mode: str
     """``"XYXY_ABS"``, or ``"XYWHA_ABS"`` for rotated boxes."""
     class_names: tuple[str, ...] | None
@@ -97,6 +99,8 @@ class ModelSpec:
     """Of a request; whoever serves the archive may set others."""
     provenance: Provenance | None = None
     """None in archives of schema 2."""
+    extras: tuple[Extra, ...] = ()
+    """What the model answers beyond detectron2's own fields."""
     schema_version: int = SCHEMA_VERSION
     """Of the file that was read."""
 
@@ -141,6 +145,7 @@ class ModelSpec:
             raw["panoptic"] = PanopticMerge(**raw["panoptic"])
         if raw["provenance"] is not None:
             raw["provenance"] = Provenance(**raw["provenance"])
+        raw["extras"] = tuple(map(Extra.from_json, raw["extras"]))
         raw["limits"] = RequestLimits(**raw["limits"])
         spec = ModelSpec(**raw)
         spec._check()
@@ -158,7 +163,9 @@ class ModelSpec:
             )
             if value not in allowed
         ]
-        problems += problems_of_outputs(self.outputs, self.box_mode, self.panoptic is not None)
+        own = without_extras(self.extras, self.outputs)
+        problems += problems_of_outputs(own, self.box_mode, self.panoptic is not None)
+        problems += problems_of_extras(self.extras, self.outputs)
         names = (self.program, *self.sha256)
         problems += [f"{n!r} is no plain file name" for n in names if Path(n).name != n]
         if self.program not in self.sha256:
