@@ -15,9 +15,11 @@ from detectron2.export import scripting_with_instances
 from torch import nn
 
 from d2serve.export.errors import ExportError, UnsupportedFamily, one_line
-from d2serve.export.programs.scripting import FIELDS
+from d2serve.export.programs.carrying import why_not_scripted
+from d2serve.export.programs.scripting import FIELDS, types_of
 from d2serve.export.programs.torchscript_errors import where_in_script
 from d2serve.export.programs.tracing import trace
+from d2serve.export.programs.trial import tried
 from d2serve.export.programs.unexportable import why_unexportable
 from d2serve.export.reading.config import ConfigSource, ModelConfig
 from d2serve.export.reading.config_loading import load_config
@@ -72,7 +74,7 @@ def examine(source: ConfigSource) -> Diagnosis:
     """
     config = load_config(source)
     model = build_model(config)
-    family = family_of(model)
+    family = tried(model, family_of(model), config)
     findings = [
         _finding(model, family, method, facts)
         for facts in RUNTIMES.values()
@@ -84,12 +86,13 @@ def examine(source: ConfigSource) -> Diagnosis:
 def _finding(model: nn.Module, family: Family, method: str, runtime: RuntimeFacts) -> Finding:
     way = runtime.way(method)
     try:
-        changed, names = exportable(model, way)
+        changed, names = exportable(model, way, family.own_forward)
     except UnsupportedFamily as error:
         return Finding(method, runtime.format, runtime.name, (), str(error))
     rewrites = tuple(rewrite for rewrite in REWRITES if rewrite.name in names)
     refusal = (
         why_unexportable(model, runtime, method)
+        or why_not_scripted(model, family, method)
         or _own_modules(model, changed, family, way)
         or _not_installed(runtime)
     )
@@ -102,9 +105,9 @@ def _own_modules(model: nn.Module, changed: nn.Module, family: Family, way: str)
     if not own:
         return None
     if way == SCRIPTING:
-        return next(filter(None, (_scripted(changed, path) for path in own)), None)
+        return next(filter(None, (_scripted(changed, path, family) for path in own)), None)
     try:
-        made = trace(changed, family.outputs, torch.rand(_TRIAL) * 255)
+        made = trace(changed, family.program_outputs, torch.rand(_TRIAL) * 255)
     except ExportError as error:
         return str(error)
     if made.traced_constants:
@@ -127,10 +130,10 @@ def _foreign(model: nn.Module) -> Iterator[str]:
             yield path
 
 
-def _scripted(model: nn.Module, path: str) -> str | None:
+def _scripted(model: nn.Module, path: str, family: Family) -> str | None:
     module = model.get_submodule(path)
     try:
-        scripting_with_instances(module, FIELDS)
+        scripting_with_instances(module, {**FIELDS, **types_of(family.extras)})
     except Exception as error:  # TorchScript raises several kinds, and AttributeError among them
         return (
             f"{path or 'The model'} ({type(module).__qualname__}) {where_in_script(error)}"

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from d2serve.export.errors import UnsupportedFamily, one_line, place_of
+from d2serve.export.errors import ExportError, UnsupportedFamily, one_line, place_of
 from d2serve.export.programs.scripting import types_of
+from d2serve.export.programs.torchscript_errors import where_in_user_code
 from d2serve.export.reading.families import Family
 from d2serve.export.reading.own_outputs import shown, with_own_outputs
 from d2serve.export.reading.samples import Pixels
@@ -45,10 +46,11 @@ def carried(
     Raises:
         UnsupportedFamily: something that the model answers would not be served.
     """
-    answers = [predict(images[0])]
+    answers = [_eager_answer(predict, images[0])]
     if not with_own_outputs(family, answers).extras:
         return family
-    family = with_own_outputs(family, [*answers, *map(predict, images[1:])])
+    answers += [_eager_answer(predict, image) for image in images[1:]]
+    family = with_own_outputs(family, answers)
     reasons = []
     for own_forward in (False, True):
         reason = _why_not(model, family, inputs, own_forward)
@@ -84,6 +86,22 @@ def why_not_scripted(model: nn.Module, family: Family, method: str) -> str | Non
     except UnsupportedFamily as error:
         return str(error)
     return None
+
+
+def _eager_answer(
+    predict: Callable[[Pixels], Mapping[str, Any]], image: Pixels
+) -> Mapping[str, Any]:
+    try:
+        return predict(image)
+    except ExportError:
+        raise
+    except Exception as error:  # of detectron2's code, or of the model's author
+        height, width = image.shape[:2]
+        raise UnsupportedFamily(
+            f"The model itself stops in eager detectron2, on an image of {width}x{height} pixels: "
+            f"{where_in_user_code(error)}{type(error).__name__}: {one_line(error)}. Nothing can be "
+            "exported before DefaultPredictor answers such an image."
+        ) from error
 
 
 def _why_not(
