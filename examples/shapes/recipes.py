@@ -42,6 +42,8 @@ MODEL_NAMES = (
     "mask_rcnn_dconv_fpn",
     "vitdet",
     "regnet_mask_rcnn",
+    "swin_mask_rcnn",
+    "mvitv2_cascade",
     "mask_rcnn_gn_cls_agnostic",
 )
 ROTATED_MODEL = "rotated_faster_rcnn_fpn"

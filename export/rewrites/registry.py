@@ -5,10 +5,19 @@ from __future__ import annotations
 from torch import nn
 
 from d2serve.export.errors import UnsupportedFamily, place_of
+from d2serve.export.rewrites.backbones.mvit import MVIT, MVIT_ATTENTION, MVIT_BLOCK
 from d2serve.export.rewrites.backbones.regnet import (
     ANY_NET,
     REGNET_BASIC_BLOCK,
     REGNET_BOTTLENECK_BLOCK,
+)
+from d2serve.export.rewrites.backbones.swin import (
+    SWIN,
+    SWIN_ATTENTION,
+    SWIN_BLOCK,
+    SWIN_EMBEDDING,
+    SWIN_LAYER,
+    SWIN_MERGING,
 )
 from d2serve.export.rewrites.backbones.vit import (
     SIMPLE_FEATURE_PYRAMID,
@@ -97,6 +106,15 @@ REWRITES: tuple[Rewrite, ...] = (
     VIT_POSITIONS,
     VIT_BLOCK,
     VIT_ATTENTION,
+    SWIN,
+    SWIN_LAYER,
+    SWIN_BLOCK,
+    SWIN_MERGING,
+    SWIN_ATTENTION,
+    SWIN_EMBEDDING,
+    MVIT,
+    MVIT_BLOCK,
+    MVIT_ATTENTION,
     ROTATED_ANCHORS,
     RRPN_PROPOSALS,
     RROI_HEADS,
