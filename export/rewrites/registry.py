@@ -39,6 +39,7 @@ from d2serve.export.rewrites.heads.cascade import CASCADE_ROI_HEADS
 from d2serve.export.rewrites.heads.fcos import FCOS_BOX_TRANSFORM, FCOS_HEAD
 from d2serve.export.rewrites.heads.head_switches import RES5_ROI_HEADS, ROI_HEAD_SWITCHES
 from d2serve.export.rewrites.heads.semantic_fpn import SEM_SEG_FPN_HEAD
+from d2serve.export.rewrites.layers.aspp import ASPP_CHECK
 from d2serve.export.rewrites.layers.batch_norm import (
     CYCLE_BATCH_NORM,
     NAIVE_SYNC_BATCH_NORM,
@@ -72,9 +73,24 @@ def _point_rend() -> tuple[Rewrite, ...]:
             IMPLICIT_POINT_HEAD,
             STANDARD_POINT_HEAD,
         )
+        from d2serve.export.rewrites.point_rend.semantic import POINT_REND_SEMANTIC
     except ImportError:
         return ()
-    return (POINT_REND, CONV_FC_HEAD, STANDARD_POINT_HEAD, IMPLICIT_POINT_HEAD)
+    return (
+        POINT_REND,
+        CONV_FC_HEAD,
+        STANDARD_POINT_HEAD,
+        IMPLICIT_POINT_HEAD,
+        POINT_REND_SEMANTIC,
+    )
+
+
+def _deeplab() -> tuple[Rewrite, ...]:
+    try:
+        from d2serve.export.rewrites.heads.deeplab import DEEPLAB_V3_HEAD, DEEPLAB_V3_PLUS_HEAD
+    except ImportError:
+        return ()
+    return (DEEPLAB_V3_HEAD, DEEPLAB_V3_PLUS_HEAD)
 
 
 _ENDINGS = (PANOPTIC_FPN, SEMANTIC_SEGMENTOR, PROPOSAL_NETWORK)
@@ -121,6 +137,8 @@ REWRITES: tuple[Rewrite, ...] = (
     ROTATED_OUTPUT_LAYERS,
     ROI_ALIGN_ROTATED,
     *_point_rend(),
+    *_deeplab(),
+    ASPP_CHECK,
     CONFIG_LISTS,
 )
 """Beside UPSTREAMS_ENDINGS, which are no news."""
