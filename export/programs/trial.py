@@ -13,9 +13,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from d2serve.export.errors import UnsupportedFamily, one_line
 from d2serve.export.programs.carrying import carried
+from d2serve.export.programs.torchscript_errors import where_in_user_code
 from d2serve.export.reading.config import ModelConfig
-from d2serve.export.reading.families import Family
+from d2serve.export.reading.family import Family
 from d2serve.export.reading.samples import Pixels
 from d2serve.export.rewrites.stand_ins import runnable
 
@@ -41,8 +43,16 @@ def tried(model: nn.Module, family: Family, config: ModelConfig) -> Family:
     eager, _notes = runnable(model, config.device)
 
     def predict(image: Pixels) -> Mapping[str, Any]:
-        with torch.no_grad():
-            answer: Mapping[str, Any] = eager([_inputs(image)])[0]
+        try:
+            with torch.no_grad():
+                answer: Mapping[str, Any] = eager([_inputs(image)])[0]
+        except Exception as error:  # of detectron2's code, or of the model's author
+            height, width = image.shape[:2]
+            raise UnsupportedFamily(
+                f"The model itself stops in eager detectron2, on an image of {width}x{height} "
+                f"pixels: {where_in_user_code(error)}{type(error).__name__}: {one_line(error)}. "
+                "Nothing can be exported before DefaultPredictor answers an image."
+            ) from error
         return answer
 
     random = np.random.default_rng(0)
@@ -52,7 +62,8 @@ def tried(model: nn.Module, family: Family, config: ModelConfig) -> Family:
 
 def _inputs(image: Pixels) -> dict[str, Any]:
     tensor = torch.from_numpy(image.transpose(2, 0, 1).astype(np.float32))
-    return {"image": tensor, "height": image.shape[0], "width": image.shape[1]}
+    # As if it had been resized, so that what depends on the size as sent is seen to.
+    return {"image": tensor, "height": image.shape[0] * 5 // 4, "width": image.shape[1] * 5 // 4}
 
 
 def _is_of_others(module: nn.Module) -> bool:

@@ -15,26 +15,19 @@ import numpy.typing as npt
 import torch
 
 from d2serve.export.errors import UnsupportedFamily
-from d2serve.export.reading.families import Family
+from d2serve.export.reading.family import Family
+from d2serve.export.rewrites.endings import DETECTIONS
+from d2serve.export.rewrites.endings import PROPOSALS as FIELDS_OF_PROPOSALS
+from d2serve.export.rewrites.own_models.endings import INSTANCES, KEYS, PROPOSALS
 from d2serve.handlers.spec.extras import DTYPES, IMAGE, INSTANCE, KINDS, TENSOR, Extra, is_name
 from d2serve.handlers.spec.output_names import (
-    BOXES,
-    CLASSES,
     HEATMAPS,
     KEYPOINTS,
-    MASKS,
-    OBJECTNESS_LOGITS,
+    PANOPTIC_SEG,
     PROPOSAL_BOXES,
-    SCORES,
     SEM_SEG,
 )
 
-INSTANCES, PROPOSALS, PANOPTIC_SEG = "instances", "proposals", "panoptic_seg"
-OWN_KEYS = (INSTANCES, SEM_SEG, PANOPTIC_SEG, PROPOSALS)
-"""Of detectron2's dict."""
-OWN_FIELDS = (BOXES, SCORES, CLASSES, MASKS, KEYPOINTS, HEATMAPS)
-"""Of its Instances; the heatmaps are what detectron2 reads the keypoints off, and not served."""
-_FIELDS_OF_PROPOSALS = (PROPOSAL_BOXES, OBJECTNESS_LOGITS)
 _LEFT_OUT = "Leave it out at inference, so that nothing is lost unseen"
 
 
@@ -82,7 +75,7 @@ def refuse_own_of_proposals(fields: Mapping[str, Any]) -> None:
     Raises:
         UnsupportedFamily: there is another.
     """
-    for name, _ in own_to_model(fields, _FIELDS_OF_PROPOSALS):
+    for name, _ in own_to_model(fields, FIELDS_OF_PROPOSALS):
         raise UnsupportedFamily(
             f"The model answers proposals with the field {name!r}, which the response format has "
             f"no place for. {_LEFT_OUT}."
@@ -93,7 +86,7 @@ def _require_keys(family: Family, answer: Mapping[str, Any]) -> None:
     expected = {
         INSTANCES: family.has_instances,
         SEM_SEG: SEM_SEG in family.outputs,
-        PANOPTIC_SEG: family.panoptic is not None,
+        PANOPTIC_SEG: family.panoptic is not None or PANOPTIC_SEG in family.outputs,
         PROPOSALS: PROPOSAL_BOXES in family.outputs,
     }
     for key, is_expected in expected.items():
@@ -108,7 +101,7 @@ def _require_keys(family: Family, answer: Mapping[str, Any]) -> None:
         refuse_own_of_proposals(answer[PROPOSALS].get_fields())
     fields = answer[INSTANCES].get_fields() if INSTANCES in answer else {}
     served = {*family.outputs, *([HEATMAPS] if KEYPOINTS in family.outputs else [])}
-    for name in OWN_FIELDS if fields else ():
+    for name in DETECTIONS if fields else ():
         needed = name in family.outputs
         if needed > (name in fields) or (name in fields and name not in served):
             raise UnsupportedFamily(
@@ -122,9 +115,9 @@ def _extras_of(family: Family, answer: Mapping[str, Any]) -> dict[tuple[str, str
     extras = []
     if family.has_instances:
         fields = answer[INSTANCES].get_fields()
-        for name, value in own_to_model(fields, OWN_FIELDS):
+        for name, value in own_to_model(fields, DETECTIONS):
             extras.append(_extra(INSTANCE, name, value))
-    for name, value in own_to_model(answer, OWN_KEYS):
+    for name, value in own_to_model(answer, KEYS):
         extras.append(_extra(IMAGE, name, value))
     return {(each.per, each.name): each for each in extras}
 

@@ -11,14 +11,14 @@ as only the instances of GeneralizedRCNN are taken; ``SemanticSegmentor`` (seman
 # No `from __future__ import annotations` here: TorchScript cannot read postponed annotations.
 
 from collections.abc import Sequence
-from typing import Dict, List  # noqa: UP035  # TorchScript reads these
+from typing import Any, Dict, List  # noqa: UP035  # TorchScript reads these
 
 import torch
 from detectron2.layers import move_device_like
 from detectron2.modeling import GeneralizedRCNN, PanopticFPN, SemanticSegmentor
 from detectron2.modeling.meta_arch import ProposalNetwork
 from detectron2.modeling.meta_arch.dense_detector import DenseDetector
-from detectron2.structures import ImageList, Instances
+from detectron2.structures import ImageList, Instances, ROIMasks
 from torch import Tensor
 
 from d2serve.export.rewrites.method_overrides import override_methods
@@ -56,12 +56,17 @@ def named_fields(instances: Instances, own: Sequence[str]) -> dict[str, Tensor]:
     }
 
 
+def as_tensor(value: Any) -> Tensor:
+    """A field of Instances as a tensor; (N, 1, M, M) of masks in their boxes."""
+    if isinstance(value, Tensor):
+        return value
+    tensor: Tensor = value.tensor
+    return tensor[:, None] if isinstance(value, ROIMasks) else tensor
+
+
 @torch.jit.ignore
 def _tensors_of(instances: Instances) -> Dict[str, Tensor]:
-    return {
-        name: value if isinstance(value, Tensor) else value.tensor
-        for name, value in instances.get_fields().items()
-    }
+    return {name: as_tensor(value) for name, value in instances.get_fields().items()}
 
 
 def raw_fields(instances: List[Instances], own: List[str]) -> List[Dict[str, Tensor]]:
@@ -154,6 +159,18 @@ class _Proposals(_Prepared):
         return raw_fields(proposals, ["proposal_boxes", "objectness_logits"])
 
 
+class ScriptedOwn(torch.nn.Module):
+    """A model of the user's own that returns List[Instances] where TorchScript reads it."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs: List[Dict[str, Tensor]]) -> List[Dict[str, Tensor]]:
+        """Raw fields of each image's instances, as its detectron2 counterparts answer."""
+        return detections(self.model(inputs))
+
+
 def _ending(name: str, replaces: type, methods: type, reason: str, *own: str) -> Rewrite:
     return Rewrite(
         name=name,
@@ -193,5 +210,3 @@ PROPOSAL_NETWORK = _ending(
     "modeling/meta_arch/rcnn.py: forward is untyped, which TorchScript does not take, and ends in "
     "postprocessing",
 )
-ENDINGS = (*UPSTREAMS_ENDINGS, PANOPTIC_FPN, SEMANTIC_SEGMENTOR, PROPOSAL_NETWORK)
-"""All of them."""
