@@ -38,7 +38,10 @@ def parse_extra(item: Mapping[str, Any], fields: Sequence[Extra], per: str) -> d
     """
     own = [each for each in fields if each.per == per]
     values = required(item, "extra", dict) if own else {}
-    return {each.name: _parse(required(values, each.name, object), each) for each in own}
+    missing = [each.name for each in own if each.name not in values]
+    if missing:
+        raise ValueError(f"'extra' lacks {missing[0]!r}")
+    return {each.name: _parse(values[each.name], each) for each in own}
 
 
 def stacked(fields: Sequence[Extra], values: Sequence[Mapping[str, Any]]) -> dict[str, Array]:

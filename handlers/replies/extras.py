@@ -51,7 +51,10 @@ def _value(values: Values, options: RequestOptions) -> Any:
         return _packed(values)
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         return _with_texts(values)
-    return np.ascontiguousarray(values) if values.ndim else values[()]
+    if values.ndim:
+        return np.ascontiguousarray(values)
+    # As short as it can be; a whole number may be of a type of numpy's that orjson does not know.
+    return values[()] if values.dtype == np.float32 else values.item()
 
 
 def _packed(values: Values) -> dict[str, Any]:
