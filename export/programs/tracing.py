@@ -13,6 +13,7 @@ from torch import nn
 from torch.jit._trace import TracerWarning
 
 from d2serve.export.errors import ProgramError, one_line
+from d2serve.export.programs.device_scan import follow_the_image
 from d2serve.export.programs.torchscript_errors import where_in_user_code
 from d2serve.handlers.spec.model_spec import IMAGE_INPUT, SIZE_INPUTS
 
@@ -99,6 +100,7 @@ def trace(
                 f"{type(error).__name__}: {one_line(error)}. Compute with torch operators on "
                 "tensors there, or try --export-method scripting."
             ) from error
+    follow_the_image(module)
     return TorchScriptProgram(module, traced_constants_in(caught))
 
 
