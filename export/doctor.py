@@ -161,6 +161,7 @@ def _not_installed(runtime: RuntimeFacts) -> str | None:
 
 
 def _notes(config: ModelConfig) -> Iterator[str]:
+    yield from config.notes
     problem = compiled_operators_problem()
     if problem is not None:
         yield problem

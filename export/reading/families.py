@@ -50,6 +50,12 @@ _PROJECTS = {
     "PanopticDeepLab": "it groups instances from heatmaps in Python, which no export follows yet",
 }
 
+_SEMANTIC_HEADS = {
+    "DeepLabV3PlusHead": "DeepLab v3+",
+    "DeepLabV3Head": "DeepLab v3",
+    "PointRendSemSegHead": "PointRend",
+}
+
 
 def family_of(model: nn.Module) -> Family:
     """Recognise a model that detectron2 built.
@@ -71,7 +77,7 @@ def family_of(model: nn.Module) -> Family:
             dense.max_detections_per_image,
         )
     if isinstance(model, SemanticSegmentor):
-        return Family(f"Semantic segmentation {_backbone_kind(model)}", (SEM_SEG,), None)
+        return Family(f"Semantic segmentation {_semantic_kind(model)}", (SEM_SEG,), None)
     if isinstance(model, ProposalNetwork):
         generator: Any = model.proposal_generator
         _require_proposals(generator)
@@ -148,6 +154,16 @@ def _kind(heads: nn.Module, masks: bool, keypoints: bool) -> str:
         (True, True): "Mask and Keypoint R-CNN",
     }
     return cascade + kinds[masks, keypoints]
+
+
+def _semantic_kind(model: SemanticSegmentor) -> str:
+    head: Any = model.sem_seg_head
+    # A project's heads are known by name, since a project may not be installed.
+    names = {base.__name__ for base in type(head).__mro__}
+    for name, kind in _SEMANTIC_HEADS.items():
+        if name in names:
+            return kind
+    return _backbone_kind(model)
 
 
 def _backbone_kind(model: nn.Module) -> str:

@@ -5,10 +5,19 @@ from __future__ import annotations
 from torch import nn
 
 from d2serve.export.errors import UnsupportedFamily, place_of
+from d2serve.export.rewrites.backbones.mvit import MVIT, MVIT_ATTENTION, MVIT_BLOCK
 from d2serve.export.rewrites.backbones.regnet import (
     ANY_NET,
     REGNET_BASIC_BLOCK,
     REGNET_BOTTLENECK_BLOCK,
+)
+from d2serve.export.rewrites.backbones.swin import (
+    SWIN,
+    SWIN_ATTENTION,
+    SWIN_BLOCK,
+    SWIN_EMBEDDING,
+    SWIN_LAYER,
+    SWIN_MERGING,
 )
 from d2serve.export.rewrites.backbones.vit import (
     SIMPLE_FEATURE_PYRAMID,
@@ -30,6 +39,7 @@ from d2serve.export.rewrites.heads.cascade import CASCADE_ROI_HEADS
 from d2serve.export.rewrites.heads.fcos import FCOS_BOX_TRANSFORM, FCOS_HEAD
 from d2serve.export.rewrites.heads.head_switches import RES5_ROI_HEADS, ROI_HEAD_SWITCHES
 from d2serve.export.rewrites.heads.semantic_fpn import SEM_SEG_FPN_HEAD
+from d2serve.export.rewrites.layers.aspp import ASPP_CHECK
 from d2serve.export.rewrites.layers.batch_norm import (
     CYCLE_BATCH_NORM,
     NAIVE_SYNC_BATCH_NORM,
@@ -63,9 +73,24 @@ def _point_rend() -> tuple[Rewrite, ...]:
             IMPLICIT_POINT_HEAD,
             STANDARD_POINT_HEAD,
         )
+        from d2serve.export.rewrites.point_rend.semantic import POINT_REND_SEMANTIC
     except ImportError:
         return ()
-    return (POINT_REND, CONV_FC_HEAD, STANDARD_POINT_HEAD, IMPLICIT_POINT_HEAD)
+    return (
+        POINT_REND,
+        CONV_FC_HEAD,
+        STANDARD_POINT_HEAD,
+        IMPLICIT_POINT_HEAD,
+        POINT_REND_SEMANTIC,
+    )
+
+
+def _deeplab() -> tuple[Rewrite, ...]:
+    try:
+        from d2serve.export.rewrites.heads.deeplab import DEEPLAB_V3_HEAD, DEEPLAB_V3_PLUS_HEAD
+    except ImportError:
+        return ()
+    return (DEEPLAB_V3_HEAD, DEEPLAB_V3_PLUS_HEAD)
 
 
 _ENDINGS = (PANOPTIC_FPN, SEMANTIC_SEGMENTOR, PROPOSAL_NETWORK)
@@ -97,12 +122,23 @@ REWRITES: tuple[Rewrite, ...] = (
     VIT_POSITIONS,
     VIT_BLOCK,
     VIT_ATTENTION,
+    SWIN,
+    SWIN_LAYER,
+    SWIN_BLOCK,
+    SWIN_MERGING,
+    SWIN_ATTENTION,
+    SWIN_EMBEDDING,
+    MVIT,
+    MVIT_BLOCK,
+    MVIT_ATTENTION,
     ROTATED_ANCHORS,
     RRPN_PROPOSALS,
     RROI_HEADS,
     ROTATED_OUTPUT_LAYERS,
     ROI_ALIGN_ROTATED,
     *_point_rend(),
+    *_deeplab(),
+    ASPP_CHECK,
     CONFIG_LISTS,
 )
 """Beside UPSTREAMS_ENDINGS, which are no news."""
