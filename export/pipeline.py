@@ -49,6 +49,8 @@ class ExportResult:
     archive: Path
     spec: ModelSpec
     verification: Verification
+    notes: tuple[str, ...] = ()
+    """What the user should know of how config and weights were read."""
 
 
 def export(request: ExportRequest, progress: Progress) -> ExportResult:
@@ -74,7 +76,8 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
         check_inputs(request, config)
 
     progress.begin("Loading the weights", 0)
-    provenance = provenance_of(request.source, config, load_weights(model, config))
+    weights = load_weights(model, config)
+    provenance = provenance_of(request.source, config, weights.file)
     oracle = Oracle(config)
     names = _names(request, config, family, oracle, sample)
     if count_of(oracle.answer(sample)) == 0:
@@ -117,7 +120,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
         packed = stage.pack()
         _reopen(packed, oracle, sample, gpu_id(device))
         archive = install(packed, request.output, request.name, request.version)
-    return ExportResult(archive, spec, verification)
+    return ExportResult(archive, spec, verification, (*config.notes, *weights.notes))
 
 
 def _check_installed(request: ExportRequest) -> None:

@@ -22,7 +22,7 @@ from detectron2.utils.file_io import PathManager
 
 from d2serve.export.errors import WeightsError
 from d2serve.export.proof.oracle import Oracle
-from d2serve.export.reading.checkpointer import StrictCheckpointer
+from d2serve.export.reading.checkpoints.checkpointer import StrictCheckpointer
 from d2serve.export.reading.config import ConfigSource
 from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.samples import builtin_sample
@@ -198,7 +198,7 @@ def test_each_format_is_understood_as_detectron2_does(
         StrictCheckpointer(torch.nn.Identity(), trusted=trusted),
     ):
         taken: list[dict[str, Any]] = []
-        checkpointer._load_model = taken.append  # before it is matched to a model's names
+        vars(checkpointer)["_load_model"] = taken.append  # before it is matched to a model's names
         checkpointer.load(str(tmp_path / address))
         understood.append(taken[0])
     expected, got = understood
