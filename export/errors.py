@@ -7,6 +7,7 @@
     ├── UnsupportedFamily     what the config describes cannot be exported yet
     ├── WeightsError          the weights cannot be had, or do not fit the config
     ├── SampleError           the sample image cannot be read, or the model finds nothing in it
+    ├── EagerError            eager detectron2 itself cannot run the model on an image
     ├── ProgramError          TorchScript or ONNX refused the model
     ├── VerificationError     the program does not give detectron2's answer; nothing is written
     ├── ArchiveError          the archive cannot be written or read
@@ -43,6 +44,10 @@ class WeightsError(ExportError):
 
 class SampleError(ExportError):
     """The sample image cannot be read, or the model finds nothing in it."""
+
+
+class EagerError(ExportError):
+    """Eager detectron2 itself cannot run the model on an image, so no answer can be reproduced."""
 
 
 class ProgramError(ExportError):
