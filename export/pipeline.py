@@ -50,6 +50,8 @@ class ExportResult:
     archive: Path
     spec: ModelSpec
     verification: Verification
+    notes: tuple[str, ...] = ()
+    """What the user should know of how config and weights were read."""
 
 
 def export(request: ExportRequest, progress: Progress) -> ExportResult:
@@ -75,7 +77,8 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
         check_inputs(request, config)
 
     progress.begin("Loading the weights", 0)
-    provenance = provenance_of(request.source, config, load_weights(model, config))
+    weights = load_weights(model, config)
+    provenance = provenance_of(request.source, config, weights.file)
     oracle = Oracle(config)
     family = observed(family, oracle.model, oracle.model_input(sample))
     names = _names(request, config, family, oracle, sample)
@@ -117,7 +120,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
         packed = stage.pack()
         _reopen(packed, oracle, sample, gpu_id(device))
         archive = install(packed, request.output, request.name, request.version)
-    return ExportResult(archive, spec, verification)
+    return ExportResult(archive, spec, verification, (*config.notes, *weights.notes))
 
 
 def _check_installed(request: ExportRequest) -> None:
