@@ -46,6 +46,8 @@ MODEL_NAMES = (
     "mask_rcnn_dconv_fpn",
     "vitdet",
     "regnet_mask_rcnn",
+    "swin_mask_rcnn",
+    "mvitv2_cascade",
     "mask_rcnn_gn_cls_agnostic",
     "deeplab_v3plus",
     "panoptic_deeplab",

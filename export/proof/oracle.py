@@ -49,6 +49,11 @@ class Oracle:
         """What the answers are, for the record."""
         self._resize = ResizeShortestEdge([config.min_size_test] * 2, config.max_size_test)
 
+    @property
+    def model(self) -> nn.Module:
+        """The eager model."""
+        return self._model
+
     def predict(self, image: Pixels) -> dict[str, Any]:
         """DefaultPredictor's own dict for an RGB image.
 
@@ -121,7 +126,9 @@ def count_of(answer: Outputs) -> int:
         return len(answer.instances)
     if answer.proposals is not None:
         return len(answer.proposals.objectness_logits)
-    return 0 if answer.sem_seg is None else len(np.unique(answer.sem_seg))
+    if answer.sem_seg is None:
+        return 0 if answer.panoptic_seg is None else len(answer.panoptic_seg.segments)
+    return len(np.unique(answer.sem_seg))
 
 
 def as_outputs(predicted: Mapping[str, Any], height: int, width: int) -> Outputs:
