@@ -91,7 +91,9 @@ def register_generated(split: str, folder: Path | None = None) -> str:
 
 def belongs_to(name: str, split: str) -> bool:
     """Whether detectron2's data set ``name`` is made of the images of ``split``."""
-    endings = ("_separated", "_stuffonly", "_panoptic", "_semantic") if split in STUFF_SPLITS else ("",)
+    endings = (
+        ("_separated", "_stuffonly", "_panoptic", "_semantic") if split in STUFF_SPLITS else ("",)
+    )
     return name in {f"shapes_{split}{ending}" for ending in endings}
 
 

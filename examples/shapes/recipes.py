@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from detectron2.solver import LRMultiplier, build_lr_scheduler, get_default_opti
 from detectron2.solver.build import maybe_add_gradient_clipping
 from omegaconf import DictConfig
 
-from d2serve.export.reading.panoptic_api import stand_in_for_panopticapi
+from d2serve.export.rewrites.panoptic_deeplab.project import import_project
 from examples.shapes.schema import EXAMPLE_ROOT
 
 MODELS_FOLDER = EXAMPLE_ROOT / "models"
@@ -57,9 +56,7 @@ ROTATED_MODEL = "rotated_faster_rcnn_fpn"
 
 
 def _add_panoptic_deeplab_config(cfg: CfgNode) -> None:
-    stand_in_for_panopticapi()
-    panoptic_deeplab = import_module("detectron2.projects.panoptic_deeplab")
-    panoptic_deeplab.add_panoptic_deeplab_config(cfg)
+    import_project().add_panoptic_deeplab_config(cfg)
 
 
 # What declares the keys that detectron2's defaults do not have.
@@ -141,7 +138,7 @@ def _of_yaml(name: str, file: Path, weights: Path) -> Recipe:
 def _training_batches(cfg: CfgNode) -> Iterable[list[dict[str, Any]]]:
     loader: Iterable[list[dict[str, Any]]]
     if cfg.MODEL.META_ARCHITECTURE == "PanopticDeepLab":
-        mapper = import_module("detectron2.projects.panoptic_deeplab").PanopticDeeplabDatasetMapper
+        mapper = import_project().PanopticDeeplabDatasetMapper
         loader = build_detection_train_loader(
             cfg, mapper=mapper(cfg, augmentations=build_augmentation(cfg, is_train=True))
         )
