@@ -22,15 +22,17 @@ from d2serve.export.programs.unexportable import why_unexportable
 from d2serve.export.reading.config import ConfigSource, ModelConfig
 from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.families import Family, family_of
+from d2serve.export.reading.image_form import image_form_of
 from d2serve.export.reading.installation import compiled_operators_problem
 from d2serve.export.reading.weights import build_model
 from d2serve.export.rewrites.registry import REWRITES, exportable
 from d2serve.export.rewrites.rewrite import Rewrite
+from d2serve.handlers.spec.image_form import ImageForm
 from d2serve.handlers.spec.runtimes import RUNTIMES, SCRIPTING, RuntimeFacts
 
 _KNOWN = ("detectron2", "d2serve", "torch", "torchvision", "fvcore")
-# (3, H, W) of the image on which a user's own modules are traced.
-_TRIAL = (3, 128, 160)
+# (H, W) of the image on which a user's own modules are traced.
+_TRIAL = (128, 160)
 
 
 @dataclass(frozen=True)
@@ -73,15 +75,18 @@ def examine(source: ConfigSource) -> Diagnosis:
     config = load_config(source)
     model = build_model(config)
     family = family_of(model)
+    form = image_form_of(model, config)
     findings = [
-        _finding(model, family, method, facts)
+        _finding(model, family, form, method, facts)
         for facts in RUNTIMES.values()
         for method in facts.methods
     ]
     return Diagnosis(family, config, tuple(findings), tuple(_notes(config)))
 
 
-def _finding(model: nn.Module, family: Family, method: str, runtime: RuntimeFacts) -> Finding:
+def _finding(
+    model: nn.Module, family: Family, form: ImageForm, method: str, runtime: RuntimeFacts
+) -> Finding:
     way = runtime.way(method)
     try:
         changed, names = exportable(model, way)
@@ -90,21 +95,23 @@ def _finding(model: nn.Module, family: Family, method: str, runtime: RuntimeFact
     rewrites = tuple(rewrite for rewrite in REWRITES if rewrite.name in names)
     refusal = (
         why_unexportable(model, runtime, method)
-        or _own_modules(model, changed, family, way)
+        or _own_modules(model, changed, family, form, way)
         or _not_installed(runtime)
     )
     made_with = rewrites if refusal is None else ()
     return Finding(method, runtime.format, runtime.name, made_with, refusal)
 
 
-def _own_modules(model: nn.Module, changed: nn.Module, family: Family, way: str) -> str | None:
+def _own_modules(
+    model: nn.Module, changed: nn.Module, family: Family, form: ImageForm, way: str
+) -> str | None:
     own = list(_foreign(model))
     if not own:
         return None
     if way == SCRIPTING:
         return next(filter(None, (_scripted(changed, path) for path in own)), None)
     try:
-        made = trace(changed, family.outputs, torch.rand(_TRIAL) * 255)
+        made = trace(changed, family.outputs, torch.rand(form.channels, *_TRIAL) * 255)
     except ExportError as error:
         return str(error)
     if made.traced_constants:

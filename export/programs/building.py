@@ -22,6 +22,7 @@ from d2serve.export.reading.families import Family
 from d2serve.export.request import ExportRequest
 from d2serve.export.rewrites.registry import exportable
 from d2serve.handlers.digests import sha256_of
+from d2serve.handlers.spec.image_form import ImageForm
 from d2serve.handlers.spec.output_names import HEATMAPS, KEYPOINTS
 from d2serve.handlers.spec.runtimes import (
     ONNX,
@@ -75,7 +76,7 @@ def write_program(
         request: with its method and runtime.
         model: detectron2's, in evaluation mode.
         family: what it is.
-        image: (3, H, W) float32, as the program will get it, with detections in it.
+        image: (channels, H, W) float32, as the program will get it, with detections in it.
         folder: an empty folder.
         metadata: what an ONNX file says of itself.
 
@@ -141,11 +142,13 @@ BUILDERS: dict[str, Builder] = {
 """By the runtime that the program is for."""
 
 
-def onnx_metadata(config: ModelConfig, family: Family, names: Names) -> dict[str, object]:
+def onnx_metadata(
+    config: ModelConfig, form: ImageForm, family: Family, names: Names
+) -> dict[str, object]:
     """What whoever has only the .onnx file must know, in the terms of model_spec.json."""
     return {
         "family": family.name,
-        "image_format": config.image_format,
+        "image_format": form.image_format,
         "min_size_test": config.min_size_test,
         "max_size_test": config.max_size_test,
         "outputs": list(_onnx_outputs(family)),
@@ -153,7 +156,8 @@ def onnx_metadata(config: ModelConfig, family: Family, names: Names) -> dict[str
         "stuff_class_names": names.stuff and list(names.stuff),
         "score_thresh": family.score_thresh,
         "nms_thresh": family.nms_thresh,
-        "input": "(3, height, width) float32, 0 to 255, resized as ResizeShortestEdge does; "
+        "input": f"({form.channels}, height, width) float32, 0 to 255, resized as "
+        "ResizeShortestEdge does; "
         "normalisation and padding are inside",
         "coordinates": "pixels of the resized image; pred_masks are probabilities over each box",
     }

@@ -42,7 +42,7 @@ def write_onnx(
     Args:
         model: of ``rewrites.registry.exportable``, in evaluation mode.
         outputs: names of what the program answers, in its order.
-        image: (3, H, W) float32, as the program will get it, with detections in it.
+        image: (channels, H, W) float32, as the program will get it, with detections in it.
         target: the file to write.
         metadata: what else the file says of itself, as JSON values by name.
 

@@ -17,7 +17,7 @@ from d2serve.export.programs.torchscript_errors import where_in_user_code
 
 
 class TraceableModel(nn.Module):
-    """(3, H, W) float32 in, a tuple of the named outputs in their order out."""
+    """(channels, H, W) float32 in, a tuple of the named outputs in their order out."""
 
     def __init__(self, model: nn.Module, outputs: Sequence[str]) -> None:
         """Wrap a model of ``rewrites.registry.exportable``."""
@@ -48,7 +48,7 @@ def trace(model: nn.Module, outputs: Sequence[str], image: torch.Tensor) -> Torc
     Args:
         model: of ``rewrites.registry.exportable``, in evaluation mode.
         outputs: names of what the program answers, in its order.
-        image: (3, H, W) float32, as the program will get it, with detections in it.
+        image: (channels, H, W) float32, as the program will get it, with detections in it.
 
     Raises:
         ProgramError: naming the line that cannot be traced.

@@ -14,11 +14,10 @@ from detectron2 import model_zoo
 
 from d2serve.export.errors import ConfigError, UnsupportedFamily, one_line
 from d2serve.export.reading.config import ConfigSource, ModelConfig
+from d2serve.export.reading.image_form import READABLE
 from d2serve.export.reading.installation import advice_for
 from d2serve.export.reading.lazy_config import read_lazy
 from d2serve.export.reading.yaml_config import read_yaml
-
-_FORMATS = ("BGR", "RGB")
 
 
 def load_config(source: ConfigSource) -> ModelConfig:
@@ -39,10 +38,11 @@ def load_config(source: ConfigSource) -> ModelConfig:
         if source.is_lazy
         else read_yaml(source, path, zoo_weights, modules)
     )
-    if config.image_format not in _FORMATS:
+    if config.image_format not in READABLE:
         raise UnsupportedFamily(
-            f"The image format is {config.image_format}; DefaultPredictor, whose answer is served, "
-            "takes BGR and RGB only."
+            f"The image format is {config.image_format}; what is served takes "
+            f"{', '.join(READABLE)}. Of other bands, more than three, leave it at BGR: they are "
+            "taken as they are."
         )
     return config
 

@@ -116,12 +116,12 @@ def _check(model: ov.Model, program: Path, spec: ModelSpec) -> None:
     outputs = {name for output in model.outputs for name in output.names}
     missing = [name for name in spec.outputs if name not in outputs]
     shapes = [each.partial_shape for each in model.inputs]
-    fits = len(shapes) == 1 and shapes[0].rank == 3 and shapes[0][0] == 3
+    fits = len(shapes) == 1 and shapes[0].rank == 3 and shapes[0][0] == spec.channels
     if missing or not fits:
         raise LoadError(
             f"{program.name} is not the program that its spec describes: it takes "
-            f"{[str(shape) for shape in shapes]}, expected one image [3,?,?]; it gives "
-            f"{sorted(outputs)}, without {missing}. Export the model again."
+            f"{[str(shape) for shape in shapes]}, expected one image [{spec.channels},?,?]; it "
+            f"gives {sorted(outputs)}, without {missing}. Export the model again."
         )
 
 

@@ -1,7 +1,7 @@
 """Runs traced and scripted programs on torch, on a CPU or GPU.
 
-A traced program takes one (3, H, W) tensor and gives a tuple in the order of ``spec.outputs``; a
-scripted one takes ``List[Dict[str, Tensor]]`` and gives the same.
+A traced program takes one (channels, H, W) tensor and gives a tuple in the order of
+``spec.outputs``; a scripted one takes ``List[Dict[str, Tensor]]`` and gives the same.
 """
 
 from __future__ import annotations
