@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from importlib import import_module, metadata
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from d2serve.export.archive.installing import install
@@ -18,6 +17,7 @@ from d2serve.export.archive.staging import settings_for, staging
 from d2serve.export.errors import ArchiveError, SampleError, UnsupportedFamily, needing
 from d2serve.export.naming import require_place
 from d2serve.export.programs.building import Program, onnx_metadata, write_program
+from d2serve.export.programs.tracing import program_inputs
 from d2serve.export.programs.unexportable import why_unexportable
 from d2serve.export.proof.isolated_replay import gpu_id, replay
 from d2serve.export.proof.oracle import Oracle, count_of
@@ -28,6 +28,7 @@ from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.families import Family, family_of
 from d2serve.export.reading.image_files import Pixels, write_image_file
 from d2serve.export.reading.image_form import image_form_of
+from d2serve.export.reading.own_models.answers import observed
 from d2serve.export.reading.samples import load_sample
 from d2serve.export.reading.weights import build_model, load_weights
 from d2serve.export.request import ExportRequest, Progress
@@ -79,6 +80,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
     progress.begin("Loading the weights", 0)
     provenance = provenance_of(request.source, config, load_weights(model, config))
     oracle = Oracle(config)
+    family = observed(family, oracle.model, oracle.model_input(sample))
     names = _names(request, config, family, oracle, sample)
     if count_of(oracle.answer(sample)) == 0:
         raise SampleError(
@@ -89,13 +91,11 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
 
     with staging(request.name, request.version) as stage:
         progress.begin(f"{request.method.capitalize()} the model", 0)
-        image = oracle.model_input(sample)["image"]
-        assert isinstance(image, torch.Tensor)  # the dict has the sizes as well
         program = write_program(
             request,
             model,
             family,
-            image,
+            program_inputs(oracle.model_input(sample), family.postprocessed),
             stage.folder("program"),
             onnx_metadata(config, form, family, names),
         )
@@ -185,6 +185,7 @@ def _spec(
         verification={},
         accuracy={},
         provenance=provenance,
+        postprocessed=family.postprocessed,
     )
 
 
