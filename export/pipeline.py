@@ -67,7 +67,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
     refusal = why_unexportable(model, RUNTIMES[request.chosen_runtime], request.method)
     if refusal is not None:
         raise UnsupportedFamily(refusal)
-    sample = load_sample(request.sample_image)
+    sample = load_sample(request.sample_image, request.sixteen_bit)
     if request.precision != FP32:
         from d2serve.export.precision.accuracy import check_inputs, lower  # brings OpenVINO
 
@@ -180,6 +180,7 @@ def _spec(
         verification={},
         accuracy={},
         provenance=provenance,
+        sixteen_bit=request.sixteen_bit,
     )
 
 

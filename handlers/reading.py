@@ -32,6 +32,8 @@ class ModelRequest:
     """What of the program's answer is wanted."""
     pixels: Pixels | None
     """(H, W, 3) RGB, of the image as it was sent, where it is to be drawn upon."""
+    converted: str | None
+    """What was done to the image's values, where they are not those that were sent."""
     outputs: tuple[str, ...]
     """Names of those that a call of the Open Inference Protocol gets; empty for any other."""
     seconds: Seconds
@@ -53,7 +55,7 @@ def read_request(call: Call, spec: ModelSpec) -> ModelRequest:
     fields = read_call(call) if is_infer else read_fields(call)
     options = RequestOptions.parse(fields.options, spec)
     outputs = chosen_outputs(fields.outputs, options, spec) if is_infer else ()
-    pixels = read_pixels(fields.image, spec.limits)
+    pixels, converted = read_pixels(fields.image, spec.limits, spec.sixteen_bit)
     _check_memory(pixels, options, spec)
     seconds = {"decode": watch.lap()}
     image = preprocess(pixels, spec)
@@ -63,6 +65,7 @@ def read_request(call: Call, spec: ModelSpec) -> ModelRequest:
         options=options,
         selection=_selection(options, outputs, spec.limits),
         pixels=pixels if options.draw else None,
+        converted=converted,
         outputs=outputs,
         seconds=seconds,
     )

@@ -197,7 +197,8 @@ def _prepared(
 ) -> Iterator[npt.NDArray[np.float32]]:
     for file in files:
         try:
-            yield preprocess(decode(file.read_bytes()), spec).tensor
+            pixels = decode(file.read_bytes(), sixteen_bit=spec.sixteen_bit)
+            yield preprocess(pixels, spec).tensor
         except (OSError, RequestError) as error:
             raise SampleError(f"{file} cannot be read: {one_line(error)}") from error
         progress.advance()

@@ -59,7 +59,7 @@ def verify_archive(
             progress.begin("Choosing images", 0)
             cases, not_reached = plan_cases(builtin_sample(), oracle, spec.dynamic_batch)
         else:
-            cases = _cases_of_folder(images)
+            cases = _cases_of_folder(images, spec.sixteen_bit)
         progress.begin("Comparing with detectron2", 2 * len(cases))
         return verify(
             model_dir,
@@ -114,7 +114,7 @@ def _spec(archive: Path, model_dir: Path) -> ModelSpec:
         raise ArchiveError(f"{archive}: {error}") from error
 
 
-def _cases_of_folder(folder: Path) -> list[Case]:
+def _cases_of_folder(folder: Path, sixteen_bit: str) -> list[Case]:
     files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in _IMAGE_SUFFIXES)
     if not files:
         raise SampleError(
@@ -123,7 +123,7 @@ def _cases_of_folder(folder: Path) -> list[Case]:
     cases = []
     for file in files:
         try:
-            pixels = decode(file.read_bytes())
+            pixels = decode(file.read_bytes(), sixteen_bit=sixteen_bit)
         except (OSError, RequestError) as error:
             raise SampleError(f"{file} cannot be read: {one_line(error)}") from error
         cases.append(Case({str(file.relative_to(folder)).replace("/", "_"): pixels}, False))

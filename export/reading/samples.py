@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from d2serve.export.errors import SampleError
 from d2serve.handlers.errors import RequestError
 from d2serve.handlers.requests.decoding import decode
+from d2serve.handlers.spec.sixteen_bit import OPENCV
 
 Pixels = npt.NDArray[np.uint8]
 """(H, W, 3) uint8 in RGB order."""
@@ -26,7 +27,7 @@ _CROPS_TRIED = 2
 _FADES_TRIED = 6
 
 
-def load_sample(path: Path | None) -> Pixels:
+def load_sample(path: Path | None, sixteen_bit: str = OPENCV) -> Pixels:
     """The user's sample image, or the built-in one.
 
     Raises:
@@ -35,7 +36,7 @@ def load_sample(path: Path | None) -> Pixels:
     if path is None:
         return builtin_sample()
     try:
-        return decode(path.read_bytes())
+        return decode(path.read_bytes(), sixteen_bit=sixteen_bit)
     except (OSError, RequestError) as error:
         raise SampleError(f"--sample-image {path} cannot be read: {error}") from error
 

@@ -7,18 +7,25 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from d2serve.handlers.errors import ImageTooLarge, InvalidImage
-from d2serve.handlers.requests.decoding import check_pixel_count, decode
+from d2serve.handlers.requests.decoding import Decoded, check_pixel_count, read_file
 from d2serve.handlers.requests.pixels import check_pixels
 from d2serve.handlers.spec.limits import RequestLimits
+from d2serve.handlers.spec.sixteen_bit import OPENCV
 
 Pixels = npt.NDArray[np.uint8]
+
+_DATA_URI = re.compile(r"\s*data:[\w.+/-]{0,80}(?:;[\w.+=-]{1,80}){0,4};base64,", re.IGNORECASE)
+# From the alphabet for addresses and file names (RFC 4648, 5).
+_USUAL = bytes.maketrans(b"-_", b"+/")
 
 
 class SentImage(Protocol):
@@ -57,24 +64,32 @@ class ImageFile:
 
 @dataclass(frozen=True)
 class Base64File:
-    """An image file as text in base64, in lines or not."""
+    """An image file as text in base64: in lines or not, of either alphabet, padded or not, and
+    with ``data:image/jpeg;base64,`` before it or not."""
 
     text: str
     shape = None
 
     @property
     def size(self) -> int:
-        characters = len(self.text) - self.text.count("\r") - self.text.count("\n")
-        return characters // 4 * 3 - self.text[-4:].count("=")
+        return len(self._letters) * 3 // 4
 
     def load(self) -> bytes:
+        letters = self._letters
         try:
-            return base64.b64decode(self.text.replace("\r", "").replace("\n", ""), validate=True)
+            return base64.b64decode(letters + b"=" * (-len(letters) % 4), validate=True)
         except (binascii.Error, ValueError) as error:
             raise InvalidImage(
                 f"Got an 'image' of {len(self.text)} characters that is no base64 ({error}). Send "
-                "the bytes of an image file in base64, without 'data:', not its path or URL."
+                "the bytes of an image file in base64, not its path or URL."
             ) from None
+
+    @cached_property
+    def _letters(self) -> bytes:
+        """The text without what may stand around base64, and in its usual alphabet."""
+        start = _DATA_URI.match(self.text)
+        text = self.text[start.end() :] if start else self.text
+        return text.encode("utf-8", "replace").translate(_USUAL, b" \t\r\n").rstrip(b"=")
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +108,13 @@ class PixelArray:
         return self.pixels.astype(np.uint8, copy=False)
 
 
-def read_pixels(image: SentImage, limits: RequestLimits) -> Pixels:
+def read_pixels(image: SentImage, limits: RequestLimits, sixteen_bit: str = OPENCV) -> Decoded:
     """The (H, W, 3) pixels, in RGB order, of an image in any form.
+
+    Args:
+        image: as it was sent.
+        limits: of bytes, pixels, frames and seconds.
+        sixteen_bit: how a file's samples of 16 bits become 8.
 
     Raises:
         ImageTooLarge: it has more bytes or pixels than the limits say.
@@ -109,4 +129,6 @@ def read_pixels(image: SentImage, limits: RequestLimits) -> Pixels:
             "anyway."
         )
     loaded = image.load()
-    return decode(loaded, limits) if isinstance(loaded, bytes) else loaded
+    if isinstance(loaded, bytes):
+        return read_file(loaded, limits, sixteen_bit)
+    return Decoded(loaded, None)

@@ -20,6 +20,7 @@ from d2serve.handlers.spec.output_names import XYWHA_ABS, XYXY_ABS
 from d2serve.handlers.spec.output_sets import problems_of_outputs
 from d2serve.handlers.spec.provenance import Provenance
 from d2serve.handlers.spec.runtimes import METHODS, RUNTIMES, precisions
+from d2serve.handlers.spec.sixteen_bit import OPENCV, SIXTEEN_BIT_WAYS
 
 SCHEMA_VERSION = 4
 READABLE_SCHEMAS = (2, 3, SCHEMA_VERSION)
@@ -97,6 +98,8 @@ class ModelSpec:
     """Of a request; whoever serves the archive may set others."""
     provenance: Provenance | None = None
     """None in archives of schema 2."""
+    sixteen_bit: str = OPENCV
+    """How image files of 16 bits a sample become 8: as by ``"opencv"`` or by ``"read_image"``."""
     schema_version: int = SCHEMA_VERSION
     """Of the file that was read."""
 
@@ -155,6 +158,7 @@ class ModelSpec:
                 ("precision", self.precision, precisions()),
                 ("image_format", self.image_format, ("BGR", "RGB")),
                 ("box_mode", self.box_mode, (XYXY_ABS, XYWHA_ABS)),
+                ("sixteen_bit", self.sixteen_bit, SIXTEEN_BIT_WAYS),
             )
             if value not in allowed
         ]

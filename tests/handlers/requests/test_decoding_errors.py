@@ -22,7 +22,8 @@ from d2serve.handlers.errors import (
     RequestError,
     UnsupportedImageFormat,
 )
-from d2serve.handlers.requests.decoding import FORMATS, decode
+from d2serve.handlers.requests.decoding import decode
+from d2serve.handlers.requests.opening import FORMATS
 from d2serve.handlers.requests.images import ImageFile, read_pixels
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits
 from tests.handlers.samples import cases, detectron2_reads, picture, saved
