@@ -89,7 +89,7 @@ class Base64File:
         """The text without what may stand around base64, and in its usual alphabet."""
         start = _DATA_URI.match(self.text)
         text = self.text[start.end() :] if start else self.text
-        return text.encode("utf-8", "replace").translate(_USUAL, b" \t\r\n").rstrip(b"=")
+        return text.encode("utf-8", "replace").translate(_USUAL, b"\t\r\n").strip(b" ").rstrip(b"=")
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,5 +1,7 @@
 """How image files of 16 bits a sample become 8, where detectron2's two ways of reading differ."""
 
+from __future__ import annotations
+
 OPENCV = "opencv"
 """As by ``cv2.imread``, with which ``DefaultPredictor`` is documented: scaled."""
 READ_IMAGE = "read_image"
