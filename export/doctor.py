@@ -10,14 +10,14 @@ import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
 from detectron2.export import scripting_with_instances
 from torch import nn
 
-from d2serve.export.errors import ExportError, UnsupportedFamily, one_line
+from d2serve.export.errors import UnsupportedFamily, one_line
+from d2serve.export.programs.doubts import Doubt
 from d2serve.export.programs.scripting import FIELDS
 from d2serve.export.programs.torchscript_errors import where_in_script
-from d2serve.export.programs.tracing import trace
+from d2serve.export.programs.trial import Tried, try_tracing
 from d2serve.export.programs.unexportable import why_unexportable
 from d2serve.export.reading.config import ConfigSource, ModelConfig
 from d2serve.export.reading.config_loading import load_config
@@ -29,8 +29,8 @@ from d2serve.export.rewrites.rewrite import Rewrite
 from d2serve.handlers.spec.runtimes import RUNTIMES, SCRIPTING, RuntimeFacts
 
 _KNOWN = ("detectron2", "d2serve", "torch", "torchvision", "fvcore")
-# (3, H, W) of the image on which a user's own modules are traced.
-_TRIAL = (3, 128, 160)
+# Classes of other packages that do nothing to a model that is not trained.
+_KNOWN_CLASSES = ("timm.layers.drop.DropPath", "timm.models.layers.drop.DropPath")
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,16 @@ class Finding:
     """What will be rewritten for it."""
     refusal: str | None
     """Why it cannot be, with module, file and line, and what to do; None where it can."""
+    doubts: tuple[Doubt, ...] = ()
+    """Places where a trace makes constants of what depends on the image."""
 
     @property
     def verdict(self) -> str:
         """In a few words."""
         if self.refusal is not None:
             return "cannot"
+        if self.doubts:
+            return "exports with doubts"
         return "exports with rewrites" if self.rewrites else "exports"
 
 
@@ -73,47 +77,44 @@ def examine(source: ConfigSource) -> Diagnosis:
     config = load_config(source)
     model = build_model(config)
     family = family_of(model)
-    findings = [
-        _finding(model, family, method, facts)
-        for facts in RUNTIMES.values()
-        for method in facts.methods
-    ]
+    tried: dict[str, Tried] = {}
+    findings = []
+    for facts in RUNTIMES.values():
+        for method in facts.methods:
+            findings.append(_finding(model, family, method, facts, tried))
     return Diagnosis(family, config, tuple(findings), tuple(_notes(config)))
 
 
-def _finding(model: nn.Module, family: Family, method: str, runtime: RuntimeFacts) -> Finding:
+def _finding(
+    model: nn.Module, family: Family, method: str, runtime: RuntimeFacts, tried: dict[str, Tried]
+) -> Finding:
     way = runtime.way(method)
     try:
         changed, names = exportable(model, way)
     except UnsupportedFamily as error:
         return Finding(method, runtime.format, runtime.name, (), str(error))
     rewrites = tuple(rewrite for rewrite in REWRITES if rewrite.name in names)
-    refusal = (
-        why_unexportable(model, runtime, method)
-        or _own_modules(model, changed, family, way)
-        or _not_installed(runtime)
+    refusal = why_unexportable(model, runtime, method) or _not_installed(runtime)
+    if refusal is None and way not in tried:
+        tried[way] = _own_modules(model, changed, family, way)
+    known = tried.get(way, Tried(None)) if refusal is None else Tried(refusal)
+    return Finding(
+        method,
+        runtime.format,
+        runtime.name,
+        rewrites if known.refusal is None else (),
+        known.refusal,
+        known.doubts if known.refusal is None else (),
     )
-    made_with = rewrites if refusal is None else ()
-    return Finding(method, runtime.format, runtime.name, made_with, refusal)
 
 
-def _own_modules(model: nn.Module, changed: nn.Module, family: Family, way: str) -> str | None:
+def _own_modules(model: nn.Module, changed: nn.Module, family: Family, way: str) -> Tried:
     own = list(_foreign(model))
     if not own:
-        return None
+        return Tried(None)
     if way == SCRIPTING:
-        return next(filter(None, (_scripted(changed, path) for path in own)), None)
-    try:
-        made = trace(changed, family.outputs, torch.rand(_TRIAL) * 255)
-    except ExportError as error:
-        return str(error)
-    if made.traced_constants:
-        return (
-            f"A trace turns Python values into constants at {', '.join(made.traced_constants)}, so "
-            "answers would be those of one image. Compute them with torch operators there, or try "
-            "--export-method scripting."
-        )
-    return None
+        return Tried(next(filter(None, (_scripted(changed, path) for path in own)), None))
+    return try_tracing(changed, family.outputs, way, own)
 
 
 def _foreign(model: nn.Module) -> Iterator[str]:
@@ -122,7 +123,10 @@ def _foreign(model: nn.Module) -> Iterator[str]:
     for path, module in model.named_modules():
         if inside and path.startswith(inside):
             continue
-        if type(module).__module__.split(".")[0] not in _KNOWN:
+        kind = type(module)
+        if f"{kind.__module__}.{kind.__qualname__}" in _KNOWN_CLASSES:
+            continue
+        if kind.__module__.split(".")[0] not in _KNOWN:
             inside = (*inside, f"{path}." if path else "")
             yield path
 

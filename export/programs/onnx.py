@@ -17,12 +17,9 @@ from detectron2.modeling.roi_heads import keypoint_head
 from torch import nn
 
 from d2serve.export.errors import ProgramError, one_line
+from d2serve.export.programs.doubts import Doubt, watching
 from d2serve.export.programs.torchscript_errors import where_in_user_code
-from d2serve.export.programs.tracing import (
-    TraceableModel,
-    recording_tracer_warnings,
-    traced_constants_in,
-)
+from d2serve.export.programs.tracing import TRACED, TraceableModel
 from d2serve.handlers.spec.model_spec import IMAGE_INPUT
 from d2serve.handlers.spec.output_names import OBJECTNESS_LOGITS, PROPOSAL_BOXES, SEM_SEG
 
@@ -36,7 +33,7 @@ def write_onnx(
     image: torch.Tensor,
     target: Path,
     metadata: Mapping[str, object],
-) -> tuple[str, ...]:
+) -> tuple[Doubt, ...]:
     """Export a model to a checked ONNX file.
 
     Args:
@@ -47,12 +44,12 @@ def write_onnx(
         metadata: what else the file says of itself, as JSON values by name.
 
     Returns:
-        Places in the user's code that the trace may have turned into constants.
+        Places where the trace made constants of what depends on the image.
 
     Raises:
         ProgramError: naming the line that cannot be exported.
     """
-    with recording_tracer_warnings() as caught, torch.no_grad(), _ending_at_heatmaps():
+    with watching(TRACED) as doubts, torch.no_grad(), _ending_at_heatmaps():
         try:
             torch.onnx.export(
                 TraceableModel(model, outputs),
@@ -75,7 +72,7 @@ def write_onnx(
                 f"ONNX opset {OPSET} has, or use --format torchscript."
             ) from error
     _describe(target, metadata)
-    return traced_constants_in(caught)
+    return tuple(doubts)
 
 
 def _axes(output: str) -> dict[int, str]:

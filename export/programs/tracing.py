@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from detectron2.export.torchscript_patch import patch_builtin_len
 from torch import nn
-from torch.jit._trace import TracerWarning
 
 from d2serve.export.errors import ProgramError, one_line
+from d2serve.export.programs.doubts import Doubt, watching
+from d2serve.export.programs.nms_choice import choosing_nms
 from d2serve.export.programs.torchscript_errors import where_in_user_code
 
 
@@ -33,13 +32,17 @@ class TraceableModel(nn.Module):
         return tuple(fields[name] for name in self._outputs)
 
 
+TRACED = TraceableModel.forward.__code__
+"""What is traced: doubts are looked for in all that it calls."""
+
+
 @dataclass(frozen=True)
 class TorchScriptProgram:
     """A TorchScript program, with what was noticed while it was made."""
 
     module: torch.jit.ScriptModule
-    traced_constants: tuple[str, ...]
-    """Places in the user's code that a trace may have turned into constants."""
+    doubts: tuple[Doubt, ...]
+    """Places where the trace made constants of what depends on the image."""
 
 
 def trace(model: nn.Module, outputs: Sequence[str], image: torch.Tensor) -> TorchScriptProgram:
@@ -53,7 +56,7 @@ def trace(model: nn.Module, outputs: Sequence[str], image: torch.Tensor) -> Torc
     Raises:
         ProgramError: naming the line that cannot be traced.
     """
-    with recording_tracer_warnings() as caught, torch.no_grad():
+    with watching(TRACED) as doubts, choosing_nms(), torch.no_grad():
         try:
             module = torch.jit.trace(  # type: ignore[no-untyped-call]
                 TraceableModel(model, outputs), (image,), check_trace=False
@@ -64,26 +67,4 @@ def trace(model: nn.Module, outputs: Sequence[str], image: torch.Tensor) -> Torc
                 f"{type(error).__name__}: {one_line(error)}. Compute with torch operators on "
                 "tensors there, or try --export-method scripting."
             ) from error
-    return TorchScriptProgram(module, traced_constants_in(caught))
-
-
-@contextmanager
-def recording_tracer_warnings() -> Iterator[list[warnings.WarningMessage]]:
-    """Collect what the tracer warns of, for ``traced_constants_in``."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", TracerWarning)
-        yield caught
-
-
-def traced_constants_in(caught: list[warnings.WarningMessage]) -> tuple[str, ...]:
-    """Places in the user's code that a trace may have turned into constants.
-
-    detectron2's own warnings are known to be harmless, as ours are; a user's are worth reading.
-    """
-    places = (
-        f"{warning.filename}:{warning.lineno}"
-        for warning in caught
-        if issubclass(warning.category, TracerWarning)
-        and not any(part in warning.filename for part in ("/detectron2/", "/torch", "/d2serve/"))
-    )
-    return tuple(dict.fromkeys(places))
+    return TorchScriptProgram(module, tuple(doubts))
