@@ -17,12 +17,13 @@ from d2serve.export.errors import UnsupportedFamily, one_line
 from d2serve.export.programs.doubts import Doubt
 from d2serve.export.programs.scripting import FIELDS
 from d2serve.export.programs.torchscript_errors import where_in_script
-from d2serve.export.programs.trial import Tried, try_tracing
+from d2serve.export.programs.trial import Tried, trial_image, try_tracing
 from d2serve.export.programs.unexportable import why_unexportable
 from d2serve.export.reading.config import ConfigSource, ModelConfig
 from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.families import Family, family_of
 from d2serve.export.reading.installation import compiled_operators_problem
+from d2serve.export.reading.own_models.answers import observed
 from d2serve.export.reading.weights import build_model
 from d2serve.export.rewrites.registry import REWRITES, exportable
 from d2serve.export.rewrites.rewrite import Rewrite
@@ -76,12 +77,13 @@ def examine(source: ConfigSource) -> Diagnosis:
     """
     config = load_config(source)
     model = build_model(config)
-    family = family_of(model)
+    family = observed(family_of(model), model, trial_image())
     tried: dict[str, Tried] = {}
-    findings = []
-    for facts in RUNTIMES.values():
-        for method in facts.methods:
-            findings.append(_finding(model, family, method, facts, tried))
+    findings = [
+        _finding(model, family, method, facts, tried)
+        for facts in RUNTIMES.values()
+        for method in facts.methods
+    ]
     return Diagnosis(family, config, tuple(findings), tuple(_notes(config)))
 
 
@@ -90,7 +92,7 @@ def _finding(
 ) -> Finding:
     way = runtime.way(method)
     try:
-        changed, names = exportable(model, way)
+        changed, names = exportable(model, way, family.postprocessed)
     except UnsupportedFamily as error:
         return Finding(method, runtime.format, runtime.name, (), str(error))
     rewrites = tuple(rewrite for rewrite in REWRITES if rewrite.name in names)
@@ -113,8 +115,9 @@ def _own_modules(model: nn.Module, changed: nn.Module, family: Family, way: str)
     if not own:
         return Tried(None)
     if way == SCRIPTING:
-        return Tried(next(filter(None, (_scripted(changed, path) for path in own)), None))
-    return try_tracing(changed, family.outputs, way, own)
+        paths = [""] if family.is_own else own
+        return Tried(next(filter(None, (_scripted(changed, path) for path in paths)), None))
+    return try_tracing(changed, family, way, own)
 
 
 def _foreign(model: nn.Module) -> Iterator[str]:
@@ -154,6 +157,7 @@ def _not_installed(runtime: RuntimeFacts) -> str | None:
 
 
 def _notes(config: ModelConfig) -> Iterator[str]:
+    yield from config.notes
     problem = compiled_operators_problem()
     if problem is not None:
         yield problem

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from importlib import import_module, metadata
 from pathlib import Path
 
-import torch
 from PIL import Image
 from torch import nn
 
@@ -20,6 +19,7 @@ from d2serve.export.errors import ArchiveError, SampleError, UnsupportedFamily, 
 from d2serve.export.naming import require_place
 from d2serve.export.programs.building import Program, onnx_metadata, write_program
 from d2serve.export.programs.doubts import Doubt
+from d2serve.export.programs.tracing import program_inputs
 from d2serve.export.programs.unexportable import why_unexportable
 from d2serve.export.proof.isolated_replay import gpu_id, replay
 from d2serve.export.proof.oracle import Oracle, count_of
@@ -28,6 +28,7 @@ from d2serve.export.reading.class_names import Names, find_names
 from d2serve.export.reading.config import ModelConfig
 from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.families import Family, family_of
+from d2serve.export.reading.own_models.answers import observed
 from d2serve.export.reading.samples import Pixels, load_sample
 from d2serve.export.reading.weights import build_model, load_weights
 from d2serve.export.request import ExportRequest, Progress
@@ -77,6 +78,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
     progress.begin("Loading the weights", 0)
     provenance = provenance_of(request.source, config, load_weights(model, config))
     oracle = Oracle(config)
+    family = observed(family, oracle.model, oracle.model_input(sample))
     names = _names(request, config, family, oracle, sample)
     if count_of(oracle.answer(sample)) == 0:
         raise SampleError(
@@ -87,13 +89,11 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
 
     with staging(request.name, request.version) as stage:
         progress.begin(f"{request.method.capitalize()} the model", 0)
-        image = oracle.model_input(sample)["image"]
-        assert isinstance(image, torch.Tensor)  # the dict has the sizes as well
         program = write_program(
             request,
             model,
             family,
-            image,
+            program_inputs(oracle.model_input(sample), family.postprocessed),
             stage.folder("program"),
             onnx_metadata(config, family, names),
         )
@@ -181,6 +181,7 @@ def _spec(
         verification={},
         accuracy={},
         provenance=provenance,
+        postprocessed=family.postprocessed,
     )
 
 

@@ -175,7 +175,8 @@ class Detector:
     ) -> list[ImageResult]:
         watch = Stopwatch()
         try:
-            outputs = self._runtime.run([image.tensor for image in images])
+            sizes = [(image.height, image.width) for image in images]
+            outputs = self._runtime.run([image.tensor for image in images], sizes)
             _check_count(len(outputs), len(images))
         # A runtime raises its own exceptions, out of memory among them.
         except Exception as error:

@@ -114,6 +114,7 @@ def _one_hot(torch: Any, sem_seg: SemSeg, classes: int | None) -> Any:
 
 
 def _segment_info(segment: PanopticSegment) -> dict[str, Any]:
-    # detectron2 gives an area for stuff only.
-    own = ("score", "instance_id") if segment.isthing else ("area",)
+    # detectron2 gives an area for stuff only; MaskFormer's way gives nothing of this.
+    merged = ("score", "instance_id") if segment.score is not None else ()
+    own = merged if segment.isthing else ("area",)
     return {name: getattr(segment, name) for name in ("id", "isthing", "category_id", *own)}

@@ -92,7 +92,7 @@ class PanopticSegment:
     area: int
     category_name: str | None = None
     score: float | None = None
-    """Of things only."""
+    """Of things only, where the model gives them one."""
     instance_id: int | None = None
     """Of things only: the place in the prediction's ``instances``."""
 
@@ -166,7 +166,8 @@ def _segment(item: Any, instances: int) -> PanopticSegment:
         isthing=isthing,
         area=natural(item, "area"),
         category_name=optional_text(item, "category_name"),
-        score=float(required(item, "score", (int, float))) if isthing else None,
+        # Models that do not merge instances into the map have neither.
+        score=float(required(item, "score", (int, float))) if "score" in item else None,
         # Absent where the request left its instance out.
         instance_id=natural(item, "instance_id") if isthing and "instance_id" in item else None,
     )

@@ -16,6 +16,7 @@ import torch
 from detectron2.config import CfgNode, LazyConfig, get_cfg, instantiate
 from detectron2.data import build_detection_test_loader, build_detection_train_loader
 from detectron2.modeling import build_model
+from detectron2.projects.deeplab import add_deeplab_config
 from detectron2.projects.point_rend import add_pointrend_config
 from detectron2.solver import LRMultiplier, build_lr_scheduler, get_default_optimizer_params
 from detectron2.solver.build import maybe_add_gradient_clipping
@@ -42,12 +43,18 @@ MODEL_NAMES = (
     "mask_rcnn_dconv_fpn",
     "vitdet",
     "regnet_mask_rcnn",
+    "swin_mask_rcnn",
+    "mvitv2_cascade",
     "mask_rcnn_gn_cls_agnostic",
+    "deeplab_v3plus",
 )
 ROTATED_MODEL = "rotated_faster_rcnn_fpn"
 """Has a module of its own to train it, train_rotated."""
-# These need keys that detectron2's defaults do not have.
-_POINT_REND_MODELS = ("point_rend",)
+# What declares the keys that detectron2's defaults do not have.
+_KEYS: dict[str, Callable[[CfgNode], None]] = {
+    "point_rend": add_pointrend_config,
+    "deeplab_v3plus": add_deeplab_config,
+}
 
 
 @dataclass(frozen=True)
@@ -94,8 +101,8 @@ def recipe_of(name: str) -> Recipe:
 
 def _of_yaml(name: str, file: Path, weights: Path) -> Recipe:
     cfg = get_cfg()
-    if name in _POINT_REND_MODELS:
-        add_pointrend_config(cfg)
+    if name in _KEYS:
+        _KEYS[name](cfg)
     cfg.merge_from_file(str(file))
     cfg.MODEL.DEVICE = "cpu"
     cfg.MODEL.WEIGHTS = str(weights)
@@ -108,7 +115,7 @@ def _of_yaml(name: str, file: Path, weights: Path) -> Recipe:
         datasets=(cfg.DATASETS.TRAIN[0], cfg.DATASETS.TEST[0]),
         keypoint_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS,
         model=partial(build_model, cfg),
-        training_batches=partial(build_detection_train_loader, cfg),
+        training_batches=partial(_training_batches, cfg),
         test_batches=partial(build_detection_test_loader, cfg, cfg.DATASETS.TEST[0]),
         optimizer=partial(_adamw, cfg),
         scheduler=partial(build_lr_scheduler, cfg),
@@ -116,6 +123,21 @@ def _of_yaml(name: str, file: Path, weights: Path) -> Recipe:
         bf16=True,
         imitated_levels=(),
     )
+
+
+def _training_batches(cfg: CfgNode) -> Iterable[list[dict[str, Any]]]:
+    loader: Iterable[list[dict[str, Any]]] = build_detection_train_loader(cfg)
+    if not cfg.MODEL.SEM_SEG_HEAD.NAME.startswith("DeepLab"):
+        return loader
+    # Its logits are a multiple of the stride in size, and the loss wants labels of that size.
+    stride = cfg.MODEL.SEM_SEG_HEAD.COMMON_STRIDE
+    return ([_cut(each, stride) for each in batch] for batch in loader)
+
+
+def _cut(example: dict[str, Any], stride: int) -> dict[str, Any]:
+    height, width = (side // stride * stride for side in example["image"].shape[-2:])
+    cut = {name: example[name][..., :height, :width] for name in ("image", "sem_seg")}
+    return example | cut
 
 
 def _adamw(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:

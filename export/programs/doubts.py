@@ -22,10 +22,10 @@ from torch.jit import _builtins
 from torch.jit._trace import TracerWarning
 
 from d2serve.export.programs.comparisons import only_ends, thresholds
-from d2serve.export.programs.harmless import is_harmless, passes_through
+from d2serve.export.programs.harmless import is_harmless
 
 _METHODS = (
-    *("__bool__", "__int__", "__float__", "__complex__", "__index__", "__len__"),
+    *("__bool__", "__int__", "__float__", "__complex__", "__index__"),
     *("item", "tolist", "numpy", "is_nonzero", "equal", "allclose", "new_tensor"),
 )
 _FUNCTIONS = ("equal", "allclose", "is_nonzero", "tensor", "as_tensor")
@@ -56,7 +56,7 @@ def watching(root: CodeType) -> Iterator[list[Doubt]]:
     """Collect the doubts about a trace that is made within.
 
     Args:
-        root: code of the function that is traced, whose first argument is called ``image``.
+        root: code of the function that is traced, which keeps its arguments as they are.
     """
     found: dict[str, Doubt] = {}
 
@@ -64,8 +64,8 @@ def watching(root: CodeType) -> Iterator[list[Doubt]]:
         frames = _frames_below(root)
         if frames is None:
             return
-        image, running = frames
-        if any(_comes_from(image, tensor) for tensor in _tensors(values)):
+        given, running = frames
+        if any(_comes_from(given, tensor) for tensor in _tensors(values)):
             doubt = _judged(running)
             if doubt is not None:
                 found.setdefault(doubt.place, doubt)
@@ -114,13 +114,14 @@ def _noticing(real: Callable[..., Any], notice: Callable[[tuple[object, ...]], N
     return noticing
 
 
-def _frames_below(root: CodeType) -> tuple[torch.Tensor, list[FrameType]] | None:
-    """The image that is traced, and what runs below the traced function, innermost first."""
+def _frames_below(root: CodeType) -> tuple[list[torch.Tensor], list[FrameType]] | None:
+    """What the traced function was given, and what runs below it, innermost first."""
     running: list[FrameType] = []
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if frame.f_code is root:
-            return frame.f_locals["image"], running
+            given = (frame.f_locals[name] for name in root.co_varnames[: root.co_argcount])
+            return [each for each in given if type(each) is torch.Tensor], running
         running.append(frame)
         frame = frame.f_back
     return None
@@ -134,15 +135,15 @@ def _tensors(values: object) -> Iterator[torch.Tensor]:
             yield from _tensors(each)
 
 
-def _comes_from(image: torch.Tensor, tensor: torch.Tensor) -> bool:
-    """Whether a tensor depends on the image in the graph, and not on weights alone."""
+def _comes_from(given: list[torch.Tensor], tensor: torch.Tensor) -> bool:
+    """Whether a tensor depends on what was given in the graph, and not on weights alone."""
     value_of = vars(torch._C)["_get_value_trace"]
-    source = value_of(image).unique()
+    sources = {value_of(each).unique() for each in given}
     seen: set[int] = set()
     left = [value_of(tensor)]
     while left:
         value = left.pop()
-        if value.unique() == source:
+        if value.unique() in sources:
             return True
         if value.unique() not in seen:
             seen.add(value.unique())
@@ -158,7 +159,7 @@ def _judged(running: list[FrameType]) -> Doubt | None:
             continue
         if code.co_qualname in _WRITING or is_harmless(module, code) or only_ends(frame):
             return None
-        if module.partition(".")[0] in _LIBRARIES or passes_through(module, code):
+        if module.partition(".")[0] in _LIBRARIES:
             continue
         return _doubt_at(frame, running[index:])
     return None

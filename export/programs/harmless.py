@@ -35,8 +35,6 @@ HARMLESS: Mapping[str, str] = {
 }
 """By module and function, why."""
 
-_PASSED_THROUGH = ("__len__", "__contains__", "__bool__")
-
 
 def is_harmless(module: str, code: CodeType) -> bool:
     """Whether what becomes a constant in a function is the same for every image.
@@ -47,8 +45,3 @@ def is_harmless(module: str, code: CodeType) -> bool:
     """
     # Ours is written for traces, and each rewrite is compared at several sizes by its tests.
     return module.startswith("d2serve.") or f"{module}:{code.co_qualname}" in HARMLESS
-
-
-def passes_through(module: str, code: CodeType) -> bool:
-    """Whether a function only hands a length on, so that whoever asks for it decides."""
-    return module.startswith("detectron2.structures.") and code.co_name in _PASSED_THROUGH

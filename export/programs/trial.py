@@ -8,10 +8,10 @@ and with numbers of objects on either side of what the doubtful lines compare wi
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 import torch
 from detectron2.layers import ShapeSpec
@@ -23,7 +23,13 @@ from d2serve.export.programs.device_scan import check_no_device
 from d2serve.export.programs.doubts import Doubt
 from d2serve.export.programs.onnx import write_onnx
 from d2serve.export.programs.torchscript_errors import where_in_user_code
-from d2serve.export.programs.tracing import TraceableModel, trace
+from d2serve.export.programs.tracing import (
+    TorchScriptProgram,
+    TraceableModel,
+    program_inputs,
+    trace,
+)
+from d2serve.export.reading.family import Family
 from d2serve.handlers.spec.runtimes import ONNX
 
 # (height, width) of the images of a trial, and how bright they are.
@@ -35,6 +41,10 @@ _LARGEST_SQUARE = 256
 _TOLERANCE = 1e-3
 
 
+TrialImage = Mapping[str, Union[Tensor, int]]
+"""The dict of an image, as a model gets it."""
+
+
 @dataclass(frozen=True)
 class Tried:
     """How a model took to being traced."""
@@ -43,41 +53,51 @@ class Tried:
     doubts: tuple[Doubt, ...] = ()
 
 
-def try_tracing(model: nn.Module, outputs: Sequence[str], way: str, own: Sequence[str]) -> Tried:
+def try_tracing(model: nn.Module, family: Family, way: str, own: Sequence[str]) -> Tried:
     """Trace a model on a small image, and compare the program with it on others.
 
     Args:
         model: of ``rewrites.registry.exportable``, on random weights; it is changed.
-        outputs: names of what the program answers, in its order.
+        family: what it is, with what it answers.
         way: TRACING or ONNX.
         own: paths of the user's own modules.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         _make_small(model, own)
-        image, problem = _image_that_works(model, outputs)
-        if image is None:
+        eager = TraceableModel(model, family.outputs)
+        inputs, problem = _inputs_that_work(eager, family)
+        if inputs is None:
             return Tried(problem)
         try:
-            made = trace(model, outputs, image)
+            made = trace(model, family.outputs, inputs)
             if way != ONNX:
                 check_no_device(made.module)
-            difference = _difference(model, outputs, made.module, made.doubts)
+            difference = _difference(eager, family, made)
             if difference is None and way == ONNX:
                 with tempfile.TemporaryDirectory(prefix="d2serve-trial-") as folder:
-                    write_onnx(model, outputs, image, Path(folder, "program.onnx"), {})
+                    write_onnx(model, family.outputs, inputs, Path(folder, "x.onnx"), {})
         except ExportError as error:
             return Tried(str(error))
         return Tried(difference, made.doubts)
 
 
-def _image_that_works(model: nn.Module, outputs: Sequence[str]) -> tuple[Tensor | None, str | None]:
+def trial_image(size: tuple[int, int] = _FIRST[0], brightness: float = 255.0) -> TrialImage:
+    """A random image as a model gets it: its values are from 0 to ``brightness``."""
+    height, width = size
+    image = torch.rand(3, height, width) * brightness
+    return {"image": image, "height": height * 5 // 4, "width": width * 5 // 4}
+
+
+def _inputs_that_work(
+    eager: TraceableModel, family: Family
+) -> tuple[tuple[Tensor, ...] | None, str | None]:
     problem = None
     for size in _FIRST:
-        image = _image(size, 255.0)
+        inputs = program_inputs(trial_image(size), family.postprocessed)
         try:
             with torch.no_grad():
-                TraceableModel(model, outputs)(image)
+                eager(*inputs)
         except Exception as error:  # the user's code raises what it likes
             problem = (
                 f"The model fails before it is exported, on an image of {size[0]}x{size[1]} with "
@@ -85,7 +105,7 @@ def _image_that_works(model: nn.Module, outputs: Sequence[str]) -> tuple[Tensor 
                 f"{one_line(error)}. Make eager detectron2 answer with it first."
             )
         else:
-            return image, None
+            return inputs, None
     return None, problem
 
 
@@ -98,26 +118,24 @@ def doubts_in_words(doubts: Sequence[Doubt]) -> str:
     )
 
 
-def _difference(
-    model: nn.Module, outputs: Sequence[str], program: Any, doubts: Sequence[Doubt]
-) -> str | None:
-    eager = TraceableModel(model, outputs)
-    for size, brightness in (*_OTHERS, *_provoking(doubts)):
-        image = _image(size, brightness)
+def _difference(eager: TraceableModel, family: Family, made: TorchScriptProgram) -> str | None:
+    for size, brightness in (*_OTHERS, *_provoking(made.doubts)):
+        inputs = program_inputs(trial_image(size, brightness), family.postprocessed)
         with torch.no_grad():
             try:
-                expected = eager(image)
+                expected = eager(*inputs)
             except Exception:  # too small for the model, say: that proves nothing
                 continue
             try:
-                differing = [
-                    n for n, *pair in zip(outputs, expected, program(image)) if _apart(*pair)
-                ]
+                got = made.module(*inputs)
+                differing = [n for n, e, g in zip(family.outputs, expected, got) if _apart(e, g)]
                 problem = f"{', '.join(differing)} differ" if differing else None
             except Exception as error:  # TorchScript raises several kinds
                 problem = f"it fails ({_last_line(error)})"
         if problem is not None:
-            advice = doubts_in_words(doubts) if doubts else "Try --export-method scripting."
+            advice = (
+                doubts_in_words(made.doubts) if made.doubts else "Try --export-method scripting."
+            )
             return (
                 f"The traced program is not the model: on an image of {size[0]}x{size[1]} with "
                 f"random weights {problem}. {advice}"
@@ -145,10 +163,6 @@ def _provoking(doubts: Sequence[Doubt]) -> Iterator[tuple[tuple[int, int], float
         if _FIRST[0][0] < side <= _LONGEST:
             yield (_SHORT, side), 255.0
             yield (side, _SHORT), 255.0
-
-
-def _image(size: tuple[int, int], brightness: float) -> Tensor:
-    return torch.rand(3, *size) * brightness
 
 
 def _make_small(model: nn.Module, own: Sequence[str]) -> None:

@@ -17,6 +17,7 @@ from d2serve.export.proof.verification import Case, Verification, plan_cases, ve
 from d2serve.export.reading.config import ConfigSource, ModelConfig
 from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.families import Family, family_of
+from d2serve.export.reading.own_models.answers import observed
 from d2serve.export.reading.samples import builtin_sample
 from d2serve.export.reading.weights import build_model, load_weights
 from d2serve.export.request import Progress
@@ -104,7 +105,8 @@ def _oracle(source: ConfigSource) -> tuple[ModelConfig, Family, Oracle]:
     model = build_model(config)
     family = family_of(model)
     load_weights(model, config)  # refuses weights that do not fit, which DefaultPredictor takes
-    return config, family, Oracle(config)
+    oracle = Oracle(config)
+    return config, observed(family, oracle.model, oracle.model_input(builtin_sample())), oracle
 
 
 def _spec(archive: Path, model_dir: Path) -> ModelSpec:

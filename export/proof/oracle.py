@@ -6,7 +6,8 @@ taken with the config's own model: resize, channel order, model, detectron2's po
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from detectron2.structures import Instances
 from pycocotools import mask as coco_mask
 from torch import nn
 
+from d2serve.export.errors import EagerError, one_line
+from d2serve.export.programs.torchscript_errors import where_in_user_code
 from d2serve.export.reading.config import ModelConfig
 from d2serve.export.reading.samples import Pixels
 from d2serve.export.reading.weights import load_model, load_weights
@@ -46,10 +49,20 @@ class Oracle:
         """What the answers are, for the record."""
         self._resize = ResizeShortestEdge([config.min_size_test] * 2, config.max_size_test)
 
+    @property
+    def model(self) -> nn.Module:
+        """The eager model."""
+        return self._model
+
     def predict(self, image: Pixels) -> dict[str, Any]:
-        """DefaultPredictor's own dict for an RGB image."""
+        """DefaultPredictor's own dict for an RGB image.
+
+        Raises:
+            EagerError: detectron2 itself stops at this image.
+        """
         if self._predictor is not None:
-            predicted: dict[str, Any] = self._predictor(image[:, :, ::-1])
+            with _running(image.shape[0], image.shape[1]):
+                predicted: dict[str, Any] = self._predictor(image[:, :, ::-1])
             return predicted
         return self._run([self.model_input(image)])[0]
 
@@ -77,9 +90,23 @@ class Oracle:
         return {"image": tensor, "height": image.shape[0], "width": image.shape[1]}
 
     def _run(self, inputs: list[dict[str, torch.Tensor | int]]) -> list[dict[str, Any]]:
-        with torch.no_grad():
+        first = inputs[0]
+        with torch.no_grad(), _running(int(first["height"]), int(first["width"])):
             predicted: list[dict[str, Any]] = self._model(inputs)
         return predicted
+
+
+@contextmanager
+def _running(height: int, width: int) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # of the model's own code: whatever it raises
+        raise EagerError(
+            f"Eager detectron2 itself cannot run this model on an image of {height}x{width}: "
+            f"{where_in_user_code(error)}{type(error).__name__}: {one_line(error, 200)}. So there "
+            "is no answer to reproduce. Run DefaultPredictor on the image, and mend the config, or "
+            "give an image that the model takes: --sample-image"
+        ) from error
 
 
 def _predictor(config: ModelConfig, cfg: CfgNode) -> DefaultPredictor:
@@ -99,7 +126,9 @@ def count_of(answer: Outputs) -> int:
         return len(answer.instances)
     if answer.proposals is not None:
         return len(answer.proposals.objectness_logits)
-    return 0 if answer.sem_seg is None else len(np.unique(answer.sem_seg))
+    if answer.sem_seg is None:
+        return 0 if answer.panoptic_seg is None else len(answer.panoptic_seg.segments)
+    return len(np.unique(answer.sem_seg))
 
 
 def as_outputs(predicted: Mapping[str, Any], height: int, width: int) -> Outputs:

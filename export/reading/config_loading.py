@@ -1,4 +1,4 @@
-"""Loads the config that a user names: a YAML file, a LazyConfig, or a name in the model zoo.
+"""Loads the config that a user names: YAML, a LazyConfig, a pickle, or a name in the model zoo.
 
 Modules of the user's own are imported first, since a config may name what they register.
 """
@@ -14,6 +14,9 @@ from detectron2 import model_zoo
 
 from d2serve.export.errors import ConfigError, UnsupportedFamily, one_line
 from d2serve.export.reading.config import ConfigSource, ModelConfig
+from d2serve.export.reading.config_files.bases import with_bases
+from d2serve.export.reading.config_files.documents import read_document
+from d2serve.export.reading.config_files.pickled import is_pickled, read_pickled
 from d2serve.export.reading.installation import advice_for
 from d2serve.export.reading.lazy_config import read_lazy
 from d2serve.export.reading.yaml_config import read_yaml
@@ -34,11 +37,7 @@ def load_config(source: ConfigSource) -> ModelConfig:
     modules = [_import(name) for name in source.imports]
     path = _locate(source.config_file)
     zoo_weights = None if Path(source.config_file).is_file() else _zoo_weights(source.config_file)
-    config = (
-        read_lazy(source, path, zoo_weights)
-        if source.is_lazy
-        else read_yaml(source, path, zoo_weights, modules)
-    )
+    config = _read(source, path, zoo_weights, modules)
     if config.image_format not in _FORMATS:
         raise UnsupportedFamily(
             f"The image format is {config.image_format}; DefaultPredictor, whose answer is served, "
@@ -47,13 +46,27 @@ def load_config(source: ConfigSource) -> ModelConfig:
     return config
 
 
+def _read(
+    source: ConfigSource, path: Path, zoo_weights: str | None, modules: list[ModuleType]
+) -> ModelConfig:
+    if path.suffix == ".py":
+        return read_lazy(source, path, zoo_weights, None)
+    if is_pickled(path):
+        return read_yaml(source, read_pickled(path), zoo_weights, modules)
+    content = read_document(str(path), source.own_packages)
+    # LazyConfig.save writes such a file; configs of yacs have MODEL.
+    if isinstance(content.get("model"), dict) and "MODEL" not in content:
+        return read_lazy(source, path, zoo_weights, content)
+    return read_yaml(source, with_bases(str(path), content), zoo_weights, modules)
+
+
 def _import(name: str) -> ModuleType:
     # As `python -m` would: modules beside the user are found.
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
         return importlib.import_module(name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         advice = advice_for(error) or (
             "Give the module's dotted name, and install it or run from the folder that holds it."
         )
@@ -67,6 +80,12 @@ def _locate(config_file: str) -> Path:
     path = Path(config_file)
     if path.is_file():
         return path
+    if path.is_dir():
+        inside = sorted(each.name for each in path.iterdir() if each.suffix in (".yaml", ".py"))
+        raise ConfigError(
+            f"{config_file} is a folder, expected a config file. "
+            + (f"It has {', '.join(inside[:5])}." if inside else "It has none in it.")
+        )
     try:
         return Path(model_zoo.get_config_file(config_file))
     except RuntimeError:

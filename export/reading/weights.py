@@ -9,9 +9,9 @@ from pathlib import Path
 
 from torch import nn
 
-from d2serve.export.errors import ConfigError, WeightsError, one_line
+from d2serve.export.errors import ConfigError, WeightsError, one_line, place_in_traceback
 from d2serve.export.reading.checkpointer import StrictCheckpointer
-from d2serve.export.reading.config import ModelConfig
+from d2serve.export.reading.config import ModelConfig, about_unknown
 from d2serve.export.reading.installation import advice_for
 from d2serve.export.rewrites.stand_ins import buildable
 
@@ -25,12 +25,16 @@ def build_model(config: ModelConfig) -> nn.Module:
     try:
         with buildable():
             model = config.build()
+    except ConfigError:
+        raise
     except Exception as error:
         advice = advice_for(error) or (
             "If it names modules of your own, name the one that registers them: --import my.module"
+            + about_unknown(config.unknown_keys)
         )
         raise ConfigError(
-            f"detectron2 cannot build the model of this config ({one_line(error)}). {advice}"
+            f"detectron2 cannot build the model of this config ({type(error).__name__}: "
+            f"{one_line(error)}{place_in_traceback(error)}). {advice}"
         ) from error
     return model.eval()
 

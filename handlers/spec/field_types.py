@@ -79,7 +79,7 @@ _EXPECTED: Mapping[str, tuple[Callable[[object], bool], tuple[str, ...]]] = {
     "a whole number or null": (_or_null(_is_whole), ("detections_per_image",)),
     "a number": (_is_number, ("mask_threshold",)),
     "a number or null": (_or_null(_is_number), ("score_thresh", "nms_thresh")),
-    "true or false": (lambda value: isinstance(value, bool), ("dynamic_batch",)),
+    "true or false": (lambda value: isinstance(value, bool), ("dynamic_batch", "postprocessed")),
     "an object": (_is_object, ("versions", "verification", "accuracy")),
     "an object of hashes by file name": (_is_hashes, ("sha256",)),
     "a list of strings": (_is_texts, ("outputs", "rewrites")),

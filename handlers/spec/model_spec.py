@@ -26,7 +26,9 @@ READABLE_SCHEMAS = (2, 3, SCHEMA_VERSION)
 SPEC_FILE = "model_spec.json"
 
 IMAGE_INPUT = "image"
-"""Name of the one input of an ONNX or OpenVINO program."""
+"""Name of the first input of an ONNX or OpenVINO program, and the only one of most."""
+SIZE_INPUTS = ("height", "width")
+"""Names of the others, of a program that holds the model's own postprocessing: int64 scalars."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +99,16 @@ class ModelSpec:
     """Of a request; whoever serves the archive may set others."""
     provenance: Provenance | None = None
     """None in archives of schema 2."""
+    postprocessed: bool = False
+    """Whether the program holds the model's own postprocessing: beside the image it takes the
+    height and width at which that was sent, and what it answers is final."""
     schema_version: int = SCHEMA_VERSION
     """Of the file that was read."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of what the program takes, in its order."""
+        return (IMAGE_INPUT, *SIZE_INPUTS) if self.postprocessed else (IMAGE_INPUT,)
 
     def to_json(self) -> str:
         """The text of ``model_spec.json``."""
@@ -158,7 +168,9 @@ class ModelSpec:
             )
             if value not in allowed
         ]
-        problems += problems_of_outputs(self.outputs, self.box_mode, self.panoptic is not None)
+        problems += problems_of_outputs(
+            self.outputs, self.box_mode, self.panoptic is not None, self.postprocessed
+        )
         names = (self.program, *self.sha256)
         problems += [f"{n!r} is no plain file name" for n in names if Path(n).name != n]
         if self.program not in self.sha256:
