@@ -23,6 +23,7 @@ from d2serve.export.programs.unexportable import why_unexportable
 from d2serve.export.reading.config import ConfigSource, ModelConfig
 from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.families import Family, family_of
+from d2serve.export.reading.image_form import image_form_of
 from d2serve.export.reading.installation import compiled_operators_problem
 from d2serve.export.reading.own_models.answers import observed
 from d2serve.export.reading.weights import build_model
@@ -31,8 +32,8 @@ from d2serve.export.rewrites.rewrite import Rewrite
 from d2serve.handlers.spec.runtimes import RUNTIMES, SCRIPTING, RuntimeFacts
 
 _KNOWN = ("detectron2", "d2serve", "torch", "torchvision", "fvcore")
-# (3, H, W) of the image on which a user's own modules are traced.
-_TRIAL = (3, 128, 160)
+# (H, W) of the image on which a user's own modules are traced.
+_TRIAL = (128, 160)
 
 Trial = Mapping[str, Union[torch.Tensor, int]]
 """The dict of that image, as a model gets it."""
@@ -77,7 +78,9 @@ def examine(source: ConfigSource) -> Diagnosis:
     """
     config = load_config(source)
     model = build_model(config)
-    trial: Trial = {"image": torch.rand(_TRIAL) * 255, "height": 160, "width": 200}
+    form = image_form_of(model, config)
+    image = torch.rand(form.channels, *_TRIAL) * 255
+    trial: Trial = {"image": image, "height": 160, "width": 200}
     family = observed(family_of(model), model, trial)
     findings = [
         _finding(model, family, method, facts, trial)

@@ -21,7 +21,7 @@ _NOT_THE_USERS = ("builtins", "d2serve", "detectron2", "torch", "torchvision", "
 
 
 class TraceableModel(nn.Module):
-    """(3, H, W) float32 in, a tuple of the named outputs in their order out.
+    """(channels, H, W) float32 in, a tuple of the named outputs in their order out.
 
     A model that keeps its own postprocessing takes the height and width of the image as sent, too.
     """
