@@ -7,8 +7,9 @@ are tried, one by one, on random weights.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Union
 
 import torch
 from detectron2.export import scripting_with_instances
@@ -17,20 +18,25 @@ from torch import nn
 from d2serve.export.errors import ExportError, UnsupportedFamily, one_line
 from d2serve.export.programs.scripting import FIELDS
 from d2serve.export.programs.torchscript_errors import where_in_script
-from d2serve.export.programs.tracing import trace
+from d2serve.export.programs.tracing import program_inputs, trace
 from d2serve.export.programs.unexportable import why_unexportable
 from d2serve.export.reading.config import ConfigSource, ModelConfig
 from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.families import Family, family_of
+from d2serve.export.reading.image_form import image_form_of
 from d2serve.export.reading.installation import compiled_operators_problem
+from d2serve.export.reading.own_models.answers import observed
 from d2serve.export.reading.weights import build_model
 from d2serve.export.rewrites.registry import REWRITES, exportable
 from d2serve.export.rewrites.rewrite import Rewrite
 from d2serve.handlers.spec.runtimes import RUNTIMES, SCRIPTING, RuntimeFacts
 
 _KNOWN = ("detectron2", "d2serve", "torch", "torchvision", "fvcore")
-# (3, H, W) of the image on which a user's own modules are traced.
-_TRIAL = (3, 128, 160)
+# (H, W) of the image on which a user's own modules are traced.
+_TRIAL = (128, 160)
+
+Trial = Mapping[str, Union[torch.Tensor, int]]
+"""The dict of that image, as a model gets it."""
 
 
 @dataclass(frozen=True)
@@ -72,39 +78,47 @@ def examine(source: ConfigSource) -> Diagnosis:
     """
     config = load_config(source)
     model = build_model(config)
-    family = family_of(model)
+    form = image_form_of(model, config)
+    image = torch.rand(form.channels, *_TRIAL) * 255
+    trial: Trial = {"image": image, "height": 160, "width": 200}
+    family = observed(family_of(model), model, trial)
     findings = [
-        _finding(model, family, method, facts)
+        _finding(model, family, method, facts, trial)
         for facts in RUNTIMES.values()
         for method in facts.methods
     ]
     return Diagnosis(family, config, tuple(findings), tuple(_notes(config)))
 
 
-def _finding(model: nn.Module, family: Family, method: str, runtime: RuntimeFacts) -> Finding:
+def _finding(
+    model: nn.Module, family: Family, method: str, runtime: RuntimeFacts, trial: Trial
+) -> Finding:
     way = runtime.way(method)
     try:
-        changed, names = exportable(model, way)
+        changed, names = exportable(model, way, family.postprocessed)
     except UnsupportedFamily as error:
         return Finding(method, runtime.format, runtime.name, (), str(error))
     rewrites = tuple(rewrite for rewrite in REWRITES if rewrite.name in names)
     refusal = (
         why_unexportable(model, runtime, method)
-        or _own_modules(model, changed, family, way)
+        or _own_modules(model, changed, family, way, trial)
         or _not_installed(runtime)
     )
     made_with = rewrites if refusal is None else ()
     return Finding(method, runtime.format, runtime.name, made_with, refusal)
 
 
-def _own_modules(model: nn.Module, changed: nn.Module, family: Family, way: str) -> str | None:
+def _own_modules(
+    model: nn.Module, changed: nn.Module, family: Family, way: str, trial: Trial
+) -> str | None:
     own = list(_foreign(model))
     if not own:
         return None
     if way == SCRIPTING:
-        return next(filter(None, (_scripted(changed, path) for path in own)), None)
+        paths = [""] if family.is_own else own
+        return next(filter(None, (_scripted(changed, path) for path in paths)), None)
     try:
-        made = trace(changed, family.outputs, torch.rand(_TRIAL) * 255)
+        made = trace(changed, family.outputs, program_inputs(trial, family.postprocessed))
     except ExportError as error:
         return str(error)
     if made.traced_constants:
@@ -150,6 +164,7 @@ def _not_installed(runtime: RuntimeFacts) -> str | None:
 
 
 def _notes(config: ModelConfig) -> Iterator[str]:
+    yield from config.notes
     problem = compiled_operators_problem()
     if problem is not None:
         yield problem

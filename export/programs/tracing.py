@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -13,11 +13,18 @@ from torch import nn
 from torch.jit._trace import TracerWarning
 
 from d2serve.export.errors import ProgramError, one_line
+from d2serve.export.programs.device_scan import follow_the_image
 from d2serve.export.programs.torchscript_errors import where_in_user_code
+from d2serve.handlers.spec.model_spec import IMAGE_INPUT, SIZE_INPUTS
+
+_NOT_THE_USERS = ("builtins", "d2serve", "detectron2", "torch", "torchvision", "fvcore")
 
 
 class TraceableModel(nn.Module):
-    """(3, H, W) float32 in, a tuple of the named outputs in their order out."""
+    """(channels, H, W) float32 in, a tuple of the named outputs in their order out.
+
+    A model that keeps its own postprocessing takes the height and width of the image as sent, too.
+    """
 
     def __init__(self, model: nn.Module, outputs: Sequence[str]) -> None:
         """Wrap a model of ``rewrites.registry.exportable``."""
@@ -25,12 +32,33 @@ class TraceableModel(nn.Module):
         self.model = model
         self._outputs = tuple(outputs)
 
-    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Raw outputs for one image, in coordinates of the image given."""
-        # detectron2's own len() would turn the number of instances into a constant.
-        with patch_builtin_len():
-            fields = self.model([{"image": image}])[0]
+    def forward(
+        self,
+        image: torch.Tensor,
+        height: torch.Tensor | None = None,
+        width: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, ...]:
+        """Raw outputs for one image, in coordinates of the image given, or final ones."""
+        given = {"image": image}
+        if height is not None and width is not None:
+            given.update(height=height, width=width)
+        # Python's own len() would turn the number of instances into a constant.
+        with patch_builtin_len(modules_using_len(self.model)):
+            fields = self.model([given])[0]
         return tuple(fields[name] for name in self._outputs)
+
+
+def program_inputs(
+    given: Mapping[str, torch.Tensor | int], postprocessed: bool
+) -> tuple[torch.Tensor, ...]:
+    """What a program takes for an image, in its order.
+
+    Args:
+        given: the dict that DefaultPredictor gives to the model.
+        postprocessed: whether the model keeps its own postprocessing.
+    """
+    names = (IMAGE_INPUT, *SIZE_INPUTS) if postprocessed else (IMAGE_INPUT,)
+    return tuple(torch.as_tensor(given[name]) for name in names)
 
 
 @dataclass(frozen=True)
@@ -42,13 +70,21 @@ class TorchScriptProgram:
     """Places in the user's code that a trace may have turned into constants."""
 
 
-def trace(model: nn.Module, outputs: Sequence[str], image: torch.Tensor) -> TorchScriptProgram:
+def modules_using_len(model: nn.Module) -> list[str]:
+    """Names of the modules of the user's own in which a model's classes stand."""
+    names = {base.__module__ for module in model.modules() for base in type(module).__mro__}
+    return sorted(name for name in names if name.split(".")[0] not in _NOT_THE_USERS)
+
+
+def trace(
+    model: nn.Module, outputs: Sequence[str], inputs: tuple[torch.Tensor, ...]
+) -> TorchScriptProgram:
     """Trace a model on one image.
 
     Args:
         model: of ``rewrites.registry.exportable``, in evaluation mode.
         outputs: names of what the program answers, in its order.
-        image: (3, H, W) float32, as the program will get it, with detections in it.
+        inputs: as ``program_inputs`` gives them, of an image with detections in it.
 
     Raises:
         ProgramError: naming the line that cannot be traced.
@@ -56,7 +92,7 @@ def trace(model: nn.Module, outputs: Sequence[str], image: torch.Tensor) -> Torc
     with recording_tracer_warnings() as caught, torch.no_grad():
         try:
             module = torch.jit.trace(  # type: ignore[no-untyped-call]
-                TraceableModel(model, outputs), (image,), check_trace=False
+                TraceableModel(model, outputs), inputs, check_trace=False
             )
         except Exception as error:
             raise ProgramError(
@@ -64,6 +100,7 @@ def trace(model: nn.Module, outputs: Sequence[str], image: torch.Tensor) -> Torc
                 f"{type(error).__name__}: {one_line(error)}. Compute with torch operators on "
                 "tensors there, or try --export-method scripting."
             ) from error
+    follow_the_image(module)
     return TorchScriptProgram(module, traced_constants_in(caught))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from detectron2.layers import ASPP
 from detectron2.layers.nms import batched_nms_rotated
 from detectron2.modeling.proposal_generator.rrpn import RRPN
 from detectron2.modeling.roi_heads import RROIHeads
@@ -25,6 +26,8 @@ class Unexportable:
     """The function upstream that stops it."""
     reason: str
     advice: str
+    applies: Callable[[nn.Module], bool] = lambda _module: True
+    """Of modules of that class, those that stop it."""
 
 
 UNEXPORTABLE = (
@@ -36,6 +39,15 @@ UNEXPORTABLE = (
         "operators is a loop whose length depends on the boxes, which torch's ONNX exporter "
         "cannot write",
         advice="Use --format torchscript.",
+    ),
+    Unexportable(
+        modules=(ASPP,),
+        ways=frozenset({ONNX}),
+        stops_at=ASPP.forward,
+        reason="it pools in windows of the training crop's size and refuses images that they do "
+        "not divide, and a program in ONNX cannot refuse: it would answer what detectron2 does not",
+        advice="Use --format torchscript, which refuses such images as detectron2 does.",
+        applies=lambda module: bool(module.pool_kernel_size),
     ),
 )
 
@@ -51,9 +63,13 @@ def why_unexportable(model: nn.Module, runtime: RuntimeFacts, method: str) -> st
     shown = method if runtime.format == TORCHSCRIPT else runtime.name
     for path, module in model.named_modules():
         for each in UNEXPORTABLE:
-            if runtime.way(method) in each.ways and isinstance(module, each.modules):
+            if runtime.way(method) in each.ways and _stops(each, module):
                 return (
                     f"{path} ({type(module).__name__}) cannot be exported for {shown}: "
                     f"{place_of(each.stops_at)}: {each.reason}. {each.advice}"
                 )
     return None
+
+
+def _stops(each: Unexportable, module: nn.Module) -> bool:
+    return isinstance(module, each.modules) and each.applies(module)

@@ -137,10 +137,12 @@ def _segment(segment: Segment, spec: ModelSpec) -> dict[str, Any]:
         "isthing": segment.isthing,
         "area": segment.area,
     }
-    if segment.isthing:
+    if segment.score is not None:
         info["score"] = np.float32(segment.score)
-        if segment.instance_id is not None:  # its instance is in the reply
-            info["instance_id"] = segment.instance_id
+    if segment.instance_id is not None:  # its instance is in the reply
+        info["instance_id"] = segment.instance_id
+    if segment.label is not None:
+        info["label"] = segment.label
     return info
 
 

@@ -1,8 +1,8 @@
 """Decodes image files into the same pixels as detectron2's ``read_image`` makes of them.
 
 Pillow decodes, or what gives its pixels faster; EXIF orientation is applied, and every mode
-(grey, palette, alpha, CMYK) goes through the same ``convert("RGB")``. Samples of 16 bits become 8
-as by ``cv2.imread``. What cannot be decoded is the client's 4xx.
+(grey, palette, alpha, CMYK) goes through the same ``convert``. Samples of 16 bits become 8 as by
+``cv2.imread``. What cannot be decoded is the client's 4xx.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from d2serve.handlers.errors import (
     ImageTooLarge,
     ImageTooSlow,
     InvalidImage,
+    RequestError,
 )
+from d2serve.handlers.requests.bands import bands_of, check_holds
 from d2serve.handlers.requests.file_structure import structure_of
 from d2serve.handlers.requests.formats.avif import frames_of, is_avif
 from d2serve.handlers.requests.formats.refusals import check_page, why_not_decoded
@@ -32,6 +34,8 @@ from d2serve.handlers.requests.formats.sixteen_bits import (
 from d2serve.handlers.requests.formats.tiff import ORIENTATION, TiffPage, first_page
 from d2serve.handlers.requests.jpeg import decode_fast
 from d2serve.handlers.requests.opening import OutOfTime, one_line, open_image, timeout_error
+from d2serve.handlers.requests.tiff_bands import with_all_bands
+from d2serve.handlers.spec.image_form import BANDS, BGR, COLOUR, GREY, RGB, ImageForm
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits
 from d2serve.handlers.spec.sixteen_bit import OPENCV
 
@@ -62,33 +66,34 @@ class Decoded(NamedTuple):
     """The pixels of a file, and what was done to its values beyond reading them."""
 
     pixels: Pixels
-    """(H, W, 3) uint8 in RGB order, orientation applied."""
+    """(H, W, channels) uint8, orientation applied; see ``bands_of``."""
     converted: str | None
     """None where they are the file's own."""
 
 
-def decode(
-    data: bytes, limits: RequestLimits = DEFAULT_LIMITS, sixteen_bit: str = OPENCV
-) -> Pixels:
+def decode(data: bytes, limits: RequestLimits = DEFAULT_LIMITS, form: ImageForm = COLOUR) -> Pixels:
     """The pixels of an image file; see ``read_file``."""
-    return read_file(data, limits, sixteen_bit).pixels
+    return read_file(data, limits, form).pixels
 
 
-def read_file(data: bytes, limits: RequestLimits, sixteen_bit: str = OPENCV) -> Decoded:
-    """Decode an image file as ``detectron2.data.detection_utils.read_image(file, "RGB")`` does.
+def read_file(data: bytes, limits: RequestLimits, form: ImageForm = COLOUR) -> Decoded:
+    """Decode an image file as ``detectron2.data.detection_utils.read_image`` does.
 
     Args:
         data: a JPEG, PNG, BMP, WebP, TIFF or GIF file (of animations, the first frame), or an AVIF
             file where Pillow reads it.
         limits: of pixels, frames and seconds; as far as the header says them, they are checked
             before anything is decoded.
-        sixteen_bit: how samples of 16 bits become 8, one of ``SIXTEEN_BIT_WAYS``.
+        form: of the images that the model takes.
 
     Raises:
         EmptyRequest, UnsupportedImageFormat, ImageTooLarge, ImageTooSlow, InvalidImage.
     """
     if not data:
         raise EmptyRequest("Got no bytes, expected an image file: as the body or the field 'data'.")
+    check_holds(form)
+    if form.image_format == BANDS:
+        data = with_all_bands(data)
     file = structure_of(data, limits.max_frames)
     _check_frames(file.frames, limits)
     if file.fragmented:
@@ -103,10 +108,10 @@ def read_file(data: bytes, limits: RequestLimits, sixteen_bit: str = OPENCV) -> 
     page = first_page(data)
     if page is not None:
         check_page(page, len(data))
-    if page is not None and sixteen_bit == OPENCV and is_read_by_hand(page):
+    if page is not None and form.sixteen_bit == OPENCV and _is_by_hand(page, form):
         name, (width, height) = "TIFF", page.size
         check_pixel_count(width * page.bands, height, limits)
-        unpack = partial(_by_hand, data, page, limits)
+        unpack = partial(_by_hand, data, page, limits, form)
     else:
         image = open_image(data, limits)
         name, (width, height) = str(image.format), image.size
@@ -114,17 +119,19 @@ def read_file(data: bytes, limits: RequestLimits, sixteen_bit: str = OPENCV) -> 
         if name not in _COUNTED_BEFORE:
             _check_frames(getattr(image, "n_frames", 1), limits)
         _check_scans(file.scans, width, height, limits)
-        unpack = partial(_pixels, data, image, sixteen_bit)
+        unpack = partial(_pixels, data, image, form)
     try:
         pixels = unpack()
     except OutOfTime:
         raise timeout_error(limits) from None
+    except RequestError:
+        raise
     # Decoders raise nearly anything on damaged data (OSError, SyntaxError, struct.error, ...).
     except Exception as error:
         raise why_not_decoded(data, name, one_line(error)) from None
     if pixels.size == 0:
         raise InvalidImage(f"Got an image of {width}x{height} pixels, expected at least 1x1.")
-    return Decoded(pixels, conversion_of(data, page, sixteen_bit))
+    return Decoded(pixels, conversion_of(data, page, form.sixteen_bit))
 
 
 def check_pixel_count(width: int, height: int, limits: RequestLimits) -> None:
@@ -176,15 +183,20 @@ def _check_avif(data: bytes, limits: RequestLimits) -> None:
         )
 
 
-def _by_hand(data: bytes, page: TiffPage, limits: RequestLimits) -> Pixels:
+def _is_by_hand(page: TiffPage, form: ImageForm) -> bool:
+    # The bands of others are more than colours.
+    return form.image_format in (BGR, RGB, GREY) and is_read_by_hand(page)
+
+
+def _by_hand(data: bytes, page: TiffPage, limits: RequestLimits, form: ImageForm) -> Pixels:
     image = read_tiff(data, page, partial(open_image, limits=limits))
     method = _TRANSPOSE_FOR.get(page.one(ORIENTATION))
-    return np.asarray((image if method is None else image.transpose(method)).convert("RGB"))
+    return bands_of(image if method is None else image.transpose(method), form)
 
 
-def _pixels(data: bytes, image: Image.Image, sixteen_bit: str) -> Pixels:
+def _pixels(data: bytes, image: Image.Image, form: ImageForm) -> Pixels:
     method = _transposition(image)
-    decoded = decode_fast(data, image)
+    decoded = decode_fast(data, image) if form.channels == COLOUR.channels else None
     if decoded is not None:
         if method is None:
             return decoded
@@ -192,9 +204,9 @@ def _pixels(data: bytes, image: Image.Image, sixteen_bit: str) -> Pixels:
     if method is not None:
         image = image.transpose(method)
     image.load()  # before which a file of several pictures may say another mode
-    if sixteen_bit == OPENCV:
+    if form.sixteen_bit == OPENCV:
         image = with_8_bits(image)
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    return bands_of(image, form)
 
 
 def _transposition(image: Image.Image) -> Image.Transpose | None:

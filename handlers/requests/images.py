@@ -18,8 +18,8 @@ import numpy.typing as npt
 from d2serve.handlers.errors import ImageTooLarge, InvalidImage
 from d2serve.handlers.requests.decoding import Decoded, check_pixel_count, read_file
 from d2serve.handlers.requests.pixels import check_pixels
+from d2serve.handlers.spec.image_form import COLOUR, ImageForm
 from d2serve.handlers.spec.limits import RequestLimits
-from d2serve.handlers.spec.sixteen_bit import OPENCV
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -39,11 +39,11 @@ class SentImage(Protocol):
     def shape(self) -> tuple[int, int] | None:
         """(height, width) in pixels, of what says so itself; None of a file."""
 
-    def load(self) -> bytes | Pixels:
-        """The bytes of an image file, or (H, W, 3) pixels in RGB order.
+    def load(self, form: ImageForm) -> bytes | Pixels:
+        """The bytes of an image file, or pixels of the form that the model takes.
 
         Raises:
-            RequestError: it is not what it says it is.
+            RequestError: it is not what it says it is, or of another form.
         """
 
 
@@ -58,7 +58,7 @@ class ImageFile:
     def size(self) -> int:
         return len(self.data)
 
-    def load(self) -> bytes:
+    def load(self, _form: ImageForm) -> bytes:
         return self.data
 
 
@@ -74,7 +74,7 @@ class Base64File:
     def size(self) -> int:
         return len(self._letters) * 3 // 4
 
-    def load(self) -> bytes:
+    def load(self, _form: ImageForm) -> bytes:
         letters = self._letters
         try:
             return base64.b64decode(letters + b"=" * (-len(letters) % 4), validate=True)
@@ -103,13 +103,18 @@ class PixelArray:
     def shape(self) -> tuple[int, int] | None:
         return self.pixels.shape[:2] if self.pixels.ndim == 3 else None
 
-    def load(self) -> Pixels:
-        check_pixels(self.pixels)
+    def load(self, form: ImageForm) -> Pixels:
+        check_pixels(self.pixels, form)
         return self.pixels.astype(np.uint8, copy=False)
 
 
-def read_pixels(image: SentImage, limits: RequestLimits, sixteen_bit: str = OPENCV) -> Decoded:
-    """The (H, W, 3) pixels, in RGB order, of an image in any form.
+def read_pixels(image: SentImage, limits: RequestLimits, form: ImageForm = COLOUR) -> Decoded:
+    """The (H, W, channels) pixels of an image, however it was sent; colours in RGB order.
+
+    Args:
+        image: as it was sent.
+        limits: of bytes, pixels, frames and seconds.
+        form: of the images that the model takes.
 
     Args:
         image: as it was sent.
@@ -128,7 +133,7 @@ def read_pixels(image: SentImage, limits: RequestLimits, sixteen_bit: str = OPEN
             f"{limits.max_image_bytes:,}. Send it as JPEG, or scale it down: the model resizes it "
             "anyway."
         )
-    loaded = image.load()
+    loaded = image.load(form)
     if isinstance(loaded, bytes):
-        return read_file(loaded, limits, sixteen_bit)
+        return read_file(loaded, limits, form)
     return Decoded(loaded, None)
