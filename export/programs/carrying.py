@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,12 +19,13 @@ from d2serve.export.errors import UnsupportedFamily, one_line, place_of
 from d2serve.export.programs.scripting import types_of
 from d2serve.export.reading.family import Family
 from d2serve.export.reading.own_outputs import shown, with_own_outputs
-from d2serve.export.reading.samples import Pixels
 from d2serve.export.rewrites.endings import as_tensor
 from d2serve.export.rewrites.own_models.endings import INSTANCES
 from d2serve.export.rewrites.registry import exportable
 from d2serve.export.rewrites.rewrite import SCRIPTING, TRACING
 from d2serve.handlers.spec.extras import IMAGE, INSTANCE, Extra
+
+T = TypeVar("T")
 
 _ENDINGS = ("forward", "inference", "_postprocess", "forward_inference")
 
@@ -32,19 +33,21 @@ _ENDINGS = ("forward", "inference", "_postprocess", "forward_inference")
 def carried(
     model: nn.Module,
     family: Family,
-    predict: Callable[[Pixels], Mapping[str, Any]],
-    images: Sequence[Pixels],
+    predict: Callable[[T], Mapping[str, Any]],
+    images: Sequence[T],
     inputs: Mapping[str, Any],
+    method: str | None = None,
 ) -> Family:
     """A family with all that its model answers, and the way in which a program carries it.
 
     Args:
         model: detectron2's or the user's own, in evaluation mode.
         family: what it is.
-        predict: eager detectron2's dict for an RGB image.
+        predict: eager detectron2's dict for an image.
         images: several, with objects and without. Where the model answers nothing of its own to the
             first, the others are not looked at.
         inputs: what the model gets of the first: image, height and width.
+        method: of export, which has to carry it all; None asks for no method yet.
 
     Raises:
         UnsupportedFamily: something that the model answers would not be served.
@@ -53,9 +56,20 @@ def carried(
     if not with_own_outputs(family, [first]).extras:
         return family
     family = with_own_outputs(family, [first, *map(predict, images[1:])])
+    way = _way(model, family, inputs, first)
+    refusal = why_not_scripted(model, way, method) if method is not None else None
+    if refusal is not None:
+        raise UnsupportedFamily(refusal)
+    return way
+
+
+def _way(
+    model: nn.Module, family: Family, inputs: Mapping[str, Any], eager: Mapping[str, Any]
+) -> Family:
+    """How the program ends, so that it answers what the eager model answers."""
     reasons = []
     for way in _ways(family):
-        reason = _why_not(model, way, inputs, first)
+        reason = _why_not(model, way, inputs, eager)
         if reason is None:
             return way
         reasons.append(reason)
