@@ -40,11 +40,7 @@ from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits
 from d2serve.handlers.spec.model_spec import ModelSpec, read_spec
 from d2serve.handlers.spec.output_names import SEM_SEG
 from d2serve.handlers.spec.provenance import Provenance
-from d2serve.handlers.spec.runtimes import (
-    FP32,
-    INT8,
-    RUNTIMES,
-)
+from d2serve.handlers.spec.runtimes import FP32, INT8, RUNTIMES
 
 
 @dataclass(frozen=True)
@@ -87,9 +83,8 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
     oracle = Oracle(config)
     inputs = oracle.model_input(sample)
     family = observed(family, oracle.model, inputs)
-    family = carried(
-        model, family, oracle.predict, telling_variants(sample), inputs, request.method
-    )
+    eager = oracle.predict, telling_variants(sample), inputs
+    family = carried(model, family, *eager, request.method)
     names = _names(request, config, family, oracle, sample)
     if count_of(oracle.answer(sample)) == 0:
         raise SampleError(
