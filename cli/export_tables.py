@@ -84,6 +84,9 @@ def print_verification(record: Any) -> None:
             *(str(row[key]) for key in more.values()),
         )
     console.print(table)
+    if record.get("refused_by_detectron2"):
+        refused = ", ".join(record["refused_by_detectron2"])
+        console.print(f"Eager detectron2 itself cannot run this model on: {refused}")
     for count in record["not_reached"]:
         instances = "instance" if count == "one" else "instances"
         console.print(f"No image was found on which this model has exactly {count} {instances}.")

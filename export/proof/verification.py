@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from d2serve.export.errors import VerificationError
+from d2serve.export.errors import EagerError, VerificationError
 from d2serve.export.proof.comparison import Difference, compare
 from d2serve.export.proof.isolated_replay import replay
 from d2serve.export.proof.oracle import Oracle, count_of
@@ -47,6 +47,8 @@ class Verification:
     """Counts of detections for which no image was found."""
     traced_constants: tuple[str, ...] = ()
     """Places in the user's code that a trace may have turned into constants, by FILE:LINE."""
+    refused_by_detectron2: tuple[str, ...] = ()
+    """Images at which eager detectron2 itself stopped, so that there was nothing to compare."""
 
     @property
     def detections(self) -> int:
@@ -132,13 +134,23 @@ def verify(
 
     Raises:
         VerificationError: an answer differs, or nothing was detected on any image.
+        EagerError: detectron2 itself stops at every image.
     """
     expected, eager_seconds = [], []
+    answered, refused = [], []
     for case in cases:
         begun = time.perf_counter()
-        expected.append(_expected(oracle, case))
-        eager_seconds.append(time.perf_counter() - begun)
+        try:
+            expected.append(_expected(oracle, case))
+        except EagerError as error:  # there is nothing to compare with
+            refused.append((case, error))
+        else:
+            answered.append(case)
+            eager_seconds.append(time.perf_counter() - begun)
         progress()
+    if not answered and refused:
+        raise refused[0][1]
+    cases = answered
     differences: list[Difference] = []
     with tempfile.TemporaryDirectory(prefix="d2serve-verify-") as folder:
         files = [_write(case, Path(folder) / str(index)) for index, case in enumerate(cases)]
@@ -158,7 +170,12 @@ def verify(
                 outputs = [each.to_outputs() for each in got]
                 differences += _compare_case(cases[i], expected[i], outputs, bounds)
     record = Verification(
-        oracle.reference, bounds, tuple(differences), not_reached, traced_constants
+        oracle.reference,
+        bounds,
+        tuple(differences),
+        not_reached,
+        traced_constants,
+        tuple(" and ".join(case.images) for case, _error in refused),
     )
     _judge(record)
     return record
