@@ -86,8 +86,9 @@ def sized_variants(sample: Pixels) -> dict[str, Pixels]:
         "half": _resized(sample, height // 2, width // 2),
         "larger": _resized(sample, int(height * 1.3), int(width * 1.3)),
         "turned": np.ascontiguousarray(np.rot90(sample)),
-        "panorama": np.ascontiguousarray(np.concatenate([sample, sample[:, ::-1]], axis=1)),
-        "tower": np.ascontiguousarray(np.concatenate([sample, sample[::-1]], axis=0)),
+        # Not mirrored: at such a seam both sides are alike, and rounding decides between them.
+        "panorama": np.ascontiguousarray(np.concatenate([sample, sample], axis=1)),
+        "tower": np.ascontiguousarray(np.concatenate([sample, sample], axis=0)),
         "tiles": np.ascontiguousarray(
             np.tile(_resized(sample, height // 2, width // 2), (2, 2, 1))
         ),
