@@ -50,15 +50,21 @@ def build_model(config: ModelConfig) -> nn.Module:
     except ConfigError:
         raise
     except Exception as error:
-        advice = advice_for(error) or (
-            "If it names modules of your own, name the one that registers them: --import my.module"
-            + about_unknown(config.unknown_keys)
-        )
+        advice = advice_for(error) or _advice_on_building(error, config)
         raise ConfigError(
             f"detectron2 cannot build the model of this config ({type(error).__name__}: "
             f"{one_line(error)}{place_in_traceback(error)}). {advice}"
         ) from error
     return model.eval()
+
+
+def _advice_on_building(error: Exception, config: ModelConfig) -> str:
+    own = "If it names modules of your own, name the one that registers them: --import my.module"
+    own += about_unknown(config.unknown_keys)
+    # Of a registry, or of a key that nobody declared.
+    if "registry" in str(error) or isinstance(error, (AttributeError, ImportError)):
+        return own
+    return f"Probably a value of the config does not fit: the line is where it is read. {own}"
 
 
 def load_model(config: ModelConfig) -> nn.Module:
@@ -88,6 +94,11 @@ def load_weights(model: nn.Module, config: ModelConfig) -> LoadedWeights:
         )
     if Path(weights).is_dir():
         raise WeightsError(f"{weights} is a folder, expected a weights file. {_inside(weights)}")
+    if "://" not in weights and not _is_there(weights):
+        raise WeightsError(
+            f"{weights} cannot be loaded: no such file, seen from {Path.cwd()}. Expected the path "
+            f"of a checkpoint, or a detectron2:// or http(s) address.{_trained_beside(config)}"
+        )
     checkpointer = StrictCheckpointer(model, trusted=config.trust_weights, key=config.weights_key)
     try:
         checkpointer.load(weights)
@@ -119,6 +130,10 @@ def load_weights(model: nn.Module, config: ModelConfig) -> LoadedWeights:
             "iteration."
         )
     return LoadedWeights(checkpointer.file, checkpointer.notes, checkpointer.beside)
+
+
+def _is_there(weights: str) -> bool:
+    return Path(weights).is_file() or Path(weights.partition("?")[0]).is_file()
 
 
 def _inside(folder: str) -> str:
