@@ -21,7 +21,7 @@ from d2serve.export.errors import (
 )
 from d2serve.export.reading.checkpoints.checkpointer import StrictCheckpointer
 from d2serve.export.reading.config import ModelConfig, about_unknown
-from d2serve.export.reading.installation import advice_for
+from d2serve.export.reading.installation import advice_for, advice_on_unregistered
 from d2serve.export.rewrites.stand_ins import buildable
 
 
@@ -59,10 +59,14 @@ def build_model(config: ModelConfig) -> nn.Module:
 
 
 def _advice_on_building(error: Exception, config: ModelConfig) -> str:
-    own = "If it names modules of your own, name the one that registers them: --import my.module"
-    own += about_unknown(config.unknown_keys)
-    # Of a registry, or of a key that nobody declared.
-    if "registry" in str(error) or isinstance(error, (AttributeError, ImportError)):
+    unknown = about_unknown(config.unknown_keys)
+    if "registry" in str(error):
+        return advice_on_unregistered(str(error)) + unknown
+    own = (
+        "If it names modules of your own, name the one that registers them: --import my.module"
+        + unknown
+    )
+    if isinstance(error, (AttributeError, ImportError)):  # of a key that nobody declared
         return own
     return f"Probably a value of the config does not fit: the line is where it is read. {own}"
 
