@@ -35,8 +35,8 @@ MaxSizeTest = Annotated[
 ImageFormat = Annotated[
     Optional[str],
     typer.Option(
-        help="Channel order that the model takes, BGR or RGB. Only for "
-        "a LazyConfig without a test mapper."
+        help="Images that the model takes: BGR, RGB, L (grey) or RGBA; of other bands BGR. "
+        "Only for a LazyConfig without a test mapper."
     ),
 ]
 TrustWeights = Annotated[

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from importlib import import_module, metadata
 from pathlib import Path
 
-from PIL import Image
 from torch import nn
 
 from d2serve.export.archive.installing import install
@@ -18,6 +17,7 @@ from d2serve.export.archive.staging import settings_for, staging
 from d2serve.export.errors import ArchiveError, SampleError, UnsupportedFamily, needing
 from d2serve.export.naming import require_place
 from d2serve.export.programs.building import Program, onnx_metadata, write_program
+from d2serve.export.programs.doubts import Doubt
 from d2serve.export.programs.tracing import program_inputs
 from d2serve.export.programs.unexportable import why_unexportable
 from d2serve.export.proof.isolated_replay import gpu_id, replay
@@ -27,11 +27,14 @@ from d2serve.export.reading.class_names import Names, find_names
 from d2serve.export.reading.config import ModelConfig
 from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.families import Family, family_of
+from d2serve.export.reading.image_files import Pixels, write_image_file
+from d2serve.export.reading.image_form import image_form_of
 from d2serve.export.reading.own_models.answers import observed
-from d2serve.export.reading.samples import Pixels, load_sample
+from d2serve.export.reading.samples import load_sample
 from d2serve.export.reading.weights import build_model, load_weights
 from d2serve.export.request import ExportRequest, Progress
 from d2serve.handlers.errors import LoadError
+from d2serve.handlers.spec.image_form import ImageForm
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits
 from d2serve.handlers.spec.model_spec import ModelSpec, read_spec
 from d2serve.handlers.spec.output_names import SEM_SEG
@@ -70,7 +73,8 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
     refusal = why_unexportable(model, RUNTIMES[request.chosen_runtime], request.method)
     if refusal is not None:
         raise UnsupportedFamily(refusal)
-    sample = load_sample(request.sample_image)
+    form = replace(image_form_of(model, config), sixteen_bit=request.sixteen_bit)
+    sample = load_sample(request.sample_image, form)
     if request.precision != FP32:
         from d2serve.export.precision.accuracy import check_inputs, lower  # brings OpenVINO
 
@@ -97,9 +101,9 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
             family,
             program_inputs(oracle.model_input(sample), family.postprocessed),
             stage.folder("program"),
-            onnx_metadata(config, family, names),
+            onnx_metadata(config, form, family, names),
         )
-        spec = _spec(request, config, family, names, model, program, provenance)
+        spec = _spec(request, config, form, family, names, model, program, provenance)
         device = config.device
         settings = settings_for(spec.dynamic_batch, device)
         stage.describe(program.files, spec, settings)
@@ -108,7 +112,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
             oracle,
             sample,
             spec,
-            program.traced_constants,
+            program.doubts,
             gpu_id(device),
             progress,
         )
@@ -148,6 +152,7 @@ def _names(
 def _spec(
     request: ExportRequest,
     config: ModelConfig,
+    form: ImageForm,
     family: Family,
     names: Names,
     model: nn.Module,
@@ -163,7 +168,8 @@ def _spec(
         precision=FP32,
         program=program.main.name,
         sha256=program.hashes(),
-        image_format=config.image_format,
+        image_format=form.image_format,
+        channels=form.channels,
         min_size_test=config.min_size_test,
         max_size_test=config.max_size_test,
         size_divisibility=divisibility,
@@ -184,6 +190,7 @@ def _spec(
         accuracy={},
         provenance=provenance,
         postprocessed=family.postprocessed,
+        sixteen_bit=form.sixteen_bit,
     )
 
 
@@ -208,7 +215,7 @@ def _verify(
     oracle: Oracle,
     sample: Pixels,
     spec: ModelSpec,
-    traced_constants: tuple[str, ...],
+    doubts: tuple[Doubt, ...],
     gpu: int | None,
     progress: Progress,
 ) -> Verification:
@@ -221,7 +228,7 @@ def _verify(
         cases,
         RUNTIMES[spec.runtime].bounds,
         not_reached=not_reached,
-        traced_constants=traced_constants,
+        traced_constants=tuple(map(str, doubts)),
         gpu_id=gpu,
         progress=progress.advance,
     )
@@ -238,6 +245,5 @@ def _reopen(archive: Path, oracle: Oracle, sample: Pixels, gpu: int | None) -> N
             bounds = RUNTIMES[spec.runtime].bounds
             verify(model_dir, oracle, [case], bounds, gpu_id=gpu, progress=lambda: None)
         else:  # what it may differ by was judged by its AP; here it only has to answer
-            picture = archive.with_name("sample.png")
-            Image.fromarray(sample).save(picture)
+            picture = write_image_file(sample, archive.with_name("sample"))
             replay(model_dir, [[picture]], gpu_id=gpu)

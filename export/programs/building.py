@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from d2serve.export.programs.device_scan import check_no_device
+from d2serve.export.programs.doubts import Doubt
 from d2serve.export.programs.onnx import write_onnx
 from d2serve.export.programs.scripting import script
 from d2serve.export.programs.tracing import trace
@@ -22,6 +23,7 @@ from d2serve.export.reading.families import Family
 from d2serve.export.request import ExportRequest
 from d2serve.export.rewrites.registry import exportable
 from d2serve.handlers.digests import sha256_of
+from d2serve.handlers.spec.image_form import ImageForm
 from d2serve.handlers.spec.output_names import HEATMAPS, KEYPOINTS
 from d2serve.handlers.spec.runtimes import (
     ONNX,
@@ -46,8 +48,8 @@ class Program:
     main: Path
     outputs: tuple[str, ...]
     """Names of what it answers, in its order."""
-    traced_constants: tuple[str, ...]
-    """Places in the user's code that a trace may have turned into constants."""
+    doubts: tuple[Doubt, ...]
+    """Places where a trace made constants of what depends on the image."""
     rewrites: tuple[str, ...]
     """Names of what upstream's own export would have failed at."""
 
@@ -102,7 +104,7 @@ def _torchscript(
     check_no_device(made.module)
     main = folder / RUNTIMES[TORCHSCRIPT].main_file
     torch.jit.save(made.module, main)
-    return Program(main, family.outputs, made.traced_constants, rewrites)
+    return Program(main, family.outputs, made.doubts, rewrites)
 
 
 def _onnx(
@@ -116,8 +118,8 @@ def _onnx(
     changed, rewrites = exportable(model, ONNX, family.postprocessed)
     outputs = _onnx_outputs(family)
     main = folder / RUNTIMES[ONNXRUNTIME].main_file
-    traced_constants = write_onnx(changed, outputs, inputs, main, metadata)
-    return Program(main, outputs, traced_constants, rewrites)
+    doubts = write_onnx(changed, outputs, inputs, main, metadata)
+    return Program(main, outputs, doubts, rewrites)
 
 
 def _openvino(
@@ -144,11 +146,13 @@ BUILDERS: dict[str, Builder] = {
 """By the runtime that the program is for."""
 
 
-def onnx_metadata(config: ModelConfig, family: Family, names: Names) -> dict[str, object]:
+def onnx_metadata(
+    config: ModelConfig, form: ImageForm, family: Family, names: Names
+) -> dict[str, object]:
     """What whoever has only the .onnx file must know, in the terms of model_spec.json."""
     return {
         "family": family.name,
-        "image_format": config.image_format,
+        "image_format": form.image_format,
         "min_size_test": config.min_size_test,
         "max_size_test": config.max_size_test,
         "outputs": list(_onnx_outputs(family)),
@@ -156,7 +160,8 @@ def onnx_metadata(config: ModelConfig, family: Family, names: Names) -> dict[str
         "stuff_class_names": names.stuff and list(names.stuff),
         "score_thresh": family.score_thresh,
         "nms_thresh": family.nms_thresh,
-        "input": "(3, height, width) float32, 0 to 255, resized as ResizeShortestEdge does; "
+        "input": f"({form.channels}, height, width) float32, 0 to 255, resized as "
+        "ResizeShortestEdge does; "
         "normalisation and padding are inside",
         "coordinates": "pixels of the image as it was sent, whose height and width are inputs"
         if family.postprocessed

@@ -59,7 +59,7 @@ class ModelConfig:
     weights: str
     """A path or address; empty where the config names none."""
     image_format: str
-    """``"BGR"`` or ``"RGB"``."""
+    """As ``read_image`` takes it; ``image_form_of`` says what it means for the model."""
     min_size_test: int
     """ResizeShortestEdge's short edge in pixels; 0 leaves images as they are."""
     max_size_test: int

@@ -19,11 +19,10 @@ from d2serve.export.reading.config import ConfigSource, ModelConfig
 from d2serve.export.reading.config_files.bases import with_bases
 from d2serve.export.reading.config_files.documents import read_document
 from d2serve.export.reading.config_files.pickled import is_pickled, read_pickled
+from d2serve.export.reading.image_form import READABLE
 from d2serve.export.reading.installation import advice_for
 from d2serve.export.reading.lazy_config import read_lazy
 from d2serve.export.reading.yaml_config import read_yaml
-
-_FORMATS = ("BGR", "RGB")
 
 
 def load_config(source: ConfigSource) -> ModelConfig:
@@ -40,10 +39,11 @@ def load_config(source: ConfigSource) -> ModelConfig:
     path = _locate(source.config_file)
     zoo_weights = None if Path(source.config_file).is_file() else _zoo_weights(source.config_file)
     config = _with_trained(_read(source, path, zoo_weights, modules), source, path)
-    if config.image_format not in _FORMATS:
+    if config.image_format not in READABLE:
         raise UnsupportedFamily(
-            f"The image format is {config.image_format}; DefaultPredictor, whose answer is served, "
-            "takes BGR and RGB only."
+            f"The image format is {config.image_format}; what is served takes "
+            f"{', '.join(READABLE)}. Of other bands, more than three, leave it at BGR: they are "
+            "taken as they are."
         )
     return config
 

@@ -73,9 +73,15 @@ def _is_limits(value: object) -> bool:
 _EXPECTED: Mapping[str, tuple[Callable[[object], bool], tuple[str, ...]]] = {
     "a string": (
         _is_text,
-        ("name", "family", "method", "runtime", "precision", "program", "image_format", "box_mode"),
+        (
+            *("name", "family", "method", "runtime", "precision", "program"),
+            *("image_format", "box_mode", "sixteen_bit"),
+        ),
     ),
-    "a whole number": (_is_whole, ("min_size_test", "max_size_test", "size_divisibility")),
+    "a whole number": (
+        _is_whole,
+        ("min_size_test", "max_size_test", "size_divisibility", "channels"),
+    ),
     "a whole number or null": (_or_null(_is_whole), ("detections_per_image",)),
     "a number": (_is_number, ("mask_threshold",)),
     "a number or null": (_or_null(_is_number), ("score_thresh", "nms_thresh")),
