@@ -31,8 +31,10 @@ class LoadedWeights:
 
     file: Path
     """That was read, which may have been fetched."""
+    key: str
+    """Where they stood in it, where detectron2 would not look by itself; otherwise empty."""
     notes: tuple[str, ...]
-    """What the user should know: which of several sets of weights was taken."""
+    """What the user should know: which of several sets of weights was taken, what was left."""
     beside: Mapping[str, Any]
     """What the file holds beside its tensors, as data: Lightning's ``hyper_parameters``,
     mmdetection's ``meta``, arguments of a script. Not detectron2's, so of any form."""
@@ -133,7 +135,9 @@ def load_weights(model: nn.Module, config: ModelConfig) -> LoadedWeights:
             "failed, or it was converted for another program: give the checkpoint of an earlier "
             "iteration."
         )
-    return LoadedWeights(checkpointer.file, checkpointer.notes, checkpointer.beside)
+    return LoadedWeights(
+        checkpointer.file, checkpointer.key, checkpointer.notes, checkpointer.beside
+    )
 
 
 def _is_there(weights: str) -> bool:
