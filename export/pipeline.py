@@ -82,7 +82,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
 
     progress.begin("Loading the weights", 0)
     weights = load_weights(model, config)
-    provenance = provenance_of(request.source, config, weights.file)
+    provenance = provenance_of(request.source, config, weights)
     oracle = Oracle(config)
     family = observed(family, oracle.model, oracle.model_input(sample))
     names = _names(request, config, family, oracle, sample)
