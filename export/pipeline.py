@@ -17,6 +17,7 @@ from d2serve.export.archive.staging import settings_for, staging
 from d2serve.export.errors import ArchiveError, SampleError, UnsupportedFamily, needing
 from d2serve.export.naming import require_place
 from d2serve.export.programs.building import Program, onnx_metadata, write_program
+from d2serve.export.programs.doubts import Doubt
 from d2serve.export.programs.tracing import program_inputs
 from d2serve.export.programs.unexportable import why_unexportable
 from d2serve.export.proof.isolated_replay import gpu_id, replay
@@ -111,7 +112,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
             oracle,
             sample,
             spec,
-            program.traced_constants,
+            program.doubts,
             gpu_id(device),
             progress,
         )
@@ -214,7 +215,7 @@ def _verify(
     oracle: Oracle,
     sample: Pixels,
     spec: ModelSpec,
-    traced_constants: tuple[str, ...],
+    doubts: tuple[Doubt, ...],
     gpu: int | None,
     progress: Progress,
 ) -> Verification:
@@ -227,7 +228,7 @@ def _verify(
         cases,
         RUNTIMES[spec.runtime].bounds,
         not_reached=not_reached,
-        traced_constants=traced_constants,
+        traced_constants=tuple(map(str, doubts)),
         gpu_id=gpu,
         progress=progress.advance,
     )

@@ -44,8 +44,8 @@ def frames_of(data: bytes) -> Frames:
     """
     try:
         return _frames(data)
-    except (IndexError, struct.error, OverflowError):
-        raise ValueError("its boxes or its AV1 data end too early") from None
+    except (IndexError, KeyError, struct.error, OverflowError):
+        raise ValueError("its boxes or its AV1 data are damaged or cut off") from None
 
 
 def _frames(data: bytes) -> Frames:

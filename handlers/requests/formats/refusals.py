@@ -7,6 +7,7 @@ read whole; a damaged file of a served format is 400.
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Mapping
 
 from d2serve.handlers.errors import InvalidImage, RequestError, UnsupportedImageFormat
@@ -25,6 +26,7 @@ _STARTS: Mapping[str, bytes | tuple[bytes, ...]] = {
 """Of files that are of a served format, whatever else is wrong with them."""
 
 _SAVE = "Save it as PNG, or as a JPEG of the usual kind"
+_BANDS = "Save the bands that the model takes as PNG or TIFF of 8 or 16 bits, grey or RGB"
 _SCALE = "Scale its values to 8 or 16 bits and save it as PNG or TIFF, grey or RGB"
 
 # By JPEG's marker of a frame: all else is decoded.
@@ -35,6 +37,7 @@ _KINDS_OF_JPEG = {
     0xF7: "a JPEG-LS file",
 }
 _MOST_SEGMENTS = 1000
+_MOST_CHUNKS = 100_000
 
 
 def check_page(page: TiffPage, size: int) -> None:
@@ -64,21 +67,20 @@ def why_not_read(data: bytes, formats: tuple[str, ...]) -> RequestError:
     """
     size, served = len(data), ", ".join(formats)
     page = first_page(data)
-    if page is not None and all(page.size):
-        return _unsupported(size, page.described, _SCALE)
+    if page is not None and page.is_whole and all(page.size):
+        return _unsupported(size, page.described, _SCALE if page.bits > 16 else _BANDS)
     kind = _kind_of_jpeg(data)
     if kind is not None:
         return _unsupported(size, kind, _SAVE)
     found = foreign_format(data)
-    starts = {**_STARTS, "AVIF": data[:12]} if found is AVIF else _STARTS
-    for name in formats:
-        if data.startswith(starts.get(name, ())):
-            return InvalidImage(
-                f"Got {size} bytes that start as {name} and are damaged or cut off near the start. "
-                "Send the file again whole, or save the image again."
-            )
-    if found is not None:
+    if found is not None and not (found is AVIF and "AVIF" in formats):
         return _foreign(found, size, f" Served are {served}.")
+    starting = [name for name, starts in _STARTS.items() if data.startswith(starts)]
+    if found is AVIF or starting:
+        return InvalidImage(
+            f"Got {size} bytes that start as {(*starting, 'AVIF')[0]} and are damaged"
+            f"{_where(data)}. Send the file again whole, or save the image again."
+        )
     return UnsupportedImageFormat(
         f"Got {size} bytes starting with {data[:8]!r}, which is no {served} file. Send the bytes "
         "of an image file, not its path, URL or base64 text."
@@ -102,6 +104,22 @@ def why_not_decoded(data: bytes, name: str, reason: str) -> RequestError:
         f"Got {len(data)} bytes that start as {name} but cannot be decoded ({reason}). The file is "
         f"probably truncated or damaged: send it again whole.{rare}"
     )
+
+
+def _where(data: bytes) -> str:
+    """Which part of a PNG has another checksum than the file says, if one has."""
+    at = 8 if data.startswith(b"\x89PNG") else len(data)
+    for _ in range(_MOST_CHUNKS):
+        if at + 12 > len(data):
+            break
+        end = at + 8 + int.from_bytes(data[at : at + 4], "big")
+        expected = int.from_bytes(data[end : end + 4], "big")
+        if end + 4 > len(data):
+            break
+        if zlib.crc32(memoryview(data)[at + 4 : end]) != expected:
+            return f" (the checksum of the chunk {data[at + 4 : at + 8]!a} is wrong)"
+        at = end + 4
+    return " or cut off near the start"
 
 
 def _foreign(found: Foreign, size: int, served: str) -> UnsupportedImageFormat:

@@ -62,7 +62,9 @@ class TiffPage:
     """Values by tag; of types that hold no whole numbers, none."""
     has_next: bool
     """Whether another page follows."""
-    is_cr2: bool = False
+    is_whole: bool
+    """Whether the file has room for all of its tags."""
+    is_cr2: bool
     """Whether the header is that of Canon's raw files."""
 
     def one(self, tag: int) -> int:
@@ -135,7 +137,7 @@ def first_page(data: bytes) -> TiffPage | None:
         tags = {tag: _values(data, order, tag, *each, link) for tag, each in places.items()}
     except (struct.error, OverflowError):
         return None
-    return TiffPage(order, tags, has_next, data[8:10] == b"CR")
+    return TiffPage(order, tags, has_next, next_at <= len(data), data[8:10] == b"CR")
 
 
 def _values(
