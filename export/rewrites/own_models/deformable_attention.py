@@ -93,7 +93,7 @@ def _sampled(value: Tensor, shapes: Tensor, starts: Tensor, grids: Tensor, level
     for level in range(levels):
         height, width, start = shapes[level, 0], shapes[level, 1], starts[level]
         pixels = by_channel[:, :, start : start + height * width]
-        plane = pixels.reshape(-1, value.shape[3], height, width)  # type: ignore[arg-type]
+        plane = pixels.reshape([-1, value.shape[3], height, width])  # type: ignore[list-item]
         grid = grids[:, :, :, level].transpose(1, 2).flatten(0, 1)
         samples.append(functional.grid_sample(plane, grid, "bilinear", "zeros", False))
     return torch.stack(samples, -2).flatten(-2)
