@@ -17,6 +17,7 @@ from d2serve.export.archive.staging import settings_for, staging
 from d2serve.export.errors import ArchiveError, SampleError, UnsupportedFamily, needing
 from d2serve.export.naming import require_place
 from d2serve.export.programs.building import Program, onnx_metadata, write_program
+from d2serve.export.programs.carrying import carried
 from d2serve.export.programs.doubts import Doubt
 from d2serve.export.programs.tracing import program_inputs
 from d2serve.export.programs.unexportable import why_unexportable
@@ -30,7 +31,7 @@ from d2serve.export.reading.families import Family, family_of
 from d2serve.export.reading.image_files import Pixels, write_image_file
 from d2serve.export.reading.image_form import image_form_of
 from d2serve.export.reading.own_models.answers import observed
-from d2serve.export.reading.samples import load_sample
+from d2serve.export.reading.samples import load_sample, telling_variants
 from d2serve.export.reading.weights import build_model, load_weights
 from d2serve.export.request import ExportRequest, Progress
 from d2serve.handlers.errors import LoadError
@@ -84,7 +85,11 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
     weights = load_weights(model, config)
     provenance = provenance_of(request.source, config, weights.file)
     oracle = Oracle(config)
-    family = observed(family, oracle.model, oracle.model_input(sample))
+    inputs = oracle.model_input(sample)
+    family = observed(family, oracle.model, inputs)
+    family = carried(
+        model, family, oracle.predict, telling_variants(sample), inputs, request.method
+    )
     names = _names(request, config, family, oracle, sample)
     if count_of(oracle.answer(sample)) == 0:
         raise SampleError(
@@ -99,7 +104,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
             request,
             model,
             family,
-            program_inputs(oracle.model_input(sample), family.postprocessed),
+            program_inputs(inputs, family.postprocessed),
             stage.folder("program"),
             onnx_metadata(config, form, family, names),
         )
@@ -174,6 +179,7 @@ def _spec(
         max_size_test=config.max_size_test,
         size_divisibility=divisibility,
         outputs=program.outputs,
+        extras=family.extras,
         box_mode=family.box_mode,
         class_names=names.classes,
         stuff_class_names=names.stuff,

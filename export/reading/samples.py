@@ -96,6 +96,16 @@ def sized_variants(sample: Pixels) -> dict[str, Pixels]:
     }
 
 
+def telling_variants(sample: Pixels) -> list[Pixels]:
+    """The sample, a smaller one of another shape, and plain grey, in which most find nothing.
+
+    What a model answers, by name and shape, can be told from them.
+    """
+    height, width = sample.shape[:2]
+    small = _resized(sample, height // 2, max(width // 3, 1))
+    return [sample, small, np.full((160, 240, sample.shape[2]), _GREY, np.uint8)]
+
+
 def without_detection(channels: int, count: Callable[[Pixels], int]) -> Pixels | None:
     """An image in which the model finds nothing, or None where each plain one has something."""
     for value in (_GREY, 0, 255):
