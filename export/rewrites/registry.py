@@ -47,6 +47,10 @@ from d2serve.export.rewrites.layers.batch_norm import (
 )
 from d2serve.export.rewrites.layers.conv_activation import CONV_ACTIVATION
 from d2serve.export.rewrites.layers.group_norm import GROUP_NORM_ONNX
+from d2serve.export.rewrites.own_models.deformable_attention import (
+    DEFORMABLE_ATTENTION,
+    DEFORMABLE_ENCODER,
+)
 from d2serve.export.rewrites.own_models.endings import OwnEnding
 from d2serve.export.rewrites.own_models.mask_queries import (
     MASK_QUERIES_INSTANCES,
@@ -122,6 +126,8 @@ REWRITES: tuple[Rewrite, ...] = (
     *_ENDINGS,
     MASK_QUERIES_PANOPTIC,
     MASK_QUERIES_INSTANCES,
+    DEFORMABLE_ENCODER,
+    DEFORMABLE_ATTENTION,
     CASCADE_ROI_HEADS,
     SEM_SEG_FPN_HEAD,
     ROI_HEAD_SWITCHES,
