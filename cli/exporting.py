@@ -23,6 +23,7 @@ from d2serve.cli.options import (
     MinSizeTest,
     Overrides,
     TrustWeights,
+    WeightsKey,
 )
 from d2serve.cli.progress import console
 from d2serve.cli.running import fail, needs_detectron2, require_ours, run
@@ -102,6 +103,7 @@ def export(
     max_size_test: MaxSizeTest = None,
     image_format: ImageFormat = None,
     trust_weights: TrustWeights = False,
+    weights_key: WeightsKey = None,
 ) -> None:
     """Turn a detectron2 model into a verified archive for TorchServe."""
     with needs_detectron2():
@@ -120,6 +122,7 @@ def export(
         max_size_test,
         image_format,
         trust_weights,
+        weights_key,
     )
     request = ExportRequest(
         source=source,
@@ -138,6 +141,8 @@ def export(
         max_ap_drop=max_ap_drop,
     )
     result = run(lambda progress: pipeline.export(request, progress))
+    for note in result.notes:
+        console.print(f"[yellow]Note:[/] {escape(note)}", soft_wrap=True, highlight=False)
     print_verification(result.spec.verification)
     print_accuracy(result.spec)
     console.print(f"[green]Wrote[/] {escape(str(result.archive))}")
@@ -173,6 +178,7 @@ def verify(
     max_size_test: MaxSizeTest = None,
     image_format: ImageFormat = None,
     trust_weights: TrustWeights = False,
+    weights_key: WeightsKey = None,
 ) -> None:
     """Compare an archive with eager detectron2 again, on your own images."""
     require_ours(archive)
@@ -188,6 +194,7 @@ def verify(
         max_size_test,
         image_format,
         trust_weights,
+        weights_key,
     )
     record = run(lambda progress: checking.verify_archive(archive, source, images, progress))
     print_verification(record.to_json())
@@ -204,6 +211,7 @@ def evaluate(
     max_size_test: MaxSizeTest = None,
     image_format: ImageFormat = None,
     trust_weights: TrustWeights = False,
+    weights_key: WeightsKey = None,
 ) -> None:
     """Measure the COCO AP of eager detectron2 and of an archive.
 
@@ -222,6 +230,7 @@ def evaluate(
         max_size_test,
         image_format,
         trust_weights,
+        weights_key,
     )
     scores = run(
         lambda progress: checking.evaluate_archive(

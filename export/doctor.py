@@ -22,11 +22,13 @@ from d2serve.export.programs.unexportable import why_unexportable
 from d2serve.export.reading.config import ConfigSource, ModelConfig
 from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.families import Family, family_of
+from d2serve.export.reading.image_form import image_form_of
 from d2serve.export.reading.installation import compiled_operators_problem
 from d2serve.export.reading.own_models.answers import observed
 from d2serve.export.reading.weights import build_model
 from d2serve.export.rewrites.registry import REWRITES, exportable
 from d2serve.export.rewrites.rewrite import Rewrite
+from d2serve.handlers.spec.image_form import ImageForm
 from d2serve.handlers.spec.runtimes import RUNTIMES, SCRIPTING, RuntimeFacts
 
 _KNOWN = ("detectron2", "d2serve", "torch", "torchvision", "fvcore")
@@ -77,10 +79,11 @@ def examine(source: ConfigSource) -> Diagnosis:
     """
     config = load_config(source)
     model = build_model(config)
-    family = observed(family_of(model), model, trial_image())
+    form = image_form_of(model, config)
+    family = observed(family_of(model), model, trial_image(form.channels))
     tried: dict[str, Tried] = {}
     findings = [
-        _finding(model, family, method, facts, tried)
+        _finding(model, family, form, method, facts, tried)
         for facts in RUNTIMES.values()
         for method in facts.methods
     ]
@@ -88,7 +91,12 @@ def examine(source: ConfigSource) -> Diagnosis:
 
 
 def _finding(
-    model: nn.Module, family: Family, method: str, runtime: RuntimeFacts, tried: dict[str, Tried]
+    model: nn.Module,
+    family: Family,
+    form: ImageForm,
+    method: str,
+    runtime: RuntimeFacts,
+    tried: dict[str, Tried],
 ) -> Finding:
     way = runtime.way(method)
     try:
@@ -98,7 +106,7 @@ def _finding(
     rewrites = tuple(rewrite for rewrite in REWRITES if rewrite.name in names)
     refusal = why_unexportable(model, runtime, method) or _not_installed(runtime)
     if refusal is None and way not in tried:
-        tried[way] = _own_modules(model, changed, family, way)
+        tried[way] = _own_modules(model, changed, family, form, way)
     known = tried.get(way, Tried(None)) if refusal is None else Tried(refusal)
     return Finding(
         method,
@@ -110,14 +118,16 @@ def _finding(
     )
 
 
-def _own_modules(model: nn.Module, changed: nn.Module, family: Family, way: str) -> Tried:
+def _own_modules(
+    model: nn.Module, changed: nn.Module, family: Family, form: ImageForm, way: str
+) -> Tried:
     own = list(_foreign(model))
     if not own:
         return Tried(None)
     if way == SCRIPTING:
         paths = [""] if family.is_own else own
         return Tried(next(filter(None, (_scripted(changed, path) for path in paths)), None))
-    return try_tracing(changed, family, way, own)
+    return try_tracing(changed, family, form.channels, way, own)
 
 
 def _foreign(model: nn.Module) -> Iterator[str]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from importlib import import_module, metadata
 from pathlib import Path
 
-from PIL import Image
 from torch import nn
 
 from d2serve.export.archive.installing import install
@@ -28,11 +27,14 @@ from d2serve.export.reading.class_names import Names, find_names
 from d2serve.export.reading.config import ModelConfig
 from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.families import Family, family_of
+from d2serve.export.reading.image_files import Pixels, write_image_file
+from d2serve.export.reading.image_form import image_form_of
 from d2serve.export.reading.own_models.answers import observed
-from d2serve.export.reading.samples import Pixels, load_sample
+from d2serve.export.reading.samples import load_sample
 from d2serve.export.reading.weights import build_model, load_weights
 from d2serve.export.request import ExportRequest, Progress
 from d2serve.handlers.errors import LoadError
+from d2serve.handlers.spec.image_form import ImageForm
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits
 from d2serve.handlers.spec.model_spec import ModelSpec, read_spec
 from d2serve.handlers.spec.output_names import SEM_SEG
@@ -51,6 +53,8 @@ class ExportResult:
     archive: Path
     spec: ModelSpec
     verification: Verification
+    notes: tuple[str, ...] = ()
+    """What the user should know of how config and weights were read."""
 
 
 def export(request: ExportRequest, progress: Progress) -> ExportResult:
@@ -69,14 +73,16 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
     refusal = why_unexportable(model, RUNTIMES[request.chosen_runtime], request.method)
     if refusal is not None:
         raise UnsupportedFamily(refusal)
-    sample = load_sample(request.sample_image)
+    form = image_form_of(model, config)
+    sample = load_sample(request.sample_image, form)
     if request.precision != FP32:
         from d2serve.export.precision.accuracy import check_inputs, lower  # brings OpenVINO
 
         check_inputs(request, config)
 
     progress.begin("Loading the weights", 0)
-    provenance = provenance_of(request.source, config, load_weights(model, config))
+    weights = load_weights(model, config)
+    provenance = provenance_of(request.source, config, weights.file)
     oracle = Oracle(config)
     family = observed(family, oracle.model, oracle.model_input(sample))
     names = _names(request, config, family, oracle, sample)
@@ -95,9 +101,9 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
             family,
             program_inputs(oracle.model_input(sample), family.postprocessed),
             stage.folder("program"),
-            onnx_metadata(config, family, names),
+            onnx_metadata(config, form, family, names),
         )
-        spec = _spec(request, config, family, names, model, program, provenance)
+        spec = _spec(request, config, form, family, names, model, program, provenance)
         device = config.device
         settings = settings_for(spec.dynamic_batch, device)
         stage.describe(program.files, spec, settings)
@@ -118,7 +124,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
         packed = stage.pack()
         _reopen(packed, oracle, sample, gpu_id(device))
         archive = install(packed, request.output, request.name, request.version)
-    return ExportResult(archive, spec, verification)
+    return ExportResult(archive, spec, verification, (*config.notes, *weights.notes))
 
 
 def _check_installed(request: ExportRequest) -> None:
@@ -146,6 +152,7 @@ def _names(
 def _spec(
     request: ExportRequest,
     config: ModelConfig,
+    form: ImageForm,
     family: Family,
     names: Names,
     model: nn.Module,
@@ -161,7 +168,8 @@ def _spec(
         precision=FP32,
         program=program.main.name,
         sha256=program.hashes(),
-        image_format=config.image_format,
+        image_format=form.image_format,
+        channels=form.channels,
         min_size_test=config.min_size_test,
         max_size_test=config.max_size_test,
         size_divisibility=divisibility,
@@ -236,6 +244,5 @@ def _reopen(archive: Path, oracle: Oracle, sample: Pixels, gpu: int | None) -> N
             bounds = RUNTIMES[spec.runtime].bounds
             verify(model_dir, oracle, [case], bounds, gpu_id=gpu, progress=lambda: None)
         else:  # what it may differ by was judged by its AP; here it only has to answer
-            picture = archive.with_name("sample.png")
-            Image.fromarray(sample).save(picture)
+            picture = write_image_file(sample, archive.with_name("sample"))
             replay(model_dir, [[picture]], gpu_id=gpu)

@@ -12,6 +12,7 @@ from d2serve.handlers.oip.inputs import read_call
 from d2serve.handlers.oip.outputs import chosen_outputs
 from d2serve.handlers.outputs.selection import Selection
 from d2serve.handlers.replies.fields import MASK_TENSOR, REPLY
+from d2serve.handlers.requests.bands import viewable
 from d2serve.handlers.requests.fields import read_fields
 from d2serve.handlers.requests.images import Pixels, read_pixels
 from d2serve.handlers.requests.options import NONE, RequestOptions
@@ -50,10 +51,10 @@ def read_request(call: Call, spec: ModelSpec) -> ModelRequest:
     """
     watch = Stopwatch()
     is_infer = call.kind == INFER
-    fields = read_call(call) if is_infer else read_fields(call)
+    fields = read_call(call, spec.image_form) if is_infer else read_fields(call)
     options = RequestOptions.parse(fields.options, spec)
     outputs = chosen_outputs(fields.outputs, options, spec) if is_infer else ()
-    pixels = read_pixels(fields.image, spec.limits)
+    pixels = read_pixels(fields.image, spec.limits, spec.image_form)
     _check_memory(pixels, options, spec)
     seconds = {"decode": watch.lap()}
     image = preprocess(pixels, spec)
@@ -62,7 +63,7 @@ def read_request(call: Call, spec: ModelSpec) -> ModelRequest:
         image=image,
         options=options,
         selection=_selection(options, outputs, spec.limits),
-        pixels=pixels if options.draw else None,
+        pixels=viewable(pixels) if options.draw else None,
         outputs=outputs,
         seconds=seconds,
     )

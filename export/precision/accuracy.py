@@ -38,16 +38,15 @@ from d2serve.export.proof.evaluation import (
 )
 from d2serve.export.reading.config import ModelConfig
 from d2serve.export.reading.families import Family
+from d2serve.export.reading.image_files import SUFFIXES, read_image_file
 from d2serve.export.request import ExportRequest, Progress
 from d2serve.handlers.errors import RequestError
-from d2serve.handlers.requests.decoding import decode
 from d2serve.handlers.requests.preprocessing import preprocess
 from d2serve.handlers.runtimes.cpu_features import slow_precision
 from d2serve.handlers.spec.model_spec import ModelSpec
 from d2serve.handlers.spec.runtimes import BF16, INT8
 
 _MOST_CALIBRATION_IMAGES = 300
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
 
 def check_inputs(request: ExportRequest, config: ModelConfig) -> None:
@@ -173,7 +172,7 @@ def _calibration_files(request: ExportRequest, config: ModelConfig) -> list[Path
     """The images for int8: those of the folder that is named, or of the first training data set."""
     folder = request.calibration_images
     if folder is not None:
-        files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in _SUFFIXES)
+        files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES)
         source = str(folder)
     elif config.train_datasets:
         name = config.train_datasets[0]
@@ -197,7 +196,7 @@ def _prepared(
 ) -> Iterator[npt.NDArray[np.float32]]:
     for file in files:
         try:
-            yield preprocess(decode(file.read_bytes()), spec).tensor
+            yield preprocess(read_image_file(file, spec.image_form), spec).tensor
         except (OSError, RequestError) as error:
             raise SampleError(f"{file} cannot be read: {one_line(error)}") from error
         progress.advance()

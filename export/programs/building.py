@@ -23,6 +23,7 @@ from d2serve.export.reading.families import Family
 from d2serve.export.request import ExportRequest
 from d2serve.export.rewrites.registry import exportable
 from d2serve.handlers.digests import sha256_of
+from d2serve.handlers.spec.image_form import ImageForm
 from d2serve.handlers.spec.output_names import HEATMAPS, KEYPOINTS
 from d2serve.handlers.spec.runtimes import (
     ONNX,
@@ -145,11 +146,13 @@ BUILDERS: dict[str, Builder] = {
 """By the runtime that the program is for."""
 
 
-def onnx_metadata(config: ModelConfig, family: Family, names: Names) -> dict[str, object]:
+def onnx_metadata(
+    config: ModelConfig, form: ImageForm, family: Family, names: Names
+) -> dict[str, object]:
     """What whoever has only the .onnx file must know, in the terms of model_spec.json."""
     return {
         "family": family.name,
-        "image_format": config.image_format,
+        "image_format": form.image_format,
         "min_size_test": config.min_size_test,
         "max_size_test": config.max_size_test,
         "outputs": list(_onnx_outputs(family)),
@@ -157,7 +160,8 @@ def onnx_metadata(config: ModelConfig, family: Family, names: Names) -> dict[str
         "stuff_class_names": names.stuff and list(names.stuff),
         "score_thresh": family.score_thresh,
         "nms_thresh": family.nms_thresh,
-        "input": "(3, height, width) float32, 0 to 255, resized as ResizeShortestEdge does; "
+        "input": f"({form.channels}, height, width) float32, 0 to 255, resized as "
+        "ResizeShortestEdge does; "
         "normalisation and padding are inside",
         "coordinates": "pixels of the image as it was sent, whose height and width are inputs"
         if family.postprocessed

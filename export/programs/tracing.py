@@ -10,6 +10,7 @@ from detectron2.export.torchscript_patch import patch_builtin_len
 from torch import nn
 
 from d2serve.export.errors import ProgramError, one_line
+from d2serve.export.programs.device_scan import follow_the_image
 from d2serve.export.programs.doubts import Doubt, watching
 from d2serve.export.programs.nms_choice import choosing_nms
 from d2serve.export.programs.torchscript_errors import where_in_user_code
@@ -19,7 +20,7 @@ _NOT_THE_USERS = ("builtins", "d2serve", "detectron2", "torch", "torchvision", "
 
 
 class TraceableModel(nn.Module):
-    """(3, H, W) float32 in, a tuple of the named outputs in their order out.
+    """(channels, H, W) float32 in, a tuple of the named outputs in their order out.
 
     A model that keeps its own postprocessing takes the height and width of the image as sent, too.
     """
@@ -102,4 +103,5 @@ def trace(
                 f"{type(error).__name__}: {one_line(error)}. Compute with torch operators on "
                 "tensors there, or try --export-method scripting."
             ) from error
+    follow_the_image(module)
     return TorchScriptProgram(module, tuple(doubts))

@@ -53,27 +53,30 @@ class Tried:
     doubts: tuple[Doubt, ...] = ()
 
 
-def try_tracing(model: nn.Module, family: Family, way: str, own: Sequence[str]) -> Tried:
+def try_tracing(
+    model: nn.Module, family: Family, channels: int, way: str, own: Sequence[str]
+) -> Tried:
     """Trace a model on a small image, and compare the program with it on others.
 
     Args:
         model: of ``rewrites.registry.exportable``, on random weights; it is changed.
         family: what it is, with what it answers.
+        channels: of its images.
         way: TRACING or ONNX.
         own: paths of the user's own modules.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        _make_small(model, own)
+        _make_small(model, channels, own)
         eager = TraceableModel(model, family.outputs)
-        inputs, problem = _inputs_that_work(eager, family)
+        inputs, problem = _inputs_that_work(eager, family, channels)
         if inputs is None:
             return Tried(problem)
         try:
             made = trace(model, family.outputs, inputs)
             if way != ONNX:
                 check_no_device(made.module)
-            difference = _difference(eager, family, made)
+            difference = _difference(eager, family, channels, made)
             if difference is None and way == ONNX:
                 with tempfile.TemporaryDirectory(prefix="d2serve-trial-") as folder:
                     write_onnx(model, family.outputs, inputs, Path(folder, "x.onnx"), {})
@@ -82,19 +85,21 @@ def try_tracing(model: nn.Module, family: Family, way: str, own: Sequence[str]) 
         return Tried(difference, made.doubts)
 
 
-def trial_image(size: tuple[int, int] = _FIRST[0], brightness: float = 255.0) -> TrialImage:
+def trial_image(
+    channels: int, size: tuple[int, int] = _FIRST[0], brightness: float = 255.0
+) -> TrialImage:
     """A random image as a model gets it: its values are from 0 to ``brightness``."""
     height, width = size
-    image = torch.rand(3, height, width) * brightness
+    image = torch.rand(channels, height, width) * brightness
     return {"image": image, "height": height * 5 // 4, "width": width * 5 // 4}
 
 
 def _inputs_that_work(
-    eager: TraceableModel, family: Family
+    eager: TraceableModel, family: Family, channels: int
 ) -> tuple[tuple[Tensor, ...] | None, str | None]:
     problem = None
     for size in _FIRST:
-        inputs = program_inputs(trial_image(size), family.postprocessed)
+        inputs = program_inputs(trial_image(channels, size), family.postprocessed)
         try:
             with torch.no_grad():
                 eager(*inputs)
@@ -118,9 +123,11 @@ def doubts_in_words(doubts: Sequence[Doubt]) -> str:
     )
 
 
-def _difference(eager: TraceableModel, family: Family, made: TorchScriptProgram) -> str | None:
+def _difference(
+    eager: TraceableModel, family: Family, channels: int, made: TorchScriptProgram
+) -> str | None:
     for size, brightness in (*_OTHERS, *_provoking(made.doubts)):
-        inputs = program_inputs(trial_image(size, brightness), family.postprocessed)
+        inputs = program_inputs(trial_image(channels, size, brightness), family.postprocessed)
         with torch.no_grad():
             try:
                 expected = eager(*inputs)
@@ -165,11 +172,11 @@ def _provoking(doubts: Sequence[Doubt]) -> Iterator[tuple[tuple[int, int], float
             yield (side, _SHORT), 255.0
 
 
-def _make_small(model: nn.Module, own: Sequence[str]) -> None:
+def _make_small(model: nn.Module, channels: int, own: Sequence[str]) -> None:
     whole: Any = model
     backbone = getattr(whole, "backbone", None)
     if isinstance(backbone, nn.Module) and not any(_lies_in("backbone", path) for path in own):
-        whole.backbone = _Features(backbone)
+        whole.backbone = _Features(backbone, channels)
     for module in model.modules():
         pyramid: Any = module
         if getattr(pyramid, "_square_pad", 0) > _LARGEST_SQUARE:  # ViTDet's
@@ -183,7 +190,7 @@ def _lies_in(outer: str, path: str) -> bool:
 class _Features(nn.Module):
     """Stands for a backbone: random features of its shapes, which follow the image."""
 
-    def __init__(self, backbone: Any) -> None:
+    def __init__(self, backbone: Any, channels: int) -> None:
         super().__init__()
         self._shapes: dict[str, ShapeSpec] = backbone.output_shape()
         self.size_divisibility = backbone.size_divisibility
@@ -192,14 +199,14 @@ class _Features(nn.Module):
         if square > _LARGEST_SQUARE:
             self.padding_constraints["square_size"] = _LARGEST_SQUARE
         for name, shape in self._shapes.items():
-            self.register_buffer(f"weight_{name}", torch.randn(shape.channels, 3, 1, 1))
+            self.register_buffer(f"weight_{name}", torch.randn(shape.channels, channels, 1, 1))
 
     def output_shape(self) -> dict[str, ShapeSpec]:
         """As the backbone's."""
         return self._shapes
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """(N, 3, H, W) to features by name."""
+        """(N, channels, H, W) to features by name."""
         features = {}
         for name, shape in self._shapes.items():
             small = functional.avg_pool2d(x, shape.stride, ceil_mode=True)

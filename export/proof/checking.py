@@ -17,16 +17,15 @@ from d2serve.export.proof.verification import Case, Verification, plan_cases, ve
 from d2serve.export.reading.config import ConfigSource, ModelConfig
 from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.families import Family, family_of
+from d2serve.export.reading.image_files import SUFFIXES, read_image_file
 from d2serve.export.reading.own_models.answers import observed
 from d2serve.export.reading.samples import builtin_sample
 from d2serve.export.reading.weights import build_model, load_weights
 from d2serve.export.request import Progress
 from d2serve.handlers.errors import LoadError, RequestError
-from d2serve.handlers.requests.decoding import decode
+from d2serve.handlers.spec.image_form import ImageForm
 from d2serve.handlers.spec.model_spec import ModelSpec, read_spec
 from d2serve.handlers.spec.runtimes import FP32, RUNTIMES
-
-_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"}
 
 
 def verify_archive(
@@ -58,9 +57,9 @@ def verify_archive(
         not_reached: tuple[str, ...] = ()
         if images is None:
             progress.begin("Choosing images", 0)
-            cases, not_reached = plan_cases(builtin_sample(), oracle, spec.dynamic_batch)
+            cases, not_reached = plan_cases(builtin_sample(oracle.form), oracle, spec.dynamic_batch)
         else:
-            cases = _cases_of_folder(images)
+            cases = _cases_of_folder(images, oracle.form)
         progress.begin("Comparing with detectron2", 2 * len(cases))
         return verify(
             model_dir,
@@ -116,16 +115,14 @@ def _spec(archive: Path, model_dir: Path) -> ModelSpec:
         raise ArchiveError(f"{archive}: {error}") from error
 
 
-def _cases_of_folder(folder: Path) -> list[Case]:
-    files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in _IMAGE_SUFFIXES)
+def _cases_of_folder(folder: Path, form: ImageForm) -> list[Case]:
+    files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES)
     if not files:
-        raise SampleError(
-            f"--images {folder} has no image files ({', '.join(sorted(_IMAGE_SUFFIXES))})."
-        )
+        raise SampleError(f"--images {folder} has no image files ({', '.join(sorted(SUFFIXES))}).")
     cases = []
     for file in files:
         try:
-            pixels = decode(file.read_bytes())
+            pixels = read_image_file(file, form)
         except (OSError, RequestError) as error:
             raise SampleError(f"{file} cannot be read: {one_line(error)}") from error
         cases.append(Case({str(file.relative_to(folder)).replace("/", "_"): pixels}, False))

@@ -25,7 +25,7 @@ from d2serve.export.proof.isolated_replay import replay
 from d2serve.export.proof.oracle import Oracle
 from d2serve.export.reading.config import ModelConfig
 from d2serve.export.reading.families import Family
-from d2serve.handlers.requests.decoding import decode
+from d2serve.export.reading.image_files import read_image_file
 from d2serve.handlers.spec.output_names import BOXES, KEYPOINTS, MASKS, SEM_SEG, XYWHA_ABS
 
 Scores = dict[str, dict[str, float]]
@@ -100,7 +100,7 @@ def evaluate(
 
     def eager() -> Iterable[dict[str, Any]]:
         for file in files:
-            yield oracle.predict(decode(file.read_bytes()))
+            yield oracle.predict(read_image_file(file, oracle.form))
             advance()
 
     reference = _score(config, family, dataset, records, eager())

@@ -59,7 +59,7 @@ class ModelConfig:
     weights: str
     """A path or address; empty where the config names none."""
     image_format: str
-    """``"BGR"`` or ``"RGB"``."""
+    """As ``read_image`` takes it; ``image_form_of`` says what it means for the model."""
     min_size_test: int
     """ResizeShortestEdge's short edge in pixels; 0 leaves images as they are."""
     max_size_test: int
@@ -74,6 +74,8 @@ class ModelConfig:
     """As in ``ConfigSource``."""
     unknown_keys: tuple[str, ...] = ()
     """Keys of the file that detectron2 does not know; kept for code of the user's own."""
+    trained_weights: str | None = None
+    """The weights that training left beside the config, where the config names others."""
     notes: tuple[str, ...] = ()
     """What the user should know of how it was read, a sentence or two each."""
 

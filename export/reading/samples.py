@@ -14,34 +14,50 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
 from d2serve.export.errors import SampleError
+from d2serve.export.reading.image_files import Pixels, read_image_file
 from d2serve.handlers.errors import RequestError
-from d2serve.handlers.requests.decoding import decode
+from d2serve.handlers.requests.bands import bands_of
+from d2serve.handlers.requests.resizing import resized
+from d2serve.handlers.spec.image_form import BANDS, COLOUR, GREY, ImageForm
 
-Pixels = npt.NDArray[np.uint8]
-"""(H, W, 3) uint8 in RGB order."""
-
+_GREY_FORM = ImageForm(GREY, 1)
 _GREY = 128
 _GREY_MARGINS = (320, 640)  # pixels
 _CROPS_TRIED = 2
 _FADES_TRIED = 6
 
 
-def load_sample(path: Path | None) -> Pixels:
+def load_sample(path: Path | None, form: ImageForm = COLOUR) -> Pixels:
     """The user's sample image, or the built-in one.
+
+    Args:
+        path: of an image file or array, see ``read_image_file``.
+        form: of the images that the model takes.
 
     Raises:
         SampleError: the file is no image that can be read.
     """
     if path is None:
-        return builtin_sample()
+        return builtin_sample(form)
     try:
-        return decode(path.read_bytes())
+        return read_image_file(path, form)
     except (OSError, RequestError) as error:
         raise SampleError(f"--sample-image {path} cannot be read: {error}") from error
 
 
-def builtin_sample() -> Pixels:
-    """A drawn scene of 480 x 640: coloured shapes, some hidden by others, on a rough ground."""
+def builtin_sample(form: ImageForm = COLOUR) -> Pixels:
+    """A drawn scene of 480 x 640: coloured shapes, some hidden by others, on a rough ground.
+
+    Of other bands the first are its red, green and blue, then comes its grey, then they come again.
+    """
+    scene = _scene()
+    if form.image_format == BANDS:
+        bands = np.dstack([scene, bands_of(Image.fromarray(scene), _GREY_FORM)])
+        return np.ascontiguousarray(bands[:, :, np.arange(form.channels) % bands.shape[2]])
+    return bands_of(Image.fromarray(scene), form)
+
+
+def _scene() -> Pixels:
     random = np.random.default_rng(7)
     coarse = random.integers(60, 190, (8, 10, 3), dtype=np.uint8)
     ground = Image.fromarray(coarse).resize((640, 480), Image.Resampling.BICUBIC)
@@ -80,10 +96,10 @@ def sized_variants(sample: Pixels) -> dict[str, Pixels]:
     }
 
 
-def without_detection(count: Callable[[Pixels], int]) -> Pixels | None:
+def without_detection(channels: int, count: Callable[[Pixels], int]) -> Pixels | None:
     """An image in which the model finds nothing, or None where each plain one has something."""
     for value in (_GREY, 0, 255):
-        image = np.full((333, 501, 3), value, np.uint8)
+        image = np.full((333, 501, channels), value, np.uint8)
         if count(image) == 0:
             return image
     return None
@@ -131,5 +147,5 @@ def _crop_in_grey(sample: Pixels, box: npt.NDArray[np.float32], margin: int) -> 
 
 
 def _resized(image: Pixels, height: int, width: int) -> Pixels:
-    size = (max(width, 1), max(height, 1))
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+    made: Pixels = np.rint(resized(image, max(height, 1), max(width, 1))).astype(np.uint8)
+    return made

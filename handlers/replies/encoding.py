@@ -136,6 +136,8 @@ def _segment(segment: Segment, spec: ModelSpec) -> dict[str, Any]:
         info["score"] = np.float32(segment.score)
     if segment.instance_id is not None:  # its instance is in the reply
         info["instance_id"] = segment.instance_id
+    if segment.label is not None:
+        info["label"] = segment.label
     return info
 
 

@@ -1,8 +1,8 @@
 """Decodes image files into the same pixels as detectron2's ``read_image`` makes of them.
 
 Pillow decodes, or what gives its pixels faster; EXIF orientation is applied, and every mode
-(grey, palette, alpha, CMYK, 16-bit) goes through the same ``convert("RGB")``. What cannot be
-decoded is the client's 4xx.
+(grey, palette, alpha, CMYK, 16-bit) goes through the same ``convert``. What cannot be decoded is
+the client's 4xx.
 """
 
 from __future__ import annotations
@@ -22,8 +22,11 @@ from d2serve.handlers.errors import (
     RequestError,
     UnsupportedImageFormat,
 )
+from d2serve.handlers.requests.bands import bands_of, check_holds
 from d2serve.handlers.requests.file_structure import structure_of
 from d2serve.handlers.requests.jpeg import decode_fast
+from d2serve.handlers.requests.tiff_bands import with_all_bands
+from d2serve.handlers.spec.image_form import BANDS, COLOUR, ImageForm
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits
 
 # JPEG includes MPO, what phones write into .jpg files with a second picture.
@@ -64,22 +67,28 @@ class _Timed(io.BytesIO):
         return super().read(size)
 
 
-def decode(data: bytes, limits: RequestLimits = DEFAULT_LIMITS) -> npt.NDArray[np.uint8]:
-    """Decode an image file as ``detectron2.data.detection_utils.read_image(file, "RGB")`` does.
+def decode(
+    data: bytes, limits: RequestLimits = DEFAULT_LIMITS, form: ImageForm = COLOUR
+) -> npt.NDArray[np.uint8]:
+    """Decode an image file as ``detectron2.data.detection_utils.read_image`` does.
 
     Args:
         data: a JPEG, PNG, BMP, WebP, TIFF or GIF file (of animations, the first frame).
         limits: of pixels, frames and seconds; as far as the header says them, they are checked
             before anything is decoded.
+        form: of the images that the model takes.
 
     Returns:
-        (H, W, 3) uint8 in RGB order, orientation applied.
+        (H, W, channels) uint8, orientation applied; see ``bands_of``.
 
     Raises:
         EmptyRequest, UnsupportedImageFormat, ImageTooLarge, ImageTooSlow, InvalidImage.
     """
     if not data:
         raise EmptyRequest("Got no bytes, expected an image file: as the body or the field 'data'.")
+    check_holds(form)
+    if form.image_format == BANDS:
+        data = with_all_bands(data)
     file = structure_of(data, limits.max_frames)
     _check_frames(file.frames, limits)
     if file.fragmented:
@@ -102,9 +111,11 @@ def decode(data: bytes, limits: RequestLimits = DEFAULT_LIMITS) -> npt.NDArray[n
             "baseline JPEG."
         )
     try:
-        pixels = _pixels(data, image)
+        pixels = _pixels(data, image, form)
     except _OutOfTime:
         raise _timeout_error(limits) from None
+    except RequestError:
+        raise
     # Decoders raise nearly anything on damaged data (OSError, SyntaxError, struct.error, ...).
     except Exception as error:
         raise InvalidImage(
@@ -144,9 +155,9 @@ def _timeout_error(limits: RequestLimits) -> RequestError:
     )
 
 
-def _pixels(data: bytes, image: Image.Image) -> npt.NDArray[np.uint8]:
+def _pixels(data: bytes, image: Image.Image, form: ImageForm) -> npt.NDArray[np.uint8]:
     method = _transposition(image)
-    decoded = decode_fast(data, image)
+    decoded = decode_fast(data, image) if form.channels == COLOUR.channels else None
     if decoded is not None:
         if method is None:
             return decoded
@@ -154,7 +165,7 @@ def _pixels(data: bytes, image: Image.Image) -> npt.NDArray[np.uint8]:
     if method is not None:
         image = image.transpose(method)
     image.load()  # before which a file of several pictures may say another mode
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    return bands_of(image, form)
 
 
 def _open(data: bytes, limits: RequestLimits) -> Image.Image:

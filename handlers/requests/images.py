@@ -16,6 +16,7 @@ import numpy.typing as npt
 from d2serve.handlers.errors import ImageTooLarge, InvalidImage
 from d2serve.handlers.requests.decoding import check_pixel_count, decode
 from d2serve.handlers.requests.pixels import check_pixels
+from d2serve.handlers.spec.image_form import COLOUR, ImageForm
 from d2serve.handlers.spec.limits import RequestLimits
 
 Pixels = npt.NDArray[np.uint8]
@@ -32,11 +33,11 @@ class SentImage(Protocol):
     def shape(self) -> tuple[int, int] | None:
         """(height, width) in pixels, of what says so itself; None of a file."""
 
-    def load(self) -> bytes | Pixels:
-        """The bytes of an image file, or (H, W, 3) pixels in RGB order.
+    def load(self, form: ImageForm) -> bytes | Pixels:
+        """The bytes of an image file, or pixels of the form that the model takes.
 
         Raises:
-            RequestError: it is not what it says it is.
+            RequestError: it is not what it says it is, or of another form.
         """
 
 
@@ -51,7 +52,7 @@ class ImageFile:
     def size(self) -> int:
         return len(self.data)
 
-    def load(self) -> bytes:
+    def load(self, _form: ImageForm) -> bytes:
         return self.data
 
 
@@ -67,7 +68,7 @@ class Base64File:
         characters = len(self.text) - self.text.count("\r") - self.text.count("\n")
         return characters // 4 * 3 - self.text[-4:].count("=")
 
-    def load(self) -> bytes:
+    def load(self, _form: ImageForm) -> bytes:
         try:
             return base64.b64decode(self.text.replace("\r", "").replace("\n", ""), validate=True)
         except (binascii.Error, ValueError) as error:
@@ -88,13 +89,18 @@ class PixelArray:
     def shape(self) -> tuple[int, int] | None:
         return self.pixels.shape[:2] if self.pixels.ndim == 3 else None
 
-    def load(self) -> Pixels:
-        check_pixels(self.pixels)
+    def load(self, form: ImageForm) -> Pixels:
+        check_pixels(self.pixels, form)
         return self.pixels.astype(np.uint8, copy=False)
 
 
-def read_pixels(image: SentImage, limits: RequestLimits) -> Pixels:
-    """The (H, W, 3) pixels, in RGB order, of an image in any form.
+def read_pixels(image: SentImage, limits: RequestLimits, form: ImageForm = COLOUR) -> Pixels:
+    """The (H, W, channels) pixels of an image, however it was sent; colours in RGB order.
+
+    Args:
+        image: as it was sent.
+        limits: of bytes, pixels, frames and seconds.
+        form: of the images that the model takes.
 
     Raises:
         ImageTooLarge: it has more bytes or pixels than the limits say.
@@ -108,5 +114,5 @@ def read_pixels(image: SentImage, limits: RequestLimits) -> Pixels:
             f"{limits.max_image_bytes:,}. Send it as JPEG, or scale it down: the model resizes it "
             "anyway."
         )
-    loaded = image.load()
-    return decode(loaded, limits) if isinstance(loaded, bytes) else loaded
+    loaded = image.load(form)
+    return decode(loaded, limits, form) if isinstance(loaded, bytes) else loaded

@@ -27,7 +27,7 @@ class Request:
     """One request as an adapter hands it over."""
 
     body: Any = None
-    """An image file, (H, W, 3) uint8 pixels in RGB order, or a JSON object, as bytes or parsed."""
+    """An image file, (H, W, channels) uint8 pixels, or a JSON object, as bytes or parsed."""
     fields: Mapping[str, Any] = field(default_factory=dict)
     """Options beside the body, by name: of a form, of gRPC, or Python values."""
     headers: Mapping[str, str] = field(default_factory=dict)

@@ -26,7 +26,7 @@ class Runtime(Protocol):
         """Whether the program runs on a GPU."""
 
     def run(self, images: Sequence[Float32], sizes: Sequence[Size] = ()) -> list[RawOutputs]:
-        """Answer images, each (3, H, W) float32, sizes may differ; one call of the program.
+        """Answer images, each (channels, H, W) float32, sizes may differ; one call of the program.
 
         Several images at once only where the spec says ``dynamic_batch``. ``sizes`` are those of
         the images as they were sent; without them, they were sent as they are given. A program that

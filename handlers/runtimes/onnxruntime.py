@@ -1,7 +1,7 @@
 """Runs ONNX programs on ONNX Runtime, on a CPU or GPU, without torch in the worker.
 
-A program takes one image, ``image`` (3, H, W) float32, beside it its height and width where the
-spec says so, and gives the outputs that the spec names.
+A program takes one image, ``image`` (channels, H, W) float32, beside it its height and width where
+the spec says so, and gives the outputs that the spec names.
 """
 
 from __future__ import annotations

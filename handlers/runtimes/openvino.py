@@ -121,13 +121,14 @@ def _check(model: ov.Model, program: Path, spec: ModelSpec) -> None:
     outputs = {name for output in model.outputs for name in output.names}
     missing = [name for name in spec.outputs if name not in outputs]
     shapes = [each.partial_shape for each in model.inputs]
-    fits = len(shapes) == len(spec.inputs) and shapes[0].rank == 3 and shapes[0][0] == 3
+    fits = len(shapes) == len(spec.inputs) and shapes[0].rank == 3
+    fits = fits and shapes[0][0] == spec.channels
     if missing or not fits:
         sizes = "".join(f", {name} []" for name in spec.inputs[1:])
         raise LoadError(
             f"{program.name} is not the program that its spec describes: it takes "
-            f"{[str(shape) for shape in shapes]}, expected one image [3,?,?]{sizes}; it gives "
-            f"{sorted(outputs)}, without {missing}. Export the model again."
+            f"{[str(shape) for shape in shapes]}, expected one image [{spec.channels},?,?]{sizes}; "
+            f"it gives {sorted(outputs)}, without {missing}. Export the model again."
         )
 
 

@@ -75,7 +75,10 @@ _EXPECTED: Mapping[str, tuple[Callable[[object], bool], tuple[str, ...]]] = {
         _is_text,
         ("name", "family", "method", "runtime", "precision", "program", "image_format", "box_mode"),
     ),
-    "a whole number": (_is_whole, ("min_size_test", "max_size_test", "size_divisibility")),
+    "a whole number": (
+        _is_whole,
+        ("min_size_test", "max_size_test", "size_divisibility", "channels"),
+    ),
     "a whole number or null": (_or_null(_is_whole), ("detections_per_image",)),
     "a number": (_is_number, ("mask_threshold",)),
     "a number or null": (_or_null(_is_number), ("score_thresh", "nms_thresh")),

@@ -14,6 +14,7 @@ from typing import Any
 
 from d2serve.handlers.errors import SpecError
 from d2serve.handlers.spec.field_types import wrong_types
+from d2serve.handlers.spec.image_form import ImageForm
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits, problems_of
 from d2serve.handlers.spec.older_schemas import upgraded
 from d2serve.handlers.spec.output_names import XYWHA_ABS, XYXY_ABS
@@ -64,7 +65,7 @@ class ModelSpec:
     sha256: Mapping[str, str]
     """SHA-256, in hexadecimal, of every file of the program, by name."""
     image_format: str
-    """Channel order that the program takes: ``"BGR"`` or ``"RGB"`` (cfg.INPUT.FORMAT)."""
+    """What the program's channels are, one of ``image_form.FORMATS`` (cfg.INPUT.FORMAT)."""
     min_size_test: int
     """ResizeShortestEdge's short edge; 0 leaves the image as it is (cfg.INPUT.MIN_SIZE_TEST)."""
     max_size_test: int
@@ -99,11 +100,18 @@ class ModelSpec:
     """Of a request; whoever serves the archive may set others."""
     provenance: Provenance | None = None
     """None in archives of schema 2."""
+    channels: int = 3
+    """Of an image as the program takes it (the length of cfg.MODEL.PIXEL_MEAN)."""
     postprocessed: bool = False
     """Whether the program holds the model's own postprocessing: beside the image it takes the
     height and width at which that was sent, and what it answers is final."""
     schema_version: int = SCHEMA_VERSION
     """Of the file that was read."""
+
+    @property
+    def image_form(self) -> ImageForm:
+        """The form of the images that the model takes."""
+        return ImageForm(self.image_format, self.channels)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -163,11 +171,11 @@ class ModelSpec:
                 ("method", self.method, METHODS),
                 ("runtime", self.runtime, tuple(RUNTIMES)),
                 ("precision", self.precision, precisions()),
-                ("image_format", self.image_format, ("BGR", "RGB")),
                 ("box_mode", self.box_mode, (XYXY_ABS, XYWHA_ABS)),
             )
             if value not in allowed
         ]
+        problems += self.image_form.problems()
         problems += problems_of_outputs(
             self.outputs, self.box_mode, self.panoptic is not None, self.postprocessed
         )

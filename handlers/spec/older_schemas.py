@@ -8,7 +8,10 @@ from typing import Any
 
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS
 
-_ADDED: Mapping[int, Mapping[str, Any]] = {3: {"provenance": None}, 4: {"postprocessed": False}}
+_ADDED: Mapping[int, Mapping[str, Any]] = {
+    3: {"provenance": None},
+    4: {"channels": 3, "postprocessed": False},
+}
 """By the schema that added them, the fields of a spec and what an older archive has for each."""
 
 

@@ -12,6 +12,7 @@ from d2serve.handlers.errors import EmptyRequest, ImageTooLarge, InvalidImage, I
 from d2serve.handlers.requests.fields import RequestFields, read_fields
 from d2serve.handlers.requests.images import ImageFile, read_pixels
 from d2serve.handlers.requests.request import Request, classify
+from d2serve.handlers.spec.image_form import COLOUR
 from d2serve.handlers.spec.limits import RequestLimits
 from tests.handlers.samples import picture, saved
 
@@ -23,7 +24,7 @@ def read(body: Any = None, fields: Any = None, **headers: Any) -> RequestFields:
     headers = {name.replace("_", "-"): value for name, value in headers.items()}
     request = Request(body, fields or {}, {"Host": "127.0.0.1", **headers})
     read = read_fields(classify(request))
-    return RequestFields(ImageFile(bytes(read.image.load())), read.options, read.outputs)
+    return RequestFields(ImageFile(bytes(read.image.load(COLOUR))), read.options, read.outputs)
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
