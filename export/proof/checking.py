@@ -67,6 +67,7 @@ def verify_archive(
             cases,
             RUNTIMES[spec.runtime].bounds,
             not_reached=not_reached,
+            traced_constants=tuple(spec.verification.get("traced_constants", ())),
             gpu_id=gpu_id(config.device),
             progress=progress.advance,
         )
