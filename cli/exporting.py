@@ -30,6 +30,7 @@ from d2serve.cli.running import fail, needs_detectron2, require_ours, run
 from d2serve.cli.runtime_help import FORMAT_HELP, PRECISION_HELP, RUNTIME_HELP
 from d2serve.export.naming import DEFAULT_VERSION
 from d2serve.handlers.spec.runtimes import FP32, TORCHSCRIPT
+from d2serve.handlers.spec.sixteen_bit import OPENCV
 
 
 def export(
@@ -91,6 +92,13 @@ def export(
             "Default: those of the data set's metadata."
         ),
     ] = None,
+    sixteen_bit: Annotated[
+        str,
+        typer.Option(
+            help="How image files of 16 bits are brought to 8: as by opencv (cv2.imread), or as by "
+            "read_image, detectron2's own, for a model that was trained on such files."
+        ),
+    ] = OPENCV,
     run_eval: Annotated[
         bool,
         typer.Option(
@@ -132,6 +140,7 @@ def export(
         sample_image=sample_image,
         class_names=_names("--class-names", class_names),
         stuff_class_names=_names("--stuff-class-names", stuff_class_names),
+        sixteen_bit=sixteen_bit,
         output=output,
         format=format,
         runtime=runtime,

@@ -28,7 +28,6 @@ from d2serve.export.reading.own_models.answers import observed
 from d2serve.export.reading.weights import build_model
 from d2serve.export.rewrites.registry import REWRITES, exportable
 from d2serve.export.rewrites.rewrite import Rewrite
-from d2serve.handlers.spec.image_form import ImageForm
 from d2serve.handlers.spec.runtimes import RUNTIMES, SCRIPTING, RuntimeFacts
 
 _KNOWN = ("detectron2", "d2serve", "torch", "torchvision", "fvcore")
@@ -79,11 +78,11 @@ def examine(source: ConfigSource) -> Diagnosis:
     """
     config = load_config(source)
     model = build_model(config)
-    form = image_form_of(model, config)
-    family = observed(family_of(model), model, trial_image(form.channels))
+    channels = image_form_of(model, config).channels
+    family = observed(family_of(model), model, trial_image(channels))
     tried: dict[str, Tried] = {}
     findings = [
-        _finding(model, family, form, method, facts, tried)
+        _finding(model, family, channels, method, facts, tried)
         for facts in RUNTIMES.values()
         for method in facts.methods
     ]
@@ -93,7 +92,7 @@ def examine(source: ConfigSource) -> Diagnosis:
 def _finding(
     model: nn.Module,
     family: Family,
-    form: ImageForm,
+    channels: int,
     method: str,
     runtime: RuntimeFacts,
     tried: dict[str, Tried],
@@ -106,7 +105,7 @@ def _finding(
     rewrites = tuple(rewrite for rewrite in REWRITES if rewrite.name in names)
     refusal = why_unexportable(model, runtime, method) or _not_installed(runtime)
     if refusal is None and way not in tried:
-        tried[way] = _own_modules(model, changed, family, form, way)
+        tried[way] = _own_modules(model, changed, family, channels, way)
     known = tried.get(way, Tried(None)) if refusal is None else Tried(refusal)
     return Finding(
         method,
@@ -119,7 +118,7 @@ def _finding(
 
 
 def _own_modules(
-    model: nn.Module, changed: nn.Module, family: Family, form: ImageForm, way: str
+    model: nn.Module, changed: nn.Module, family: Family, channels: int, way: str
 ) -> Tried:
     own = list(_foreign(model))
     if not own:
@@ -127,7 +126,7 @@ def _own_modules(
     if way == SCRIPTING:
         paths = [""] if family.is_own else own
         return Tried(next(filter(None, (_scripted(changed, path) for path in paths)), None))
-    return try_tracing(changed, family, form.channels, way, own)
+    return try_tracing(changed, family, channels, way, own)
 
 
 def _foreign(model: nn.Module) -> Iterator[str]:

@@ -74,7 +74,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
     refusal = why_unexportable(model, RUNTIMES[request.chosen_runtime], request.method)
     if refusal is not None:
         raise UnsupportedFamily(refusal)
-    form = image_form_of(model, config)
+    form = replace(image_form_of(model, config), sixteen_bit=request.sixteen_bit)
     sample = load_sample(request.sample_image, form)
     if request.precision != FP32:
         from d2serve.export.precision.accuracy import check_inputs, lower  # brings OpenVINO
@@ -191,6 +191,7 @@ def _spec(
         accuracy={},
         provenance=provenance,
         postprocessed=family.postprocessed,
+        sixteen_bit=form.sixteen_bit,
     )
 
 

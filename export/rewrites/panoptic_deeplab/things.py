@@ -56,7 +56,8 @@ class Things(nn.Module):
             logits: (C, H, W)
             heatmap: (1, H, W), how much a pixel is a center.
         """
-        return _one_by_one(ids, segments, logits, heatmap)
+        found: Tuple[Tensor, Tensor, Tensor, Tensor] = _one_by_one(ids, segments, logits, heatmap)
+        return found
 
 
 class ThingsAtOnce(nn.Module):
