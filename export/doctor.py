@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from detectron2.export import scripting_with_instances
 from torch import nn
 
-from d2serve.export.errors import UnsupportedFamily, one_line
+from d2serve.export.errors import UnsupportedFamily
+from d2serve.export.failures import in_a_sentence, in_short
 from d2serve.export.programs.doubts import Doubt
 from d2serve.export.programs.scripting import FIELDS
 from d2serve.export.programs.torchscript_errors import where_in_script
@@ -70,6 +71,7 @@ class Diagnosis:
     """What is not about the model, but would stop an export all the same."""
 
 
+@in_a_sentence
 def examine(source: ConfigSource) -> Diagnosis:
     """Look at a config's model without exporting it or reading its weights.
 
@@ -150,7 +152,7 @@ def _scripted(model: nn.Module, path: str) -> str | None:
     except Exception as error:  # TorchScript raises several kinds, and AttributeError among them
         return (
             f"{path or 'The model'} ({type(module).__qualname__}) {where_in_script(error)}"
-            f"{one_line(error, 200)}. Annotate the types of its arguments and use what TorchScript "
+            f"{in_short(error)}. Annotate the types of its arguments and use what TorchScript "
             "knows, or use --export-method tracing."
         )
     return None

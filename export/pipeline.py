@@ -15,6 +15,7 @@ from d2serve.export.archive.opening import opened
 from d2serve.export.archive.provenance import provenance_of
 from d2serve.export.archive.staging import settings_for, staging
 from d2serve.export.errors import ArchiveError, SampleError, UnsupportedFamily, needing
+from d2serve.export.failures import in_a_sentence
 from d2serve.export.naming import require_place
 from d2serve.export.programs.building import Program, onnx_metadata, write_program
 from d2serve.export.programs.doubts import Doubt
@@ -58,6 +59,7 @@ class ExportResult:
     """What the user should know of how config and weights were read."""
 
 
+@in_a_sentence
 def export(request: ExportRequest, progress: Progress) -> ExportResult:
     """Export, verify and package a model. Nothing is written unless everything holds.
 
