@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from detectron2.export import scripting_with_instances
 from torch import nn
 
-from d2serve.export.errors import UnsupportedFamily, one_line
+from d2serve.export.errors import UnsupportedFamily
+from d2serve.export.failures import in_a_sentence, in_short
 from d2serve.export.programs.carrying import why_not_scripted
 from d2serve.export.programs.doubts import Doubt
 from d2serve.export.programs.noise import with_what_it_answers
@@ -72,6 +73,7 @@ class Diagnosis:
     """What is not about the model, but would stop an export all the same."""
 
 
+@in_a_sentence
 def examine(source: ConfigSource) -> Diagnosis:
     """Look at a config's model without exporting it or reading its weights.
 
@@ -157,7 +159,7 @@ def _scripted(model: nn.Module, path: str, family: Family) -> str | None:
     except Exception as error:  # TorchScript raises several kinds, and AttributeError among them
         return (
             f"{path or 'The model'} ({type(module).__qualname__}) {where_in_script(error)}"
-            f"{one_line(error, 200)}. Annotate the types of its arguments and use what TorchScript "
+            f"{in_short(error)}. Annotate the types of its arguments and use what TorchScript "
             "knows, or use --export-method tracing."
         )
     return None

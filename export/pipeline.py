@@ -15,6 +15,7 @@ from d2serve.export.archive.opening import opened
 from d2serve.export.archive.provenance import provenance_of
 from d2serve.export.archive.staging import settings_for, staging
 from d2serve.export.errors import ArchiveError, SampleError, UnsupportedFamily, needing
+from d2serve.export.failures import in_a_sentence
 from d2serve.export.naming import require_place
 from d2serve.export.programs.building import Program, onnx_metadata, write_program
 from d2serve.export.programs.carrying import carried
@@ -23,6 +24,7 @@ from d2serve.export.programs.tracing import program_inputs
 from d2serve.export.programs.unexportable import why_unexportable
 from d2serve.export.proof.isolated_replay import gpu_id, replay
 from d2serve.export.proof.oracle import Oracle, count_of
+from d2serve.export.proof.provoking import Reach, provoking_images
 from d2serve.export.proof.verification import Case, Verification, plan_cases, verify
 from d2serve.export.reading.class_names import Names, find_names
 from d2serve.export.reading.config import ModelConfig
@@ -38,7 +40,7 @@ from d2serve.handlers.errors import LoadError
 from d2serve.handlers.spec.image_form import ImageForm
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits
 from d2serve.handlers.spec.model_spec import ModelSpec, read_spec
-from d2serve.handlers.spec.output_names import SEM_SEG
+from d2serve.handlers.spec.output_names import BOXES, SEM_SEG
 from d2serve.handlers.spec.provenance import Provenance
 from d2serve.handlers.spec.runtimes import (
     FP32,
@@ -58,6 +60,7 @@ class ExportResult:
     """What the user should know of how config and weights were read."""
 
 
+@in_a_sentence
 def export(request: ExportRequest, progress: Progress) -> ExportResult:
     """Export, verify and package a model. Nothing is written unless everything holds.
 
@@ -227,13 +230,21 @@ def _verify(
 ) -> Verification:
     progress.begin("Choosing images", 0)
     cases, not_reached = plan_cases(sample, oracle, spec.dynamic_batch)
+    most = spec.detections_per_image or DEFAULT_LIMITS.max_detections
+    images, too_many = provoking_images(
+        sample,
+        doubts,
+        Reach(spec.min_size_test, spec.max_size_test, most if BOXES in spec.outputs else 0),
+        lambda image: count_of(oracle.answer(image)),
+    )
+    cases += [Case({name: image}, False) for name, image in images.items()]
     progress.begin("Comparing with detectron2", 2 * len(cases))
     return verify(
         model_dir,
         oracle,
         cases,
         RUNTIMES[spec.runtime].bounds,
-        not_reached=not_reached,
+        not_reached=(*not_reached, *too_many),
         traced_constants=tuple(map(str, doubts)),
         gpu_id=gpu,
         progress=progress.advance,

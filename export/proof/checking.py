@@ -10,6 +10,7 @@ from pathlib import Path
 
 from d2serve.export.archive.opening import opened
 from d2serve.export.errors import ArchiveError, SampleError, VerificationError, one_line
+from d2serve.export.failures import in_a_sentence
 from d2serve.export.proof.evaluation import Scores, evaluate, first_test_dataset, register
 from d2serve.export.proof.isolated_replay import gpu_id
 from d2serve.export.proof.oracle import Oracle
@@ -28,6 +29,7 @@ from d2serve.handlers.spec.model_spec import ModelSpec, read_spec
 from d2serve.handlers.spec.runtimes import FP32, RUNTIMES
 
 
+@in_a_sentence
 def verify_archive(
     archive: Path,
     source: ConfigSource,
@@ -67,11 +69,13 @@ def verify_archive(
             cases,
             RUNTIMES[spec.runtime].bounds,
             not_reached=not_reached,
+            traced_constants=tuple(spec.verification.get("traced_constants", ())),
             gpu_id=gpu_id(config.device),
             progress=progress.advance,
         )
 
 
+@in_a_sentence
 def evaluate_archive(
     archive: Path,
     source: ConfigSource,

@@ -44,9 +44,9 @@ class Verification:
     bounds: Bounds
     differences: tuple[Difference, ...]
     not_reached: tuple[str, ...]
-    """Counts of detections for which no image was found."""
+    """Counts of detections for which no image was found: zero, one, more than a number."""
     traced_constants: tuple[str, ...] = ()
-    """Places in the user's code that a trace may have turned into constants, by FILE:LINE."""
+    """Places where a trace made constants of what depends on the image: FILE:LINE (the line)."""
     refused_by_detectron2: tuple[str, ...] = ()
     """Images at which eager detectron2 itself stopped, so that there was nothing to compare."""
 
@@ -208,8 +208,9 @@ def _judge(record: Verification) -> None:
             f"{d.image} ({d.height}x{d.width}): {', '.join(d.misses)}" for d in missed[:5]
         )
         advice = (
-            f" Tracing turned Python values into constants at {', '.join(traced_constants)}: "
-            "compute them with torch operators, or try --export-method scripting."
+            f" The trace made constants of what depends on the image, at "
+            f"{'; '.join(traced_constants)}: compute it with torch operators, or try "
+            "--export-method scripting."
             if traced_constants
             else ""
         )
