@@ -38,6 +38,8 @@ FAMILIES = {
     "point_rend": KINDS,
     "vitdet": KINDS,
     "regnet_mask_rcnn": KINDS,
+    "swin_mask_rcnn": KINDS,
+    "mvitv2_cascade": KINDS,
     "mask_rcnn_gn_cls_agnostic": KINDS,
     "rotated_faster_rcnn_fpn": METHODS,
 }
@@ -61,6 +63,8 @@ IN_THE_GATE = {
     "point_rend": ("scripting",),
     "vitdet": ("openvino",),
     "regnet_mask_rcnn": ("onnxruntime",),
+    "swin_mask_rcnn": ("onnxruntime",),
+    "mvitv2_cascade": ("tracing",),
     "mask_rcnn_gn_cls_agnostic": ("tracing",),
     "rotated_faster_rcnn_fpn": ("scripting",),
 }
