@@ -62,6 +62,8 @@ def of_zoo(name: str, *overrides: str) -> Family:
         ("point_rend", "PointRend R-CNN FPN", (*BOXES, "pred_masks")),
         ("vitdet", "Mask R-CNN ViTDet", (*BOXES, "pred_masks")),
         ("regnet_mask_rcnn", "Mask R-CNN RegNet FPN", (*BOXES, "pred_masks")),
+        ("swin_mask_rcnn", "Mask R-CNN Swin FPN", (*BOXES, "pred_masks")),
+        ("mvitv2_cascade", "Cascade Mask R-CNN MViTv2 FPN", (*BOXES, "pred_masks")),
         ("mask_rcnn_gn_cls_agnostic", "Mask R-CNN FPN", (*BOXES, "pred_masks")),
         ("rotated_faster_rcnn_fpn", "Rotated R-CNN FPN", BOXES),
     ],
