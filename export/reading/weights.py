@@ -85,6 +85,6 @@ def load_weights(model: nn.Module, config: ModelConfig) -> Path:
         raise WeightsError(
             f"{weights} does not fit the config: {len(checkpointer.misfits)} tensors differ "
             f"({shown}{'; ...' if len(checkpointer.misfits) > 4 else ''}). It was probably trained "
-            "with another config (number of classes, backbone): give the config of its training."
+            "with another config (classes, backbone, channels): give the config of its training."
         )
     return checkpointer.file
