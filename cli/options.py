@@ -46,6 +46,13 @@ TrustWeights = Annotated[
         help="Read weights that hold more than tensors. This runs code that the file brings.",
     ),
 ]
+WeightsKey = Annotated[
+    Optional[str],
+    typer.Option(
+        "--weights-key",
+        help="Where the tensors stand in weights that hold several sets, such as model_ema.",
+    ),
+]
 Imports = Annotated[
     Optional[list[str]],
     typer.Option(

@@ -7,18 +7,17 @@ are tried, one by one, on random weights.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Union
 
-import torch
 from detectron2.export import scripting_with_instances
 from torch import nn
 
-from d2serve.export.errors import ExportError, UnsupportedFamily, one_line
+from d2serve.export.errors import UnsupportedFamily, one_line
+from d2serve.export.programs.doubts import Doubt
 from d2serve.export.programs.scripting import FIELDS
 from d2serve.export.programs.torchscript_errors import where_in_script
-from d2serve.export.programs.tracing import program_inputs, trace
+from d2serve.export.programs.trial import Tried, trial_image, try_tracing
 from d2serve.export.programs.unexportable import why_unexportable
 from d2serve.export.reading.config import ConfigSource, ModelConfig
 from d2serve.export.reading.config_loading import load_config
@@ -32,11 +31,8 @@ from d2serve.export.rewrites.rewrite import Rewrite
 from d2serve.handlers.spec.runtimes import RUNTIMES, SCRIPTING, RuntimeFacts
 
 _KNOWN = ("detectron2", "d2serve", "torch", "torchvision", "fvcore")
-# (H, W) of the image on which a user's own modules are traced.
-_TRIAL = (128, 160)
-
-Trial = Mapping[str, Union[torch.Tensor, int]]
-"""The dict of that image, as a model gets it."""
+# Classes of other packages that do nothing to a model that is not trained.
+_KNOWN_CLASSES = ("timm.layers.drop.DropPath", "timm.models.layers.drop.DropPath")
 
 
 @dataclass(frozen=True)
@@ -50,12 +46,16 @@ class Finding:
     """What will be rewritten for it."""
     refusal: str | None
     """Why it cannot be, with module, file and line, and what to do; None where it can."""
+    doubts: tuple[Doubt, ...] = ()
+    """Places where a trace makes constants of what depends on the image."""
 
     @property
     def verdict(self) -> str:
         """In a few words."""
         if self.refusal is not None:
             return "cannot"
+        if self.doubts:
+            return "exports with doubts"
         return "exports with rewrites" if self.rewrites else "exports"
 
 
@@ -78,12 +78,11 @@ def examine(source: ConfigSource) -> Diagnosis:
     """
     config = load_config(source)
     model = build_model(config)
-    form = image_form_of(model, config)
-    image = torch.rand(form.channels, *_TRIAL) * 255
-    trial: Trial = {"image": image, "height": 160, "width": 200}
-    family = observed(family_of(model), model, trial)
+    channels = image_form_of(model, config).channels
+    family = observed(family_of(model), model, trial_image(channels))
+    tried: dict[str, Tried] = {}
     findings = [
-        _finding(model, family, method, facts, trial)
+        _finding(model, family, channels, method, facts, tried)
         for facts in RUNTIMES.values()
         for method in facts.methods
     ]
@@ -91,7 +90,12 @@ def examine(source: ConfigSource) -> Diagnosis:
 
 
 def _finding(
-    model: nn.Module, family: Family, method: str, runtime: RuntimeFacts, trial: Trial
+    model: nn.Module,
+    family: Family,
+    channels: int,
+    method: str,
+    runtime: RuntimeFacts,
+    tried: dict[str, Tried],
 ) -> Finding:
     way = runtime.way(method)
     try:
@@ -99,35 +103,30 @@ def _finding(
     except UnsupportedFamily as error:
         return Finding(method, runtime.format, runtime.name, (), str(error))
     rewrites = tuple(rewrite for rewrite in REWRITES if rewrite.name in names)
-    refusal = (
-        why_unexportable(model, runtime, method)
-        or _own_modules(model, changed, family, way, trial)
-        or _not_installed(runtime)
+    refusal = why_unexportable(model, runtime, method) or _not_installed(runtime)
+    if refusal is None and way not in tried:
+        tried[way] = _own_modules(model, changed, family, channels, way)
+    known = tried.get(way, Tried(None)) if refusal is None else Tried(refusal)
+    return Finding(
+        method,
+        runtime.format,
+        runtime.name,
+        rewrites if known.refusal is None else (),
+        known.refusal,
+        known.doubts if known.refusal is None else (),
     )
-    made_with = rewrites if refusal is None else ()
-    return Finding(method, runtime.format, runtime.name, made_with, refusal)
 
 
 def _own_modules(
-    model: nn.Module, changed: nn.Module, family: Family, way: str, trial: Trial
-) -> str | None:
+    model: nn.Module, changed: nn.Module, family: Family, channels: int, way: str
+) -> Tried:
     own = list(_foreign(model))
     if not own:
-        return None
+        return Tried(None)
     if way == SCRIPTING:
         paths = [""] if family.is_own else own
-        return next(filter(None, (_scripted(changed, path) for path in paths)), None)
-    try:
-        made = trace(changed, family.outputs, program_inputs(trial, family.postprocessed))
-    except ExportError as error:
-        return str(error)
-    if made.traced_constants:
-        return (
-            f"A trace turns Python values into constants at {', '.join(made.traced_constants)}, so "
-            "answers would be those of one image. Compute them with torch operators there, or try "
-            "--export-method scripting."
-        )
-    return None
+        return Tried(next(filter(None, (_scripted(changed, path) for path in paths)), None))
+    return try_tracing(changed, family, channels, way, own)
 
 
 def _foreign(model: nn.Module) -> Iterator[str]:
@@ -136,7 +135,10 @@ def _foreign(model: nn.Module) -> Iterator[str]:
     for path, module in model.named_modules():
         if inside and path.startswith(inside):
             continue
-        if type(module).__module__.split(".")[0] not in _KNOWN:
+        kind = type(module)
+        if f"{kind.__module__}.{kind.__qualname__}" in _KNOWN_CLASSES:
+            continue
+        if kind.__module__.split(".")[0] not in _KNOWN:
             inside = (*inside, f"{path}." if path else "")
             yield path
 

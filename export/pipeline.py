@@ -17,6 +17,7 @@ from d2serve.export.archive.staging import settings_for, staging
 from d2serve.export.errors import ArchiveError, SampleError, UnsupportedFamily, needing
 from d2serve.export.naming import require_place
 from d2serve.export.programs.building import Program, onnx_metadata, write_program
+from d2serve.export.programs.doubts import Doubt
 from d2serve.export.programs.tracing import program_inputs
 from d2serve.export.programs.unexportable import why_unexportable
 from d2serve.export.proof.isolated_replay import gpu_id, replay
@@ -52,6 +53,8 @@ class ExportResult:
     archive: Path
     spec: ModelSpec
     verification: Verification
+    notes: tuple[str, ...] = ()
+    """What the user should know of how config and weights were read."""
 
 
 def export(request: ExportRequest, progress: Progress) -> ExportResult:
@@ -70,7 +73,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
     refusal = why_unexportable(model, RUNTIMES[request.chosen_runtime], request.method)
     if refusal is not None:
         raise UnsupportedFamily(refusal)
-    form = image_form_of(model, config)
+    form = replace(image_form_of(model, config), sixteen_bit=request.sixteen_bit)
     sample = load_sample(request.sample_image, form)
     if request.precision != FP32:
         from d2serve.export.precision.accuracy import check_inputs, lower  # brings OpenVINO
@@ -78,7 +81,8 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
         check_inputs(request, config)
 
     progress.begin("Loading the weights", 0)
-    provenance = provenance_of(request.source, config, load_weights(model, config))
+    weights = load_weights(model, config)
+    provenance = provenance_of(request.source, config, weights.file)
     oracle = Oracle(config)
     family = observed(family, oracle.model, oracle.model_input(sample))
     names = _names(request, config, family, oracle, sample)
@@ -108,7 +112,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
             oracle,
             sample,
             spec,
-            program.traced_constants,
+            program.doubts,
             gpu_id(device),
             progress,
         )
@@ -120,7 +124,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
         packed = stage.pack()
         _reopen(packed, oracle, sample, gpu_id(device))
         archive = install(packed, request.output, request.name, request.version)
-    return ExportResult(archive, spec, verification)
+    return ExportResult(archive, spec, verification, (*config.notes, *weights.notes))
 
 
 def _check_installed(request: ExportRequest) -> None:
@@ -186,6 +190,7 @@ def _spec(
         accuracy={},
         provenance=provenance,
         postprocessed=family.postprocessed,
+        sixteen_bit=form.sixteen_bit,
     )
 
 
@@ -210,7 +215,7 @@ def _verify(
     oracle: Oracle,
     sample: Pixels,
     spec: ModelSpec,
-    traced_constants: tuple[str, ...],
+    doubts: tuple[Doubt, ...],
     gpu: int | None,
     progress: Progress,
 ) -> Verification:
@@ -223,7 +228,7 @@ def _verify(
         cases,
         RUNTIMES[spec.runtime].bounds,
         not_reached=not_reached,
-        traced_constants=traced_constants,
+        traced_constants=tuple(map(str, doubts)),
         gpu_id=gpu,
         progress=progress.advance,
     )

@@ -34,6 +34,8 @@ class ModelRequest:
     """What of the program's answer is wanted."""
     pixels: Pixels | None
     """(H, W, 3) RGB, of the image as it was sent, where it is to be drawn upon."""
+    converted: str | None
+    """What was done to the image's values, where they are not those that were sent."""
     outputs: tuple[str, ...]
     """Names of those that a call of the Open Inference Protocol gets; empty for any other."""
     seconds: Seconds
@@ -55,7 +57,7 @@ def read_request(call: Call, spec: ModelSpec) -> ModelRequest:
     fields = read_call(call, spec.image_form) if is_infer else read_fields(call)
     options = RequestOptions.parse(fields.options, spec)
     outputs = chosen_outputs(fields.outputs, options, spec) if is_infer else ()
-    pixels = read_pixels(fields.image, spec.limits, spec.image_form)
+    pixels, converted = read_pixels(fields.image, spec.limits, spec.image_form)
     _check_memory(pixels, options, spec)
     seconds = {"decode": watch.lap()}
     image = preprocess(pixels, spec)
@@ -65,6 +67,7 @@ def read_request(call: Call, spec: ModelSpec) -> ModelRequest:
         options=options,
         selection=_selection(options, outputs, spec.limits),
         pixels=viewable(pixels) if options.draw else None,
+        converted=converted,
         outputs=outputs,
         seconds=seconds,
     )

@@ -22,6 +22,6 @@ def provenance_of(source: ConfigSource, config: ModelConfig, weights: Path) -> P
     return Provenance(
         config=named.name if named.is_file() else source.config_file,
         config_sha256=hashlib.sha256(config.resolved.encode()).hexdigest(),
-        weights=weights.name,
+        weights=weights.name.partition("?")[0],  # of an address such as Dropbox's
         weights_sha256=sha256_of(weights),
     )

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from d2serve.export.programs.device_scan import check_no_device
+from d2serve.export.programs.doubts import Doubt
 from d2serve.export.programs.onnx import write_onnx
 from d2serve.export.programs.scripting import script
 from d2serve.export.programs.tracing import trace
@@ -47,8 +48,8 @@ class Program:
     main: Path
     outputs: tuple[str, ...]
     """Names of what it answers, in its order."""
-    traced_constants: tuple[str, ...]
-    """Places in the user's code that a trace may have turned into constants."""
+    doubts: tuple[Doubt, ...]
+    """Places where a trace made constants of what depends on the image."""
     rewrites: tuple[str, ...]
     """Names of what upstream's own export would have failed at."""
 
@@ -103,7 +104,7 @@ def _torchscript(
     check_no_device(made.module)
     main = folder / RUNTIMES[TORCHSCRIPT].main_file
     torch.jit.save(made.module, main)
-    return Program(main, family.outputs, made.traced_constants, rewrites)
+    return Program(main, family.outputs, made.doubts, rewrites)
 
 
 def _onnx(
@@ -117,8 +118,8 @@ def _onnx(
     changed, rewrites = exportable(model, ONNX, family.postprocessed)
     outputs = _onnx_outputs(family)
     main = folder / RUNTIMES[ONNXRUNTIME].main_file
-    traced_constants = write_onnx(changed, outputs, inputs, main, metadata)
-    return Program(main, outputs, traced_constants, rewrites)
+    doubts = write_onnx(changed, outputs, inputs, main, metadata)
+    return Program(main, outputs, doubts, rewrites)
 
 
 def _openvino(

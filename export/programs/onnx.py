@@ -17,12 +17,9 @@ from detectron2.modeling.roi_heads import keypoint_head
 from torch import nn
 
 from d2serve.export.errors import ProgramError, one_line
+from d2serve.export.programs.doubts import Doubt, watching
 from d2serve.export.programs.torchscript_errors import where_in_user_code
-from d2serve.export.programs.tracing import (
-    TraceableModel,
-    recording_tracer_warnings,
-    traced_constants_in,
-)
+from d2serve.export.programs.tracing import TRACED, TraceableModel
 from d2serve.handlers.spec.model_spec import IMAGE_INPUT, SIZE_INPUTS
 from d2serve.handlers.spec.output_names import (
     HEATMAPS,
@@ -44,7 +41,7 @@ def write_onnx(
     inputs: tuple[torch.Tensor, ...],
     target: Path,
     metadata: Mapping[str, object],
-) -> tuple[str, ...]:
+) -> tuple[Doubt, ...]:
     """Export a model to a checked ONNX file.
 
     Args:
@@ -55,7 +52,7 @@ def write_onnx(
         metadata: what else the file says of itself, as JSON values by name.
 
     Returns:
-        Places in the user's code that the trace may have turned into constants.
+        Places where the trace made constants of what depends on the image.
 
     Raises:
         ProgramError: naming the line that cannot be exported.
@@ -63,7 +60,7 @@ def write_onnx(
     postprocessed = len(inputs) > 1
     names = (IMAGE_INPUT, *SIZE_INPUTS) if postprocessed else (IMAGE_INPUT,)
     with ExitStack() as stack:
-        caught = stack.enter_context(recording_tracer_warnings())
+        doubts = stack.enter_context(watching(TRACED))
         stack.enter_context(torch.no_grad())
         if HEATMAPS in outputs:
             stack.enter_context(_ending_at_heatmaps())
@@ -89,7 +86,7 @@ def write_onnx(
                 f"ONNX opset {OPSET} has, or use --format torchscript."
             ) from error
     _describe(target, metadata)
-    return traced_constants_in(caught)
+    return tuple(doubts)
 
 
 def _axes(output: str, postprocessed: bool) -> dict[int, str]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from detectron2.export.torchscript_patch import patch_builtin_len
 from torch import nn
-from torch.jit._trace import TracerWarning
 
 from d2serve.export.errors import ProgramError, one_line
+from d2serve.export.programs.device_scan import follow_the_image
+from d2serve.export.programs.doubts import Doubt, watching
+from d2serve.export.programs.nms_choice import choosing_nms
 from d2serve.export.programs.torchscript_errors import where_in_user_code
 from d2serve.handlers.spec.model_spec import IMAGE_INPUT, SIZE_INPUTS
 
@@ -47,6 +47,10 @@ class TraceableModel(nn.Module):
         return tuple(fields[name] for name in self._outputs)
 
 
+TRACED = TraceableModel.forward.__code__
+"""What is traced: doubts are looked for in all that it calls."""
+
+
 def program_inputs(
     given: Mapping[str, torch.Tensor | int], postprocessed: bool
 ) -> tuple[torch.Tensor, ...]:
@@ -65,8 +69,8 @@ class TorchScriptProgram:
     """A TorchScript program, with what was noticed while it was made."""
 
     module: torch.jit.ScriptModule
-    traced_constants: tuple[str, ...]
-    """Places in the user's code that a trace may have turned into constants."""
+    doubts: tuple[Doubt, ...]
+    """Places where the trace made constants of what depends on the image."""
 
 
 def modules_using_len(model: nn.Module) -> list[str]:
@@ -88,7 +92,7 @@ def trace(
     Raises:
         ProgramError: naming the line that cannot be traced.
     """
-    with recording_tracer_warnings() as caught, torch.no_grad():
+    with watching(TRACED) as doubts, choosing_nms(), torch.no_grad():
         try:
             module = torch.jit.trace(  # type: ignore[no-untyped-call]
                 TraceableModel(model, outputs), inputs, check_trace=False
@@ -99,26 +103,5 @@ def trace(
                 f"{type(error).__name__}: {one_line(error)}. Compute with torch operators on "
                 "tensors there, or try --export-method scripting."
             ) from error
-    return TorchScriptProgram(module, traced_constants_in(caught))
-
-
-@contextmanager
-def recording_tracer_warnings() -> Iterator[list[warnings.WarningMessage]]:
-    """Collect what the tracer warns of, for ``traced_constants_in``."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", TracerWarning)
-        yield caught
-
-
-def traced_constants_in(caught: list[warnings.WarningMessage]) -> tuple[str, ...]:
-    """Places in the user's code that a trace may have turned into constants.
-
-    detectron2's own warnings are known to be harmless, as ours are; a user's are worth reading.
-    """
-    places = (
-        f"{warning.filename}:{warning.lineno}"
-        for warning in caught
-        if issubclass(warning.category, TracerWarning)
-        and not any(part in warning.filename for part in ("/detectron2/", "/torch", "/d2serve/"))
-    )
-    return tuple(dict.fromkeys(places))
+    follow_the_image(module)
+    return TorchScriptProgram(module, tuple(doubts))

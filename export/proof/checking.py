@@ -59,7 +59,7 @@ def verify_archive(
             progress.begin("Choosing images", 0)
             cases, not_reached = plan_cases(builtin_sample(oracle.form), oracle, spec.dynamic_batch)
         else:
-            cases = _cases_of_folder(images, oracle.form)
+            cases = _cases_of_folder(images, spec.image_form)
         progress.begin("Comparing with detectron2", 2 * len(cases))
         return verify(
             model_dir,

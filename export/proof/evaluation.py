@@ -26,6 +26,7 @@ from d2serve.export.proof.oracle import Oracle
 from d2serve.export.reading.config import ModelConfig
 from d2serve.export.reading.families import Family
 from d2serve.export.reading.image_files import read_image_file
+from d2serve.handlers.spec.model_spec import read_spec
 from d2serve.handlers.spec.output_names import BOXES, KEYPOINTS, MASKS, SEM_SEG, XYWHA_ABS
 
 Scores = dict[str, dict[str, float]]
@@ -94,13 +95,13 @@ def evaluate(
     Raises:
         EvaluationError: the data set is not there, or has nothing to judge this model by.
     """
-    records = records_of(dataset)
+    records, form = records_of(dataset), read_spec(model_dir).image_form
     files = [Path(record["file_name"]) for record in records]
     begin("Evaluating eager detectron2", len(records))
 
     def eager() -> Iterable[dict[str, Any]]:
         for file in files:
-            yield oracle.predict(read_image_file(file, oracle.form))
+            yield oracle.predict(read_image_file(file, form))
             advance()
 
     reference = _score(config, family, dataset, records, eager())

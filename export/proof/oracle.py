@@ -24,10 +24,12 @@ from torch import nn
 
 from d2serve.export.errors import EagerError, one_line
 from d2serve.export.programs.torchscript_errors import where_in_user_code
+from d2serve.export.proof.panoptic_labels import described
 from d2serve.export.reading.config import ModelConfig
 from d2serve.export.reading.image_files import Pixels
 from d2serve.export.reading.image_form import image_form_of
 from d2serve.export.reading.weights import load_model, load_weights
+from d2serve.export.rewrites.registry import is_panoptic_deeplab
 from d2serve.export.rewrites.stand_ins import buildable, runnable
 from d2serve.handlers.outputs.records import Detections, Outputs, PanopticSeg, Proposals, Segment
 from d2serve.handlers.outputs.rle import Rle
@@ -81,7 +83,7 @@ class Oracle:
 
     def answer(self, image: Pixels) -> Outputs:
         """DefaultPredictor's answer for an image of ``form``."""
-        return as_outputs(self.predict(image), image.shape[0], image.shape[1])
+        return self._outputs(self.predict(image), image)
 
     def answer_batch(self, images: Sequence[Pixels]) -> list[Outputs]:
         """What the eager model answers to images of ``form`` given to it as one batch.
@@ -89,10 +91,13 @@ class Oracle:
         Prepares each image as DefaultPredictor.__call__ does.
         """
         predicted = self._run([self.model_input(image) for image in images])
-        return [
-            as_outputs(each, image.shape[0], image.shape[1])
-            for each, image in zip(predicted, images)
-        ]
+        return [self._outputs(each, image) for each, image in zip(predicted, images)]
+
+    def _outputs(self, predicted: Mapping[str, Any], image: Pixels) -> Outputs:
+        height, width = image.shape[:2]
+        if is_panoptic_deeplab(self._model):
+            predicted = described(self._model, predicted, height, width)
+        return as_outputs(predicted, height, width)
 
     def model_input(self, image: Pixels) -> dict[str, torch.Tensor | int]:
         """The dict that DefaultPredictor gives to the model for an image of ``form``."""
@@ -197,6 +202,7 @@ def _panoptic(labels: torch.Tensor, segments: list[dict[str, Any]]) -> PanopticS
                 area=int((segment_ids == each["id"]).sum()),
                 score=each.get("score"),
                 instance_id=each.get("instance_id"),
+                label=each.get("label"),
             )
             for each in segments
         ),

@@ -74,6 +74,8 @@ class ModelConfig:
     """As in ``ConfigSource``."""
     unknown_keys: tuple[str, ...] = ()
     """Keys of the file that detectron2 does not know; kept for code of the user's own."""
+    trained_weights: str | None = None
+    """The weights that training left beside the config, where the config names others."""
     notes: tuple[str, ...] = ()
     """What the user should know of how it was read, a sentence or two each."""
 

@@ -5,8 +5,10 @@ Modules of the user's own are imported first, since a config may name what they 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -36,7 +38,7 @@ def load_config(source: ConfigSource) -> ModelConfig:
     modules = [_import(name) for name in source.imports]
     path = _locate(source.config_file)
     zoo_weights = None if Path(source.config_file).is_file() else _zoo_weights(source.config_file)
-    config = _read(source, path, zoo_weights, modules)
+    config = _with_trained(_read(source, path, zoo_weights, modules), source, path)
     if config.image_format not in READABLE:
         raise UnsupportedFamily(
             f"The image format is {config.image_format}; what is served takes "
@@ -58,6 +60,29 @@ def _read(
     if isinstance(content.get("model"), dict) and "MODEL" not in content:
         return read_lazy(source, path, zoo_weights, content)
     return read_yaml(source, with_bases(str(path), content), zoo_weights, modules)
+
+
+def _with_trained(config: ModelConfig, source: ConfigSource, path: Path) -> ModelConfig:
+    """The config with a note of the weights that training left beside it.
+
+    A trainer's config.yaml names the weights that its training began with.
+    """
+    names_weights = ("MODEL.WEIGHTS", "train.init_checkpoint")
+    if any(override.startswith(names_weights) for override in source.overrides):
+        return config
+    trained = path.parent / "model_final.pth"
+    tag = path.parent / "last_checkpoint"
+    if tag.is_file():
+        with contextlib.suppress(OSError, UnicodeDecodeError, ValueError):
+            trained = path.parent / Path(tag.read_text().strip()).name
+    if not trained.is_file() or trained.name == Path(config.weights).name:
+        return config
+    note = (
+        f"{path} names the weights {config.weights or '(none)'}, and {trained} lies beside it. A "
+        "trainer writes into its config what it began with. For what it trained, add "
+        f"{'train.init_checkpoint=' if config.cfg is None else 'MODEL.WEIGHTS '}{trained}"
+    )
+    return replace(config, trained_weights=str(trained), notes=(*config.notes, note))
 
 
 def _import(name: str) -> ModuleType:

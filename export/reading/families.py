@@ -25,7 +25,7 @@ from torch import nn
 from d2serve.export.errors import UnsupportedFamily
 from d2serve.export.reading.family import Family as Family
 from d2serve.export.reading.own_models.answers import own_family
-from d2serve.export.rewrites.registry import known_ending
+from d2serve.export.rewrites.registry import is_panoptic_deeplab, known_ending
 from d2serve.handlers.spec.model_spec import PanopticMerge
 from d2serve.handlers.spec.output_names import (
     BOXES,
@@ -33,8 +33,10 @@ from d2serve.handlers.spec.output_names import (
     KEYPOINTS,
     MASKS,
     OBJECTNESS_LOGITS,
+    PANOPTIC_SEG,
     PROPOSAL_BOXES,
     SCORES,
+    SEGMENTS_INFO,
     SEM_SEG,
     XYWHA_ABS,
     XYXY_ABS,
@@ -47,7 +49,6 @@ _PROJECTS = {
     "TensorMask": "its swap_align2nat operator exists as a CUDA extension of the project only",
     "DensePose": "its outputs are charts over a body's surface, for which neither the response "
     "format nor COCO has a form",
-    "PanopticDeepLab": "it groups instances from heatmaps in Python, which no export follows yet",
 }
 
 _SEMANTIC_HEADS = {
@@ -96,7 +97,19 @@ def family_of(model: nn.Module) -> Family:
         )
     if isinstance(model, GeneralizedRCNN):
         return _rcnn(model)
+    if is_panoptic_deeplab(model):
+        return _panoptic_deeplab(model)
     return own_family(model)
+
+
+def _panoptic_deeplab(model: Any) -> Family:
+    instances = (*_DETECTIONS, MASKS) * bool(model.predict_instances)
+    return Family(
+        "Panoptic-DeepLab",
+        (*instances, SEM_SEG, PANOPTIC_SEG, SEGMENTS_INFO),
+        len(model.meta.thing_dataset_id_to_contiguous_id) if instances else None,
+        postprocessed=True,
+    )
 
 
 def _dense_name(model: nn.Module) -> str:
@@ -208,7 +221,7 @@ def refuse_projects(names: Iterable[str]) -> None:
             if project in name:
                 raise UnsupportedFamily(
                     f"{project} is not exported: {reason}. Serve it with eager detectron2, or "
-                    "train a Mask R-CNN or Panoptic FPN in its place."
+                    "train a Mask R-CNN in its place."
                 )
 
 

@@ -52,6 +52,7 @@ from d2serve.export.rewrites.own_models.mask_queries import (
     MASK_QUERIES_INSTANCES,
     MASK_QUERIES_PANOPTIC,
 )
+from d2serve.export.rewrites.panoptic_deeplab.project import import_project
 from d2serve.export.rewrites.rewrite import (
     ONNX,
     SCRIPTING,
@@ -93,7 +94,27 @@ def _deeplab() -> tuple[Rewrite, ...]:
     return (DEEPLAB_V3_HEAD, DEEPLAB_V3_PLUS_HEAD)
 
 
-_ENDINGS = (PANOPTIC_FPN, SEMANTIC_SEGMENTOR, PROPOSAL_NETWORK)
+def _panoptic_deeplab() -> tuple[Rewrite, ...]:
+    try:
+        import_project()
+        from d2serve.export.rewrites.panoptic_deeplab.heads import (
+            PANOPTIC_DEEPLAB_INSTANCES,
+            PANOPTIC_DEEPLAB_SEMANTIC,
+        )
+        from d2serve.export.rewrites.panoptic_deeplab.meta_arch import PANOPTIC_DEEPLAB
+        from d2serve.export.rewrites.panoptic_deeplab.things import PANOPTIC_DEEPLAB_THINGS_ONNX
+    except ImportError:
+        return ()
+    return (
+        PANOPTIC_DEEPLAB,
+        PANOPTIC_DEEPLAB_SEMANTIC,
+        PANOPTIC_DEEPLAB_INSTANCES,
+        PANOPTIC_DEEPLAB_THINGS_ONNX,
+    )
+
+
+_PANOPTIC_DEEPLAB = _panoptic_deeplab()
+_ENDINGS = (PANOPTIC_FPN, SEMANTIC_SEGMENTOR, PROPOSAL_NETWORK, *_PANOPTIC_DEEPLAB[:1])
 # PanopticFPN is a GeneralizedRCNN as well, with an ending of its own.
 _ALL_ENDINGS = (*_ENDINGS, *UPSTREAMS_ENDINGS)
 
@@ -138,6 +159,7 @@ REWRITES: tuple[Rewrite, ...] = (
     ROI_ALIGN_ROTATED,
     *_point_rend(),
     *_deeplab(),
+    *_PANOPTIC_DEEPLAB[1:],
     ASPP_CHECK,
     CONFIG_LISTS,
 )
@@ -153,6 +175,11 @@ def known_ending(model: nn.Module) -> Rewrite | None:
         if isinstance(model, ending.replaces):
             return ending if overridden(model, ending) is None else None
     return None
+
+
+def is_panoptic_deeplab(model: nn.Module) -> bool:
+    """Whether a model is detectron2's Panoptic-DeepLab, as it is or extended before its end."""
+    return any(known_ending(model) is ending for ending in _PANOPTIC_DEEPLAB[:1])
 
 
 def exportable(

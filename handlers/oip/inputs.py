@@ -83,7 +83,11 @@ def read_call(call: Call, form: ImageForm = COLOUR) -> RequestFields:
         raise InvalidOption("Got an id that is no text of at most 1,000 characters.")
     inputs = body.get("inputs")
     if not isinstance(inputs, list) or not all(isinstance(each, Mapping) for each in inputs):
-        raise EmptyRequest("Got no list of inputs, expected objects, one of them the image.")
+        raise EmptyRequest(
+            'Got "inputs" that are no list of objects, expected one of them to be the image: '
+            '{"name": "image", "datatype": "BYTES", "shape": [1], "data": ["<base64>"]}. For a '
+            'prediction in d2serve\'s own form send {"image": "<base64>"}.'
+        )
     chosen = _image_among(inputs)
     for name, value in _parameters(body).items():
         add_option(options, name, value)

@@ -119,8 +119,9 @@ def _panoptic(raw: RawOutputs, image: ModelInput) -> PanopticSeg:
                 area=int(areas[number]) if number < len(areas) else 0,
                 score=None,
                 instance_id=None,
+                label=label[0] if label else None,
             )
-            for number, category, isthing in segments
+            for number, category, isthing, *label in segments
         ),
     )
 

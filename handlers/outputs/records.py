@@ -64,6 +64,8 @@ class Segment:
     instance_id: int | None
     """Of a thing, its index into the instances, None where that is left out or the model does not
     say; None for stuff."""
+    label: int | None = None
+    """Where detectron2 answers no segments but labels (Panoptic-DeepLab): its own in the map."""
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,12 @@ FIELDS = (
         "height and width of the image as it was sent, its EXIF orientation applied",
     ),
     Field(
+        "image.converted",
+        (),
+        None,
+        "`16-bit to 8-bit`: what was done to the values of a file of 16 bits; else absent",
+    ),
+    Field(
         "instances[].bbox",
         (BOXES,),
         OutputTensor("boxes", FP32, (-1, 4)),

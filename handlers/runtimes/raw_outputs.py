@@ -19,7 +19,8 @@ proposal_boxes (N, 4) and objectness_logits (N,).
 
 Of a program that holds the model's own postprocessing, for the image as it was sent instead:
 pred_masks (N, H, W), not zero inside; sem_seg (H, W), the label of each pixel; panoptic_seg (H, W),
-ids of segments, and segments_info (S, 3), their id, category_id and isthing."""
+ids of segments, and segments_info (S, 3), their id, category_id and isthing, or (S, 4) with the
+label that detectron2 has for them."""
 
 
 def sizes_of(images: Sequence[Float32], sizes: Sequence[Size]) -> Sequence[Size]:

@@ -73,7 +73,10 @@ def _is_limits(value: object) -> bool:
 _EXPECTED: Mapping[str, tuple[Callable[[object], bool], tuple[str, ...]]] = {
     "a string": (
         _is_text,
-        ("name", "family", "method", "runtime", "precision", "program", "image_format", "box_mode"),
+        (
+            *("name", "family", "method", "runtime", "precision", "program"),
+            *("image_format", "box_mode", "sixteen_bit"),
+        ),
     ),
     "a whole number": (
         _is_whole,

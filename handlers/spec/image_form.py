@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from d2serve.handlers.spec.sixteen_bit import OPENCV, SIXTEEN_BIT_WAYS
+
 BGR, RGB, GREY, RGBA = "BGR", "RGB", "L", "RGBA"
 """As ``detectron2.data.detection_utils.read_image`` names them."""
 BANDS = "bands"
@@ -39,6 +41,8 @@ class ImageForm:
     image_format: str
     """One of ``FORMATS``."""
     channels: int
+    sixteen_bit: str = OPENCV
+    """How samples of 16 bits become 8, one of ``SIXTEEN_BIT_WAYS``."""
 
     @property
     def shape(self) -> str:
@@ -57,6 +61,8 @@ class ImageForm:
 
     def problems(self) -> list[str]:
         """What is wrong with it, if anything."""
+        if self.sixteen_bit not in SIXTEEN_BIT_WAYS:
+            return [f"sixteen_bit is {self.sixteen_bit!r}, expected one of {SIXTEEN_BIT_WAYS}"]
         if self.image_format not in FORMATS:
             return [f"image_format is {self.image_format!r}, expected one of {tuple(FORMATS)}"]
         expected = FORMATS[self.image_format]

@@ -21,6 +21,7 @@ from d2serve.handlers.spec.output_names import XYWHA_ABS, XYXY_ABS
 from d2serve.handlers.spec.output_sets import problems_of_outputs
 from d2serve.handlers.spec.provenance import Provenance
 from d2serve.handlers.spec.runtimes import METHODS, RUNTIMES, precisions
+from d2serve.handlers.spec.sixteen_bit import OPENCV
 
 SCHEMA_VERSION = 4
 READABLE_SCHEMAS = (2, 3, SCHEMA_VERSION)
@@ -105,13 +106,15 @@ class ModelSpec:
     postprocessed: bool = False
     """Whether the program holds the model's own postprocessing: beside the image it takes the
     height and width at which that was sent, and what it answers is final."""
+    sixteen_bit: str = OPENCV
+    """How image files of 16 bits a sample become 8: as by ``"opencv"`` or by ``"read_image"``."""
     schema_version: int = SCHEMA_VERSION
     """Of the file that was read."""
 
     @property
     def image_form(self) -> ImageForm:
         """The form of the images that the model takes."""
-        return ImageForm(self.image_format, self.channels)
+        return ImageForm(self.image_format, self.channels, self.sixteen_bit)
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -33,6 +33,7 @@ from d2serve.export.rewrites.rewrite import SCRIPTING, TRACING, Rewrite
 # ruff: noqa: UP006
 # mypy: disable-error-code="attr-defined, no-any-return"
 
+
 class _AnySizeEmbedding:
     def forward(self, x: Tensor) -> Tensor:
         down, across = self.patch_size
@@ -141,7 +142,9 @@ def _regions(line: Tensor, size: int, shift: int) -> Tensor:
 
 
 def _swin(module: Any) -> nn.Module:
-    wanted = [f"p{index}" if index in module.out_indices else "" for index in range(module.num_layers)]
+    wanted = [
+        f"p{index}" if index in module.out_indices else "" for index in range(module.num_layers)
+    ]
     norms = [f"norm{index}" if name else None for index, name in enumerate(wanted)]
     return with_norms_in_order(override_methods(_AnySizeSwin)(module), wanted, norms)
 

@@ -47,9 +47,7 @@ def counted(line: Tensor) -> Tensor:
     return torch.ones_like(line).cumsum(0) - 1
 
 
-def absolute_positions(
-    positions: Tensor, has_cls_token: bool, height: int, width: int
-) -> Tensor:
+def absolute_positions(positions: Tensor, has_cls_token: bool, height: int, width: int) -> Tensor:
     """(1, H, W, C) of the square of positions (1, N, C) that a model was trained with."""
     if has_cls_token:
         positions = positions[:, 1:]

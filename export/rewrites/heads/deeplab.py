@@ -91,10 +91,10 @@ def use_stages(module: Any) -> None:
     )
 
 
-def without_loss(module: Any) -> None:
+def without_loss(module: Any, name: str = "loss") -> None:
     """Drop what only training uses, some of which TorchScript cannot read."""
-    if hasattr(module, "loss"):
-        del module.loss
+    if hasattr(module, name):
+        delattr(module, name)
 
 
 def _make_v3_plus(module: Any) -> nn.Module:

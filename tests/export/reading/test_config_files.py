@@ -231,7 +231,7 @@ def test_a_get_cfg_of_their_own_gives_its_keys_and_defaults(
         return cfg
 
     package, config_module = ModuleType("their_project"), ModuleType("their_project.config")
-    package.__path__ = []  # type: ignore[attr-defined]
+    package.__path__ = []
     config_module.__spec__ = None
     config_module.get_cfg = own  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "their_project", package)
