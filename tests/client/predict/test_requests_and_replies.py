@@ -59,7 +59,7 @@ class TestImages:
     def test_what_may_be_transparency_is_not_sent_by_chance(self) -> None:
         with pytest.raises(InvalidInput, match=r"image\[:, :, :3\].*array_format='bands'"):
             encode_image(np.zeros((4, 6, 4), np.uint8))
-        with pytest.raises(InvalidInput, match="more than 4 channels.*Open Inference Protocol"):
+        with pytest.raises(InvalidInput, match=r"more than 4 channels.*Open Inference"):
             encode_image(np.zeros((4, 6, 5), np.uint8), array_format="bands")
 
     def test_bytes_and_files_travel_as_they_are(self, tmp_path: Path) -> None:
