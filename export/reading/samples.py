@@ -42,7 +42,12 @@ def load_sample(path: Path | None, form: ImageForm = COLOUR) -> Pixels:
     try:
         return read_image_file(path, form)
     except (OSError, RequestError) as error:
-        raise SampleError(f"--sample-image {path} cannot be read: {error}") from error
+        arrays = (
+            f" A .npy file of {form.shape} uint8 is read as well."
+            if form.channels != COLOUR.channels
+            else ""
+        )
+        raise SampleError(f"--sample-image {path} cannot be read: {error}{arrays}") from error
 
 
 def builtin_sample(form: ImageForm = COLOUR) -> Pixels:
