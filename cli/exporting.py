@@ -6,13 +6,19 @@ detectron2: so `--help` does without, and what is missing is named.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Optional, TypeVar
 
 import typer
 from rich.markup import escape
 
-from d2serve.cli.export_tables import print_accuracy, print_scores, print_verification
+from d2serve.cli.export_tables import (
+    print_accuracy,
+    print_origin,
+    print_scores,
+    print_verification,
+)
 from d2serve.cli.options import (
     DEFAULT_STORE,
     Archive,
@@ -27,8 +33,10 @@ from d2serve.cli.options import (
 from d2serve.cli.progress import console
 from d2serve.cli.running import fail, needs_detectron2, require_ours, run
 from d2serve.cli.runtime_help import FORMAT_HELP, PRECISION_HELP, RUNTIME_HELP
-from d2serve.export.naming import DEFAULT_VERSION
+from d2serve.export.naming import DEFAULT_VERSION, name_from
 from d2serve.handlers.spec.runtimes import FP32, TORCHSCRIPT
+
+T = TypeVar("T")
 
 
 def export(
@@ -124,7 +132,7 @@ def export(
     request = ExportRequest(
         source=source,
         method=export_method,
-        name=name or Path(config_file).stem,
+        name=name or _or_fail(lambda: name_from(config_file)),
         version=version,
         sample_image=sample_image,
         class_names=_names("--class-names", class_names),
@@ -140,7 +148,8 @@ def export(
     result = run(lambda progress: pipeline.export(request, progress))
     print_verification(result.spec.verification)
     print_accuracy(result.spec)
-    console.print(f"[green]Wrote[/] {escape(str(result.archive))}")
+    print_origin(result.spec)
+    console.print(f"[green]Wrote[/] {escape(str(result.archive))}", soft_wrap=True)
     if request.class_names is None and result.spec.class_names is None:
         console.print("No class names are known: give --class-names to have them in the answers.")
     if run_eval:
@@ -151,11 +160,16 @@ def export(
 
 
 def _names(option: str, text: Optional[str]) -> Optional[list[str]]:
-    from d2serve.export.errors import ExportError
     from d2serve.export.reading.class_names import split_names
 
+    return None if text is None else _or_fail(lambda: split_names(option, text))
+
+
+def _or_fail(read: Callable[[], T]) -> T:
+    from d2serve.export.errors import ExportError
+
     try:
-        return None if text is None else split_names(option, text)
+        return read()
     except ExportError as error:
         fail(error)
 

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import typer
 from rich.markup import escape
 
-from d2serve.cli.progress import error_console, shown_progress
+from d2serve.cli.progress import error_console, note, shown_progress
 from d2serve.client.errors import ArchiveRefused
 from d2serve.export.reading.installation import advice_for
 from d2serve.server.archives.contents import read_contents
@@ -49,7 +49,7 @@ def run(work: Callable[[Any], Any]) -> Any:
 
     try:
         with shown_progress() as (begin, advance):
-            return work(Progress(begin, advance))
+            return work(Progress(begin, advance, note))
     except ExportError as error:
         fail(error)
 

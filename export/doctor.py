@@ -14,11 +14,13 @@ import torch
 from detectron2.export import scripting_with_instances
 from torch import nn
 
-from d2serve.export.errors import ExportError, UnsupportedFamily, one_line
+from d2serve.export.archive.provenance import weights_beside
+from d2serve.export.errors import ConfigError, ExportError, UnsupportedFamily, one_line
 from d2serve.export.programs.scripting import FIELDS
 from d2serve.export.programs.torchscript_errors import where_in_script
 from d2serve.export.programs.tracing import trace
-from d2serve.export.programs.unexportable import why_unexportable
+from d2serve.export.programs.unexportable import labels_of, why_unexportable
+from d2serve.export.reading.class_names import find_names
 from d2serve.export.reading.config import ConfigSource, ModelConfig
 from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.families import Family, family_of
@@ -26,6 +28,7 @@ from d2serve.export.reading.installation import compiled_operators_problem
 from d2serve.export.reading.weights import build_model
 from d2serve.export.rewrites.registry import REWRITES, exportable
 from d2serve.export.rewrites.rewrite import Rewrite
+from d2serve.handlers.spec.output_names import SEM_SEG
 from d2serve.handlers.spec.runtimes import RUNTIMES, SCRIPTING, RuntimeFacts
 
 _KNOWN = ("detectron2", "d2serve", "torch", "torchvision", "fvcore")
@@ -78,7 +81,7 @@ def examine(source: ConfigSource) -> Diagnosis:
         for facts in RUNTIMES.values()
         for method in facts.methods
     ]
-    return Diagnosis(family, config, tuple(findings), tuple(_notes(config)))
+    return Diagnosis(family, config, tuple(findings), tuple(_notes(source, config, family, model)))
 
 
 def _finding(model: nn.Module, family: Family, method: str, runtime: RuntimeFacts) -> Finding:
@@ -149,7 +152,9 @@ def _not_installed(runtime: RuntimeFacts) -> str | None:
     return None
 
 
-def _notes(config: ModelConfig) -> Iterator[str]:
+def _notes(
+    source: ConfigSource, config: ModelConfig, family: Family, model: nn.Module
+) -> Iterator[str]:
     problem = compiled_operators_problem()
     if problem is not None:
         yield problem
@@ -159,5 +164,28 @@ def _notes(config: ModelConfig) -> Iterator[str]:
             + ("MODEL.WEIGHTS " if config.cfg is not None else "train.init_checkpoint=")
             + "model_final.pth"
         )
-    if not config.test_datasets:
-        yield "The config names no test data set: class names must be given with --class-names."
+    beside = weights_beside(source, config)
+    if beside is not None:
+        yield beside
+    labels = labels_of(model.sem_seg_head) if SEM_SEG in family.outputs else None
+    yield from _notes_of_names(config, family, labels)
+
+
+def _notes_of_names(config: ModelConfig, family: Family, labels: int | None) -> Iterator[str]:
+    try:
+        names = find_names(config, family.num_classes, labels, None, None)
+    except ConfigError as error:
+        yield str(error)
+        return
+    yield from names.notes
+    for what, option, count, found, where in (
+        ("classes", "--class-names", family.num_classes, names.classes, names.classes_from),
+        ("labels", "--stuff-class-names", labels, names.stuff, names.stuff_from),
+    ):
+        if found is not None:
+            yield f"The {what} will be named {', '.join(found)} (from {where})."
+        elif count is not None:
+            yield (
+                f"No data set here names the {count} {what}: unless the weights file does, they "
+                f"must be given with {option}."
+            )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from detectron2.layers.nms import batched_nms_rotated
+from detectron2.modeling.meta_arch import SemanticSegmentor
 from detectron2.modeling.proposal_generator.rrpn import RRPN
 from detectron2.modeling.roi_heads import RROIHeads
 from torch import nn
@@ -39,6 +41,19 @@ UNEXPORTABLE = (
     ),
 )
 
+_ONE_LABEL = (
+    "The semantic head has one class (MODEL.SEM_SEG_HEAD.NUM_CLASSES 1). What is served is the "
+    "best class of each pixel, which is then always class 0, whatever the image shows. Train it "
+    "with the background as a second class."
+)
+
+
+def labels_of(head: Any) -> int | None:
+    """How many classes a semantic head tells apart; None where it does not say."""
+    predictor = getattr(head, "predictor", None)
+    count = getattr(predictor, "out_channels", None) or getattr(head, "num_classes", None)
+    return count if isinstance(count, int) else None
+
 
 def why_unexportable(model: nn.Module, runtime: RuntimeFacts, method: str) -> str | None:
     """Why a model cannot be exported one way, with module, file and line, and what to do.
@@ -48,6 +63,8 @@ def why_unexportable(model: nn.Module, runtime: RuntimeFacts, method: str) -> st
         runtime: which its program is for.
         method: of export.
     """
+    if isinstance(model, SemanticSegmentor) and labels_of(model.sem_seg_head) == 1:
+        return _ONE_LABEL
     shown = method if runtime.format == TORCHSCRIPT else runtime.name
     for path, module in model.named_modules():
         for each in UNEXPORTABLE:

@@ -17,6 +17,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
 from d2serve.export.errors import WeightsError
+from d2serve.export.reading.name_sources import FoundNames, of_checkpoint
 from d2serve.export.reading.unpickling import read_checkpoint
 
 _MATCHING = "matching_heuristics"
@@ -33,12 +34,15 @@ class StrictCheckpointer(DetectionCheckpointer):  # type: ignore[misc]  # detect
         """After ``load``: each tensor that is missing or of another shape, in words."""
         self.file = Path()
         """After ``load``: the file that was read, which may have been fetched."""
+        self.class_names: FoundNames | None = None
+        """After ``load``: what the file calls the classes, if it does."""
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         """As upstream's: a dict with ``"model"``, and ``"matching_heuristics"`` where names are
         another library's."""
         self.file = Path(filename)
         content = _dict(read_checkpoint(filename, trusted=self._trusted), filename)
+        self.class_names = of_checkpoint(content)
         if filename.endswith(".pkl"):
             loaded = _of_a_pickle(content)
         elif filename.endswith(".pyth"):

@@ -6,7 +6,9 @@ larger images, portrait, panorama, and ones with no detection, exactly one and m
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,18 +18,41 @@ from PIL import Image, ImageDraw, ImageFilter
 from d2serve.export.errors import SampleError
 from d2serve.handlers.errors import RequestError
 from d2serve.handlers.requests.decoding import decode
+from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits
 
 Pixels = npt.NDArray[np.uint8]
 """(H, W, 3) uint8 in RGB order."""
 
+_MOST_PIXELS = 12_500_000  # what most phones' photos have
+_MOST_UNRESIZED = 2_100_000  # 1024 x 2048, as street scenes are labelled without resizing
+_MOST_BASE = 2_100_000  # beyond what models resize images to
+_MOST_ASPECT = 8
+_PNG_OVERHEAD = 1 << 17  # headers, and one byte each row
+# What is asked of a user's own file is not what is asked of a stranger's: Pillow's limit, an hour.
+_ANY_PHOTO = replace(
+    DEFAULT_LIMITS, max_image_pixels=178_956_970, max_decode_seconds=3600, max_frames=2**31 - 1
+)
 _GREY = 128
 _GREY_MARGINS = (320, 640)  # pixels
 _CROPS_TRIED = 2
 _FADES_TRIED = 6
 
 
-def load_sample(path: Path | None) -> Pixels:
+def most_sample_pixels(min_size_test: int) -> int:
+    """How large a sample may be, so that an export takes neither hours nor all memory.
+
+    Args:
+        min_size_test: the config's; 0 gives the model images as they are.
+    """
+    return _MOST_UNRESIZED if min_size_test == 0 else _MOST_PIXELS
+
+
+def load_sample(path: Path | None, most_pixels: int = _MOST_PIXELS) -> Pixels:
     """The user's sample image, or the built-in one.
+
+    Args:
+        path: of any photo; None is the built-in image.
+        most_pixels: what has more is reduced to them.
 
     Raises:
         SampleError: the file is no image that can be read.
@@ -35,9 +60,30 @@ def load_sample(path: Path | None) -> Pixels:
     if path is None:
         return builtin_sample()
     try:
-        return decode(path.read_bytes())
+        pixels = decode(path.read_bytes(), _ANY_PHOTO)
     except (OSError, RequestError) as error:
         raise SampleError(f"--sample-image {path} cannot be read: {error}") from error
+    return servable(_reduced(pixels, most_pixels))
+
+
+def as_png(image: Pixels) -> bytes:
+    """An image as a file without loss."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+def servable(image: Pixels, limits: RequestLimits = DEFAULT_LIMITS) -> Pixels:
+    """An image that an archive takes as a PNG: reduced where it is larger than the limits allow.
+
+    What is noise in a photo is incompressible, so its PNG can have ten times the bytes of the
+    user's JPEG. At 3 bytes a pixel every image fits.
+    """
+    image = _reduced(image, limits.max_image_pixels)
+    always = (limits.max_image_bytes - _PNG_OVERHEAD) // 3
+    if image.size // 3 > always and len(as_png(image)) > limits.max_image_bytes:
+        return _reduced(image, always)
+    return image
 
 
 def builtin_sample() -> Pixels:
@@ -64,20 +110,31 @@ def builtin_sample() -> Pixels:
 
 def sized_variants(sample: Pixels) -> dict[str, Pixels]:
     """The sample at other resolutions and aspect ratios."""
-    height, width = sample.shape[:2]
+    base = base_of(sample)
+    height, width = base.shape[:2]
     return {
         "sample": sample,
-        "half": _resized(sample, height // 2, width // 2),
-        "larger": _resized(sample, int(height * 1.3), int(width * 1.3)),
-        "turned": np.ascontiguousarray(np.rot90(sample)),
-        "panorama": np.ascontiguousarray(np.concatenate([sample, sample[:, ::-1]], axis=1)),
-        "tower": np.ascontiguousarray(np.concatenate([sample, sample[::-1]], axis=0)),
-        "tiles": np.ascontiguousarray(
-            np.tile(_resized(sample, height // 2, width // 2), (2, 2, 1))
-        ),
-        "squeezed": _resized(sample, height, max(width // 3, 1)),
-        "icon": _resized(sample, 57, 41),
+        "half": _resized(base, height // 2, width // 2),
+        "larger": _resized(base, int(height * 1.3), int(width * 1.3)),
+        "turned": np.ascontiguousarray(np.rot90(base)),
+        "panorama": np.ascontiguousarray(np.concatenate([base, base[:, ::-1]], axis=1)),
+        "tower": np.ascontiguousarray(np.concatenate([base, base[::-1]], axis=0)),
+        "tiles": np.ascontiguousarray(np.tile(_resized(base, height // 2, width // 2), (2, 2, 1))),
+        "squeezed": _resized(base, height, max(width // 3, 1)),
+        "icon": _resized(base, 57, 41),
     }
+
+
+def base_of(sample: Pixels) -> Pixels:
+    """The sample as its variants are made of it.
+
+    Twice its size is within every limit, and nothing of a large photo is enlarged. Of a strip, the
+    middle: detectron2 resizes what is twice as long to no pixel at all.
+    """
+    height, width = sample.shape[:2]
+    across, down = min(width, height * _MOST_ASPECT), min(height, width * _MOST_ASPECT)
+    top, left = (height - down) // 2, (width - across) // 2
+    return _reduced(sample[top : top + down, left : left + across], _MOST_BASE)
 
 
 def without_detection(count: Callable[[Pixels], int]) -> Pixels | None:
@@ -128,6 +185,14 @@ def _crop_in_grey(sample: Pixels, box: npt.NDArray[np.float32], margin: int) -> 
     x1, y1 = (int(edge) + 8 for edge in box[2:])
     around = ((margin, margin), (margin, margin), (0, 0))
     return np.pad(sample[y0:y1, x0:x1], around, constant_values=_GREY)
+
+
+def _reduced(image: Pixels, most_pixels: int) -> Pixels:
+    height, width = image.shape[:2]
+    if height * width <= most_pixels:
+        return image
+    scale = (most_pixels / (height * width)) ** 0.5
+    return _resized(image, int(height * scale), int(width * scale))
 
 
 def _resized(image: Pixels, height: int, width: int) -> Pixels:

@@ -5,6 +5,7 @@ detectron2 only warns when weights do not fit a config, and then answers from ra
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
@@ -13,7 +14,18 @@ from d2serve.export.errors import ConfigError, WeightsError, one_line
 from d2serve.export.reading.checkpointer import StrictCheckpointer
 from d2serve.export.reading.config import ModelConfig
 from d2serve.export.reading.installation import advice_for
+from d2serve.export.reading.name_sources import FoundNames
 from d2serve.export.rewrites.stand_ins import buildable
+
+
+@dataclass(frozen=True)
+class LoadedWeights:
+    """What a weights file was, and what it has beside the weights."""
+
+    file: Path
+    """The file that was read, which may have been fetched."""
+    class_names: FoundNames | None
+    """What it calls the classes, if it does."""
 
 
 def build_model(config: ModelConfig) -> nn.Module:
@@ -50,12 +62,8 @@ def load_model(config: ModelConfig) -> nn.Module:
     return model
 
 
-def load_weights(model: nn.Module, config: ModelConfig) -> Path:
-    """Load the config's weights into its model, in place; raises as ``load_model``.
-
-    Returns:
-        The file that was read, which may have been fetched.
-    """
+def load_weights(model: nn.Module, config: ModelConfig) -> LoadedWeights:
+    """Load the config's weights into its model, in place; raises as ``load_model``."""
     weights = config.weights
     if not weights:
         key = "train.init_checkpoint=" if config.cfg is None else "MODEL.WEIGHTS "
@@ -83,4 +91,4 @@ def load_weights(model: nn.Module, config: ModelConfig) -> Path:
             f"({shown}{'; ...' if len(checkpointer.misfits) > 4 else ''}). It was probably trained "
             "with another config (number of classes, backbone): give the config of its training."
         )
-    return checkpointer.file
+    return LoadedWeights(checkpointer.file, checkpointer.class_names)
