@@ -13,7 +13,7 @@ import unicodedata
 import zipfile
 from pathlib import Path
 
-from d2serve.export.errors import ArchiveError, ConfigError, one_line
+from d2serve.export.errors import ArchiveError, ConfigError
 
 DEFAULT_VERSION = "1.0"
 _MANIFEST = "MAR-INF/MANIFEST.json"
@@ -72,7 +72,7 @@ def require_writable(store: Path) -> None:
             pass
     except OSError as error:
         raise ArchiveError(
-            f"--output {store} cannot be written to ({one_line(error)}). Expected a folder that "
+            f"--output {store} cannot be written to ({error.strerror}). Expected a folder that "
             "you may write to, or one that can be made."
         ) from error
 
