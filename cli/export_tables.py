@@ -23,7 +23,7 @@ def print_spec(spec: ModelSpec, version: str) -> None:
         "method": f"{spec.method}, {'any batch' if spec.dynamic_batch else 'one image'} a call",
         "runtime": f"{spec.runtime}, {spec.precision}",
         "program": "\n".join(f"{file}, sha256 {value}" for file, value in spec.sha256.items()),
-        "image": f"{spec.image_format}, {resize}, padded to a multiple of {spec.size_divisibility}",
+        "image": f"{_channels(spec)}, {resize}, padded to a multiple of {spec.size_divisibility}",
         "outputs": ", ".join(spec.outputs),
         "classes": "not named" if spec.class_names is None else ", ".join(spec.class_names),
         "labels": ", ".join(spec.stuff_class_names or ()) or "not named",
@@ -57,6 +57,12 @@ def _most_instances(limit: int | None) -> str:
     if limit is not None and limit < 0:  # as detectron2 has it
         return "no limit of instances"
     return f"at most {limit} instances"
+
+
+def _channels(spec: ModelSpec) -> str:
+    if spec.channels == 3:
+        return spec.image_format
+    return spec.image_form.described
 
 
 def _made_of(provenance: Provenance | None) -> str:

@@ -9,30 +9,35 @@ from dataclasses import dataclass, replace
 from importlib import import_module, metadata
 from pathlib import Path
 
-import torch
-from PIL import Image
 from torch import nn
 
 from d2serve.export.annotations.expectations import expectations_of
 from d2serve.export.archive.installing import install
 from d2serve.export.archive.opening import opened
-from d2serve.export.archive.provenance import provenance_of, weights_beside
+from d2serve.export.archive.provenance import provenance_of
 from d2serve.export.archive.staging import limits_of, settings_for, staging
 from d2serve.export.errors import ArchiveError, SampleError, UnsupportedFamily, needing
 from d2serve.export.naming import require_place, require_writable
 from d2serve.export.programs.building import Program, onnx_metadata, write_program
+from d2serve.export.programs.doubts import Doubt
+from d2serve.export.programs.tracing import program_inputs
 from d2serve.export.programs.unexportable import why_unexportable
 from d2serve.export.proof.isolated_replay import gpu_id, replay
 from d2serve.export.proof.oracle import Oracle, count_of
 from d2serve.export.proof.verification import Case, Verification, plan_cases, verify
-from d2serve.export.reading.class_names import Names, find_names
 from d2serve.export.reading.config import ModelConfig
 from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.families import Family, family_of
-from d2serve.export.reading.samples import Pixels, load_sample, most_sample_pixels
+from d2serve.export.reading.image_files import Pixels, write_image_file
+from d2serve.export.reading.image_form import image_form_of
+from d2serve.export.reading.names.class_names import Names, find_names
+from d2serve.export.reading.names.sources import of_checkpoint
+from d2serve.export.reading.own_models.answers import observed
+from d2serve.export.reading.samples import load_sample, most_sample_pixels
 from d2serve.export.reading.weights import build_model, load_weights
 from d2serve.export.request import ExportRequest, Progress
 from d2serve.handlers.errors import LoadError
+from d2serve.handlers.spec.image_form import ImageForm
 from d2serve.handlers.spec.model_spec import ModelSpec, read_spec
 from d2serve.handlers.spec.output_names import SEM_SEG
 from d2serve.handlers.spec.provenance import Provenance
@@ -50,6 +55,8 @@ class ExportResult:
     archive: Path
     spec: ModelSpec
     verification: Verification
+    notes: tuple[str, ...] = ()
+    """What the user should know of how config and weights were read."""
 
 
 def export(request: ExportRequest, progress: Progress) -> ExportResult:
@@ -69,24 +76,22 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
     refusal = why_unexportable(model, RUNTIMES[request.chosen_runtime], request.method)
     if refusal is not None:
         raise UnsupportedFamily(refusal)
-    sample = load_sample(request.sample_image, most_sample_pixels(config.min_size_test))
-    beside = weights_beside(request.source, config)
-    if beside is not None:
-        progress.note(beside)
+    form = replace(image_form_of(model, config), sixteen_bit=request.sixteen_bit)
+    most_pixels = most_sample_pixels(config.min_size_test)
+    sample = load_sample(request.sample_image, form, most_pixels)
 
     progress.begin("Loading the weights", 0)
     weights = load_weights(model, config)
     oracle = Oracle(config)
+    family = observed(family, oracle.model, oracle.model_input(sample))
     names = find_names(
         config,
         family.num_classes,
         int(oracle.predict(sample)["sem_seg"].shape[0]) if SEM_SEG in family.outputs else None,
         request.class_names,
         request.stuff_class_names,
-        weights.class_names,
+        of_checkpoint(weights.beside),
     )
-    for note in names.notes:
-        progress.note(note)
     provenance = provenance_of(request.source, config, weights.file, names)
     if count_of(oracle.answer(sample)) == 0:
         raise SampleError(
@@ -104,17 +109,15 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
             data = contexts.enter_context(judged_on(request, config, expected, progress))
         stage = contexts.enter_context(staging(request.name, request.version))
         progress.begin(f"{request.method.capitalize()} the model", 0)
-        image = oracle.model_input(sample)["image"]
-        assert isinstance(image, torch.Tensor)  # the dict has the sizes as well
         program = write_program(
             request,
             model,
             family,
-            image,
+            program_inputs(oracle.model_input(sample), family.postprocessed),
             stage.folder("program"),
-            onnx_metadata(config, family, names),
+            onnx_metadata(config, form, family, names),
         )
-        spec = _spec(request, config, family, names, model, program, provenance)
+        spec = _spec(request, config, form, family, names, model, program, provenance)
         device = config.device
         settings = settings_for(spec.dynamic_batch, device)
         stage.describe(program.files, spec, settings)
@@ -123,7 +126,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
             oracle,
             sample,
             spec,
-            program.traced_constants,
+            program.doubts,
             gpu_id(device),
             progress,
         )
@@ -135,7 +138,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
         packed = stage.pack()
         _reopen(packed, oracle, sample, gpu_id(device))
         archive = install(packed, request.output, request.name, request.version)
-    return ExportResult(archive, spec, verification)
+    return ExportResult(archive, spec, verification, (*config.notes, *weights.notes, *names.notes))
 
 
 def _check_installed(request: ExportRequest) -> None:
@@ -151,6 +154,7 @@ def _check_installed(request: ExportRequest) -> None:
 def _spec(
     request: ExportRequest,
     config: ModelConfig,
+    form: ImageForm,
     family: Family,
     names: Names,
     model: nn.Module,
@@ -166,7 +170,8 @@ def _spec(
         precision=FP32,
         program=program.main.name,
         sha256=program.hashes(),
-        image_format=config.image_format,
+        image_format=form.image_format,
+        channels=form.channels,
         min_size_test=config.min_size_test,
         max_size_test=config.max_size_test,
         size_divisibility=divisibility,
@@ -186,6 +191,8 @@ def _spec(
         verification={},
         accuracy={},
         provenance=provenance,
+        postprocessed=family.postprocessed,
+        sixteen_bit=form.sixteen_bit,
     )
 
 
@@ -204,7 +211,7 @@ def _verify(
     oracle: Oracle,
     sample: Pixels,
     spec: ModelSpec,
-    traced_constants: tuple[str, ...],
+    doubts: tuple[Doubt, ...],
     gpu: int | None,
     progress: Progress,
 ) -> Verification:
@@ -217,7 +224,7 @@ def _verify(
         cases,
         RUNTIMES[spec.runtime].bounds,
         not_reached=not_reached,
-        traced_constants=traced_constants,
+        traced_constants=tuple(map(str, doubts)),
         gpu_id=gpu,
         progress=progress.advance,
     )
@@ -234,6 +241,5 @@ def _reopen(archive: Path, oracle: Oracle, sample: Pixels, gpu: int | None) -> N
             bounds = RUNTIMES[spec.runtime].bounds
             verify(model_dir, oracle, [case], bounds, gpu_id=gpu, progress=lambda: None)
         else:  # what it may differ by was judged by its AP; here it only has to answer
-            picture = archive.with_name("sample.png")
-            Image.fromarray(sample).save(picture)
+            picture = write_image_file(sample, archive.with_name("sample"))
             replay(model_dir, [[picture]], gpu_id=gpu)

@@ -12,6 +12,7 @@ from d2serve.handlers.oip.inputs import read_call
 from d2serve.handlers.oip.outputs import chosen_outputs
 from d2serve.handlers.outputs.selection import Selection
 from d2serve.handlers.replies.fields import MASK_TENSOR, REPLY
+from d2serve.handlers.requests.bands import viewable
 from d2serve.handlers.requests.fields import read_fields
 from d2serve.handlers.requests.images import Pixels, read_pixels
 from d2serve.handlers.requests.options import NONE, RequestOptions
@@ -32,6 +33,8 @@ class ModelRequest:
     """What of the program's answer is wanted."""
     pixels: Pixels | None
     """(H, W, 3) RGB, of the image as it was sent, where it is to be drawn upon."""
+    converted: str | None
+    """What was done to the image's values, where they are not those that were sent."""
     outputs: tuple[str, ...]
     """Names of those that a call of the Open Inference Protocol gets; empty for any other."""
     seconds: Seconds
@@ -50,10 +53,10 @@ def read_request(call: Call, spec: ModelSpec) -> ModelRequest:
     """
     watch = Stopwatch()
     is_infer = call.kind == INFER
-    fields = read_call(call) if is_infer else read_fields(call)
+    fields = read_call(call, spec.image_form) if is_infer else read_fields(call)
     options = RequestOptions.parse(fields.options, spec)
     outputs = chosen_outputs(fields.outputs, options, spec) if is_infer else ()
-    pixels = read_pixels(fields.image, spec.limits)
+    pixels, converted = read_pixels(fields.image, spec.limits, spec.image_form)
     _check_memory(pixels, options, spec)
     seconds = {"decode": watch.lap()}
     image = preprocess(pixels, spec)
@@ -62,7 +65,8 @@ def read_request(call: Call, spec: ModelSpec) -> ModelRequest:
         image=image,
         options=options,
         selection=_selection(options, outputs, spec.limits),
-        pixels=pixels if options.draw else None,
+        pixels=viewable(pixels) if options.draw else None,
+        converted=converted,
         outputs=outputs,
         seconds=seconds,
     )

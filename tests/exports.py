@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 # Modules that register what a config names, beside the data sets.
-_PROJECTS = {"point_rend": ("detectron2.projects.point_rend",)}
+_PROJECTS = {
+    "point_rend": ("detectron2.projects.point_rend",),
+    "deeplab_v3plus": ("detectron2.projects.deeplab",),
+}
 
 
 def config_of(model: str) -> Path:

@@ -39,10 +39,11 @@ FAMILIES = {
     "vitdet": KINDS,
     "regnet_mask_rcnn": KINDS,
     "mask_rcnn_gn_cls_agnostic": KINDS,
+    "deeplab_v3plus": KINDS,
     "rotated_faster_rcnn_fpn": METHODS,
 }
 """Those that upstream's own tools do not export in every kind, with the kinds that there are."""
-STUFF_MODELS = ("panoptic_fpn", "semantic_fpn")
+STUFF_MODELS = ("panoptic_fpn", "semantic_fpn", "deeplab_v3plus")
 """Those of images in which every pixel has a class."""
 
 IN_THE_GATE = {
@@ -62,6 +63,7 @@ IN_THE_GATE = {
     "vitdet": ("openvino",),
     "regnet_mask_rcnn": ("onnxruntime",),
     "mask_rcnn_gn_cls_agnostic": ("tracing",),
+    "deeplab_v3plus": ("scripting",),
     "rotated_faster_rcnn_fpn": ("scripting",),
 }
 """The kinds of each model that `make test` exports and serves."""

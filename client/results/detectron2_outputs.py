@@ -45,10 +45,7 @@ def detectron2_outputs(
         )
         outputs["instances"] = _instances(structures, torch, size, instances, has_masks)
     if panoptic_seg is not None:
-        outputs["panoptic_seg"] = (
-            torch.from_numpy(panoptic_seg.label_map()),
-            [_segment_info(segment) for segment in panoptic_seg.segments_info],
-        )
+        outputs["panoptic_seg"] = _panoptic_seg(torch, panoptic_seg)
     if proposals is not None:
         boxes = _rows(torch, [proposal.bbox for proposal in proposals], 4)
         logits = [proposal.objectness_logit for proposal in proposals]
@@ -58,6 +55,18 @@ def detectron2_outputs(
             objectness_logits=torch.tensor(logits, dtype=torch.float32),
         )
     return outputs
+
+
+def _panoptic_seg(torch: Any, panoptic_seg: PanopticSeg) -> tuple[Any, Any]:
+    ids = torch.from_numpy(panoptic_seg.label_map())
+    labels = {each.id: each.detectron2_label for each in panoptic_seg.segments_info}
+    if labels and all(label is not None for label in labels.values()):
+        # As Panoptic-DeepLab has it: a label at each pixel, -1 for none, and no description.
+        of_id = torch.full((max(labels) + 1,), -1, dtype=torch.int64)
+        for number, label in labels.items():
+            of_id[number] = label
+        return of_id[ids.long()], None
+    return ids, [_segment_info(segment) for segment in panoptic_seg.segments_info]
 
 
 def _load(name: str) -> Any:
@@ -114,6 +123,7 @@ def _one_hot(torch: Any, sem_seg: SemSeg, classes: int | None) -> Any:
 
 
 def _segment_info(segment: PanopticSegment) -> dict[str, Any]:
-    # detectron2 gives an area for stuff only.
-    own = ("score", "instance_id") if segment.isthing else ("area",)
+    # detectron2 gives an area for stuff only; MaskFormer's way gives nothing of this.
+    merged = ("score", "instance_id") if segment.score is not None else ()
+    own = merged if segment.isthing else ("area",)
     return {name: getattr(segment, name) for name in ("id", "isthing", "category_id", *own)}

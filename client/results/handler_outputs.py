@@ -52,6 +52,7 @@ def _panoptic_seg(panoptic_seg: PanopticSeg) -> records.PanopticSeg:
             area=each.area,
             score=each.score,
             instance_id=each.instance_id,
+            label=each.detectron2_label,
         )
         for each in panoptic_seg.segments_info
     )

@@ -78,6 +78,8 @@ class Prediction:
     panoptic_seg: PanopticSeg | None
     raw: dict[str, Any] = field(repr=False, compare=False)
     """The reply as received, parsed from JSON."""
+    converted: str | None = None
+    """What the server did to the image's values, as ``"16-bit to 8-bit"``; None if nothing."""
     request_id: str | None = field(default=None, compare=False)
     """The server's name for this one request, as in its log."""
 
@@ -161,6 +163,7 @@ def _prediction(raw: dict[str, Any], request_id: str | None) -> Prediction:
             raw, "panoptic_seg", lambda v: parse_panoptic_seg(v, size, len(instances or ()))
         ),
         raw=raw,
+        converted=optional_text(sides, "converted"),
         request_id=optional_text(raw, "request_id") or request_id,
     )
 

@@ -47,16 +47,13 @@ def expectations_of(
         config: of the model.
         class_names, stuff_class_names: of the archive.
     """
-    parts: Any = model
-    keypoints = None
-    if KEYPOINTS in family.outputs:
-        keypoints = getattr(parts.roi_heads.keypoint_head, "num_keypoints", None)
+    head: Any = getattr(getattr(model, "roi_heads", None), "keypoint_head", None)
     return Expectations(
         family,
         None if class_names is None else tuple(class_names),
         None if stuff_class_names is None else tuple(stuff_class_names),
-        labels_of(parts.sem_seg_head) if SEM_SEG in family.outputs else None,
-        keypoints,
+        labels_of(model) if SEM_SEG in family.outputs else None,
+        getattr(head, "num_keypoints", None) if KEYPOINTS in family.outputs else None,
         config.keypoint_oks_sigmas,
         config.cfg is not None,
     )

@@ -39,9 +39,9 @@ from d2serve.export.proof.evaluation import (
     near_zero,
 )
 from d2serve.export.reading.config import ModelConfig
+from d2serve.export.reading.image_files import SUFFIXES, read_image_file
 from d2serve.export.request import ExportRequest, Progress
 from d2serve.handlers.errors import RequestError
-from d2serve.handlers.requests.decoding import decode
 from d2serve.handlers.requests.preprocessing import preprocess
 from d2serve.handlers.runtimes.cpu_features import slow_precision
 from d2serve.handlers.spec.model_spec import ModelSpec
@@ -50,7 +50,6 @@ from d2serve.handlers.spec.runtimes import BF16, INT8
 _MOST_CALIBRATION_IMAGES = 300
 # One instance of 50 is two AP points of its class, four times what may be lost by default.
 _FEWEST_IMAGES, _FEWEST_ANNOTATIONS = 20, 50
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
 
 @contextmanager
@@ -180,7 +179,7 @@ def _calibration_files(request: ExportRequest, config: ModelConfig) -> list[Path
     """The images for int8: those of the folder that is named, or of the first training data set."""
     folder = request.calibration_images
     if folder is not None:
-        files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in _SUFFIXES)
+        files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES)
         source = str(folder)
     elif config.train_datasets:
         name = config.train_datasets[0]
@@ -204,7 +203,7 @@ def _prepared(
 ) -> Iterator[npt.NDArray[np.float32]]:
     for file in files:
         try:
-            yield preprocess(decode(file.read_bytes()), spec).tensor
+            yield preprocess(read_image_file(file, spec.image_form), spec).tensor
         except (OSError, RequestError) as error:
             raise SampleError(f"{file} cannot be read: {one_line(error)}") from error
         progress.advance()

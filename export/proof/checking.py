@@ -25,19 +25,20 @@ from d2serve.export.proof.evaluation import Scores, evaluate, first_test_dataset
 from d2serve.export.proof.isolated_replay import gpu_id
 from d2serve.export.proof.oracle import Oracle
 from d2serve.export.proof.verification import Case, Verification, plan_cases, verify
-from d2serve.export.reading.class_names import Names, find_names
 from d2serve.export.reading.config import ConfigSource, ModelConfig
 from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.families import Family, family_of
+from d2serve.export.reading.image_files import SUFFIXES, read_image_file
+from d2serve.export.reading.names.class_names import Names, find_names
+from d2serve.export.reading.names.sources import of_checkpoint
+from d2serve.export.reading.own_models.answers import observed
 from d2serve.export.reading.samples import builtin_sample
 from d2serve.export.reading.weights import LoadedWeights, build_model, load_weights
 from d2serve.export.request import Progress
 from d2serve.handlers.errors import LoadError, RequestError
-from d2serve.handlers.requests.decoding import decode
+from d2serve.handlers.spec.image_form import ImageForm
 from d2serve.handlers.spec.model_spec import ModelSpec, read_spec
 from d2serve.handlers.spec.runtimes import FP32, RUNTIMES
-
-_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif"}
 
 
 def verify_archive(
@@ -62,7 +63,7 @@ def verify_archive(
     config, oracle = loaded.config, loaded.oracle
     with opened(archive) as model_dir:
         spec = _spec(archive, model_dir)
-        for difference in _other_preparation(config, spec):
+        for difference in _other_preparation(loaded, spec):
             raise VerificationError(
                 f"{difference} Their answers differ for that reason alone. Give the config and "
                 "overrides of the export, or export again with these."
@@ -75,9 +76,9 @@ def verify_archive(
         not_reached: tuple[str, ...] = ()
         if images is None:
             progress.begin("Choosing images", 0)
-            cases, not_reached = plan_cases(builtin_sample(), oracle, spec.dynamic_batch)
+            cases, not_reached = plan_cases(builtin_sample(oracle.form), oracle, spec.dynamic_batch)
         else:
-            cases = _cases_of_folder(images)
+            cases = _cases_of_folder(images, spec.image_form)
         progress.begin("Comparing with detectron2", 2 * len(cases))
         return verify(
             model_dir,
@@ -114,7 +115,7 @@ def evaluate_archive(
     data_source = first_test_dataset(config) if coco is None else coco
     with opened(archive) as model_dir:
         spec = _spec(archive, model_dir)
-        for difference in _other_preparation(config, spec):
+        for difference in _other_preparation(loaded, spec):
             progress.note(
                 f"{difference} Both are evaluated as they are, so the difference is not that of "
                 "the program alone."
@@ -162,24 +163,28 @@ def _load(source: ConfigSource) -> _Loaded:
     family = family_of(model)
     # Refuses weights that do not fit, which DefaultPredictor takes.
     weights = load_weights(model, config)
-    return _Loaded(config, family, model, weights, Oracle(config))
+    oracle = Oracle(config)
+    family = observed(family, oracle.model, oracle.model_input(builtin_sample(oracle.form)))
+    return _Loaded(config, family, model, weights, oracle)
 
 
 def _known_names(loaded: _Loaded) -> tuple[str, ...] | None:
     """For archives without names: what their data sets call the classes."""
-    count, found = loaded.family.num_classes, loaded.weights.class_names
+    count, found = loaded.family.num_classes, of_checkpoint(loaded.weights.beside)
     try:
         return find_names(loaded.config, count, None, None, None, found).classes
     except ConfigError:  # sources disagree
         return None
 
 
-def _other_preparation(config: ModelConfig, spec: ModelSpec) -> list[str]:
+def _other_preparation(loaded: _Loaded, spec: ModelSpec) -> list[str]:
     """How a config prepares images otherwise than an archive, in sentences."""
+    config, own, form = loaded.config, loaded.oracle.form, spec.image_form
     pairs = (
         ("short edge (MIN_SIZE_TEST)", config.min_size_test, spec.min_size_test),
         ("bound of the long edge (MAX_SIZE_TEST)", config.max_size_test, spec.max_size_test),
-        ("channel order (FORMAT)", config.image_format, spec.image_format),
+        ("bands (FORMAT)", own.image_format, form.image_format),
+        ("channels", own.channels, form.channels),
     )
     different = [f"{what} {mine}, not {theirs}" for what, mine, theirs in pairs if mine != theirs]
     if not different:
@@ -213,16 +218,14 @@ def _spec(archive: Path, model_dir: Path) -> ModelSpec:
         raise ArchiveError(f"{archive}: {error}") from error
 
 
-def _cases_of_folder(folder: Path) -> list[Case]:
-    files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in _IMAGE_SUFFIXES)
+def _cases_of_folder(folder: Path, form: ImageForm) -> list[Case]:
+    files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES)
     if not files:
-        raise SampleError(
-            f"--images {folder} has no image files ({', '.join(sorted(_IMAGE_SUFFIXES))})."
-        )
+        raise SampleError(f"--images {folder} has no image files ({', '.join(sorted(SUFFIXES))}).")
     cases = []
     for file in files:
         try:
-            pixels = decode(file.read_bytes())
+            pixels = read_image_file(file, form)
         except (OSError, RequestError) as error:
             raise SampleError(f"{file} cannot be read: {one_line(error)}") from error
         cases.append(Case({str(file.relative_to(folder)).replace("/", "_"): pixels}, False))

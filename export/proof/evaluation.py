@@ -24,9 +24,10 @@ from d2serve.export.errors import EvaluationError, one_line
 from d2serve.export.proof.isolated_replay import replay
 from d2serve.export.proof.oracle import Oracle
 from d2serve.export.reading.config import ModelConfig
-from d2serve.export.reading.samples import Pixels
+from d2serve.export.reading.image_files import Pixels, read_image_file
 from d2serve.handlers.errors import RequestError
-from d2serve.handlers.requests.decoding import decode
+from d2serve.handlers.spec.image_form import ImageForm
+from d2serve.handlers.spec.model_spec import read_spec
 
 Scores = dict[str, dict[str, float]]
 """By task (bbox, segm, keypoints, box_proposals, sem_seg) and metric (AP, mIoU, ...), in percent.
@@ -81,10 +82,11 @@ def evaluate(
         EvaluationError: an image cannot be read.
     """
     begin("Evaluating eager detectron2", len(data.records))
+    form = read_spec(model_dir).image_form
 
     def eager() -> Iterator[dict[str, Any]]:
         for record in data.records:
-            yield oracle.predict(_read(Path(record["file_name"])))
+            yield oracle.predict(_read(Path(record["file_name"]), form))
             advance()
 
     reference = _score(data, sigmas, eager())
@@ -106,9 +108,9 @@ def evaluate_one(
     return _score(data, sigmas, predicted)
 
 
-def _read(file: Path) -> Pixels:
+def _read(file: Path, form: ImageForm) -> Pixels:
     try:
-        return decode(file.read_bytes())
+        return read_image_file(file, form)
     except (OSError, RequestError) as error:
         raise EvaluationError(f"The image {file} cannot be read: {one_line(error)}") from error
 

@@ -57,7 +57,7 @@ def compare_proposals(
         return InstanceDifference()
     if not len(expected):
         return InstanceDifference()
-    order = _order(expected.boxes, got.boxes, expected.objectness_logits)
+    order = _order(expected.boxes, got.boxes, expected.objectness_logits, got.objectness_logits)
     boxes, logits = got.boxes[order], got.objectness_logits[order]
     box = _box_distance(expected.boxes, boxes, "proposal_boxes", bounds, misses)
     score = _score_distance(expected.objectness_logits, logits, "objectness_logits", bounds, misses)
@@ -86,10 +86,13 @@ def _order(
     expected: Float32,
     got: Float32,
     scores: Float32,
+    got_scores: Float32,
     different: np.ndarray[tuple[int, int], np.dtype[np.bool_]] | None = None,
 ) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
     """Each box beside the one it stands for: equal scores have no order of their own."""
     distance = np.abs(expected[:, None] - got[None]).max(axis=2)
+    # Set predictors answer masks, and boxes that are all zero.
+    distance += np.abs(scores[:, None] - got_scores[None])
     if different is not None:
         distance[different] += 1e6
     order = np.zeros(len(got), np.intp)
@@ -101,7 +104,7 @@ def _order(
 
 def _in_order_of(expected: Detections, got: Detections) -> Detections:
     other_class = expected.classes[:, None] != got.classes[None]
-    order = _order(expected.boxes, got.boxes, expected.scores, other_class)
+    order = _order(expected.boxes, got.boxes, expected.scores, got.scores, other_class)
     return replace(
         got,
         boxes=got.boxes[order],

@@ -18,9 +18,8 @@ from d2serve.export.errors import VerificationError
 from d2serve.export.proof.comparison import Difference, compare
 from d2serve.export.proof.isolated_replay import replay
 from d2serve.export.proof.oracle import Oracle, count_of
+from d2serve.export.reading.image_files import Pixels, write_image_file
 from d2serve.export.reading.samples import (
-    Pixels,
-    as_png,
     base_of,
     sized_variants,
     with_one_detection,
@@ -104,7 +103,7 @@ def _special(sample: Pixels, boxes: Float32, oracle: Oracle) -> dict[str, Pixels
     def count(image: Pixels) -> int:
         return count_of(oracle.answer(image))
 
-    zero = without_detection(count)
+    zero = without_detection(sample.shape[2], count)
     # A model that finds something in plain grey cannot be faded down to one instance.
     one = None if zero is None else with_one_detection(sample, boxes, count)
     return {"zero": zero, "one": one}
@@ -176,12 +175,7 @@ def _expected(oracle: Oracle, case: Case) -> list[Outputs]:
 
 def _write(case: Case, folder: Path) -> list[Path]:
     folder.mkdir()
-    files = []
-    for name, image in case.images.items():
-        file = folder / f"{name}.png"
-        file.write_bytes(as_png(image))
-        files.append(file)
-    return files
+    return [write_image_file(image, folder / name) for name, image in case.images.items()]
 
 
 def _compare_case(

@@ -5,27 +5,37 @@ detectron2 only warns when weights do not fit a config, and then answers from ra
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
-from d2serve.export.errors import ConfigError, WeightsError, one_line
-from d2serve.export.reading.checkpointer import StrictCheckpointer
-from d2serve.export.reading.config import ModelConfig
+from d2serve.export.errors import (
+    ConfigError,
+    ExportError,
+    WeightsError,
+    one_line,
+    place_in_traceback,
+)
+from d2serve.export.reading.checkpoints.checkpointer import StrictCheckpointer
+from d2serve.export.reading.config import ModelConfig, about_unknown
 from d2serve.export.reading.installation import advice_for
-from d2serve.export.reading.name_sources import FoundNames
 from d2serve.export.rewrites.stand_ins import buildable
 
 
 @dataclass(frozen=True)
 class LoadedWeights:
-    """What a weights file was, and what it has beside the weights."""
+    """What came of reading a weights file."""
 
     file: Path
-    """The file that was read, which may have been fetched."""
-    class_names: FoundNames | None
-    """What it calls the classes, if it does."""
+    """That was read, which may have been fetched."""
+    notes: tuple[str, ...]
+    """What the user should know: which of several sets of weights was taken."""
+    beside: Mapping[str, Any]
+    """What the file holds beside its tensors, as data: Lightning's ``hyper_parameters``,
+    mmdetection's ``meta``, arguments of a script. Not detectron2's, so of any form."""
 
 
 def build_model(config: ModelConfig) -> nn.Module:
@@ -37,12 +47,16 @@ def build_model(config: ModelConfig) -> nn.Module:
     try:
         with buildable():
             model = config.build()
+    except ConfigError:
+        raise
     except Exception as error:
         advice = advice_for(error) or (
             "If it names modules of your own, name the one that registers them: --import my.module"
+            + about_unknown(config.unknown_keys)
         )
         raise ConfigError(
-            f"detectron2 cannot build the model of this config ({one_line(error)}). {advice}"
+            f"detectron2 cannot build the model of this config ({type(error).__name__}: "
+            f"{one_line(error)}{place_in_traceback(error)}). {advice}"
         ) from error
     return model.eval()
 
@@ -69,20 +83,24 @@ def load_weights(model: nn.Module, config: ModelConfig) -> LoadedWeights:
         key = "train.init_checkpoint=" if config.cfg is None else "MODEL.WEIGHTS "
         raise WeightsError(
             "The config names no weights: the model would answer at random. "
-            f"Add your checkpoint to the command: {key}output/model_final.pth"
+            f"Add your checkpoint to the command: {key}"
+            f"{config.trained_weights or 'output/model_final.pth'}"
         )
-    checkpointer = StrictCheckpointer(model, trusted=config.trust_weights)
+    if Path(weights).is_dir():
+        raise WeightsError(f"{weights} is a folder, expected a weights file. {_inside(weights)}")
+    checkpointer = StrictCheckpointer(model, trusted=config.trust_weights, key=config.weights_key)
     try:
         checkpointer.load(weights)
-    except WeightsError as error:
-        if weights in str(error):
+    except ExportError as error:
+        if weights in str(error) or isinstance(error, ConfigError):
             raise
         raise WeightsError(f"{weights}: {error}") from error  # it names the fetched file
-    # Path handlers and unpickling raise nearly anything.
+    # Path handlers and matching heuristics raise nearly anything.
     except Exception as error:
         raise WeightsError(
             f"{weights} cannot be loaded ({type(error).__name__}: {one_line(error)}). Expected a "
             "file that is there, or a detectron2:// or http(s) address that this machine reaches."
+            + _trained_beside(config)
         ) from error
     if checkpointer.misfits:
         shown = "; ".join(checkpointer.misfits[:4])
@@ -90,5 +108,27 @@ def load_weights(model: nn.Module, config: ModelConfig) -> LoadedWeights:
             f"{weights} does not fit the config: {len(checkpointer.misfits)} tensors differ "
             f"({shown}{'; ...' if len(checkpointer.misfits) > 4 else ''}). It was probably trained "
             "with another config (number of classes, backbone): give the config of its training."
+            + _trained_beside(config)
         )
-    return LoadedWeights(checkpointer.file, checkpointer.class_names)
+    if checkpointer.unusable:
+        shown = "; ".join(checkpointer.unusable[:3])
+        raise WeightsError(
+            f"{weights} has tensors that no model can answer with: {shown}"
+            f"{'; ...' if len(checkpointer.unusable) > 3 else ''}. Its training has probably "
+            "failed, or it was converted for another program: give the checkpoint of an earlier "
+            "iteration."
+        )
+    return LoadedWeights(checkpointer.file, checkpointer.notes, checkpointer.beside)
+
+
+def _inside(folder: str) -> str:
+    files = sorted(
+        each.name for each in Path(folder).iterdir() if each.suffix in (".pth", ".pkl", ".pt")
+    )
+    return f"Give one that is in it: {', '.join(files[:5])}." if files else "There is none in it."
+
+
+def _trained_beside(config: ModelConfig) -> str:
+    if config.trained_weights is None:
+        return ""
+    return f" Beside the config lies {config.trained_weights}: is that the one?"

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from d2serve.handlers.errors import ModelFailed
 from d2serve.handlers.outputs.boxes import clipped, nonempty, scaled
+from d2serve.handlers.outputs.final import read_final
 from d2serve.handlers.outputs.keypoints import keypoints_of
 from d2serve.handlers.outputs.masks import encode_masks
 from d2serve.handlers.outputs.panoptic import merge
@@ -54,6 +55,8 @@ def postprocess(
     Raises:
         ModelFailed: a number is infinite or none; with a box or score detectron2 stops as well.
     """
+    if spec.postprocessed:
+        return read_final(raw, image, selection)
     merges = BOXES in raw and SEM_SEG in raw and spec.panoptic is not None
     instances = sem_seg = panoptic_seg = proposals = None
     if BOXES in raw:

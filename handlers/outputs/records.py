@@ -60,9 +60,12 @@ class Segment:
     area: int
     """Pixels that have its id."""
     score: float | None
-    """Of a thing; None for stuff."""
+    """Of a thing, where the model gives it one; None for stuff."""
     instance_id: int | None
-    """Of a thing, its index into the instances, None where that is left out; None for stuff."""
+    """Of a thing, its index into the instances, None where that is left out or the model does not
+    say; None for stuff."""
+    label: int | None = None
+    """Where detectron2 answers no segments but labels (Panoptic-DeepLab): its own in the map."""
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ def encode(
     version: str,
     options: RequestOptions = DEFAULT_OPTIONS,
     request_id: str | None = None,
+    converted: str | None = None,
 ) -> bytes:
     """The reply for one image.
 
@@ -43,12 +44,16 @@ def encode(
         model, version: under which the model is registered.
         options: of the request.
         request_id: the server's, where it gives its requests one.
+        converted: what was done to the image's values, if anything.
     """
+    image: dict[str, Any] = {"height": outputs.height, "width": outputs.width}
+    if converted is not None:
+        image["converted"] = converted
     fields: dict[str, Any] = {
         "model": model,
         "version": version,
         **_identified(request_id),
-        "image": {"height": outputs.height, "width": outputs.width},
+        "image": image,
     }
     found = outputs.instances
     if found is not None:
@@ -132,10 +137,12 @@ def _segment(segment: Segment, spec: ModelSpec) -> dict[str, Any]:
         "isthing": segment.isthing,
         "area": segment.area,
     }
-    if segment.isthing:
+    if segment.score is not None:
         info["score"] = np.float32(segment.score)
-        if segment.instance_id is not None:  # its instance is in the reply
-            info["instance_id"] = segment.instance_id
+    if segment.instance_id is not None:  # its instance is in the reply
+        info["instance_id"] = segment.instance_id
+    if segment.label is not None:
+        info["label"] = segment.label
     return info
 
 

@@ -17,6 +17,7 @@ from d2serve.handlers.spec.output_names import (
     KEYPOINTS,
     MASKS,
     OBJECTNESS_LOGITS,
+    PANOPTIC_SEG,
     PROPOSAL_BOXES,
     SCORES,
     SEM_SEG,
@@ -53,9 +54,13 @@ class Field:
     meaning: str
     needs: str | None = None
     """What the spec has to hold beside, by its name there."""
+    alone: tuple[str, ...] = ()
+    """Outputs of the program, of which any one gives it without that."""
 
     def is_in(self, spec: ModelSpec) -> bool:
         """Whether a model of this spec answers it."""
+        if any(each in spec.outputs for each in self.alone):
+            return True
         if self.needs is not None and getattr(spec, self.needs) is None:
             return False
         return not self.sources or any(each in spec.outputs for each in self.sources)
@@ -67,6 +72,12 @@ FIELDS = (
         (),
         OutputTensor("image_size", INT64, (2,)),
         "height and width of the image as it was sent, its EXIF orientation applied",
+    ),
+    Field(
+        "image.converted",
+        (),
+        None,
+        "`16-bit to 8-bit`: what was done to the values of a file of 16 bits; else absent",
     ),
     Field(
         "instances[].bbox",
@@ -126,6 +137,7 @@ FIELDS = (
         OutputTensor("panoptic_seg", BYTES, (1,)),
         "the segment of each pixel, and what each segment is",
         PANOPTIC,
+        (PANOPTIC_SEG,),
     ),
 )
 """In the order of a reply."""

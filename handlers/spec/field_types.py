@@ -84,13 +84,19 @@ def _is_limits(value: object) -> bool:
 _EXPECTED: Mapping[str, tuple[Callable[[object], bool], tuple[str, ...]]] = {
     "a string": (
         _is_text,
-        ("name", "family", "method", "runtime", "precision", "program", "image_format", "box_mode"),
+        (
+            *("name", "family", "method", "runtime", "precision", "program"),
+            *("image_format", "box_mode", "sixteen_bit"),
+        ),
     ),
-    "a whole number": (_is_whole, ("min_size_test", "max_size_test", "size_divisibility")),
+    "a whole number": (
+        _is_whole,
+        ("min_size_test", "max_size_test", "size_divisibility", "channels"),
+    ),
     "a whole number or null": (_or_null(_is_whole), ("detections_per_image",)),
     "a number": (_is_number, ("mask_threshold",)),
     "a number or null": (_or_null(_is_number), ("score_thresh", "nms_thresh")),
-    "true or false": (lambda value: isinstance(value, bool), ("dynamic_batch",)),
+    "true or false": (lambda value: isinstance(value, bool), ("dynamic_batch", "postprocessed")),
     "an object": (_is_object, ("versions", "verification", "accuracy")),
     "an object of hashes by file name": (_is_hashes, ("sha256",)),
     "a list of strings": (_is_texts, ("outputs", "rewrites")),

@@ -14,19 +14,23 @@ from typing import Any
 
 from d2serve.handlers.errors import SpecError
 from d2serve.handlers.spec.field_types import wrong_types
+from d2serve.handlers.spec.image_form import ImageForm
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits, problems_of
 from d2serve.handlers.spec.older_schemas import upgraded
 from d2serve.handlers.spec.output_names import XYWHA_ABS, XYXY_ABS
 from d2serve.handlers.spec.output_sets import problems_of_outputs
 from d2serve.handlers.spec.provenance import Provenance
 from d2serve.handlers.spec.runtimes import METHODS, RUNTIMES, precisions
+from d2serve.handlers.spec.sixteen_bit import OPENCV
 
 SCHEMA_VERSION = 4
 READABLE_SCHEMAS = (2, 3, SCHEMA_VERSION)
 SPEC_FILE = "model_spec.json"
 
 IMAGE_INPUT = "image"
-"""Name of the one input of an ONNX or OpenVINO program."""
+"""Name of the first input of an ONNX or OpenVINO program, and the only one of most."""
+SIZE_INPUTS = ("height", "width")
+"""Names of the others, of a program that holds the model's own postprocessing: int64 scalars."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class ModelSpec:
     sha256: Mapping[str, str]
     """SHA-256, in hexadecimal, of every file of the program, by name."""
     image_format: str
-    """Channel order that the program takes: ``"BGR"`` or ``"RGB"`` (cfg.INPUT.FORMAT)."""
+    """What the program's channels are, one of ``image_form.FORMATS`` (cfg.INPUT.FORMAT)."""
     min_size_test: int
     """ResizeShortestEdge's short edge; 0 leaves the image as it is (cfg.INPUT.MIN_SIZE_TEST)."""
     max_size_test: int
@@ -97,8 +101,25 @@ class ModelSpec:
     """Of a request; whoever serves the archive may set others."""
     provenance: Provenance | None = None
     """None in archives of schema 2."""
+    channels: int = 3
+    """Of an image as the program takes it (the length of cfg.MODEL.PIXEL_MEAN)."""
+    postprocessed: bool = False
+    """Whether the program holds the model's own postprocessing: beside the image it takes the
+    height and width at which that was sent, and what it answers is final."""
+    sixteen_bit: str = OPENCV
+    """How image files of 16 bits a sample become 8: as by ``"opencv"`` or by ``"read_image"``."""
     schema_version: int = SCHEMA_VERSION
     """Of the file that was read."""
+
+    @property
+    def image_form(self) -> ImageForm:
+        """The form of the images that the model takes."""
+        return ImageForm(self.image_format, self.channels, self.sixteen_bit)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of what the program takes, in its order."""
+        return (IMAGE_INPUT, *SIZE_INPUTS) if self.postprocessed else (IMAGE_INPUT,)
 
     def to_json(self) -> str:
         """The text of ``model_spec.json``."""
@@ -153,12 +174,14 @@ class ModelSpec:
                 ("method", self.method, METHODS),
                 ("runtime", self.runtime, tuple(RUNTIMES)),
                 ("precision", self.precision, precisions()),
-                ("image_format", self.image_format, ("BGR", "RGB")),
                 ("box_mode", self.box_mode, (XYXY_ABS, XYWHA_ABS)),
             )
             if value not in allowed
         ]
-        problems += problems_of_outputs(self.outputs, self.box_mode, self.panoptic is not None)
+        problems += self.image_form.problems()
+        problems += problems_of_outputs(
+            self.outputs, self.box_mode, self.panoptic is not None, self.postprocessed
+        )
         names = (self.program, *self.sha256)
         problems += [f"{n!r} is no plain file name" for n in names if Path(n).name != n]
         if self.program not in self.sha256:

@@ -7,8 +7,12 @@ from dataclasses import asdict
 from typing import Any
 
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS
+from d2serve.handlers.spec.sixteen_bit import OPENCV
 
-_ADDED: Mapping[int, Mapping[str, Any]] = {3: {"provenance": None}, 4: {}}
+_ADDED: Mapping[int, Mapping[str, Any]] = {
+    3: {"provenance": None},
+    4: {"channels": 3, "postprocessed": False, "sixteen_bit": OPENCV},
+}
 """By the schema that added them, the fields of a spec and what an older archive has for each."""
 
 

@@ -30,7 +30,7 @@ IMAGES, SIZES = 10, 8
 ALSO_OVER_GRPC = 3
 
 CASES = [(model, kind) for model, kinds in FAMILIES.items() for kind in kinds]
-LEAST = {"semantic_fpn": 2, "rpn_fpn": 100}
+LEAST = {"semantic_fpn": 2, "deeplab_v3plus": 2, "rpn_fpn": 100}
 """Things in an answer, on average: instances; else proposals, or labels."""
 
 References = Callable[[str], list[Reference]]

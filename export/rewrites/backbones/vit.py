@@ -6,14 +6,12 @@ whether to resize positions. A trace keeps what held for its own image, and answ
 without a word, unless ``square_pad`` makes all images one size. The same functions take sizes
 without types, and ``SimpleFeaturePyramid`` (modeling/backbone/vit.py) keeps its stages in a list.
 
-The equivalents change no attribute and no weight of a module, only its class. To pad by nothing
-and to resize to the same size are exact, so no decision is needed.
+The equivalents change no weight of a module, only its class.
 """
 
 # No `from __future__ import annotations` here: TorchScript cannot read postponed annotations.
 
 import copy
-import math
 from typing import Final
 
 import torch
@@ -21,6 +19,14 @@ from detectron2.modeling.backbone.vit import Attention, Block, SimpleFeaturePyra
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  as everybody names it
 
+from d2serve.export.rewrites.backbones.stages import in_evaluation
+from d2serve.export.rewrites.backbones.windows import (
+    absolute_positions,
+    counted,
+    from_windows,
+    padded,
+    windows_of,
+)
 from d2serve.export.rewrites.method_overrides import override_methods
 from d2serve.export.rewrites.rewrite import SCRIPTING, TRACING, Rewrite
 
@@ -61,16 +67,10 @@ class AnySizeBlock(Block):  # type: ignore[misc]
         before = x
         x = self.norm1(x)
         if self.window_size > 0:
-            batch, height, width, channels = x.shape[0], x.shape[1], x.shape[2], x.shape[3]
+            batch, height, width = x.shape[0], x.shape[1], x.shape[2]
             size = self.window_size
-            down = (height + size - 1) // size
-            across = (width + size - 1) // size
-            x = F.pad(x, [0, 0, 0, across * size - width, 0, down * size - height])
-            x = x.view(batch, down, size, across, size, channels).permute(0, 1, 3, 2, 4, 5)
-            x = self.attn(x.reshape(batch * down * across, size, size, channels))
-            x = x.view(batch, down, across, size, size, -1).permute(0, 1, 3, 2, 4, 5)
-            x = x.reshape(batch, down * size, across * size, -1)
-            x = x[:, :height, :width].contiguous()
+            x = self.attn(windows_of(padded(x, size), size))
+            x = from_windows(x, size, batch, height, width)
         else:
             x = self.attn(x)
         x = before + self.drop_path(x)
@@ -87,15 +87,9 @@ class AnySizeViT(ViT):  # type: ignore[misc]
         """The last features, by their name."""
         x = self.patch_embed(x)
         if self.pos_embed is not None:
-            positions = self.pos_embed
-            if self.pretrain_use_cls_token:
-                positions = positions[:, 1:]
-            side = int(math.sqrt(positions.shape[1]))
-            positions = positions.reshape(1, side, side, -1).permute(0, 3, 1, 2)
-            positions = F.interpolate(
-                positions, size=[x.shape[1], x.shape[2]], mode="bicubic", align_corners=False
+            x = x + absolute_positions(
+                self.pos_embed, self.pretrain_use_cls_token, x.shape[1], x.shape[2]
             )
-            x = x + positions.permute(0, 2, 3, 1)
         for block in self.blocks:
             x = block(x)
         return {self._out_features[0]: x.permute(0, 3, 1, 2)}
@@ -139,8 +133,7 @@ class ScriptablePyramid(SimpleFeaturePyramid):  # type: ignore[misc]
 def _relative(positions: Tensor, size: int) -> Tensor:
     """(size, size, C) of (L, C): what lies between each pair of ``size`` places in a row."""
     resized = F.interpolate(positions.t().unsqueeze(0), size=2 * size - 1, mode="linear")
-    # Counted up from the positions, so that the device is no constant of a trace.
-    places = (torch.ones_like(resized[0, 0, :size]).cumsum(0) - 1).long()
+    places = counted(resized[0, 0, :size]).long()
     return resized[0].t()[places[:, None] - places[None, :] + size - 1]
 
 
@@ -167,7 +160,7 @@ VIT_BLOCK = Rewrite(
         "modeling/backbone/utils.py: window_partition and window_unpartition decide by the size of "
         "an image whether to pad, which a trace keeps, and have no types"
     ),
-    make=override_methods(AnySizeBlock),
+    make=in_evaluation(override_methods(AnySizeBlock)),
 )
 
 VIT_POSITIONS = Rewrite(

@@ -87,7 +87,7 @@ class TestImages:
             encode_image(image)  # type: ignore[arg-type]
 
     def test_channel_order_is_bgr_or_rgb(self) -> None:
-        with pytest.raises(InvalidInput, match="'BGR' or 'RGB'"):
+        with pytest.raises(InvalidInput, match="'BGR', 'RGB' or 'bands'"):
             encode_image(np.zeros((4, 6, 3), np.uint8), array_format="RBG")
 
 

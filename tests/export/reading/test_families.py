@@ -50,6 +50,7 @@ def of_zoo(name: str, *overrides: str) -> Family:
         ("cascade_mask_rcnn_fpn", "Cascade Mask R-CNN FPN", (*BOXES, "pred_masks")),
         ("panoptic_fpn", "Panoptic FPN (Mask R-CNN FPN)", (*BOXES, "pred_masks", "sem_seg")),
         ("semantic_fpn", "Semantic segmentation FPN", ("sem_seg",)),
+        ("deeplab_v3plus", "Semantic segmentation DeepLab v3+", ("sem_seg",)),
         ("rpn_fpn", "RPN FPN", ("proposal_boxes", "objectness_logits")),
         ("fcos", "FCOS", BOXES),
         ("mask_rcnn_dconv_fpn", "Mask R-CNN FPN", (*BOXES, "pred_masks")),

@@ -22,7 +22,7 @@ from detectron2.utils.file_io import PathManager
 
 from d2serve.export.errors import WeightsError
 from d2serve.export.proof.oracle import Oracle
-from d2serve.export.reading.checkpointer import StrictCheckpointer
+from d2serve.export.reading.checkpoints.checkpointer import StrictCheckpointer
 from d2serve.export.reading.config import ConfigSource
 from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.samples import builtin_sample
@@ -188,7 +188,11 @@ FORMATS: dict[str, tuple[str, Callable[[dict[str, torch.Tensor]], dict[str, Any]
 @pytest.mark.parametrize("trusted", [False, True])
 @pytest.mark.parametrize("form", FORMATS)
 def test_each_format_is_understood_as_detectron2_does(
-    form: str, trusted: bool, tiny_config: Path, tmp_path: Path
+    form: str,
+    trusted: bool,
+    tiny_config: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     address, content = FORMATS[form]
     _write(content(_state(tiny_config)), tmp_path / address.split("?")[0])
@@ -198,7 +202,8 @@ def test_each_format_is_understood_as_detectron2_does(
         StrictCheckpointer(torch.nn.Identity(), trusted=trusted),
     ):
         taken: list[dict[str, Any]] = []
-        checkpointer._load_model = taken.append  # before it is matched to a model's names
+        # Before it is matched to a model's names.
+        monkeypatch.setattr(checkpointer, "_load_model", taken.append)
         checkpointer.load(str(tmp_path / address))
         understood.append(taken[0])
     expected, got = understood

@@ -82,10 +82,10 @@ def test_json_that_is_no_object(text: str, kind: str) -> None:
         ({"outputs": []}, "expected boxes, scores and classes"),
         ({"outputs": [*OUTPUTS, "image_size"]}, "expected boxes, scores and classes"),
         ({"outputs": [*OUTPUTS, "scores"]}, "expected boxes, scores and classes"),
-        ({"outputs": ["sem_seg", "pred_masks"]}, "sem_seg alone, or proposal_boxes with"),
+        ({"outputs": ["sem_seg", "pred_masks"]}, "expected boxes, scores and classes"),
         ({"outputs": ["proposal_boxes"]}, "proposal_boxes with objectness_logits"),
-        ({"outputs": [*PROPOSALS, "sem_seg"]}, "proposal_boxes with objectness_logits"),
-        ({"outputs": WITH_SEM_SEG}, "panoptic is null, expected its thresholds"),
+        ({"outputs": [*OUTPUTS, "panoptic_seg", "segments_info"]}, "only where they are postproc"),
+        ({"outputs": ["panoptic_seg"], "postprocessed": True}, "panoptic_seg with segments_info"),
         (
             {"outputs": [*OUTPUTS, "sem_seg"], "panoptic": dataclasses.asdict(MERGE)},
             "panoptic is given, expected pred_masks and sem_seg among the outputs",

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from d2serve.export.errors import ConfigError
 from d2serve.export.reading.config import ModelConfig
-from d2serve.export.reading.name_sources import STUFF, THINGS, FoundNames, is_built_in, of_dataset
+from d2serve.export.reading.names.sources import STUFF, THINGS, FoundNames, is_built_in, of_dataset
 
 
 @dataclass(frozen=True)
