@@ -38,7 +38,7 @@ from d2serve.handlers.errors import LoadError
 from d2serve.handlers.spec.image_form import ImageForm
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits
 from d2serve.handlers.spec.model_spec import ModelSpec, read_spec
-from d2serve.handlers.spec.output_names import SEM_SEG
+from d2serve.handlers.spec.output_names import PANOPTIC_SEG, SEM_SEG
 from d2serve.handlers.spec.provenance import Provenance
 from d2serve.handlers.spec.runtimes import (
     FP32,
@@ -148,7 +148,14 @@ def _names(
     labels = None
     if SEM_SEG in family.outputs:
         labels = int(oracle.predict(sample)["sem_seg"].shape[0])
+    elif PANOPTIC_SEG in family.outputs:
+        labels = family.num_classes
     given = request.class_names
+    if family.is_own and labels is not None and labels == family.num_classes:
+        # One list for all that it answers, as set predictors have it.
+        given = request.stuff_class_names or given
+        found = find_names(config, None, labels, None, given).stuff
+        return Names(found if family.has_instances else None, found)
     if labels is not None and not family.has_instances:  # the only names there are
         return find_names(config, None, labels, None, request.stuff_class_names or given)
     return find_names(config, family.num_classes, labels, given, request.stuff_class_names)
