@@ -30,14 +30,14 @@ from d2serve.export.reading.families import family_of
 from d2serve.export.reading.image_files import Pixels, write_image_file
 from d2serve.export.reading.image_form import image_form_of
 from d2serve.export.reading.names.class_names import find_names
-from d2serve.export.reading.names.sources import of_checkpoint
+from d2serve.export.reading.names.sources import FoundNames, of_checkpoint
 from d2serve.export.reading.own_models.answers import observed
 from d2serve.export.reading.samples import load_sample, most_sample_pixels, telling_variants
 from d2serve.export.reading.weights import build_model, load_weights
 from d2serve.export.request import ExportRequest, Progress
 from d2serve.handlers.errors import LoadError
 from d2serve.handlers.spec.model_spec import ModelSpec, read_spec
-from d2serve.handlers.spec.output_names import BOXES, SEM_SEG
+from d2serve.handlers.spec.output_names import BOXES, PANOPTIC_SEG, SEM_SEG
 from d2serve.handlers.spec.runtimes import (
     FP32,
     INT8,
@@ -86,14 +86,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
     family = carried(
         model, family, oracle.predict, telling_variants(sample), inputs, request.method
     )
-    names = find_names(
-        config,
-        family.num_classes,
-        int(oracle.predict(sample)["sem_seg"].shape[0]) if SEM_SEG in family.outputs else None,
-        request.class_names,
-        request.stuff_class_names,
-        of_checkpoint(weights.beside),
-    )
+    names = _names(request, config, family, oracle, sample, of_checkpoint(weights.beside))
     provenance = provenance_of(request.source, config, weights, names)
     if count_of(oracle.answer(sample)) == 0:
         raise SampleError(
@@ -151,6 +144,29 @@ def _check_installed(request: ExportRequest) -> None:
     if request.precision == INT8:
         with needing("nncf", "export-openvino"):
             import_module("nncf")
+
+
+def _names(
+    request: ExportRequest,
+    config: ModelConfig,
+    family: Family,
+    oracle: Oracle,
+    sample: Pixels,
+    in_checkpoint: FoundNames | None,
+) -> Names:
+    labels = None
+    if SEM_SEG in family.outputs:
+        labels = int(oracle.predict(sample)["sem_seg"].shape[0])
+    elif PANOPTIC_SEG in family.outputs:
+        labels = family.num_classes
+    classes, stuff = request.class_names, request.stuff_class_names
+    if family.is_own and labels is not None and labels == family.num_classes:
+        # One list for all that it answers, as set predictors have it.
+        found = find_names(config, None, labels, None, stuff or classes, in_checkpoint)
+        if not family.has_instances:
+            return found
+        return replace(found, classes=found.stuff, classes_from=found.stuff_from)
+    return find_names(config, family.num_classes, labels, classes, stuff, in_checkpoint)
 
 
 def _verify(
