@@ -25,11 +25,13 @@ from d2serve.export.proof.isolated_replay import gpu_id, replay
 from d2serve.export.proof.oracle import Oracle, count_of
 from d2serve.export.proof.provoking import Reach, provoking_images
 from d2serve.export.proof.verification import Case, Verification, plan_cases, verify
+from d2serve.export.reading.config import ModelConfig
 from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.families import family_of
+from d2serve.export.reading.family import Family
 from d2serve.export.reading.image_files import Pixels, write_image_file
 from d2serve.export.reading.image_form import image_form_of
-from d2serve.export.reading.names.class_names import find_names
+from d2serve.export.reading.names.class_names import Names, find_names
 from d2serve.export.reading.names.sources import FoundNames, of_checkpoint
 from d2serve.export.reading.own_models.answers import observed
 from d2serve.export.reading.samples import load_sample, most_sample_pixels, telling_variants
