@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -24,6 +25,11 @@ error_console = Console(stderr=True, emoji=False)
 
 Begin = Callable[[str, int], None]
 Advance = Callable[[], None]
+
+
+def note(text: str) -> None:
+    """Print a sentence that the user should know, above the progress where there is one."""
+    error_console.print(f"[yellow]Note:[/] {escape(text)}", soft_wrap=True, highlight=False)
 
 
 @contextmanager

@@ -69,19 +69,20 @@ def try_tracing(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        _make_small(model, channels, own)
-        eager = TraceableModel(model, family.outputs)
+        make_small(model, channels, own)
+        eager = TraceableModel(model, family.program_outputs)
         inputs, problem = _inputs_that_work(eager, family, channels)
         if inputs is None:
             return Tried(problem)
         try:
-            made = trace(model, family.outputs, inputs)
+            made = trace(model, family.program_outputs, inputs)
             if way != ONNX:
                 check_no_device(made.module)
             difference = _difference(eager, family, channels, made)
             if difference is None and way == ONNX:
                 with tempfile.TemporaryDirectory(prefix="d2serve-trial-") as folder:
-                    write_onnx(model, family.outputs, inputs, Path(folder, "x.onnx"), {})
+                    file = Path(folder, "x.onnx")
+                    write_onnx(model, family.program_outputs, inputs, file, {}, family.extras)
         except ExportError as error:
             return Tried(str(error))
         return Tried(difference, made.doubts)
@@ -137,7 +138,9 @@ def _difference(
                 continue
             try:
                 got = made.module(*inputs)
-                differing = [n for n, e, g in zip(family.outputs, expected, got) if _apart(e, g)]
+                differing = [
+                    n for n, e, g in zip(family.program_outputs, expected, got) if _apart(e, g)
+                ]
                 problem = f"{', '.join(differing)} differ" if differing else None
             except Exception as error:  # TorchScript raises several kinds
                 problem = f"it fails ({_last_line(error)})"
@@ -174,7 +177,14 @@ def _provoking(doubts: Sequence[Doubt]) -> Iterator[tuple[tuple[int, int], float
             yield (side, _SHORT), 255.0
 
 
-def _make_small(model: nn.Module, channels: int, own: Sequence[str]) -> None:
+def make_small(model: nn.Module, channels: int, own: Sequence[str]) -> None:
+    """Let random features take the place of a backbone, unless it is of the user's own.
+
+    Args:
+        model: is changed.
+        channels: of its images.
+        own: paths of the user's own modules.
+    """
     whole: Any = model
     backbone = getattr(whole, "backbone", None)
     if isinstance(backbone, nn.Module) and not any(_lies_in("backbone", path) for path in own):
