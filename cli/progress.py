@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -21,6 +22,11 @@ error_console = Console(stderr=True, emoji=False)
 
 Begin = Callable[[str, int], None]
 Advance = Callable[[], None]
+
+
+def note(text: str) -> None:
+    """Print a sentence that the user should know, above the progress where there is one."""
+    error_console.print(f"[yellow]Note:[/] {escape(text)}", soft_wrap=True, highlight=False)
 
 
 @contextmanager

@@ -18,16 +18,18 @@ from d2serve.export.programs.doubts import Doubt
 from d2serve.export.programs.scripting import FIELDS
 from d2serve.export.programs.torchscript_errors import where_in_script
 from d2serve.export.programs.trial import Tried, trial_image, try_tracing
-from d2serve.export.programs.unexportable import why_unexportable
+from d2serve.export.programs.unexportable import labels_of, why_unexportable
 from d2serve.export.reading.config import ConfigSource, ModelConfig
 from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.families import Family, family_of
 from d2serve.export.reading.image_form import image_form_of
 from d2serve.export.reading.installation import compiled_operators_problem
+from d2serve.export.reading.names.forecast import names_foretold
 from d2serve.export.reading.own_models.answers import observed
 from d2serve.export.reading.weights import build_model
 from d2serve.export.rewrites.registry import REWRITES, exportable
 from d2serve.export.rewrites.rewrite import Rewrite
+from d2serve.handlers.spec.output_names import SEM_SEG
 from d2serve.handlers.spec.runtimes import RUNTIMES, SCRIPTING, RuntimeFacts
 
 _KNOWN = ("detectron2", "d2serve", "torch", "torchvision", "fvcore")
@@ -86,7 +88,7 @@ def examine(source: ConfigSource) -> Diagnosis:
         for facts in RUNTIMES.values()
         for method in facts.methods
     ]
-    return Diagnosis(family, config, tuple(findings), tuple(_notes(config)))
+    return Diagnosis(family, config, tuple(findings), tuple(_notes(config, family, model)))
 
 
 def _finding(
@@ -165,7 +167,7 @@ def _not_installed(runtime: RuntimeFacts) -> str | None:
     return None
 
 
-def _notes(config: ModelConfig) -> Iterator[str]:
+def _notes(config: ModelConfig, family: Family, model: nn.Module) -> Iterator[str]:
     yield from config.notes
     problem = compiled_operators_problem()
     if problem is not None:
@@ -176,5 +178,5 @@ def _notes(config: ModelConfig) -> Iterator[str]:
             + ("MODEL.WEIGHTS " if config.cfg is not None else "train.init_checkpoint=")
             + "model_final.pth"
         )
-    if not config.test_datasets:
-        yield "The config names no test data set: class names must be given with --class-names."
+    labels = labels_of(model) if SEM_SEG in family.outputs else None
+    yield from names_foretold(config, family.num_classes, labels)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from importlib import import_module, metadata
 from pathlib import Path
 
 from torch import nn
 
+from d2serve.export.annotations.expectations import expectations_of
 from d2serve.export.archive.installing import install
 from d2serve.export.archive.opening import opened
 from d2serve.export.archive.provenance import provenance_of
-from d2serve.export.archive.staging import settings_for, staging
+from d2serve.export.archive.staging import limits_of, settings_for, staging
 from d2serve.export.errors import ArchiveError, SampleError, UnsupportedFamily, needing
-from d2serve.export.naming import require_place
+from d2serve.export.naming import require_place, require_writable
 from d2serve.export.programs.building import Program, onnx_metadata, write_program
 from d2serve.export.programs.doubts import Doubt
 from d2serve.export.programs.tracing import program_inputs
@@ -23,19 +25,19 @@ from d2serve.export.programs.unexportable import why_unexportable
 from d2serve.export.proof.isolated_replay import gpu_id, replay
 from d2serve.export.proof.oracle import Oracle, count_of
 from d2serve.export.proof.verification import Case, Verification, plan_cases, verify
-from d2serve.export.reading.class_names import Names, find_names
 from d2serve.export.reading.config import ModelConfig
 from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.families import Family, family_of
 from d2serve.export.reading.image_files import Pixels, write_image_file
 from d2serve.export.reading.image_form import image_form_of
+from d2serve.export.reading.names.class_names import Names, find_names
+from d2serve.export.reading.names.sources import of_checkpoint
 from d2serve.export.reading.own_models.answers import observed
-from d2serve.export.reading.samples import load_sample
+from d2serve.export.reading.samples import load_sample, most_sample_pixels
 from d2serve.export.reading.weights import build_model, load_weights
 from d2serve.export.request import ExportRequest, Progress
 from d2serve.handlers.errors import LoadError
 from d2serve.handlers.spec.image_form import ImageForm
-from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits
 from d2serve.handlers.spec.model_spec import ModelSpec, read_spec
 from d2serve.handlers.spec.output_names import SEM_SEG
 from d2serve.handlers.spec.provenance import Provenance
@@ -65,6 +67,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
     """
     request.check()
     require_place(request.output, request.name, request.version)
+    require_writable(request.output)
     _check_installed(request)
     progress.begin("Reading the config", 0)
     config = load_config(request.source)
@@ -74,18 +77,22 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
     if refusal is not None:
         raise UnsupportedFamily(refusal)
     form = replace(image_form_of(model, config), sixteen_bit=request.sixteen_bit)
-    sample = load_sample(request.sample_image, form)
-    if request.precision != FP32:
-        from d2serve.export.precision.accuracy import check_inputs, lower  # brings OpenVINO
-
-        check_inputs(request, config)
+    most_pixels = most_sample_pixels(config.min_size_test)
+    sample = load_sample(request.sample_image, form, most_pixels)
 
     progress.begin("Loading the weights", 0)
     weights = load_weights(model, config)
-    provenance = provenance_of(request.source, config, weights)
     oracle = Oracle(config)
     family = observed(family, oracle.model, oracle.model_input(sample))
-    names = _names(request, config, family, oracle, sample)
+    names = find_names(
+        config,
+        family.num_classes,
+        int(oracle.predict(sample)["sem_seg"].shape[0]) if SEM_SEG in family.outputs else None,
+        request.class_names,
+        request.stuff_class_names,
+        of_checkpoint(weights.beside),
+    )
+    provenance = provenance_of(request.source, config, weights, names)
     if count_of(oracle.answer(sample)) == 0:
         raise SampleError(
             f"detectron2 finds nothing in the {'sample' if request.sample_image else 'built-in'} "
@@ -93,7 +100,14 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
             "with objects that the model knows: --sample-image photo.jpg"
         )
 
-    with staging(request.name, request.version) as stage:
+    with ExitStack() as contexts:
+        data = None
+        if request.precision != FP32:
+            from d2serve.export.precision.accuracy import judged_on, lower  # brings OpenVINO
+
+            expected = expectations_of(model, family, config, names.classes, names.stuff)
+            data = contexts.enter_context(judged_on(request, config, expected, progress))
+        stage = contexts.enter_context(staging(request.name, request.version))
         progress.begin(f"{request.method.capitalize()} the model", 0)
         program = write_program(
             request,
@@ -117,14 +131,14 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
             progress,
         )
         spec = replace(spec, verification=verification.to_json())
-        if request.precision != FP32:
-            program, spec = lower(request, config, family, stage, program, spec, settings, progress)
+        if data is not None:
+            program, spec = lower(request, config, data, stage, program, spec, settings, progress)
         stage.describe(program.files, spec, settings)
         progress.begin("Packaging", 0)
         packed = stage.pack()
         _reopen(packed, oracle, sample, gpu_id(device))
         archive = install(packed, request.output, request.name, request.version)
-    return ExportResult(archive, spec, verification, (*config.notes, *weights.notes))
+    return ExportResult(archive, spec, verification, (*config.notes, *weights.notes, *names.notes))
 
 
 def _check_installed(request: ExportRequest) -> None:
@@ -135,18 +149,6 @@ def _check_installed(request: ExportRequest) -> None:
     if request.precision == INT8:
         with needing("nncf", "export-openvino"):
             import_module("nncf")
-
-
-def _names(
-    request: ExportRequest, config: ModelConfig, family: Family, oracle: Oracle, sample: Pixels
-) -> Names:
-    labels = None
-    if SEM_SEG in family.outputs:
-        labels = int(oracle.predict(sample)["sem_seg"].shape[0])
-    given = request.class_names
-    if labels is not None and not family.has_instances:  # the only names there are
-        return find_names(config, None, labels, None, request.stuff_class_names or given)
-    return find_names(config, family.num_classes, labels, given, request.stuff_class_names)
 
 
 def _spec(
@@ -181,7 +183,7 @@ def _spec(
         score_thresh=family.score_thresh,
         nms_thresh=family.nms_thresh,
         detections_per_image=family.detections_per_image,
-        limits=_limits(family),
+        limits=limits_of(family),
         mask_threshold=0.5,  # detector_postprocess's default, which DefaultPredictor uses
         dynamic_batch=request.method in RUNTIMES[request.chosen_runtime].batching_methods,
         rewrites=program.rewrites,
@@ -192,12 +194,6 @@ def _spec(
         postprocessed=family.postprocessed,
         sixteen_bit=form.sixteen_bit,
     )
-
-
-def _limits(family: Family) -> RequestLimits:
-    """The defaults, but never fewer detections than the model itself gives."""
-    own = family.detections_per_image or 0
-    return replace(DEFAULT_LIMITS, max_detections=max(DEFAULT_LIMITS.max_detections, own))
 
 
 def _versions(runtime: str) -> Mapping[str, str]:

@@ -20,6 +20,7 @@ from d2serve.export.proof.isolated_replay import replay
 from d2serve.export.proof.oracle import Oracle, count_of
 from d2serve.export.reading.image_files import Pixels, write_image_file
 from d2serve.export.reading.samples import (
+    base_of,
     sized_variants,
     with_one_detection,
     without_detection,
@@ -82,9 +83,10 @@ def plan_cases(
         The cases, and the counts of detections (zero, one) for which no image was found.
     """
     images = sized_variants(sample)
-    instances = oracle.answer(sample).instances
+    base = base_of(sample)
+    instances = oracle.answer(base).instances
     # Pixels always have labels, and a proposal network proposes always.
-    special = {} if instances is None else _special(sample, instances.boxes, oracle)
+    special = {} if instances is None else _special(base, instances.boxes, oracle)
     found = {name: image for name, image in special.items() if image is not None}
     cases = [Case({name: image}, False) for name, image in {**images, **found}.items()]
     if dynamic_batch:
@@ -116,6 +118,7 @@ def verify(
     not_reached: tuple[str, ...] = (),
     traced_constants: tuple[str, ...] = (),
     gpu_id: int | None = None,
+    outcome: str = "Nothing was written.",
     progress: Callable[[], None],
 ) -> Verification:
     """Compare an extracted archive with eager detectron2.
@@ -128,6 +131,7 @@ def verify(
         not_reached: goes into the record.
         traced_constants: goes into the record, and is named when the answers differ.
         gpu_id: as TorchServe gives it; None is the CPU.
+        outcome: what a difference means, as the error says it.
         progress: called after each case, on either side.
 
     Raises:
@@ -160,7 +164,7 @@ def verify(
     record = Verification(
         oracle.reference, bounds, tuple(differences), not_reached, traced_constants
     )
-    _judge(record)
+    _judge(record, outcome)
     return record
 
 
@@ -183,7 +187,7 @@ def _compare_case(
     ]
 
 
-def _judge(record: Verification) -> None:
+def _judge(record: Verification, outcome: str) -> None:
     traced_constants = record.traced_constants
     missed = [d for d in record.differences if d.misses]
     if missed:
@@ -198,7 +202,7 @@ def _judge(record: Verification) -> None:
         )
         raise VerificationError(
             f"The program's answer is not detectron2's on {len(missed)} of "
-            f"{len(record.differences)} comparisons: {lines}. Nothing was written.{advice}"
+            f"{len(record.differences)} comparisons: {lines}. {outcome}{advice}"
         )
     if record.detections == 0:
         raise VerificationError(

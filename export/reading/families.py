@@ -151,6 +151,7 @@ def _rcnn(model: nn.Module) -> Family:
         predictor.test_topk_per_image,
         XYWHA_ABS if isinstance(heads, RROIHeads) else XYXY_ABS,
         panoptic,
+        most_proposals=getattr(model.proposal_generator, "post_nms_topk", {}).get(False),
     )
 
 

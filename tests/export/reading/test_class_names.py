@@ -8,9 +8,9 @@ import pytest
 from detectron2.data import MetadataCatalog
 
 from d2serve.export.errors import ConfigError
-from d2serve.export.reading.class_names import Names, find_names, split_names
 from d2serve.export.reading.config import ConfigSource, ModelConfig
 from d2serve.export.reading.config_loading import load_config
+from d2serve.export.reading.names.class_names import Names, find_names, split_names
 
 
 @pytest.fixture
