@@ -29,7 +29,11 @@ def fitting() -> dict[str, Any]:
         "categories": [{"id": n, "name": name} for n, name in enumerate(NAMES)],
         "annotations": [
             {
-                **{"id": 1, "image_id": 1, "category_id": 0, "iscrowd": 0, "area": 400.0},
+                "id": 1,
+                "image_id": 1,
+                "category_id": 0,
+                "iscrowd": 0,
+                "area": 400.0,
                 "bbox": [10.0, 10.0, 20.0, 20.0],
             }
         ],
