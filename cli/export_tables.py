@@ -101,14 +101,20 @@ def print_verification(record: Any) -> None:
             *(str(row[key]) for key in more.values()),
         )
     console.print(table)
+    if record.get("refused_by_detectron2"):
+        refused = ", ".join(record["refused_by_detectron2"])
+        console.print(f"Eager detectron2 itself cannot run this model on: {refused}")
     for count in record["not_reached"]:
         instances = "instance" if count == "one" else "instances"
-        console.print(f"No image was found on which this model has exactly {count} {instances}.")
+        exactly = "" if count.startswith("more than") else "exactly "
+        console.print(f"No image was found on which this model has {exactly}{count} {instances}.")
     for place in record.get("traced_constants", ()):  # older archives have none
         console.print(
-            f"A trace may have turned Python values at {escape(place)} into constants. Verify on "
-            "images of your own: `d2serve verify X.mar --images DIR`.",
+            f"[yellow]Doubt:[/] the trace made a constant of what depends on the image, at "
+            f"{escape(place)}. The images above agree; verify on images of your own as well: "
+            "`d2serve verify X.mar --images DIR`.",
             soft_wrap=True,
+            highlight=False,
         )
 
 

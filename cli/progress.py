@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 from rich.console import Console
 from rich.markup import escape
@@ -43,7 +46,10 @@ def shown_progress() -> Iterator[tuple[Begin, Advance]]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=error_console) as progress:
+    with (
+        _own_stderr() as file,
+        Progress(*columns, console=Console(file=file, emoji=False)) as progress,
+    ):
 
         def end_last() -> None:
             if progress.tasks:
@@ -56,3 +62,15 @@ def shown_progress() -> Iterator[tuple[Begin, Advance]]:
 
         yield begin, lambda: progress.advance(progress.tasks[-1].id)
         end_last()
+
+
+@contextmanager
+def _own_stderr() -> Iterator[TextIO]:
+    """Standard error, also while the export room catches what libraries print there."""
+    try:
+        number = sys.stderr.fileno()
+    except (OSError, ValueError):  # it is no file: a test's, say
+        yield sys.stderr
+        return
+    with os.fdopen(os.dup(number), "w", encoding=sys.stderr.encoding, errors="replace") as own:
+        yield own

@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from detectron2.export import scripting_with_instances
 from torch import nn
 
-from d2serve.export.errors import UnsupportedFamily, one_line
+from d2serve.export.errors import UnsupportedFamily
+from d2serve.export.failures import in_a_sentence, in_short
+from d2serve.export.programs.carrying import why_not_scripted
 from d2serve.export.programs.doubts import Doubt
-from d2serve.export.programs.scripting import FIELDS
+from d2serve.export.programs.noise import with_what_it_answers
+from d2serve.export.programs.scripting import FIELDS, types_of
 from d2serve.export.programs.torchscript_errors import where_in_script
 from d2serve.export.programs.trial import Tried, trial_image, try_tracing
 from d2serve.export.programs.unexportable import labels_of, why_unexportable
@@ -72,6 +75,7 @@ class Diagnosis:
     """What is not about the model, but would stop an export all the same."""
 
 
+@in_a_sentence
 def examine(source: ConfigSource) -> Diagnosis:
     """Look at a config's model without exporting it or reading its weights.
 
@@ -82,6 +86,7 @@ def examine(source: ConfigSource) -> Diagnosis:
     model = build_model(config)
     channels = image_form_of(model, config).channels
     family = observed(family_of(model), model, trial_image(channels))
+    family = with_what_it_answers(model, family, channels, config.device, list(_foreign(model)))
     tried: dict[str, Tried] = {}
     findings = [
         _finding(model, family, channels, method, facts, tried)
@@ -101,11 +106,15 @@ def _finding(
 ) -> Finding:
     way = runtime.way(method)
     try:
-        changed, names = exportable(model, way, family.postprocessed)
+        changed, names = exportable(model, way, family.postprocessed, family.own_forward)
     except UnsupportedFamily as error:
         return Finding(method, runtime.format, runtime.name, (), str(error))
     rewrites = tuple(rewrite for rewrite in REWRITES if rewrite.name in names)
-    refusal = why_unexportable(model, runtime, method) or _not_installed(runtime)
+    refusal = (
+        why_unexportable(model, runtime, method)
+        or why_not_scripted(model, family, method)
+        or _not_installed(runtime)
+    )
     if refusal is None and way not in tried:
         tried[way] = _own_modules(model, changed, family, channels, way)
     known = tried.get(way, Tried(None)) if refusal is None else Tried(refusal)
@@ -127,7 +136,7 @@ def _own_modules(
         return Tried(None)
     if way == SCRIPTING:
         paths = [""] if family.is_own else own
-        return Tried(next(filter(None, (_scripted(changed, path) for path in paths)), None))
+        return Tried(next(filter(None, (_scripted(changed, path, family) for path in paths)), None))
     return try_tracing(changed, family, channels, way, own)
 
 
@@ -145,14 +154,14 @@ def _foreign(model: nn.Module) -> Iterator[str]:
             yield path
 
 
-def _scripted(model: nn.Module, path: str) -> str | None:
+def _scripted(model: nn.Module, path: str, family: Family) -> str | None:
     module = model.get_submodule(path)
     try:
-        scripting_with_instances(module, FIELDS)
+        scripting_with_instances(module, {**FIELDS, **types_of(family.extras)})
     except Exception as error:  # TorchScript raises several kinds, and AttributeError among them
         return (
             f"{path or 'The model'} ({type(module).__qualname__}) {where_in_script(error)}"
-            f"{one_line(error, 200)}. Annotate the types of its arguments and use what TorchScript "
+            f"{in_short(error)}. Annotate the types of its arguments and use what TorchScript "
             "knows, or use --export-method tracing."
         )
     return None

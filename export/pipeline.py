@@ -2,45 +2,44 @@
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from importlib import import_module, metadata
+from importlib import import_module
 from pathlib import Path
 
-from torch import nn
-
 from d2serve.export.annotations.expectations import expectations_of
+from d2serve.export.archive.describing import spec_of
 from d2serve.export.archive.installing import install
 from d2serve.export.archive.opening import opened
 from d2serve.export.archive.provenance import provenance_of
-from d2serve.export.archive.staging import limits_of, settings_for, staging
+from d2serve.export.archive.staging import settings_for, staging
 from d2serve.export.errors import ArchiveError, SampleError, UnsupportedFamily, needing
+from d2serve.export.failures import in_a_sentence
 from d2serve.export.naming import require_place, require_writable
-from d2serve.export.programs.building import Program, onnx_metadata, write_program
+from d2serve.export.programs.building import onnx_metadata, write_program
+from d2serve.export.programs.carrying import carried
 from d2serve.export.programs.doubts import Doubt
 from d2serve.export.programs.tracing import program_inputs
 from d2serve.export.programs.unexportable import why_unexportable
 from d2serve.export.proof.isolated_replay import gpu_id, replay
 from d2serve.export.proof.oracle import Oracle, count_of
+from d2serve.export.proof.provoking import Reach, provoking_images
 from d2serve.export.proof.verification import Case, Verification, plan_cases, verify
 from d2serve.export.reading.config import ModelConfig
 from d2serve.export.reading.config_loading import load_config
-from d2serve.export.reading.families import Family, family_of
+from d2serve.export.reading.families import family_of
+from d2serve.export.reading.family import Family
 from d2serve.export.reading.image_files import Pixels, write_image_file
 from d2serve.export.reading.image_form import image_form_of
 from d2serve.export.reading.names.class_names import Names, find_names
-from d2serve.export.reading.names.sources import of_checkpoint
+from d2serve.export.reading.names.sources import FoundNames, of_checkpoint
 from d2serve.export.reading.own_models.answers import observed
-from d2serve.export.reading.samples import load_sample, most_sample_pixels
+from d2serve.export.reading.samples import load_sample, most_sample_pixels, telling_variants
 from d2serve.export.reading.weights import build_model, load_weights
 from d2serve.export.request import ExportRequest, Progress
 from d2serve.handlers.errors import LoadError
-from d2serve.handlers.spec.image_form import ImageForm
 from d2serve.handlers.spec.model_spec import ModelSpec, read_spec
-from d2serve.handlers.spec.output_names import SEM_SEG
-from d2serve.handlers.spec.provenance import Provenance
+from d2serve.handlers.spec.output_names import BOXES, PANOPTIC_SEG, SEM_SEG
 from d2serve.handlers.spec.runtimes import (
     FP32,
     INT8,
@@ -59,6 +58,7 @@ class ExportResult:
     """What the user should know of how config and weights were read."""
 
 
+@in_a_sentence
 def export(request: ExportRequest, progress: Progress) -> ExportResult:
     """Export, verify and package a model. Nothing is written unless everything holds.
 
@@ -83,15 +83,12 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
     progress.begin("Loading the weights", 0)
     weights = load_weights(model, config)
     oracle = Oracle(config)
-    family = observed(family, oracle.model, oracle.model_input(sample))
-    names = find_names(
-        config,
-        family.num_classes,
-        int(oracle.predict(sample)["sem_seg"].shape[0]) if SEM_SEG in family.outputs else None,
-        request.class_names,
-        request.stuff_class_names,
-        of_checkpoint(weights.beside),
+    inputs = oracle.model_input(sample)
+    family = observed(family, oracle.model, inputs)
+    family = carried(
+        model, family, oracle.predict, telling_variants(sample), inputs, request.method
     )
+    names = _names(request, config, family, oracle, sample, of_checkpoint(weights.beside))
     provenance = provenance_of(request.source, config, weights, names)
     if count_of(oracle.answer(sample)) == 0:
         raise SampleError(
@@ -113,11 +110,11 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
             request,
             model,
             family,
-            program_inputs(oracle.model_input(sample), family.postprocessed),
+            program_inputs(inputs, family.postprocessed),
             stage.folder("program"),
             onnx_metadata(config, form, family, names),
         )
-        spec = _spec(request, config, form, family, names, model, program, provenance)
+        spec = spec_of(request, config, form, family, names, model, program, provenance)
         device = config.device
         settings = settings_for(spec.dynamic_batch, device)
         stage.describe(program.files, spec, settings)
@@ -151,59 +148,27 @@ def _check_installed(request: ExportRequest) -> None:
             import_module("nncf")
 
 
-def _spec(
+def _names(
     request: ExportRequest,
     config: ModelConfig,
-    form: ImageForm,
     family: Family,
-    names: Names,
-    model: nn.Module,
-    program: Program,
-    provenance: Provenance,
-) -> ModelSpec:
-    divisibility = getattr(getattr(model, "backbone", None), "size_divisibility", 0)
-    return ModelSpec(
-        name=request.name,
-        family=family.name,
-        method=request.method,
-        runtime=request.chosen_runtime,
-        precision=FP32,
-        program=program.main.name,
-        sha256=program.hashes(),
-        image_format=form.image_format,
-        channels=form.channels,
-        min_size_test=config.min_size_test,
-        max_size_test=config.max_size_test,
-        size_divisibility=divisibility,
-        outputs=program.outputs,
-        box_mode=family.box_mode,
-        class_names=names.classes,
-        stuff_class_names=names.stuff,
-        panoptic=family.panoptic,
-        score_thresh=family.score_thresh,
-        nms_thresh=family.nms_thresh,
-        detections_per_image=family.detections_per_image,
-        limits=limits_of(family),
-        mask_threshold=0.5,  # detector_postprocess's default, which DefaultPredictor uses
-        dynamic_batch=request.method in RUNTIMES[request.chosen_runtime].batching_methods,
-        rewrites=program.rewrites,
-        versions=_versions(request.chosen_runtime),
-        verification={},
-        accuracy={},
-        provenance=provenance,
-        postprocessed=family.postprocessed,
-        sixteen_bit=form.sixteen_bit,
-    )
-
-
-def _versions(runtime: str) -> Mapping[str, str]:
-    packages = ("detectron2", "torch", "torchvision", *RUNTIMES[runtime].export_packages)
-    found = {name: str(import_module(name).__version__) for name in packages}
-    try:
-        ours = metadata.version("d2serve")
-    except metadata.PackageNotFoundError:  # run from a source tree that is not installed
-        ours = "unknown"
-    return {"d2serve": ours, **found, "python": platform.python_version()}
+    oracle: Oracle,
+    sample: Pixels,
+    in_checkpoint: FoundNames | None,
+) -> Names:
+    labels = None
+    if SEM_SEG in family.outputs:
+        labels = int(oracle.predict(sample)["sem_seg"].shape[0])
+    elif PANOPTIC_SEG in family.outputs:
+        labels = family.num_classes
+    classes, stuff = request.class_names, request.stuff_class_names
+    if family.is_own and labels is not None and labels == family.num_classes:
+        # One list for all that it answers, as set predictors have it.
+        found = find_names(config, None, labels, None, stuff or classes, in_checkpoint)
+        if not family.has_instances:
+            return found
+        return replace(found, classes=found.stuff, classes_from=found.stuff_from)
+    return find_names(config, family.num_classes, labels, classes, stuff, in_checkpoint)
 
 
 def _verify(
@@ -217,13 +182,21 @@ def _verify(
 ) -> Verification:
     progress.begin("Choosing images", 0)
     cases, not_reached = plan_cases(sample, oracle, spec.dynamic_batch)
+    most = spec.limits.max_detections
+    images, too_many = provoking_images(
+        sample,
+        doubts,
+        Reach(spec.min_size_test, spec.max_size_test, most if BOXES in spec.outputs else 0),
+        lambda image: count_of(oracle.answer(image)),
+    )
+    cases += [Case({name: image}, False) for name, image in images.items()]
     progress.begin("Comparing with detectron2", 2 * len(cases))
     return verify(
         model_dir,
         oracle,
         cases,
         RUNTIMES[spec.runtime].bounds,
-        not_reached=not_reached,
+        not_reached=(*not_reached, *too_many),
         traced_constants=tuple(map(str, doubts)),
         gpu_id=gpu,
         progress=progress.advance,

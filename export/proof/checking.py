@@ -21,6 +21,7 @@ from d2serve.export.errors import (
     VerificationError,
     one_line,
 )
+from d2serve.export.failures import in_a_sentence
 from d2serve.export.proof.evaluation import Scores, evaluate, first_test_dataset, near_zero
 from d2serve.export.proof.isolated_replay import gpu_id
 from d2serve.export.proof.oracle import Oracle
@@ -41,6 +42,7 @@ from d2serve.handlers.spec.model_spec import ModelSpec, read_spec
 from d2serve.handlers.spec.runtimes import FP32, RUNTIMES
 
 
+@in_a_sentence
 def verify_archive(
     archive: Path,
     source: ConfigSource,
@@ -86,12 +88,14 @@ def verify_archive(
             cases,
             RUNTIMES[spec.runtime].bounds,
             not_reached=not_reached,
+            traced_constants=tuple(spec.verification.get("traced_constants", ())),
             gpu_id=gpu_id(config.device),
             outcome=_likely_cause(loaded, source, spec),
             progress=progress.advance,
         )
 
 
+@in_a_sentence
 def evaluate_archive(
     archive: Path,
     source: ConfigSource,

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from d2serve.export.errors import VerificationError
+from d2serve.export.errors import EagerError, VerificationError
 from d2serve.export.proof.comparison import Difference, compare
 from d2serve.export.proof.isolated_replay import replay
 from d2serve.export.proof.oracle import Oracle, count_of
@@ -45,9 +45,11 @@ class Verification:
     bounds: Bounds
     differences: tuple[Difference, ...]
     not_reached: tuple[str, ...]
-    """Counts of detections for which no image was found."""
+    """Counts of detections for which no image was found: zero, one, more than a number."""
     traced_constants: tuple[str, ...] = ()
-    """Places in the user's code that a trace may have turned into constants, by FILE:LINE."""
+    """Places where a trace made constants of what depends on the image: FILE:LINE (the line)."""
+    refused_by_detectron2: tuple[str, ...] = ()
+    """Images at which eager detectron2 itself stopped, so that there was nothing to compare."""
 
     @property
     def detections(self) -> int:
@@ -136,13 +138,23 @@ def verify(
 
     Raises:
         VerificationError: an answer differs, or nothing was detected on any image.
+        EagerError: detectron2 itself stops at every image.
     """
     expected, eager_seconds = [], []
+    answered, refused = [], []
     for case in cases:
         begun = time.perf_counter()
-        expected.append(_expected(oracle, case))
-        eager_seconds.append(time.perf_counter() - begun)
+        try:
+            expected.append(_expected(oracle, case))
+        except EagerError as error:  # there is nothing to compare with
+            refused.append((case, error))
+        else:
+            answered.append(case)
+            eager_seconds.append(time.perf_counter() - begun)
         progress()
+    if not answered and refused:
+        raise refused[0][1]
+    cases = answered
     differences: list[Difference] = []
     with tempfile.TemporaryDirectory(prefix="d2serve-verify-") as folder:
         files = [_write(case, Path(folder) / str(index)) for index, case in enumerate(cases)]
@@ -162,7 +174,12 @@ def verify(
                 outputs = [each.to_outputs() for each in got]
                 differences += _compare_case(cases[i], expected[i], outputs, bounds)
     record = Verification(
-        oracle.reference, bounds, tuple(differences), not_reached, traced_constants
+        oracle.reference,
+        bounds,
+        tuple(differences),
+        not_reached,
+        traced_constants,
+        tuple(" and ".join(case.images) for case, _error in refused),
     )
     _judge(record, outcome)
     return record
@@ -195,8 +212,9 @@ def _judge(record: Verification, outcome: str) -> None:
             f"{d.image} ({d.height}x{d.width}): {', '.join(d.misses)}" for d in missed[:5]
         )
         advice = (
-            f" Tracing turned Python values into constants at {', '.join(traced_constants)}: "
-            "compute them with torch operators, or try --export-method scripting."
+            f" The trace made constants of what depends on the image, at "
+            f"{'; '.join(traced_constants)}: compute it with torch operators, or try "
+            "--export-method scripting."
             if traced_constants
             else ""
         )

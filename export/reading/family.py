@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from d2serve.handlers.spec.extras import Extra
 from d2serve.handlers.spec.model_spec import PanopticMerge
 from d2serve.handlers.spec.output_names import BOXES, XYXY_ABS
 
@@ -15,7 +16,7 @@ class Family:
     name: str
     """For people, e.g. ``"Mask R-CNN FPN"``."""
     outputs: tuple[str, ...]
-    """What the program answers for an image, in its order."""
+    """What the program answers for an image, in its order; ``extras`` come after them."""
     num_classes: int | None
     """Of instances; None where the model has none."""
     score_thresh: float | None = None
@@ -32,6 +33,18 @@ class Family:
     width of the image as it was sent."""
     most_proposals: int | None = None
     """Of an R-CNN for an image; each can become an instance of every class."""
+
+    extras: tuple[Extra, ...] = ()
+    """What the model answers beyond detectron2's own fields, once it has run
+    (programs/carrying.py)."""
+    own_forward: bool = False
+    """Whether the forward of a model of detectron2's classes has to run, since an equivalent loses
+    extras."""
+
+    @property
+    def program_outputs(self) -> tuple[str, ...]:
+        """Names of all that the program answers."""
+        return (*self.outputs, *(each.output for each in self.extras))
 
     @property
     def has_instances(self) -> bool:

@@ -69,7 +69,12 @@ def load_sample(
     try:
         pixels = read_image_file(path, form, _ANY_PHOTO)
     except (OSError, RequestError) as error:
-        raise SampleError(f"--sample-image {path} cannot be read: {error}") from error
+        arrays = (
+            f" A .npy file of {form.shape} uint8 is read as well."
+            if form.channels != COLOUR.channels
+            else ""
+        )
+        raise SampleError(f"--sample-image {path} cannot be read: {error}{arrays}") from error
     return servable(reduced(pixels, most_pixels))
 
 
@@ -115,12 +120,23 @@ def sized_variants(sample: Pixels) -> dict[str, Pixels]:
         "half": scaled(base, height // 2, width // 2),
         "larger": scaled(base, int(height * 1.3), int(width * 1.3)),
         "turned": np.ascontiguousarray(np.rot90(base)),
-        "panorama": np.ascontiguousarray(np.concatenate([base, base[:, ::-1]], axis=1)),
-        "tower": np.ascontiguousarray(np.concatenate([base, base[::-1]], axis=0)),
+        # Not mirrored: at such a seam both sides are alike, and rounding decides between them.
+        "panorama": np.ascontiguousarray(np.concatenate([base, base], axis=1)),
+        "tower": np.ascontiguousarray(np.concatenate([base, base], axis=0)),
         "tiles": np.ascontiguousarray(np.tile(scaled(base, height // 2, width // 2), (2, 2, 1))),
         "squeezed": scaled(base, height, max(width // 3, 1)),
         "icon": scaled(base, 57, 41),
     }
+
+
+def telling_variants(sample: Pixels) -> list[Pixels]:
+    """The sample, a smaller one of another shape, and plain grey, in which most find nothing.
+
+    What a model answers, by name and shape, can be told from them.
+    """
+    height, width = sample.shape[:2]
+    small = scaled(sample, height // 2, max(width // 3, 1))
+    return [sample, small, np.full((160, 240, sample.shape[2]), _GREY, np.uint8)]
 
 
 def base_of(sample: Pixels) -> Pixels:

@@ -124,7 +124,7 @@ def load_weights(model: nn.Module, config: ModelConfig) -> LoadedWeights:
         raise WeightsError(
             f"{weights} does not fit the config: {len(checkpointer.misfits)} tensors differ "
             f"({shown}{'; ...' if len(checkpointer.misfits) > 4 else ''}). It was probably trained "
-            "with another config (number of classes, backbone): give the config of its training."
+            "with another config (classes, backbone, channels): give the config of its training."
             + _trained_beside(config)
         )
     if checkpointer.unusable:

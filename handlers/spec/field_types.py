@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from d2serve.handlers.spec.extras import is_extra
 from d2serve.handlers.spec.limits import NAMES as LIMITS
 
 
@@ -73,6 +74,10 @@ def _is_provenance(value: object) -> bool:
     return _is_record(value, _PROVENANCE)
 
 
+def _is_extras(value: object) -> bool:
+    return isinstance(value, list) and all(map(is_extra, value))
+
+
 def _is_limits(value: object) -> bool:
     return (
         isinstance(value, dict)
@@ -109,6 +114,7 @@ _EXPECTED: Mapping[str, tuple[Callable[[object], bool], tuple[str, ...]]] = {
         _or_null(_is_provenance),
         ("provenance",),
     ),
+    "a list of objects with name, per, kind, dtype and shape": (_is_extras, ("extras",)),
     f"an object of the numbers {', '.join(LIMITS)}": (_is_limits, ("limits",)),
 }
 

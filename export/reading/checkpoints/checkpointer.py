@@ -22,6 +22,7 @@ from d2serve.export.reading.checkpoints.layouts import taken_from
 from d2serve.export.reading.checkpoints.prefixes import fitted
 from d2serve.export.reading.checkpoints.unpickling import read_checkpoint
 from d2serve.export.reading.checkpoints.values import unusable
+from d2serve.export.reading.checkpoints.versions import with_versions
 
 _MATCHING = "matching_heuristics"
 _MODEL = "model"
@@ -96,7 +97,7 @@ class StrictCheckpointer(DetectionCheckpointer):  # type: ignore[misc]  # detect
         self.notes, self.beside = layout.notes, layout.beside
         self.key = "" if layout.key == _MODEL else layout.key
         rest = content if layout.key == _MODEL else layout.beside
-        return {**rest, _MODEL: layout.tensors}
+        return {**rest, _MODEL: with_versions(layout.tensors, content, layout.key)}
 
     def _load_model(self, checkpoint: Any) -> Any:
         tensors = checkpoint[_MODEL]
