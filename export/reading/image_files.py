@@ -1,7 +1,7 @@
 """Reads and writes the images of an export: files as a server reads them, and arrays.
 
-No image file that is served holds more than four bands. Images of more are arrays of numpy's, which
-only the export reads: a client sends them as tensors.
+Pillow writes no more than four bands. Images of more are written as arrays of numpy's, which only
+the export reads: a client sends them as TIFF or as tensors.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from PIL import Image
 from d2serve.handlers.errors import InvalidImage
 from d2serve.handlers.requests.decoding import decode
 from d2serve.handlers.requests.pixels import check_pixels
-from d2serve.handlers.spec.image_form import MOST_OF_A_FILE, ImageForm
+from d2serve.handlers.spec.image_form import MOST_OF_PILLOW, ImageForm
 
 Pixels = npt.NDArray[np.uint8]
 """(H, W, channels) uint8, as ``bands_of`` gives them; colours in RGB order."""
@@ -54,7 +54,7 @@ def write_image_file(pixels: Pixels, path: Path) -> Path:
         The path with its suffix.
     """
     channels = pixels.shape[2]
-    if channels > MOST_OF_A_FILE:
+    if channels > MOST_OF_PILLOW:
         file = path.with_name(f"{path.name}{ARRAY}")
         np.save(file, pixels)
         return file
