@@ -313,6 +313,7 @@ VALUES = {
     "classes": ("0", [0]),
     "masks": ("polygon", "polygon"),
     "sem_seg": ("rle", "rle"),
+    "extra": ("base64", "base64"),
     "draw": ("png", "png"),
 }
 

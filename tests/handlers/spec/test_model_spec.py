@@ -152,6 +152,7 @@ def test_bad_values_are_all_named(changes: dict[str, Any], message: str) -> None
         {"provenance": {}},
         {"provenance": {**dataclasses.asdict(MADE_OF), "weights": None}},
         {"provenance": {**dataclasses.asdict(MADE_OF), "more": "x"}},
+        {"provenance": {**dataclasses.asdict(MADE_OF), "class_names": 5}},
         {"precision": None},
         {"accuracy": None},
         {"method": []},
