@@ -30,8 +30,9 @@ from d2serve.export.rewrites.backbones.windows import counted, from_windows, pad
 from d2serve.export.rewrites.method_overrides import override_methods
 from d2serve.export.rewrites.rewrite import SCRIPTING, TRACING, Rewrite
 
-# ruff: noqa: UP006, UP007, UP045
+# ruff: noqa: UP006
 # mypy: disable-error-code="attr-defined, no-any-return"
+
 
 class _AnySizeEmbedding:
     def forward(self, x: Tensor) -> Tensor:
@@ -73,10 +74,7 @@ class _AnySizeBlock:
         if shift > 0:
             x = torch.roll(x, shifts=[-shift, -shift], dims=[1, 2])
         windows = windows_of(x, size).reshape(-1, size * size, channels)
-        if shift > 0:
-            windows = self.attn(windows, mask_matrix)
-        else:
-            windows = self.attn(windows)
+        windows = self.attn(windows, mask_matrix if shift > 0 else None)
         # The padding is cut off only after the shift back.
         down, across = x.shape[1], x.shape[2]
         x = from_windows(windows.view(-1, size, size, channels), size, batch, down, across)
@@ -141,7 +139,9 @@ def _regions(line: Tensor, size: int, shift: int) -> Tensor:
 
 
 def _swin(module: Any) -> nn.Module:
-    wanted = [f"p{index}" if index in module.out_indices else "" for index in range(module.num_layers)]
+    wanted = [
+        f"p{index}" if index in module.out_indices else "" for index in range(module.num_layers)
+    ]
     norms = [f"norm{index}" if name else None for index, name in enumerate(wanted)]
     return with_norms_in_order(override_methods(_AnySizeSwin)(module), wanted, norms)
 
@@ -154,7 +154,7 @@ SWIN_EMBEDDING = Rewrite(
     replaces=PatchEmbed,
     methods=("forward",),
     needed_for=_EVERY_WAY,
-    reason=f"{_FILE}: PatchEmbed decides by the size of an image whether to pad, which a trace keeps",
+    reason=f"{_FILE}: PatchEmbed pads where a patch does not fit, which a trace keeps",
     make=override_methods(_AnySizeEmbedding),
 )
 SWIN_ATTENTION = Rewrite(
