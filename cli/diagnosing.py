@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -24,10 +25,15 @@ from d2serve.server.torchserve.properties import risks_of
 from d2serve.server.torchserve.settings import missing_metrics_file
 
 if TYPE_CHECKING:
-    from d2serve.export.doctor import Diagnosis
+    from d2serve.export.doctor import Diagnosis, Finding
     from d2serve.export.request import Progress
 
-_COLOURS = {"exports": "green", "exports with rewrites": "green", "cannot": "red"}
+_COLOURS = {
+    "exports": "green",
+    "exports with rewrites": "green",
+    "exports with doubts": "yellow",
+    "cannot": "red",
+}
 
 
 def doctor(
@@ -83,6 +89,7 @@ def _print_risks(ts_config: Path) -> None:
 
 def _print(diagnosis: Diagnosis) -> None:
     from d2serve.export.errors import place_of
+    from d2serve.export.programs.trial import doubts_in_words
 
     table = Table(title=f"{diagnosis.family.name}", title_justify="left")
     for column in ("method", "runtime", "verdict", "rewrites"):
@@ -100,19 +107,32 @@ def _print(diagnosis: Diagnosis) -> None:
         rewrite.name: rewrite for finding in diagnosis.findings for rewrite in finding.rewrites
     }
     for name, rewrite in rewrites.items():
-        place = place_of(rewrite.replaces)
+        what = f"replaces {rewrite.replaces.__name__} ({place_of(rewrite.replaces)})"
+        if rewrite.is_by_name:
+            what = "is an equivalent"
         console.print(
-            f"[bold]{name}[/] replaces {rewrite.replaces.__name__} ({escape(place)}): "
-            f"{escape(rewrite.reason)}.",
+            f"[bold]{name}[/] {escape(what)}: {escape(rewrite.reason)}.",
             soft_wrap=True,
             highlight=False,
         )
-    refusals: dict[str, list[str]] = {}
-    for finding in diagnosis.findings:
-        if finding.refusal is not None:
-            way = f"{finding.method}, {finding.runtime}"
-            refusals.setdefault(finding.refusal, []).append(way)
-    for refusal, ways in refusals.items():
-        console.print(f"[red]{escape(' and '.join(ways))}:[/] {escape(refusal)}", soft_wrap=True)
+    _print_by_way(diagnosis.findings, "red", lambda finding: finding.refusal)
+    _print_by_way(
+        diagnosis.findings,
+        "yellow",
+        lambda finding: doubts_in_words(finding.doubts) if finding.doubts else None,
+    )
     for note in diagnosis.notes:
         console.print(f"[yellow]Note:[/] {escape(note)}", soft_wrap=True)
+
+
+def _print_by_way(
+    findings: Iterable[Finding], colour: str, text_of: Callable[[Finding], str | None]
+) -> None:
+    ways: dict[str, list[str]] = {}
+    for finding in findings:
+        text = text_of(finding)
+        if text is not None:
+            ways.setdefault(text, []).append(f"{finding.method}, {finding.runtime}")
+    for text, named in ways.items():
+        title = escape(" and ".join(named))
+        console.print(f"[{colour}]{title}:[/] {escape(text)}", soft_wrap=True)

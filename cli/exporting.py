@@ -12,7 +12,12 @@ from typing import Annotated, Optional
 import typer
 from rich.markup import escape
 
-from d2serve.cli.export_tables import print_accuracy, print_scores, print_verification
+from d2serve.cli.export_tables import (
+    print_accuracy,
+    print_origin,
+    print_scores,
+    print_verification,
+)
 from d2serve.cli.options import (
     DEFAULT_STORE,
     Archive,
@@ -23,12 +28,14 @@ from d2serve.cli.options import (
     MinSizeTest,
     Overrides,
     TrustWeights,
+    WeightsKey,
 )
 from d2serve.cli.progress import console
-from d2serve.cli.running import fail, needs_detectron2, require_ours, run
+from d2serve.cli.running import fail, needs_detectron2, or_fail, require_ours, run
 from d2serve.cli.runtime_help import FORMAT_HELP, PRECISION_HELP, RUNTIME_HELP
-from d2serve.export.naming import DEFAULT_VERSION
+from d2serve.export.naming import DEFAULT_VERSION, name_from
 from d2serve.handlers.spec.runtimes import FP32, TORCHSCRIPT
+from d2serve.handlers.spec.sixteen_bit import OPENCV
 
 
 def export(
@@ -90,6 +97,13 @@ def export(
             "Default: those of the data set's metadata."
         ),
     ] = None,
+    sixteen_bit: Annotated[
+        str,
+        typer.Option(
+            help="How image files of 16 bits are brought to 8: as by opencv (cv2.imread), or as by "
+            "read_image, detectron2's own, for a model that was trained on such files."
+        ),
+    ] = OPENCV,
     run_eval: Annotated[
         bool,
         typer.Option(
@@ -102,6 +116,7 @@ def export(
     max_size_test: MaxSizeTest = None,
     image_format: ImageFormat = None,
     trust_weights: TrustWeights = False,
+    weights_key: WeightsKey = None,
 ) -> None:
     """Turn a detectron2 model into a verified archive for TorchServe."""
     with needs_detectron2():
@@ -120,15 +135,17 @@ def export(
         max_size_test,
         image_format,
         trust_weights,
+        weights_key,
     )
     request = ExportRequest(
         source=source,
         method=export_method,
-        name=name or Path(config_file).stem,
+        name=name or or_fail(lambda: name_from(config_file)),
         version=version,
         sample_image=sample_image,
         class_names=_names("--class-names", class_names),
         stuff_class_names=_names("--stuff-class-names", stuff_class_names),
+        sixteen_bit=sixteen_bit,
         output=output,
         format=format,
         runtime=runtime,
@@ -138,9 +155,12 @@ def export(
         max_ap_drop=max_ap_drop,
     )
     result = run(lambda progress: pipeline.export(request, progress))
+    for note in result.notes:
+        console.print(f"[yellow]Note:[/] {escape(note)}", soft_wrap=True, highlight=False)
     print_verification(result.spec.verification)
     print_accuracy(result.spec)
-    console.print(f"[green]Wrote[/] {escape(str(result.archive))}")
+    print_origin(result.spec)
+    console.print(f"[green]Wrote[/] {escape(str(result.archive))}", soft_wrap=True)
     if request.class_names is None and result.spec.class_names is None:
         console.print("No class names are known: give --class-names to have them in the answers.")
     if run_eval:
@@ -151,13 +171,9 @@ def export(
 
 
 def _names(option: str, text: Optional[str]) -> Optional[list[str]]:
-    from d2serve.export.errors import ExportError
-    from d2serve.export.reading.class_names import split_names
+    from d2serve.export.reading.names.class_names import split_names
 
-    try:
-        return None if text is None else split_names(option, text)
-    except ExportError as error:
-        fail(error)
+    return None if text is None else or_fail(lambda: split_names(option, text))
 
 
 def verify(
@@ -173,6 +189,7 @@ def verify(
     max_size_test: MaxSizeTest = None,
     image_format: ImageFormat = None,
     trust_weights: TrustWeights = False,
+    weights_key: WeightsKey = None,
 ) -> None:
     """Compare an archive with eager detectron2 again, on your own images."""
     require_ours(archive)
@@ -188,6 +205,7 @@ def verify(
         max_size_test,
         image_format,
         trust_weights,
+        weights_key,
     )
     record = run(lambda progress: checking.verify_archive(archive, source, images, progress))
     print_verification(record.to_json())
@@ -204,6 +222,7 @@ def evaluate(
     max_size_test: MaxSizeTest = None,
     image_format: ImageFormat = None,
     trust_weights: TrustWeights = False,
+    weights_key: WeightsKey = None,
 ) -> None:
     """Measure the COCO AP of eager detectron2 and of an archive.
 
@@ -222,6 +241,7 @@ def evaluate(
         max_size_test,
         image_format,
         trust_weights,
+        weights_key,
     )
     scores = run(
         lambda progress: checking.evaluate_archive(

@@ -35,8 +35,8 @@ MaxSizeTest = Annotated[
 ImageFormat = Annotated[
     Optional[str],
     typer.Option(
-        help="Channel order that the model takes, BGR or RGB. Only for "
-        "a LazyConfig without a test mapper."
+        help="Images that the model takes: BGR, RGB, L (grey) or RGBA; of other bands BGR. "
+        "Only for a LazyConfig without a test mapper."
     ),
 ]
 TrustWeights = Annotated[
@@ -44,6 +44,13 @@ TrustWeights = Annotated[
     typer.Option(
         "--trust-weights",
         help="Read weights that hold more than tensors. This runs code that the file brings.",
+    ),
+]
+WeightsKey = Annotated[
+    Optional[str],
+    typer.Option(
+        "--weights-key",
+        help="Where the tensors stand in weights that hold several sets, such as model_ema.",
     ),
 ]
 Imports = Annotated[

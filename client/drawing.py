@@ -15,9 +15,10 @@ from d2serve.client.errors import DrawingError
 from d2serve.client.results.instances import XYXY
 from d2serve.client.results.prediction import Prediction
 from d2serve.handlers.replies.drawing import Legend, picture_of
+from d2serve.handlers.requests.bands import viewable
 
 Drawable = Union[str, "os.PathLike[str]", Image.Image, NDArray[np.uint8]]
-"""A path, a PIL image, or an RGB array of shape (height, width, 3)."""
+"""A path, a PIL image, or an array of shape (height, width, channels): RGB, or other bands."""
 
 
 def draw(image: Drawable, prediction: Prediction, *, min_score: float = 0.0) -> Image.Image:
@@ -43,7 +44,7 @@ def draw(image: Drawable, prediction: Prediction, *, min_score: float = 0.0) -> 
 
 def _upright_rgb(image: Drawable) -> Image.Image:
     if isinstance(image, np.ndarray):
-        return Image.fromarray(image).convert("RGB")
+        return Image.fromarray(image if image.ndim == 2 else viewable(image)).convert("RGB")
     if isinstance(image, Image.Image):
         return ImageOps.exif_transpose(image).convert("RGB")
     try:

@@ -10,27 +10,34 @@ import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
 from detectron2.export import scripting_with_instances
 from torch import nn
 
-from d2serve.export.errors import ExportError, UnsupportedFamily, one_line
-from d2serve.export.programs.scripting import FIELDS
+from d2serve.export.errors import UnsupportedFamily
+from d2serve.export.failures import in_a_sentence, in_short
+from d2serve.export.programs.carrying import why_not_scripted
+from d2serve.export.programs.doubts import Doubt
+from d2serve.export.programs.noise import with_what_it_answers
+from d2serve.export.programs.scripting import FIELDS, types_of
 from d2serve.export.programs.torchscript_errors import where_in_script
-from d2serve.export.programs.tracing import trace
-from d2serve.export.programs.unexportable import why_unexportable
+from d2serve.export.programs.trial import Tried, trial_image, try_tracing
+from d2serve.export.programs.unexportable import labels_of, why_unexportable
 from d2serve.export.reading.config import ConfigSource, ModelConfig
 from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.families import Family, family_of
+from d2serve.export.reading.image_form import image_form_of
 from d2serve.export.reading.installation import compiled_operators_problem
+from d2serve.export.reading.names.forecast import names_foretold
+from d2serve.export.reading.own_models.answers import observed
 from d2serve.export.reading.weights import build_model
 from d2serve.export.rewrites.registry import REWRITES, exportable
 from d2serve.export.rewrites.rewrite import Rewrite
+from d2serve.handlers.spec.output_names import SEM_SEG
 from d2serve.handlers.spec.runtimes import RUNTIMES, SCRIPTING, RuntimeFacts
 
 _KNOWN = ("detectron2", "d2serve", "torch", "torchvision", "fvcore")
-# (3, H, W) of the image on which a user's own modules are traced.
-_TRIAL = (3, 128, 160)
+# Classes of other packages that do nothing to a model that is not trained.
+_KNOWN_CLASSES = ("timm.layers.drop.DropPath", "timm.models.layers.drop.DropPath")
 
 
 @dataclass(frozen=True)
@@ -44,12 +51,16 @@ class Finding:
     """What will be rewritten for it."""
     refusal: str | None
     """Why it cannot be, with module, file and line, and what to do; None where it can."""
+    doubts: tuple[Doubt, ...] = ()
+    """Places where a trace makes constants of what depends on the image."""
 
     @property
     def verdict(self) -> str:
         """In a few words."""
         if self.refusal is not None:
             return "cannot"
+        if self.doubts:
+            return "exports with doubts"
         return "exports with rewrites" if self.rewrites else "exports"
 
 
@@ -64,6 +75,7 @@ class Diagnosis:
     """What is not about the model, but would stop an export all the same."""
 
 
+@in_a_sentence
 def examine(source: ConfigSource) -> Diagnosis:
     """Look at a config's model without exporting it or reading its weights.
 
@@ -72,48 +84,60 @@ def examine(source: ConfigSource) -> Diagnosis:
     """
     config = load_config(source)
     model = build_model(config)
-    family = family_of(model)
+    channels = image_form_of(model, config).channels
+    family = observed(family_of(model), model, trial_image(channels))
+    family = with_what_it_answers(model, family, channels, config.device, list(_foreign(model)))
+    tried: dict[str, Tried] = {}
     findings = [
-        _finding(model, family, method, facts)
+        _finding(model, family, channels, method, facts, tried)
         for facts in RUNTIMES.values()
         for method in facts.methods
     ]
-    return Diagnosis(family, config, tuple(findings), tuple(_notes(config)))
+    return Diagnosis(family, config, tuple(findings), tuple(_notes(config, family, model)))
 
 
-def _finding(model: nn.Module, family: Family, method: str, runtime: RuntimeFacts) -> Finding:
+def _finding(
+    model: nn.Module,
+    family: Family,
+    channels: int,
+    method: str,
+    runtime: RuntimeFacts,
+    tried: dict[str, Tried],
+) -> Finding:
     way = runtime.way(method)
     try:
-        changed, names = exportable(model, way)
+        changed, names = exportable(model, way, family.postprocessed, family.own_forward)
     except UnsupportedFamily as error:
         return Finding(method, runtime.format, runtime.name, (), str(error))
     rewrites = tuple(rewrite for rewrite in REWRITES if rewrite.name in names)
     refusal = (
         why_unexportable(model, runtime, method)
-        or _own_modules(model, changed, family, way)
+        or why_not_scripted(model, family, method)
         or _not_installed(runtime)
     )
-    made_with = rewrites if refusal is None else ()
-    return Finding(method, runtime.format, runtime.name, made_with, refusal)
+    if refusal is None and way not in tried:
+        tried[way] = _own_modules(model, changed, family, channels, way)
+    known = tried.get(way, Tried(None)) if refusal is None else Tried(refusal)
+    return Finding(
+        method,
+        runtime.format,
+        runtime.name,
+        rewrites if known.refusal is None else (),
+        known.refusal,
+        known.doubts if known.refusal is None else (),
+    )
 
 
-def _own_modules(model: nn.Module, changed: nn.Module, family: Family, way: str) -> str | None:
+def _own_modules(
+    model: nn.Module, changed: nn.Module, family: Family, channels: int, way: str
+) -> Tried:
     own = list(_foreign(model))
     if not own:
-        return None
+        return Tried(None)
     if way == SCRIPTING:
-        return next(filter(None, (_scripted(changed, path) for path in own)), None)
-    try:
-        made = trace(changed, family.outputs, torch.rand(_TRIAL) * 255)
-    except ExportError as error:
-        return str(error)
-    if made.traced_constants:
-        return (
-            f"A trace turns Python values into constants at {', '.join(made.traced_constants)}, so "
-            "answers would be those of one image. Compute them with torch operators there, or try "
-            "--export-method scripting."
-        )
-    return None
+        paths = [""] if family.is_own else own
+        return Tried(next(filter(None, (_scripted(changed, path, family) for path in paths)), None))
+    return try_tracing(changed, family, channels, way, own)
 
 
 def _foreign(model: nn.Module) -> Iterator[str]:
@@ -122,19 +146,22 @@ def _foreign(model: nn.Module) -> Iterator[str]:
     for path, module in model.named_modules():
         if inside and path.startswith(inside):
             continue
-        if type(module).__module__.split(".")[0] not in _KNOWN:
+        kind = type(module)
+        if f"{kind.__module__}.{kind.__qualname__}" in _KNOWN_CLASSES:
+            continue
+        if kind.__module__.split(".")[0] not in _KNOWN:
             inside = (*inside, f"{path}." if path else "")
             yield path
 
 
-def _scripted(model: nn.Module, path: str) -> str | None:
+def _scripted(model: nn.Module, path: str, family: Family) -> str | None:
     module = model.get_submodule(path)
     try:
-        scripting_with_instances(module, FIELDS)
+        scripting_with_instances(module, {**FIELDS, **types_of(family.extras)})
     except Exception as error:  # TorchScript raises several kinds, and AttributeError among them
         return (
             f"{path or 'The model'} ({type(module).__qualname__}) {where_in_script(error)}"
-            f"{one_line(error, 200)}. Annotate the types of its arguments and use what TorchScript "
+            f"{in_short(error)}. Annotate the types of its arguments and use what TorchScript "
             "knows, or use --export-method tracing."
         )
     return None
@@ -149,7 +176,8 @@ def _not_installed(runtime: RuntimeFacts) -> str | None:
     return None
 
 
-def _notes(config: ModelConfig) -> Iterator[str]:
+def _notes(config: ModelConfig, family: Family, model: nn.Module) -> Iterator[str]:
+    yield from config.notes
     problem = compiled_operators_problem()
     if problem is not None:
         yield problem
@@ -159,5 +187,5 @@ def _notes(config: ModelConfig) -> Iterator[str]:
             + ("MODEL.WEIGHTS " if config.cfg is not None else "train.init_checkpoint=")
             + "model_final.pth"
         )
-    if not config.test_datasets:
-        yield "The config names no test data set: class names must be given with --class-names."
+    labels = labels_of(model) if SEM_SEG in family.outputs else None
+    yield from names_foretold(config, family.num_classes, labels)

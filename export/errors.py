@@ -7,6 +7,7 @@
     ├── UnsupportedFamily     what the config describes cannot be exported yet
     ├── WeightsError          the weights cannot be had, or do not fit the config
     ├── SampleError           the sample image cannot be read, or the model finds nothing in it
+    ├── EagerError            eager detectron2 itself cannot run the model on an image
     ├── ProgramError          TorchScript or ONNX refused the model
     ├── VerificationError     the program does not give detectron2's answer; nothing is written
     ├── ArchiveError          the archive cannot be written or read
@@ -17,8 +18,12 @@
 from __future__ import annotations
 
 import inspect
+import re
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+_OF_TORCH = re.compile(r"[/\\]site-packages[/\\](?:torch|torchvision|fvcore)[/\\]|^<")
 
 
 class ExportError(Exception):
@@ -39,6 +44,10 @@ class WeightsError(ExportError):
 
 class SampleError(ExportError):
     """The sample image cannot be read, or the model finds nothing in it."""
+
+
+class EagerError(ExportError):
+    """Eager detectron2 itself cannot run the model on an image, so no answer can be reproduced."""
 
 
 class ProgramError(ExportError):
@@ -81,6 +90,14 @@ def one_line(error: BaseException, limit: int = 400) -> str:
     """An exception's text on one line, for use inside a message."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= limit else text[:limit] + "..."
+
+
+def place_in_traceback(error: BaseException) -> str:
+    """``, at FILE:LINE`` of the innermost line that is not torch's own, for inside a message."""
+    frames = traceback.extract_tb(error.__traceback__)
+    outside = [each for each in frames if not _OF_TORCH.search(each.filename)]
+    last = (outside or list(frames))[-1:]
+    return f", at {last[0].filename}:{last[0].lineno}" if last else ""
 
 
 def place_of(thing: Callable[..., object]) -> str:

@@ -21,6 +21,7 @@ from d2serve.handlers.spec.runtimes import (
     runtimes_in,
     runtimes_of,
 )
+from d2serve.handlers.spec.sixteen_bit import OPENCV, SIXTEEN_BIT_WAYS
 
 # As torch-model-archiver permits for names, and TorchServe's addresses for both.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_\-.]*")
@@ -35,6 +36,8 @@ class Progress:
 
     begin: Report
     advance: Callable[[], None]
+    note: Callable[[str], None] = lambda _text: None
+    """Told what the user should know and nothing is refused for, in a sentence."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class ExportRequest:
     class_names: Sequence[str] | None = None
     stuff_class_names: Sequence[str] | None = None
     """Of the labels of sem_seg."""
+    sixteen_bit: str = OPENCV
+    """How image files of 16 bits a sample become 8, one of ``SIXTEEN_BIT_WAYS``."""
     output: Path = Path("model_store")
     format: str = TORCHSCRIPT
     runtime: str | None = None
@@ -76,6 +81,7 @@ class ExportRequest:
         _check_choice("--export-method", self.method, METHODS)
         _check_choice("--format", self.format, formats())
         _check_choice("--precision", self.precision, precisions())
+        _check_choice("--sixteen-bit", self.sixteen_bit, SIXTEEN_BIT_WAYS)
         possible = runtimes_of(self.format)
         _check_choice(f"--runtime (for --format {self.format})", self.chosen_runtime, possible)
         for option, value in (("--name", self.name), ("--version", self.version)):

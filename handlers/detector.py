@@ -122,13 +122,17 @@ class Detector:
         self.close()
 
     def __call__(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Outputs]:
-        """Answer images, each (H, W, 3) uint8 in RGB order.
+        """Answer images.
+
+        Args:
+            images: each (H, W, channels) uint8: of most models (H, W, 3) in RGB order, of others as
+                ``spec.image_form`` says.
 
         Raises:
             InvalidImage: one of them has another shape or type.
             ModelFailed: the program failed on one of them.
         """
-        check_images(images)
+        check_images(images, self.spec.image_form)
         results = self.answer([preprocess(image, self.spec) for image in images])
         for each in results:
             if isinstance(each.outcome, RequestError):
@@ -167,7 +171,8 @@ class Detector:
         larger shape costs when it first comes is little, and is not worth keeping a worker waiting
         for a whole forward: docs/runtimes.md has the figures.
         """
-        pattern = np.random.default_rng(0).integers(0, 256, (3, *_WARM_UP_SHAPE))
+        shape = self.spec.channels, *_WARM_UP_SHAPE
+        pattern = np.random.default_rng(0).integers(0, 256, shape)
         self._runtime.run([pattern.astype(np.float32)])
 
     def _answer_group(
@@ -175,7 +180,8 @@ class Detector:
     ) -> list[ImageResult]:
         watch = Stopwatch()
         try:
-            outputs = self._runtime.run([image.tensor for image in images])
+            sizes = [(image.height, image.width) for image in images]
+            outputs = self._runtime.run([image.tensor for image in images], sizes)
             _check_count(len(outputs), len(images))
         # A runtime raises its own exceptions, out of memory among them.
         except Exception as error:

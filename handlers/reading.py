@@ -12,11 +12,13 @@ from d2serve.handlers.oip.inputs import read_call
 from d2serve.handlers.oip.outputs import chosen_outputs
 from d2serve.handlers.outputs.selection import Selection
 from d2serve.handlers.replies.fields import MASK_TENSOR, REPLY
+from d2serve.handlers.requests.bands import viewable
 from d2serve.handlers.requests.fields import read_fields
 from d2serve.handlers.requests.images import Pixels, read_pixels
 from d2serve.handlers.requests.options import NONE, RequestOptions
 from d2serve.handlers.requests.preprocessing import ModelInput, preprocess
 from d2serve.handlers.requests.request import INFER, Call
+from d2serve.handlers.spec.image_form import COLOUR
 from d2serve.handlers.spec.limits import RequestLimits
 from d2serve.handlers.spec.model_spec import ModelSpec
 from d2serve.handlers.timing import Seconds, Stopwatch
@@ -32,6 +34,8 @@ class ModelRequest:
     """What of the program's answer is wanted."""
     pixels: Pixels | None
     """(H, W, 3) RGB, of the image as it was sent, where it is to be drawn upon."""
+    converted: str | None
+    """What was done to the image's values, where they are not those that were sent."""
     outputs: tuple[str, ...]
     """Names of those that a call of the Open Inference Protocol gets; empty for any other."""
     seconds: Seconds
@@ -50,10 +54,10 @@ def read_request(call: Call, spec: ModelSpec) -> ModelRequest:
     """
     watch = Stopwatch()
     is_infer = call.kind == INFER
-    fields = read_call(call) if is_infer else read_fields(call)
+    fields = read_call(call, spec.image_form) if is_infer else read_fields(call)
     options = RequestOptions.parse(fields.options, spec)
     outputs = chosen_outputs(fields.outputs, options, spec) if is_infer else ()
-    pixels = read_pixels(fields.image, spec.limits)
+    pixels, converted = read_pixels(fields.image, spec.limits, spec.image_form)
     _check_memory(pixels, options, spec)
     seconds = {"decode": watch.lap()}
     image = preprocess(pixels, spec)
@@ -62,7 +66,8 @@ def read_request(call: Call, spec: ModelSpec) -> ModelRequest:
         image=image,
         options=options,
         selection=_selection(options, outputs, spec.limits),
-        pixels=pixels if options.draw else None,
+        pixels=viewable(pixels) if options.draw else None,
+        converted=converted,
         outputs=outputs,
         seconds=seconds,
     )
@@ -87,16 +92,16 @@ def _check_memory(pixels: Pixels, options: RequestOptions, spec: ModelSpec) -> N
     Raises:
         ImageTooLarge: it has more pixels than the limits say.
     """
-    height, width = pixels.shape[:2]
+    height, width, channels = pixels.shape
     if options.draw and height * width > spec.limits.max_drawn_pixels:
         raise ImageTooLarge(
             f"Got the option draw for an image of {width}x{height} pixels, expected at most "
             f"{spec.limits.max_drawn_pixels:,} pixels. Scale it down, or leave out draw and draw "
             "onto it what the reply says."
         )
-    if spec.min_size_test == 0 and height * width > spec.limits.max_input_pixels:
+    most = spec.limits.max_input_pixels * COLOUR.channels // max(channels, COLOUR.channels)
+    if spec.min_size_test == 0 and height * width > most:
         raise ImageTooLarge(
-            f"Got an image of {width}x{height} pixels, expected at most "
-            f"{spec.limits.max_input_pixels:,} pixels: this model takes images as they are and "
-            "does not resize them. Scale it down."
+            f"Got an image of {width}x{height} pixels, expected at most {most:,} pixels: this "
+            "model takes images as they are and does not resize them. Scale it down."
         )

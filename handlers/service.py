@@ -79,13 +79,15 @@ class Service:
 
     def replies(self, requests: Sequence[Request]) -> list[Reply]:
         """A reply to each request, in order; the model is asked for all their images at once."""
-        calls = [classify(request) for request in requests]
+        calls = [classify(request, self.spec.limits) for request in requests]
         read = [self._attempt(call, self._read, call) for call in calls]
         results = self._detect(read)
         return [self._finish(*each) for each in zip(calls, read, results)]
 
     def _read(self, call: Call) -> ModelRequest | Reply:
         """What goes to the model, or the reply where nothing has to."""
+        if call.refused is not None:
+            raise call.refused
         if call.kind == DESCRIBE:
             return Reply(describe(self.spec, *self._served_as), request_id=call.request_id)
         return read_request(call, self.spec)
@@ -136,7 +138,8 @@ class Service:
         if options.draw is not None and read.pixels is not None:
             picture = draw(read.pixels, outputs, spec, options.draw)
             return Body(CONTENT_TYPES[options.draw], picture, f"the picture as {options.draw}")
-        data = encode(outputs, spec, *self._served_as, options, call.request_id)
+        answered = outputs, spec, *self._served_as, options, call.request_id
+        data = encode(*answered, read.converted)
         return Body(JSON, data, contents_of(outputs))
 
     def _check_size(self, body: Body) -> None:

@@ -11,7 +11,7 @@ from benchmarks.coverage.record import DIFFERS, EXPORTS, SCRIPTING, Cell
 from d2serve.export.programs.building import Program
 from d2serve.export.proof.comparison import Difference, compare
 from d2serve.export.proof.oracle import Oracle
-from d2serve.export.reading.samples import Pixels
+from d2serve.export.reading.image_files import Pixels
 from d2serve.handlers.outputs.records import Outputs
 from d2serve.handlers.spec.runtimes import RUNTIMES
 

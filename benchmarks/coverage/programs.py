@@ -83,7 +83,7 @@ class Programs:
     def _converted(self, traced: Program) -> Program:
         folder = self._new_folder(OPENVINO)
         main = save(from_onnx(traced.main), folder)
-        return Program(main, traced.outputs, traced.traced_constants, traced.rewrites)
+        return Program(main, traced.outputs, traced.doubts, traced.rewrites)
 
     def _write(self, name: str, method: str, format_: str, runtime: str) -> Program:
         subject = self._subject

@@ -32,7 +32,8 @@ from d2serve.export.proof.oracle import Oracle
 from d2serve.export.reading.config import ConfigSource, ModelConfig
 from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.families import family_of
-from d2serve.export.reading.samples import Pixels, builtin_sample, sized_variants
+from d2serve.export.reading.image_files import Pixels
+from d2serve.export.reading.samples import builtin_sample, sized_variants
 from d2serve.export.reading.weights import build_model, load_model
 
 # The example models' data sets, and where the keys of PointRend's config are declared.

@@ -29,7 +29,7 @@ from benchmarks.serving.plan import BenchPlan
 from benchmarks.shared.errors import BenchError
 from benchmarks.shared.photo import photo
 from d2serve.export.reading.config import ConfigSource
-from d2serve.export.reading.samples import Pixels
+from d2serve.export.reading.image_files import Pixels
 from d2serve.export.request import ExportRequest
 from d2serve.handlers.cores import available_cores
 

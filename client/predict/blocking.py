@@ -41,11 +41,11 @@ class BlockingClient(Client, ABC):
 
         Args:
             model: the name that it is served under.
-            image: a path, encoded bytes, a PIL image or a uint8 array (height, width, 3).
+            image: a path, encoded bytes, a PIL image or a uint8 array (height, width, channels).
             version: of the model; None is the server's default.
-            array_format: "BGR" or "RGB", of an array.
+            array_format: "BGR", "RGB" or, as they are, "bands": of an array.
             **options: how it is to be answered, see ``PredictOptions``: score_thresh,
-                max_detections, classes, masks, sem_seg.
+                max_detections, classes, masks, sem_seg, extra.
 
         Raises:
             InvalidInput: nothing was sent, for what no model could be asked for.

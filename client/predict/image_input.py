@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from d2serve.client.errors import InvalidInput
+from d2serve.handlers.spec.image_form import BANDS, MOST_OF_A_FILE
 
 ImageInput = Union[str, "os.PathLike[str]", bytes, Image.Image, NDArray[Any]]
 """A path; the bytes of an encoded image file; a PIL image; or an array of uint8 of shape
-(height, width, 3) or (height, width)."""
+(height, width) or (height, width, channels), of at most four channels."""
 
 _PNG_MODES = {"1", "L", "LA", "I;16", "P", "RGB", "RGBA"}
 _FASTEST_COMPRESSION = 1
@@ -29,7 +30,8 @@ def encode_image(image: ImageInput, *, array_format: str = "BGR") -> bytes:
     """The bytes of an image file for ``image``.
 
     ``array_format`` is the channel order of a numpy array, "BGR" or "RGB": BGR is what
-    ``cv2.imread`` gives and detectron2's DefaultPredictor takes. It means nothing for other inputs.
+    ``cv2.imread`` gives and detectron2's DefaultPredictor takes. "bands" sends all channels as they
+    are, to a model that takes other than colours. It means nothing for other inputs.
     """
     if isinstance(image, bytes):
         return _not_empty(image, "The image given as bytes")
@@ -62,17 +64,29 @@ def _not_empty(content: bytes, what: str) -> bytes:
 
 
 def _from_array(array: NDArray[Any], array_format: str) -> Image.Image:
-    if array_format not in ("BGR", "RGB"):
-        raise InvalidInput(f"array_format is {array_format!r}: expected 'BGR' or 'RGB'.")
-    is_grey = array.ndim == 2
-    is_colour = array.ndim == 3 and array.shape[2] == 3
-    if array.dtype != np.uint8 or not (is_grey or is_colour) or array.size == 0:
+    if array_format not in ("BGR", "RGB", BANDS):
+        raise InvalidInput(f"array_format is {array_format!r}: expected 'BGR', 'RGB' or 'bands'.")
+    channels = array.shape[2] if array.ndim == 3 else 1
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.size == 0:
         raise InvalidInput(
             f"The array has shape {array.shape} and type {array.dtype}: expected uint8 (0 to 255) "
-            "of shape (height, width, 3) or (height, width)."
+            "of shape (height, width, channels) or (height, width)."
         )
-    if is_colour and array_format == "BGR":
+    if channels > MOST_OF_A_FILE:
+        raise InvalidInput(
+            f"The array has shape {array.shape}: no image file that is served holds more than "
+            f"{MOST_OF_A_FILE} channels. Send it over the Open Inference Protocol, as UINT8."
+        )
+    if channels not in (1, 3) and array_format != BANDS:
+        raise InvalidInput(
+            f"The array has shape {array.shape}: for a model of colours leave out what is no "
+            "colour, image[:, :, :3]; for a model that takes all channels as they are say "
+            "array_format='bands'."
+        )
+    if channels == 3 and array_format == "BGR":
         array = array[:, :, ::-1]
+    if array.ndim == 3 and channels == 1:
+        array = array[:, :, 0]
     return Image.fromarray(np.ascontiguousarray(array))
 
 

@@ -7,12 +7,13 @@ to a server.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from d2serve.client.errors import Detectron2Unavailable, InvalidInput
+from d2serve.client.results.extras import Array, as_array, stacked
 from d2serve.client.results.instances import (
     XYWHA,
     Instance,
@@ -21,6 +22,7 @@ from d2serve.client.results.instances import (
     keypoints_of,
 )
 from d2serve.client.results.segments import PanopticSeg, PanopticSegment, SemSeg
+from d2serve.handlers.spec.extras import IMAGE, INSTANCE, TENSOR, Extra
 
 
 def detectron2_outputs(
@@ -29,9 +31,14 @@ def detectron2_outputs(
     proposals: Sequence[Proposal] | None,
     sem_seg: SemSeg | None,
     panoptic_seg: PanopticSeg | None,
+    extras: tuple[Sequence[Extra], Mapping[str, Any]],
     sem_seg_classes: int | None,
 ) -> dict[str, Any]:
-    """See Prediction.to_detectron2; ``size`` is (height, width) of the image."""
+    """See Prediction.to_detectron2; ``size`` is (height, width) of the image.
+
+    ``extras`` are the reply's ``extra_fields`` and the image's ``extra``.
+    """
+    fields, of_image = extras
     # Loaded by name, as a plug-in: clients depend on neither, which import-linter checks, and only
     # who has detectron2 already has a use for its structures.
     structures, torch = _load("detectron2.structures"), _load("torch")
@@ -43,12 +50,14 @@ def detectron2_outputs(
         has_masks = have_all(instances, "segmentation") or (
             not instances and panoptic_seg is not None
         )
-        outputs["instances"] = _instances(structures, torch, size, instances, has_masks)
+        found = _instances(structures, torch, size, instances, has_masks)
+        own = stacked(fields, [each.extra for each in instances])
+        for field in fields:
+            if field.per == INSTANCE:
+                found.set(field.name, _own(structures, torch, own[field.name], field))
+        outputs["instances"] = found
     if panoptic_seg is not None:
-        outputs["panoptic_seg"] = (
-            torch.from_numpy(panoptic_seg.label_map()),
-            [_segment_info(segment) for segment in panoptic_seg.segments_info],
-        )
+        outputs["panoptic_seg"] = _panoptic_seg(torch, panoptic_seg)
     if proposals is not None:
         boxes = _rows(torch, [proposal.bbox for proposal in proposals], 4)
         logits = [proposal.objectness_logit for proposal in proposals]
@@ -57,7 +66,28 @@ def detectron2_outputs(
             proposal_boxes=structures.Boxes(boxes),
             objectness_logits=torch.tensor(logits, dtype=torch.float32),
         )
+    for field in fields:
+        if field.per == IMAGE:
+            value = as_array(of_image[field.name], field)
+            outputs[field.name] = _own(structures, torch, value, field)
     return outputs
+
+
+def _own(structures: Any, torch: Any, values: Array, field: Extra) -> Any:
+    tensor = torch.from_numpy(np.array(values))  # of its own memory, which may be written
+    return tensor if field.kind == TENSOR else getattr(structures, field.kind)(tensor)
+
+
+def _panoptic_seg(torch: Any, panoptic_seg: PanopticSeg) -> tuple[Any, Any]:
+    ids = torch.from_numpy(panoptic_seg.label_map())
+    labels = {each.id: each.detectron2_label for each in panoptic_seg.segments_info}
+    if labels and all(label is not None for label in labels.values()):
+        # As Panoptic-DeepLab has it: a label at each pixel, -1 for none, and no description.
+        of_id = torch.full((max(labels) + 1,), -1, dtype=torch.int64)
+        for number, label in labels.items():
+            of_id[number] = label
+        return of_id[ids.long()], None
+    return ids, [_segment_info(segment) for segment in panoptic_seg.segments_info]
 
 
 def _load(name: str) -> Any:
@@ -114,6 +144,7 @@ def _one_hot(torch: Any, sem_seg: SemSeg, classes: int | None) -> Any:
 
 
 def _segment_info(segment: PanopticSegment) -> dict[str, Any]:
-    # detectron2 gives an area for stuff only.
-    own = ("score", "instance_id") if segment.isthing else ("area",)
+    # detectron2 gives an area for stuff only; MaskFormer's way gives nothing of this.
+    merged = ("score", "instance_id") if segment.score is not None else ()
+    own = merged if segment.isthing else ("area",)
     return {name: getattr(segment, name) for name in ("id", "isthing", "category_id", *own)}

@@ -92,9 +92,12 @@ class PanopticSegment:
     area: int
     category_name: str | None = None
     score: float | None = None
-    """Of things only."""
+    """Of things only, where the model gives them one."""
     instance_id: int | None = None
     """Of things only: the place in the prediction's ``instances``."""
+    detectron2_label: int | None = None
+    """``label`` in the reply: what Panoptic-DeepLab has at the segment's pixels, where detectron2
+    answers no ``segments_info``."""
 
     def label(self) -> str:
         """The category's name, or its number where the model was exported without names."""
@@ -166,9 +169,11 @@ def _segment(item: Any, instances: int) -> PanopticSegment:
         isthing=isthing,
         area=natural(item, "area"),
         category_name=optional_text(item, "category_name"),
-        score=float(required(item, "score", (int, float))) if isthing else None,
+        # Models that do not merge instances into the map have neither.
+        score=float(required(item, "score", (int, float))) if "score" in item else None,
         # Absent where the request left its instance out.
         instance_id=natural(item, "instance_id") if isthing and "instance_id" in item else None,
+        detectron2_label=natural(item, "label") if "label" in item else None,
     )
     if segment.instance_id is not None and segment.instance_id >= instances:
         raise ValueError(f"'instance_id' is {segment.instance_id} of {instances} instances")

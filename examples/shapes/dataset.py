@@ -4,8 +4,9 @@ Importing this module registers each split (``shapes_train``, ``shapes_heldout``
 stuff splits), their names and the images in examples/shapes/data, whether or not a single one has
 been generated. Images generated elsewhere are registered by ``register_generated``.
 
-A stuff split is three data sets: ``shapes_SPLIT_separated`` and ``shapes_SPLIT_stuffonly`` as
-detectron2's Panoptic FPN expects them, and ``shapes_SPLIT_semantic`` with one label for each class.
+A stuff split is four data sets: ``shapes_SPLIT_separated`` and ``shapes_SPLIT_stuffonly`` as
+detectron2's Panoptic FPN expects them, ``shapes_SPLIT_panoptic`` as its Panoptic-DeepLab does, and
+``shapes_SPLIT_semantic`` with one label for each class.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import (
     load_sem_seg,
     register_coco_instances,
+    register_coco_panoptic,
     register_coco_panoptic_separated,
 )
 
@@ -68,7 +70,7 @@ def register_generated(split: str, folder: Path | None = None) -> str:
     """Register the images generated in ``folder`` and return the data set's name.
 
     ``folder`` is examples/shapes/data/SPLIT unless given. Registering again, for example from
-    another folder, replaces the earlier one; a stuff split's other two data sets are registered
+    another folder, replaces the earlier one; a stuff split's other data sets are registered
     along. FileNotFoundError says how to generate the images if they are not there.
     """
     name = dataset_name(split)
@@ -89,7 +91,9 @@ def register_generated(split: str, folder: Path | None = None) -> str:
 
 def belongs_to(name: str, split: str) -> bool:
     """Whether detectron2's data set ``name`` is made of the images of ``split``."""
-    endings = ("_separated", "_stuffonly", "_semantic") if split in STUFF_SPLITS else ("",)
+    endings = (
+        ("_separated", "_stuffonly", "_panoptic", "_semantic") if split in STUFF_SPLITS else ("",)
+    )
     return name in {f"shapes_{split}{ending}" for ending in endings}
 
 
@@ -106,6 +110,14 @@ def _register(split: str, folder: Path) -> None:
         str(folder / PANOPTIC_FOLDER),
         str(folder / PANOPTIC_FILE),
         str(folder / STUFF_FOLDER),
+        annotations,
+    )
+    register_coco_panoptic(
+        f"shapes_{split}_panoptic",
+        _metadata() | _one_numbering(),
+        images,
+        str(folder / PANOPTIC_FOLDER),
+        str(folder / PANOPTIC_FILE),
         annotations,
     )
     labels = str(folder / SEMANTIC_FOLDER)
@@ -137,6 +149,16 @@ def _panoptic_metadata() -> dict[str, Any]:
         "stuff_classes": ["things", *STUFF_NAMES],
         "stuff_dataset_id_to_contiguous_id": {0: 0} | stuff,
         "label_divisor": LABEL_DIVISOR,
+    }
+
+
+def _one_numbering() -> dict[str, Any]:
+    """Shapes and stuff with labels of one row, as a model has them that knows both alike."""
+    stuff = {FIRST_STUFF_ID + n: len(CLASS_NAMES) + n for n in range(len(STUFF_NAMES))}
+    return {
+        "thing_dataset_id_to_contiguous_id": {n + 1: n for n in range(len(CLASS_NAMES))},
+        "stuff_classes": [*CLASS_NAMES, *STUFF_NAMES],
+        "stuff_dataset_id_to_contiguous_id": stuff,
     }
 
 

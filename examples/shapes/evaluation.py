@@ -69,6 +69,8 @@ def _evaluator(recipe: Recipe) -> DatasetEvaluator:
     """The evaluators that fit the data set's annotations."""
     _, dataset = recipe.datasets
     kind = MetadataCatalog.get(dataset).evaluator_type
+    if dataset.endswith("_panoptic"):  # things and stuff in one numbering
+        return DatasetEvaluators([PanopticQualityEvaluator(dataset)])
     evaluators: list[DatasetEvaluator] = []
     if kind in ("sem_seg", "coco_panoptic_seg"):
         evaluators.append(

@@ -101,6 +101,7 @@ class PanopticQualityEvaluator(DatasetEvaluator):  # type: ignore[misc]
         metadata = MetadataCatalog.get(dataset)
         self._thing_ids = {n: i for i, n in metadata.thing_dataset_id_to_contiguous_id.items()}
         self._stuff_ids = {n: i for i, n in metadata.stuff_dataset_id_to_contiguous_id.items()}
+        self._label_divisor = metadata.label_divisor
         self._truth = read_panoptic(metadata.panoptic_json, metadata.panoptic_root)
         self._image_ids = {row["file_name"]: row["image_id"] for row in DatasetCatalog.get(dataset)}
         self.reset()
@@ -110,17 +111,27 @@ class PanopticQualityEvaluator(DatasetEvaluator):  # type: ignore[misc]
 
     def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
         for row, output in zip(inputs, outputs, strict=True):
-            segments, described = output["panoptic_seg"]
-            classes = {
-                segment["id"]: (self._thing_ids if segment["isthing"] else self._stuff_ids)[
-                    segment["category_id"]
-                ]
-                for segment in described
-            }
+            segments, classes = self._prediction(*output["panoptic_seg"])
             path, true_classes = self._truth[self._image_ids[row["file_name"]]]
             colours = np.asarray(Image.open(path), dtype=np.int64)
             true = colours[..., 0] + 256 * colours[..., 1] + 65536 * colours[..., 2]
-            self._quality.add(segments.numpy().astype(np.int64), classes, true, true_classes)
+            self._quality.add(segments, classes, true, true_classes)
+
+    def _prediction(
+        self, segments: Any, described: list[dict[str, Any]] | None
+    ) -> tuple[LabelMap, dict[int, int]]:
+        """The map of segment ids, and the class of each id."""
+        labels = segments.numpy().astype(np.int64)
+        if described is None:  # a label is the class times the divisor, plus a number; -1 is none
+            known = self._stuff_ids | self._thing_ids
+            found = np.unique(labels[labels >= 0]).tolist()
+            return labels + 1, {n + 1: known[n // self._label_divisor] for n in found}
+        return labels, {
+            segment["id"]: (self._thing_ids if segment["isthing"] else self._stuff_ids)[
+                segment["category_id"]
+            ]
+            for segment in described
+        }
 
     def evaluate(self) -> dict[str, dict[str, float]]:
         things = list(self._thing_ids.values())

@@ -15,12 +15,15 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode, LazyConfig, get_cfg, instantiate
 from detectron2.data import build_detection_test_loader, build_detection_train_loader
+from detectron2.data.detection_utils import build_augmentation
 from detectron2.modeling import build_model
+from detectron2.projects.deeplab import add_deeplab_config
 from detectron2.projects.point_rend import add_pointrend_config
 from detectron2.solver import LRMultiplier, build_lr_scheduler, get_default_optimizer_params
 from detectron2.solver.build import maybe_add_gradient_clipping
 from omegaconf import DictConfig
 
+from d2serve.export.rewrites.panoptic_deeplab.project import import_project
 from examples.shapes.schema import EXAMPLE_ROOT
 
 MODELS_FOLDER = EXAMPLE_ROOT / "models"
@@ -45,11 +48,23 @@ MODEL_NAMES = (
     "swin_mask_rcnn",
     "mvitv2_cascade",
     "mask_rcnn_gn_cls_agnostic",
+    "deeplab_v3plus",
+    "panoptic_deeplab",
 )
 ROTATED_MODEL = "rotated_faster_rcnn_fpn"
 """Has a module of its own to train it, train_rotated."""
-# These need keys that detectron2's defaults do not have.
-_POINT_REND_MODELS = ("point_rend",)
+
+
+def _add_panoptic_deeplab_config(cfg: CfgNode) -> None:
+    import_project().add_panoptic_deeplab_config(cfg)
+
+
+# What declares the keys that detectron2's defaults do not have.
+_KEYS: dict[str, Callable[[CfgNode], None]] = {
+    "point_rend": add_pointrend_config,
+    "deeplab_v3plus": add_deeplab_config,
+    "panoptic_deeplab": _add_panoptic_deeplab_config,
+}
 
 
 @dataclass(frozen=True)
@@ -96,8 +111,8 @@ def recipe_of(name: str) -> Recipe:
 
 def _of_yaml(name: str, file: Path, weights: Path) -> Recipe:
     cfg = get_cfg()
-    if name in _POINT_REND_MODELS:
-        add_pointrend_config(cfg)
+    if name in _KEYS:
+        _KEYS[name](cfg)
     cfg.merge_from_file(str(file))
     cfg.MODEL.DEVICE = "cpu"
     cfg.MODEL.WEIGHTS = str(weights)
@@ -110,7 +125,7 @@ def _of_yaml(name: str, file: Path, weights: Path) -> Recipe:
         datasets=(cfg.DATASETS.TRAIN[0], cfg.DATASETS.TEST[0]),
         keypoint_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS,
         model=partial(build_model, cfg),
-        training_batches=partial(build_detection_train_loader, cfg),
+        training_batches=partial(_training_batches, cfg),
         test_batches=partial(build_detection_test_loader, cfg, cfg.DATASETS.TEST[0]),
         optimizer=partial(_adamw, cfg),
         scheduler=partial(build_lr_scheduler, cfg),
@@ -118,6 +133,30 @@ def _of_yaml(name: str, file: Path, weights: Path) -> Recipe:
         bf16=True,
         imitated_levels=(),
     )
+
+
+def _training_batches(cfg: CfgNode) -> Iterable[list[dict[str, Any]]]:
+    loader: Iterable[list[dict[str, Any]]]
+    if cfg.MODEL.META_ARCHITECTURE == "PanopticDeepLab":
+        mapper = import_project().PanopticDeeplabDatasetMapper
+        loader = build_detection_train_loader(
+            cfg, mapper=mapper(cfg, augmentations=build_augmentation(cfg, is_train=True))
+        )
+    else:
+        loader = build_detection_train_loader(cfg)
+    if "DeepLab" not in cfg.MODEL.SEM_SEG_HEAD.NAME:
+        return loader
+    # Its maps are a multiple of the stride in size, and the loss wants labels of that size.
+    stride = cfg.MODEL.SEM_SEG_HEAD.COMMON_STRIDE
+    return ([_cut(each, stride) for each in batch] for batch in loader)
+
+
+def _cut(example: dict[str, Any], stride: int) -> dict[str, Any]:
+    height, width = (side // stride * stride for side in example["image"].shape[-2:])
+    return {
+        name: value[..., :height, :width] if isinstance(value, torch.Tensor) else value
+        for name, value in example.items()
+    }
 
 
 def _adamw(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:

@@ -47,7 +47,7 @@ def to_int8(
 
     Args:
         model: any detectron2 model in fp32; it is left as it is.
-        calibration: images as the program gets them, each (3, H, W) float32, values 0 to 255.
+        calibration: images as the program gets them, each (channels, H, W) float32, 0 to 255.
         fewest: how many images are asked for.
 
     Raises:

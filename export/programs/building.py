@@ -6,22 +6,24 @@ A new runtime is one entry in ``BUILDERS``, beside its entry in handlers/spec/ru
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from d2serve.export.programs.device_scan import check_no_device
+from d2serve.export.programs.doubts import Doubt
 from d2serve.export.programs.onnx import write_onnx
 from d2serve.export.programs.scripting import script
 from d2serve.export.programs.tracing import trace
-from d2serve.export.reading.class_names import Names
 from d2serve.export.reading.config import ModelConfig
 from d2serve.export.reading.families import Family
+from d2serve.export.reading.names.class_names import Names
 from d2serve.export.request import ExportRequest
 from d2serve.export.rewrites.registry import exportable
 from d2serve.handlers.digests import sha256_of
+from d2serve.handlers.spec.image_form import ImageForm
 from d2serve.handlers.spec.output_names import HEATMAPS, KEYPOINTS
 from d2serve.handlers.spec.runtimes import (
     ONNX,
@@ -32,8 +34,9 @@ from d2serve.handlers.spec.runtimes import (
     TORCHSCRIPT,
 )
 
+Inputs = tuple[torch.Tensor, ...]
 Builder = Callable[
-    [ExportRequest, nn.Module, Family, torch.Tensor, Path, Mapping[str, object]], "Program"
+    [ExportRequest, nn.Module, Family, Inputs, Path, Mapping[str, object]], "Program"
 ]
 """Makes the program that ``write_program`` is asked for."""
 
@@ -45,8 +48,8 @@ class Program:
     main: Path
     outputs: tuple[str, ...]
     """Names of what it answers, in its order."""
-    traced_constants: tuple[str, ...]
-    """Places in the user's code that a trace may have turned into constants."""
+    doubts: tuple[Doubt, ...]
+    """Places where a trace made constants of what depends on the image."""
     rewrites: tuple[str, ...]
     """Names of what upstream's own export would have failed at."""
 
@@ -65,7 +68,7 @@ def write_program(
     request: ExportRequest,
     model: nn.Module,
     family: Family,
-    image: torch.Tensor,
+    inputs: Inputs,
     folder: Path,
     metadata: Mapping[str, object],
 ) -> Program:
@@ -75,7 +78,7 @@ def write_program(
         request: with its method and runtime.
         model: detectron2's, in evaluation mode.
         family: what it is.
-        image: (3, H, W) float32, as the program will get it, with detections in it.
+        inputs: as ``tracing.program_inputs`` gives them, of an image with detections in it.
         folder: an empty folder.
         metadata: what an ONNX file says of itself.
 
@@ -83,51 +86,54 @@ def write_program(
         ProgramError: the model cannot be exported this way; the message names the line.
     """
     build = BUILDERS[request.chosen_runtime]
-    return build(request, model, family, image, folder, metadata)
+    return build(request, model, family, inputs, folder, metadata)
 
 
 def _torchscript(
     request: ExportRequest,
     model: nn.Module,
     family: Family,
-    image: torch.Tensor,
+    inputs: Inputs,
     folder: Path,
     _metadata: Mapping[str, object],
 ) -> Program:
-    changed, rewrites = exportable(model, request.method)
-    made = script(changed) if request.method == SCRIPTING else trace(changed, family.outputs, image)
+    changed, rewrites = exportable(model, request.method, family.postprocessed, family.own_forward)
+    if request.method == SCRIPTING:
+        made = script(changed, family.extras)
+    else:
+        made = trace(changed, family.program_outputs, inputs)
     check_no_device(made.module)
     main = folder / RUNTIMES[TORCHSCRIPT].main_file
     torch.jit.save(made.module, main)
-    return Program(main, family.outputs, made.traced_constants, rewrites)
+    return Program(main, family.program_outputs, made.doubts, rewrites)
 
 
 def _onnx(
     _request: ExportRequest,
     model: nn.Module,
     family: Family,
-    image: torch.Tensor,
+    inputs: Inputs,
     folder: Path,
     metadata: Mapping[str, object],
 ) -> Program:
-    changed, rewrites = exportable(model, ONNX)
+    changed, rewrites = exportable(model, ONNX, family.postprocessed, family.own_forward)
     outputs = _onnx_outputs(family)
     main = folder / RUNTIMES[ONNXRUNTIME].main_file
-    traced_constants = write_onnx(changed, outputs, image, main, metadata)
-    return Program(main, outputs, traced_constants, rewrites)
+    doubts = write_onnx(changed, outputs, inputs, main, metadata, family.extras)
+    return Program(main, outputs, doubts, rewrites)
 
 
 def _openvino(
     request: ExportRequest,
     model: nn.Module,
     family: Family,
-    image: torch.Tensor,
+    inputs: Inputs,
     folder: Path,
     metadata: Mapping[str, object],
 ) -> Program:
     from d2serve.export.programs.openvino import from_onnx, save  # brings OpenVINO
 
-    traced = _onnx(request, model, family, image, folder, metadata)
+    traced = _onnx(request, model, family, inputs, folder, metadata)
     converted = from_onnx(traced.main)
     traced.main.unlink()
     return replace(traced, main=save(converted, folder))
@@ -141,11 +147,13 @@ BUILDERS: dict[str, Builder] = {
 """By the runtime that the program is for."""
 
 
-def onnx_metadata(config: ModelConfig, family: Family, names: Names) -> dict[str, object]:
+def onnx_metadata(
+    config: ModelConfig, form: ImageForm, family: Family, names: Names
+) -> dict[str, object]:
     """What whoever has only the .onnx file must know, in the terms of model_spec.json."""
     return {
         "family": family.name,
-        "image_format": config.image_format,
+        "image_format": form.image_format,
         "min_size_test": config.min_size_test,
         "max_size_test": config.max_size_test,
         "outputs": list(_onnx_outputs(family)),
@@ -153,11 +161,17 @@ def onnx_metadata(config: ModelConfig, family: Family, names: Names) -> dict[str
         "stuff_class_names": names.stuff and list(names.stuff),
         "score_thresh": family.score_thresh,
         "nms_thresh": family.nms_thresh,
-        "input": "(3, height, width) float32, 0 to 255, resized as ResizeShortestEdge does; "
+        "input": f"({form.channels}, height, width) float32, 0 to 255, resized as "
+        "ResizeShortestEdge does; "
         "normalisation and padding are inside",
-        "coordinates": "pixels of the resized image; pred_masks are probabilities over each box",
+        "extras": [asdict(each) for each in family.extras],
+        "coordinates": "pixels of the image as it was sent, whose height and width are inputs"
+        if family.postprocessed
+        else "pixels of the resized image; pred_masks are probabilities over each box",
     }
 
 
 def _onnx_outputs(family: Family) -> tuple[str, ...]:
-    return tuple(HEATMAPS if name == KEYPOINTS else name for name in family.outputs)
+    if family.is_own or family.postprocessed:
+        return family.program_outputs  # heads of one's own need not have heatmaps
+    return tuple(HEATMAPS if name == KEYPOINTS else name for name in family.program_outputs)

@@ -1,8 +1,9 @@
-"""Refuses programs with a device baked in: a trace records the one it ran on, and fails on others.
+"""Keeps devices out of programs: a trace records the one that it ran on, and fails on others.
 
 detectron2's code creates a few tensors on the CPU and moves them like an input at once, and it
 indexes with lists, which a trace keeps on the CPU, where an index may lie whatever it indexes. Both
-are harmless. Every other device constant is refused.
+are harmless. Every other device in a trace becomes that of the image; in a scripted program, where
+somebody wrote it down, it is refused.
 """
 
 from __future__ import annotations
@@ -29,14 +30,37 @@ def check_no_device(module: torch.jit.ScriptModule) -> None:
         )
 
 
+def follow_the_image(module: torch.jit.ScriptModule) -> None:
+    """Let what a traced program makes on the device of the trace be made on that of its image.
+
+    A user's ``torch.arange(n, device=x.device)`` means just that; a trace knows a device only.
+    """
+    if not list(_baked_devices(module)):
+        return
+    graph = module.graph
+    # What a submodule does is not told of the image.
+    torch._C._jit_pass_inline(graph)
+    _self, image = list(graph.inputs())[:2]
+    device = graph.create("prim::device", [image], 1)
+    device.output().setType(torch._C.DeviceObjType.get())
+    graph.prependNode(device)
+    for node in _nodes(graph):
+        if _is_device(node):
+            node.output().replaceAllUsesWith(device.output())
+
+
 def _baked_devices(module: torch.jit.ScriptModule) -> Iterator[str]:
     for node in _nodes(module.inlined_graph):
-        if node.kind() != "prim::Constant" or node.output().type().kind() != "DeviceObjType":
+        if not _is_device(node):
             continue
         device = node.s("value") if node.hasAttribute("value") else "a device"
         for use in node.output().uses():
             if not (device == "cpu" and _is_harmless(use.user)):
                 yield f"{device} in {use.user.kind()} {_source(use.user)}"
+
+
+def _is_device(node: torch._C.Node) -> bool:
+    return node.kind() == "prim::Constant" and node.output().type().kind() == "DeviceObjType"
 
 
 def _nodes(block: torch._C.Graph | torch._C.Block) -> Iterator[torch._C.Node]:

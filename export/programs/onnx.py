@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import onnx
@@ -17,14 +17,21 @@ from detectron2.modeling.roi_heads import keypoint_head
 from torch import nn
 
 from d2serve.export.errors import ProgramError, one_line
+from d2serve.export.failures import in_short, logged, nothing_printed
+from d2serve.export.programs.doubts import Doubt, watching
 from d2serve.export.programs.torchscript_errors import where_in_user_code
-from d2serve.export.programs.tracing import (
-    TraceableModel,
-    recording_tracer_warnings,
-    traced_constants_in,
+from d2serve.export.programs.tracing import TRACED, TraceableModel
+from d2serve.handlers.spec.extras import INSTANCE, Extra
+from d2serve.handlers.spec.model_spec import IMAGE_INPUT, SIZE_INPUTS
+from d2serve.handlers.spec.output_names import (
+    HEATMAPS,
+    MASKS,
+    OBJECTNESS_LOGITS,
+    PANOPTIC_SEG,
+    PROPOSAL_BOXES,
+    SEGMENTS_INFO,
+    SEM_SEG,
 )
-from d2serve.handlers.spec.model_spec import IMAGE_INPUT
-from d2serve.handlers.spec.output_names import OBJECTNESS_LOGITS, PROPOSAL_BOXES, SEM_SEG
 
 # ROIAlign with detectron2's half-pixel alignment came with 16.
 OPSET = 17
@@ -33,55 +40,85 @@ OPSET = 17
 def write_onnx(
     model: nn.Module,
     outputs: Sequence[str],
-    image: torch.Tensor,
+    inputs: tuple[torch.Tensor, ...],
     target: Path,
     metadata: Mapping[str, object],
-) -> tuple[str, ...]:
+    extras: Sequence[Extra] = (),
+) -> tuple[Doubt, ...]:
     """Export a model to a checked ONNX file.
 
     Args:
         model: of ``rewrites.registry.exportable``, in evaluation mode.
         outputs: names of what the program answers, in its order.
-        image: (3, H, W) float32, as the program will get it, with detections in it.
+        inputs: as ``tracing.program_inputs`` gives them, of an image with detections in it.
         target: the file to write.
         metadata: what else the file says of itself, as JSON values by name.
+        extras: those of the outputs that are the model's own.
 
     Returns:
-        Places in the user's code that the trace may have turned into constants.
+        Places where the trace made constants of what depends on the image.
 
     Raises:
         ProgramError: naming the line that cannot be exported.
     """
-    with recording_tracer_warnings() as caught, torch.no_grad(), _ending_at_heatmaps():
+    postprocessed = len(inputs) > 1
+    own = {each.output: _axes_of_extra(each) for each in extras}
+    names = (IMAGE_INPUT, *SIZE_INPUTS) if postprocessed else (IMAGE_INPUT,)
+    with ExitStack() as stack:
+        printed = stack.enter_context(nothing_printed())
+        doubts = stack.enter_context(watching(TRACED))
+        stack.enter_context(torch.no_grad())
+        if HEATMAPS in outputs:
+            stack.enter_context(_ending_at_heatmaps())
         try:
             torch.onnx.export(
                 TraceableModel(model, outputs),
-                (image,),
+                inputs,
                 str(target),
                 opset_version=OPSET,
                 # The other exporter does not take detectron2's models.
                 dynamo=False,
-                input_names=[IMAGE_INPUT],
+                input_names=list(names),
                 output_names=list(outputs),
                 dynamic_axes={
                     IMAGE_INPUT: {1: "height", 2: "width"},
-                    **{name: _axes(name) for name in outputs},
+                    **{
+                        name: own[name] if name in own else _axes(name, postprocessed)
+                        for name in outputs
+                    },
                 },
             )
         except Exception as error:
             raise ProgramError(
                 f"The model cannot be exported to ONNX: {where_in_user_code(error)}"
-                f"{type(error).__name__}: {one_line(error)}. Compute with torch operators that "
-                f"ONNX opset {OPSET} has, or use --format torchscript."
+                f"{type(error).__name__}: {in_short(error)}. Compute with torch operators that "
+                f"ONNX opset {OPSET} has, or use --format torchscript. All that torch says: "
+                f"{logged(error, printed())}"
             ) from error
     _describe(target, metadata)
-    return traced_constants_in(caught)
+    return tuple(doubts)
 
 
-def _axes(output: str) -> dict[int, str]:
+def _axes(output: str, postprocessed: bool) -> dict[int, str]:
+    if postprocessed and output in (SEM_SEG, PANOPTIC_SEG):
+        return {0: "image_height", 1: "image_width"}
+    if postprocessed and output == MASKS:
+        return {0: "instances", 1: "image_height", 2: "image_width"}
+    if output == SEGMENTS_INFO:
+        return {0: "segments"}
     if output == SEM_SEG:
         return {1: "padded_height", 2: "padded_width"}
     return {0: "proposals" if output in (PROPOSAL_BOXES, OBJECTNESS_LOGITS) else "instances"}
+
+
+def _axes_of_extra(extra: Extra) -> dict[int, str]:
+    first = 1 if extra.per == INSTANCE else 0
+    varying = {
+        first + index: f"{extra.output}_{index}"
+        for index, side in enumerate(extra.shape)
+        if side is None
+    }
+    return {0: "instances", **varying} if first else varying
 
 
 def _describe(target: Path, metadata: Mapping[str, object]) -> None:

@@ -2,7 +2,8 @@
 
 OpenVINO reads an ONNX file's empty list as the number 0. torchvision's NMS answers "no boxes" with
 an empty constant; from 0, an image without detections comes back with one, of garbage read beyond a
-tensor's end. The constant is written as an operation that OpenVINO does not misread.
+tensor's end. The constant is written as an operation that OpenVINO does not misread. It takes
+ReduceLogSumExp over all axes, whichever are named; that is written as what it consists of.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ def from_onnx(program: Path) -> ov.Model:
     """
     proto = onnx.load(program)
     mend_empty_constants(proto.graph)
+    mend_log_sum_exp(proto.graph)
     with tempfile.TemporaryDirectory(prefix="d2serve-openvino-") as folder:
         mended = Path(folder, "program.onnx")
         onnx.save(proto, mended)
@@ -66,6 +68,39 @@ def mend_empty_constants(graph: onnx.GraphProto) -> int:
                     each.node.insert(index + position, made)
                 mended += 1
     return mended
+
+
+def mend_log_sum_exp(graph: onnx.GraphProto) -> int:
+    """Write ReduceLogSumExp as what it consists of, in place; returns how many."""
+    mended = 0
+    for each in list(_graphs(graph)):
+        for index, node in reversed(list(enumerate(each.node))):
+            if node.op_type == "ReduceLogSumExp" and len(node.input) == 1:
+                each.node.remove(node)
+                for position, made in enumerate(_in_parts(node)):
+                    each.node.insert(index + position, made)
+                mended += 1
+    return mended
+
+
+def _in_parts(node: onnx.NodeProto) -> tuple[onnx.NodeProto, ...]:
+    given = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
+    keep, axes, (x,), (out,) = given.get("keepdims", 1), given.get("axes"), node.input, node.output
+    named = {} if axes is None else {"axes": axes}
+    make = onnx.helper.make_node
+    # The axes of ReduceSum are an input.
+    over = () if axes is None else (f"{out}_axes",)
+    constant = () if axes is None else (make("Constant", [], list(over), value_ints=axes),)
+    return (
+        *constant,
+        make("ReduceMax", [x], [f"{out}_most"], keepdims=1, **named),
+        make("Sub", [x, f"{out}_most"], [f"{out}_less"]),
+        make("Exp", [f"{out}_less"], [f"{out}_exp"]),
+        make("ReduceSum", [f"{out}_exp", *over], [f"{out}_sum"], keepdims=keep),
+        make("Log", [f"{out}_sum"], [f"{out}_log"]),
+        make("ReduceMax", [x], [f"{out}_base"], keepdims=keep, **named),
+        make("Add", [f"{out}_log", f"{out}_base"], [out]),
+    )
 
 
 def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from detectron2.export.torchscript_patch import patch_builtin_len
 from torch import nn
-from torch.jit._trace import TracerWarning
 
-from d2serve.export.errors import ProgramError, one_line
+from d2serve.export.errors import ProgramError
+from d2serve.export.failures import in_short, logged, nothing_printed
+from d2serve.export.programs.device_scan import follow_the_image
+from d2serve.export.programs.doubts import Doubt, watching
+from d2serve.export.programs.nms_choice import choosing_nms
 from d2serve.export.programs.torchscript_errors import where_in_user_code
+from d2serve.handlers.spec.model_spec import IMAGE_INPUT, SIZE_INPUTS
+
+_NOT_THE_USERS = ("builtins", "d2serve", "detectron2", "torch", "torchvision", "fvcore")
 
 
 class TraceableModel(nn.Module):
-    """(3, H, W) float32 in, a tuple of the named outputs in their order out."""
+    """(channels, H, W) float32 in, a tuple of the named outputs in their order out.
+
+    A model that keeps its own postprocessing takes the height and width of the image as sent, too.
+    """
 
     def __init__(self, model: nn.Module, outputs: Sequence[str]) -> None:
         """Wrap a model of ``rewrites.registry.exportable``."""
@@ -25,12 +32,37 @@ class TraceableModel(nn.Module):
         self.model = model
         self._outputs = tuple(outputs)
 
-    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Raw outputs for one image, in coordinates of the image given."""
-        # detectron2's own len() would turn the number of instances into a constant.
-        with patch_builtin_len():
-            fields = self.model([{"image": image}])[0]
+    def forward(
+        self,
+        image: torch.Tensor,
+        height: torch.Tensor | None = None,
+        width: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, ...]:
+        """Raw outputs for one image, in coordinates of the image given, or final ones."""
+        given = {"image": image}
+        if height is not None and width is not None:
+            given.update(height=height, width=width)
+        # Python's own len() would turn the number of instances into a constant.
+        with patch_builtin_len(modules_using_len(self.model)):
+            fields = self.model([given])[0]
         return tuple(fields[name] for name in self._outputs)
+
+
+TRACED = TraceableModel.forward.__code__
+"""What is traced: doubts are looked for in all that it calls."""
+
+
+def program_inputs(
+    given: Mapping[str, torch.Tensor | int], postprocessed: bool
+) -> tuple[torch.Tensor, ...]:
+    """What a program takes for an image, in its order.
+
+    Args:
+        given: the dict that DefaultPredictor gives to the model.
+        postprocessed: whether the model keeps its own postprocessing.
+    """
+    names = (IMAGE_INPUT, *SIZE_INPUTS) if postprocessed else (IMAGE_INPUT,)
+    return tuple(torch.as_tensor(given[name]) for name in names)
 
 
 @dataclass(frozen=True)
@@ -38,52 +70,45 @@ class TorchScriptProgram:
     """A TorchScript program, with what was noticed while it was made."""
 
     module: torch.jit.ScriptModule
-    traced_constants: tuple[str, ...]
-    """Places in the user's code that a trace may have turned into constants."""
+    doubts: tuple[Doubt, ...]
+    """Places where the trace made constants of what depends on the image."""
 
 
-def trace(model: nn.Module, outputs: Sequence[str], image: torch.Tensor) -> TorchScriptProgram:
+def modules_using_len(model: nn.Module) -> list[str]:
+    """Names of the modules of the user's own in which a model's classes stand."""
+    names = {base.__module__ for module in model.modules() for base in type(module).__mro__}
+    return sorted(name for name in names if name.split(".")[0] not in _NOT_THE_USERS)
+
+
+def trace(
+    model: nn.Module, outputs: Sequence[str], inputs: tuple[torch.Tensor, ...]
+) -> TorchScriptProgram:
     """Trace a model on one image.
 
     Args:
         model: of ``rewrites.registry.exportable``, in evaluation mode.
         outputs: names of what the program answers, in its order.
-        image: (3, H, W) float32, as the program will get it, with detections in it.
+        inputs: as ``program_inputs`` gives them, of an image with detections in it.
 
     Raises:
         ProgramError: naming the line that cannot be traced.
     """
-    with recording_tracer_warnings() as caught, torch.no_grad():
+    with (
+        nothing_printed() as printed,
+        watching(TRACED) as doubts,
+        choosing_nms(),
+        torch.no_grad(),
+    ):
         try:
             module = torch.jit.trace(  # type: ignore[no-untyped-call]
-                TraceableModel(model, outputs), (image,), check_trace=False
+                TraceableModel(model, outputs), inputs, check_trace=False
             )
         except Exception as error:
             raise ProgramError(
                 f"The model cannot be traced: {where_in_user_code(error)}"
-                f"{type(error).__name__}: {one_line(error)}. Compute with torch operators on "
-                "tensors there, or try --export-method scripting."
+                f"{type(error).__name__}: {in_short(error)}. Compute with torch operators on "
+                "tensors there, or try --export-method scripting. All that torch says: "
+                f"{logged(error, printed())}"
             ) from error
-    return TorchScriptProgram(module, traced_constants_in(caught))
-
-
-@contextmanager
-def recording_tracer_warnings() -> Iterator[list[warnings.WarningMessage]]:
-    """Collect what the tracer warns of, for ``traced_constants_in``."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", TracerWarning)
-        yield caught
-
-
-def traced_constants_in(caught: list[warnings.WarningMessage]) -> tuple[str, ...]:
-    """Places in the user's code that a trace may have turned into constants.
-
-    detectron2's own warnings are known to be harmless, as ours are; a user's are worth reading.
-    """
-    places = (
-        f"{warning.filename}:{warning.lineno}"
-        for warning in caught
-        if issubclass(warning.category, TracerWarning)
-        and not any(part in warning.filename for part in ("/detectron2/", "/torch", "/d2serve/"))
-    )
-    return tuple(dict.fromkeys(places))
+    follow_the_image(module)
+    return TorchScriptProgram(module, tuple(doubts))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+from detectron2.layers import ASPP
 from detectron2.layers.nms import batched_nms_rotated
+from detectron2.modeling.meta_arch import SemanticSegmentor
 from detectron2.modeling.proposal_generator.rrpn import RRPN
 from detectron2.modeling.roi_heads import RROIHeads
 from torch import nn
@@ -25,6 +28,8 @@ class Unexportable:
     """The function upstream that stops it."""
     reason: str
     advice: str
+    applies: Callable[[nn.Module], bool] = lambda _module: True
+    """Of modules of that class, those that stop it."""
 
 
 UNEXPORTABLE = (
@@ -37,7 +42,30 @@ UNEXPORTABLE = (
         "cannot write",
         advice="Use --format torchscript.",
     ),
+    Unexportable(
+        modules=(ASPP,),
+        ways=frozenset({ONNX}),
+        stops_at=ASPP.forward,
+        reason="it pools in windows of the training crop's size and refuses images that they do "
+        "not divide, and a program in ONNX cannot refuse: it would answer what detectron2 does not",
+        advice="Use --format torchscript, which refuses such images as detectron2 does.",
+        applies=lambda module: bool(module.pool_kernel_size),
+    ),
 )
+
+_ONE_LABEL = (
+    "The semantic head has one class (MODEL.SEM_SEG_HEAD.NUM_CLASSES 1). What is served is the "
+    "best class of each pixel, which is then always class 0, whatever the image shows. Train it "
+    "with the background as a second class."
+)
+
+
+def labels_of(model: nn.Module) -> int | None:
+    """How many classes a model's semantic head tells apart; None where it does not say."""
+    head: Any = getattr(model, "sem_seg_head", None)
+    predictor = getattr(head, "predictor", None)
+    count = getattr(predictor, "out_channels", None) or getattr(head, "num_classes", None)
+    return count if isinstance(count, int) else None
 
 
 def why_unexportable(model: nn.Module, runtime: RuntimeFacts, method: str) -> str | None:
@@ -48,12 +76,18 @@ def why_unexportable(model: nn.Module, runtime: RuntimeFacts, method: str) -> st
         runtime: which its program is for.
         method: of export.
     """
+    if isinstance(model, SemanticSegmentor) and labels_of(model) == 1:
+        return _ONE_LABEL
     shown = method if runtime.format == TORCHSCRIPT else runtime.name
     for path, module in model.named_modules():
         for each in UNEXPORTABLE:
-            if runtime.way(method) in each.ways and isinstance(module, each.modules):
+            if runtime.way(method) in each.ways and _stops(each, module):
                 return (
                     f"{path} ({type(module).__name__}) cannot be exported for {shown}: "
                     f"{place_of(each.stops_at)}: {each.reason}. {each.advice}"
                 )
     return None
+
+
+def _stops(each: Unexportable, module: nn.Module) -> bool:
+    return isinstance(module, each.modules) and each.applies(module)

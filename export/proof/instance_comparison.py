@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from d2serve.export.proof.extra_comparison import compare_extras, compare_names
 from d2serve.handlers.outputs.records import Detections, Float32, Proposals
 from d2serve.handlers.outputs.rle import Rle
 from d2serve.handlers.spec.bounds import Bounds
@@ -24,12 +25,14 @@ class InstanceDifference:
     masks_differing: int = 0
     mask_iou: float = 1.0
     keypoint_px: float = 0.0
+    extra: float = 0.0
 
 
 def compare_instances(
     expected: Detections, got: Detections, bounds: Bounds, misses: list[str]
 ) -> InstanceDifference:
     """Compare a program's instances with detectron2's; what is out of bounds goes to ``misses``."""
+    compare_names(expected.extra, got.extra, "instances.", misses)
     if len(expected) != len(got):
         misses.append(f"{len(got)} instances, expected {len(expected)}")
         return InstanceDifference()
@@ -45,7 +48,8 @@ def compare_instances(
     score = _score_distance(expected.scores, got.scores, "scores", bounds, misses)
     differing, iou = _masks(expected, got, bounds, misses)
     keypoint = _keypoint_distance(expected, got, bounds, misses)
-    return InstanceDifference(box, score, differing, iou, keypoint)
+    extra = compare_extras(expected.extra, got.extra, "instances.", bounds, misses)
+    return InstanceDifference(box, score, differing, iou, keypoint, extra)
 
 
 def compare_proposals(
@@ -57,7 +61,7 @@ def compare_proposals(
         return InstanceDifference()
     if not len(expected):
         return InstanceDifference()
-    order = _order(expected.boxes, got.boxes, expected.objectness_logits)
+    order = _order(expected.boxes, got.boxes, expected.objectness_logits, got.objectness_logits)
     boxes, logits = got.boxes[order], got.objectness_logits[order]
     box = _box_distance(expected.boxes, boxes, "proposal_boxes", bounds, misses)
     score = _score_distance(expected.objectness_logits, logits, "objectness_logits", bounds, misses)
@@ -86,10 +90,13 @@ def _order(
     expected: Float32,
     got: Float32,
     scores: Float32,
+    got_scores: Float32,
     different: np.ndarray[tuple[int, int], np.dtype[np.bool_]] | None = None,
 ) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
     """Each box beside the one it stands for: equal scores have no order of their own."""
     distance = np.abs(expected[:, None] - got[None]).max(axis=2)
+    # Set predictors answer masks, and boxes that are all zero.
+    distance += np.abs(scores[:, None] - got_scores[None])
     if different is not None:
         distance[different] += 1e6
     order = np.zeros(len(got), np.intp)
@@ -101,7 +108,7 @@ def _order(
 
 def _in_order_of(expected: Detections, got: Detections) -> Detections:
     other_class = expected.classes[:, None] != got.classes[None]
-    order = _order(expected.boxes, got.boxes, expected.scores, other_class)
+    order = _order(expected.boxes, got.boxes, expected.scores, got.scores, other_class)
     return replace(
         got,
         boxes=got.boxes[order],
@@ -109,6 +116,7 @@ def _in_order_of(expected: Detections, got: Detections) -> Detections:
         classes=got.classes[order],
         masks=None if got.masks is None else tuple(got.masks[i] for i in order),
         keypoints=None if got.keypoints is None else got.keypoints[order],
+        extra={name: values[order] for name, values in got.extra.items()},
     )
 
 

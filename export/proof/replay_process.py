@@ -4,9 +4,10 @@ Runs as ``python -m d2serve.export.proof.replay_process JOB``, in the folder of 
 archive, as a TorchServe worker does: the handler and its library are the archive's own, and
 importing detectron2, opencv or pydantic fails.
 
-JOB is a JSON file: ``{"batches": [[image file, ...], ...], "settings": {...}, "gpu_id": null,
-"replies": path}``. A line is printed when the archive is loaded, and one when a batch is done. The
-replies are written to the path as a JSON list of lists of ``{"status": int, "reply": {...}}``.
+JOB is a JSON file: ``{"batches": [[image file or array, ...], ...], "settings": {...},
+"gpu_id": null, "replies": path}``. A line is printed when the archive is loaded, and one when a
+batch is done. The replies are written to the path as a JSON list of lists of ``{"status": int,
+"reply": {...}}``.
 The process ends, with its children, when its standard input closes: nobody waits for it any more.
 """
 
@@ -24,6 +25,9 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 FORBIDDEN = ("detectron2", "cv2", "pydantic")
 LOADED, DONE = "loaded\n", "done\n"
@@ -79,7 +83,7 @@ def main(job_file: str) -> None:
     answers = []
     for batch in job["batches"]:
         context.statuses = {}
-        replies = handler.handle([{"body": Path(file).read_bytes()} for file in batch], context)
+        replies = handler.handle([{"body": _body(Path(file))} for file in batch], context)
         answers.append(
             [
                 {"status": context.statuses.get(index, 200), "reply": json.loads(reply)}
@@ -88,6 +92,14 @@ def main(job_file: str) -> None:
         )
         _say(DONE)
     Path(job["replies"]).write_text(json.dumps(answers))
+
+
+def _body(file: Path) -> bytes | npt.NDArray[np.uint8]:
+    """The file itself, or the pixels that an array of numpy's holds."""
+    if file.suffix == ".npy":
+        pixels: npt.NDArray[np.uint8] = np.load(file)
+        return pixels
+    return file.read_bytes()
 
 
 def _say(line: str) -> None:

@@ -22,24 +22,28 @@ class ConfigSource:
     """What a user names; the fields are options of the commands."""
 
     config_file: str
-    """Path of a YAML file or of a LazyConfig (.py), or a model-zoo name such as
+    """Path of a YAML file, of a LazyConfig (.py, or the YAML that its training wrote) or of a
+    pickled CfgNode, or a model-zoo name such as
     ``COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml``."""
     overrides: Sequence[str] = ()
     """``KEY VALUE`` pairs for YAML, ``key=value`` for a LazyConfig."""
     imports: Sequence[str] = ()
     """Modules to import first, since they register backbones, heads or data sets. A function
-    ``add_..._config(cfg)`` in one of them is called, as detectron2's projects do."""
+    ``add_..._config(cfg)`` in one of them is called, as detectron2's projects do, and a
+    ``get_cfg()`` of its own gives keys and defaults."""
     min_size_test: int | None = None
     """For a LazyConfig whose test mapper does not tell; likewise the next two."""
     max_size_test: int | None = None
     image_format: str | None = None
     trust_weights: bool = False
     """Whether to unpickle weights that hold more than tensors, which may run code."""
+    weights_key: str | None = None
+    """Where the tensors stand in a weights file that has several sets of them."""
 
     @property
-    def is_lazy(self) -> bool:
-        """Whether it is a LazyConfig, which is Python and runs when it is read."""
-        return self.config_file.endswith(".py")
+    def own_packages(self) -> frozenset[str]:
+        """Packages of the user's own: a YAML may name what is in them."""
+        return frozenset(name.partition(".")[0] for name in self.imports)
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class ModelConfig:
     weights: str
     """A path or address; empty where the config names none."""
     image_format: str
-    """``"BGR"`` or ``"RGB"``."""
+    """As ``read_image`` takes it; ``image_form_of`` says what it means for the model."""
     min_size_test: int
     """ResizeShortestEdge's short edge in pixels; 0 leaves images as they are."""
     max_size_test: int
@@ -66,6 +70,25 @@ class ModelConfig:
     trust_weights: bool
     resolved: str
     """All of it as text, once everything is merged, but for where its weights lie."""
+    weights_key: str | None = None
+    """As in ``ConfigSource``."""
+    unknown_keys: tuple[str, ...] = ()
+    """Keys of the file that detectron2 does not know; kept for code of the user's own."""
+    trained_weights: str | None = None
+    """The weights that training left beside the config, where the config names others."""
+    notes: tuple[str, ...] = ()
+    """What the user should know of how it was read, a sentence or two each."""
+
+
+def about_unknown(keys: Sequence[str]) -> str:
+    """What to try where something is missing and a config has keys that are not known, or ""."""
+    if not keys:
+        return ""
+    shown = ", ".join(keys[:4]) + (", ..." if len(keys) > 4 else "")
+    return (
+        f". The config also has keys that detectron2 does not know ({shown}): import the module "
+        "that declares them in its add_..._config or get_cfg as well"
+    )
 
 
 def chosen_device(named: str, by_user: bool) -> str:

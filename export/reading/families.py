@@ -7,7 +7,6 @@ extends, and it does not matter whether a YAML config or a LazyConfig built it.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from detectron2.modeling import GeneralizedRCNN, PanopticFPN, SemanticSegmentor
@@ -24,6 +23,9 @@ from detectron2.modeling.test_time_augmentation import GeneralizedRCNNWithTTA
 from torch import nn
 
 from d2serve.export.errors import UnsupportedFamily
+from d2serve.export.reading.family import Family as Family
+from d2serve.export.reading.own_models.answers import own_family
+from d2serve.export.rewrites.registry import is_panoptic_deeplab, known_ending
 from d2serve.handlers.spec.model_spec import PanopticMerge
 from d2serve.handlers.spec.output_names import (
     BOXES,
@@ -31,18 +33,15 @@ from d2serve.handlers.spec.output_names import (
     KEYPOINTS,
     MASKS,
     OBJECTNESS_LOGITS,
+    PANOPTIC_SEG,
     PROPOSAL_BOXES,
     SCORES,
+    SEGMENTS_INFO,
     SEM_SEG,
     XYWHA_ABS,
     XYXY_ABS,
 )
 
-SUPPORTED = (
-    "Faster, Mask, Keypoint, Cascade, Rotated R-CNN and PointRend (FPN, C4, DC5, "
-    "ViTDet, RegNet, Swin, MViTv2), "
-    "RetinaNet, FCOS, Panoptic FPN, SemanticSegmentor and ProposalNetwork"
-)
 _DETECTIONS = (BOXES, SCORES, CLASSES)
 _KNOWN_AS = {"SwinTransformer": "Swin", "MViT": "MViTv2"}
 # detectron2's projects that cannot be exported. They are known by name, since a project may not be
@@ -51,30 +50,13 @@ _PROJECTS = {
     "TensorMask": "its swap_align2nat operator exists as a CUDA extension of the project only",
     "DensePose": "its outputs are charts over a body's surface, for which neither the response "
     "format nor COCO has a form",
-    "PanopticDeepLab": "it groups instances from heatmaps in Python, which no export follows yet",
 }
 
-
-@dataclass(frozen=True)
-class Family:
-    """What kind of model it is, and what it answers."""
-
-    name: str
-    """For people, e.g. ``"Mask R-CNN FPN"``."""
-    outputs: tuple[str, ...]
-    """What the program answers for an image, in its order."""
-    num_classes: int | None
-    """Of instances; None where the model has none."""
-    score_thresh: float | None = None
-    nms_thresh: float | None = None
-    detections_per_image: int | None = None
-    box_mode: str = XYXY_ABS
-    panoptic: PanopticMerge | None = None
-
-    @property
-    def has_instances(self) -> bool:
-        """Whether it detects instances; otherwise it only labels pixels or proposes boxes."""
-        return BOXES in self.outputs
+_SEMANTIC_HEADS = {
+    "DeepLabV3PlusHead": "DeepLab v3+",
+    "DeepLabV3Head": "DeepLab v3",
+    "PointRendSemSegHead": "PointRend",
+}
 
 
 def family_of(model: nn.Module) -> Family:
@@ -84,6 +66,8 @@ def family_of(model: nn.Module) -> Family:
         UnsupportedFamily: it cannot be exported; the message says why.
     """
     _refuse_projects(model)
+    if known_ending(model) is None:
+        return own_family(model)
     if isinstance(model, (RetinaNet, FCOS)):
         dense: Any = model
         return Family(
@@ -95,12 +79,15 @@ def family_of(model: nn.Module) -> Family:
             dense.max_detections_per_image,
         )
     if isinstance(model, SemanticSegmentor):
-        return Family(f"Semantic segmentation {_backbone_kind(model)}", (SEM_SEG,), None)
+        return Family(f"Semantic segmentation {_semantic_kind(model)}", (SEM_SEG,), None)
     if isinstance(model, ProposalNetwork):
         generator: Any = model.proposal_generator
         _require_proposals(generator)
         if isinstance(generator, RRPN):
-            raise _unsupported_error("A proposal network of rotated boxes (RRPN) without heads")
+            raise UnsupportedFamily(
+                "A proposal network of rotated boxes (RRPN) without heads cannot be exported yet. "
+                "Export a model that has heads on it."
+            )
         return Family(
             f"RPN {_backbone_kind(model)}",
             (PROPOSAL_BOXES, OBJECTNESS_LOGITS),
@@ -111,7 +98,19 @@ def family_of(model: nn.Module) -> Family:
         )
     if isinstance(model, GeneralizedRCNN):
         return _rcnn(model)
-    raise _unsupported_error(f"{_named(model)}")
+    if is_panoptic_deeplab(model):
+        return _panoptic_deeplab(model)
+    return own_family(model)
+
+
+def _panoptic_deeplab(model: Any) -> Family:
+    instances = (*_DETECTIONS, MASKS) * bool(model.predict_instances)
+    return Family(
+        "Panoptic-DeepLab",
+        (*instances, SEM_SEG, PANOPTIC_SEG, SEGMENTS_INFO),
+        len(model.meta.thing_dataset_id_to_contiguous_id) if instances else None,
+        postprocessed=True,
+    )
 
 
 def _dense_name(model: nn.Module) -> str:
@@ -122,7 +121,7 @@ def _rcnn(model: nn.Module) -> Family:
     heads: Any = model.roi_heads
     _require_proposals(model.proposal_generator)
     if not isinstance(heads, (StandardROIHeads, Res5ROIHeads)):
-        raise _unsupported_error(f"{type(model).__name__} with {_named(heads)}")
+        return own_family(model)
     # Res5ROIHeads has no keypoint head, whatever the config says.
     masks, keypoints = bool(heads.mask_on), bool(getattr(heads, "keypoint_on", False))
     outputs = _DETECTIONS + (MASKS,) * masks + (KEYPOINTS,) * keypoints
@@ -133,7 +132,10 @@ def _rcnn(model: nn.Module) -> Family:
     name = f"{_kind(heads, masks, keypoints)} {_backbone_kind(model)}"
     if isinstance(model, PanopticFPN):
         if not masks:
-            raise _unsupported_error("PanopticFPN without masks")
+            raise UnsupportedFamily(
+                "PanopticFPN without masks cannot be exported: it merges masks, and detectron2 "
+                "itself fails without them. Set MODEL.MASK_ON True."
+            )
         name = f"Panoptic FPN ({name})"
         outputs = (*outputs, SEM_SEG)
         panoptic = PanopticMerge(
@@ -150,6 +152,7 @@ def _rcnn(model: nn.Module) -> Family:
         predictor.test_topk_per_image,
         XYWHA_ABS if isinstance(heads, RROIHeads) else XYXY_ABS,
         panoptic,
+        most_proposals=getattr(model.proposal_generator, "post_nms_topk", {}).get(False),
     )
 
 
@@ -166,6 +169,16 @@ def _kind(heads: nn.Module, masks: bool, keypoints: bool) -> str:
         (True, True): "Mask and Keypoint R-CNN",
     }
     return cascade + kinds[masks, keypoints]
+
+
+def _semantic_kind(model: SemanticSegmentor) -> str:
+    head: Any = model.sem_seg_head
+    # A project's heads are known by name, since a project may not be installed.
+    names = {base.__name__ for base in type(head).__mro__}
+    for name, kind in _SEMANTIC_HEADS.items():
+        if name in names:
+            return kind
+    return _backbone_kind(model)
 
 
 def _backbone_kind(model: nn.Module) -> str:
@@ -209,7 +222,7 @@ def refuse_projects(names: Iterable[str]) -> None:
             if project in name:
                 raise UnsupportedFamily(
                     f"{project} is not exported: {reason}. Serve it with eager detectron2, or "
-                    "train a Mask R-CNN or Panoptic FPN in its place."
+                    "train a Mask R-CNN in its place."
                 )
 
 
@@ -219,11 +232,3 @@ def _require_proposals(generator: Any) -> None:
             "The model works on precomputed proposals (Fast R-CNN), which a client cannot send "
             "with an image. Export a model with a proposal generator of its own (RPN)."
         )
-
-
-def _named(module: Any) -> str:
-    return f"{type(module).__module__}.{type(module).__qualname__}"
-
-
-def _unsupported_error(what: str) -> UnsupportedFamily:
-    return UnsupportedFamily(f"{what} cannot be exported. Supported: {SUPPORTED}.")

@@ -42,5 +42,7 @@ def _named(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if hasattr(value, "__qualname__"):
-        return f"{value.__module__}.{value.__qualname__}"
+        # A class that type() made in a LazyConfig is of no module.
+        home = getattr(value, "__module__", None)
+        return value.__qualname__ if home is None else f"{home}.{value.__qualname__}"
     return _ADDRESS.sub("", repr(value))

@@ -1,47 +1,56 @@
-"""Reads YAML configs as upstream's ``tools/deploy/export_model.py`` does."""
+"""Reads YAML configs, and pickled ones, as upstream's ``tools/deploy/export_model.py`` does.
+
+But as data: what would run code is refused (``config_files``). Keys that detectron2 does not know
+are kept and named.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from types import ModuleType
+from typing import Any
 
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode
 from detectron2.modeling import META_ARCH_REGISTRY, ROI_HEADS_REGISTRY, build_model
 
-from d2serve.export.errors import ConfigError, UnsupportedFamily, one_line
-from d2serve.export.reading.config import ConfigSource, ModelConfig, chosen_device
+from d2serve.export.errors import ConfigError, UnsupportedFamily
+from d2serve.export.reading.config import (
+    ConfigSource,
+    ModelConfig,
+    about_unknown,
+    chosen_device,
+)
+from d2serve.export.reading.config_files.merging import merge, nearest, why_not_merged
+from d2serve.export.reading.config_files.numbers import check_numbers
+from d2serve.export.reading.config_files.project_keys import config_with_keys_of
 from d2serve.export.reading.families import refuse_projects
+from d2serve.export.reading.installation import advice_on_unregistered
 from d2serve.export.reading.resolved_text import text_of_yaml
-
-# How detectron2's projects name the function that declares their config keys.
-_CONFIG_HOOK = re.compile(r"add_\w*config")
 
 
 def read_yaml(
-    source: ConfigSource, path: Path, zoo_weights: str | None, modules: Sequence[ModuleType]
+    source: ConfigSource,
+    content: Mapping[str, Any],
+    zoo_weights: str | None,
+    modules: Sequence[ModuleType],
 ) -> ModelConfig:
-    """Read a YAML config; see ``load_config``."""
+    """Make a config of what a file says; see ``load_config``.
+
+    Args:
+        source: what the user named.
+        content: of the file, with its bases.
+        zoo_weights: of the model zoo, where the config is the zoo's.
+        modules: that the user imported; they declare keys.
+    """
     _check_options(source)
-    cfg = get_cfg()
-    for module in modules:
-        for name, hook in vars(module).items():
-            if _CONFIG_HOOK.fullmatch(name) and callable(hook):
-                hook(cfg)
-    try:
-        cfg.merge_from_file(str(path))
-    # yacs raises KeyError, ValueError, AssertionError; the YAML parser its own.
-    except Exception as error:
-        raise ConfigError(
-            f"{source.config_file} cannot be merged into detectron2's config ({one_line(error)}). "
-            "A key of a project of your own is known after `--import my.module`, if that module "
-            "has the project's add_..._config function."
-        ) from error
+    cfg = config_with_keys_of(modules)
+    unknown = merge(cfg, content, source.config_file)
+    by_user = source.overrides[::2]
     cfg.MODEL.WEIGHTS = zoo_weights or cfg.MODEL.WEIGHTS
     _override(cfg, source.overrides)
-    cfg.MODEL.DEVICE = chosen_device(cfg.MODEL.DEVICE, "MODEL.DEVICE" in source.overrides[::2])
-    _refuse_by_name(cfg)
+    cfg.MODEL.DEVICE = chosen_device(cfg.MODEL.DEVICE, "MODEL.DEVICE" in by_user)
+    _refuse_by_name(cfg, unknown)
+    check_numbers(cfg)
     cfg.freeze()
     return ModelConfig(
         build=lambda: build_model(cfg.clone()),
@@ -55,8 +64,27 @@ def read_yaml(
         train_datasets=tuple(cfg.DATASETS.TRAIN),
         keypoint_oks_sigmas=tuple(cfg.TEST.KEYPOINT_OKS_SIGMAS),
         trust_weights=source.trust_weights,
+        weights_key=source.weights_key,
         resolved=text_of_yaml(cfg),
+        unknown_keys=unknown,
+        notes=_notes(cfg, unknown),
     )
+
+
+def _notes(cfg: CfgNode, unknown: Sequence[str]) -> tuple[str, ...]:
+    if not unknown:
+        return ()
+    shown = ", ".join(_with_guess(key, cfg) for key in unknown)
+    return (
+        f"detectron2 does not know these keys of the config, so nothing of it reads them: {shown}. "
+        "A training script or another version of detectron2 may have written them. If your model's "
+        "own code needs them, name the module that declares them: --import my.module",
+    )
+
+
+def _with_guess(key: str, cfg: CfgNode) -> str:
+    guess = nearest(key, cfg)
+    return key if guess is None else f"{key} (or is it {guess}, misspelt?)"
 
 
 def _check_options(source: ConfigSource) -> None:
@@ -83,12 +111,12 @@ def _override(cfg: CfgNode, overrides: Sequence[str]) -> None:
         cfg.merge_from_list(list(overrides))
     except Exception as error:
         raise ConfigError(
-            f"An override does not fit the config ({one_line(error)}). Expected KEY VALUE pairs "
-            "such as MODEL.WEIGHTS model_final.pth, with keys that the config has."
+            f"An override does not fit the config: {why_not_merged(error)} Expected KEY VALUE "
+            "pairs such as MODEL.WEIGHTS model_final.pth, with keys that the config has."
         ) from error
 
 
-def _refuse_by_name(cfg: CfgNode) -> None:
+def _refuse_by_name(cfg: CfgNode, unknown: Sequence[str]) -> None:
     """Refuse what cannot be exported and would not show, or not be built, in the model itself."""
     if cfg.TEST.AUG.ENABLED:
         raise UnsupportedFamily(
@@ -103,16 +131,16 @@ def _refuse_by_name(cfg: CfgNode) -> None:
             "MODEL.LOAD_PROPOSALS False, MODEL.PROPOSAL_GENERATOR.NAME RPN, with weights for it."
         )
     refuse_projects((cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.ROI_HEADS.NAME))
-    _check_registered(cfg)
+    _check_registered(cfg, unknown)
 
 
-def _check_registered(cfg: CfgNode) -> None:
+def _check_registered(cfg: CfgNode, unknown: Sequence[str]) -> None:
     names = {cfg.MODEL.META_ARCHITECTURE: META_ARCH_REGISTRY}
     if "RCNN" in cfg.MODEL.META_ARCHITECTURE:
         names[cfg.MODEL.ROI_HEADS.NAME] = ROI_HEADS_REGISTRY
     for name, registry in names.items():
         if name not in registry:
             raise ConfigError(
-                f"{name} is not registered in detectron2. If it is yours, name the module that "
-                "registers it: --import my.module"
+                f"{name} is not registered in detectron2. {advice_on_unregistered(name)}"
+                f"{about_unknown(unknown)}"
             )

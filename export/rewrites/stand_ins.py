@@ -1,15 +1,16 @@
 """Lets eager models be built and run where detectron2 has not the operators for them.
 
 Where its compiled operators are missing (the redistribution on PyPI), deformable convolutions
-cannot be built and rotated boxes cannot be run. Modulated deformable convolution does not run on a
-CPU in any detectron2. An export still needs an eager model to be compared with. The operator is
-then torchvision's, or one in plain tensors, and the record says so.
+cannot be built and rotated boxes cannot be run. On a CPU no detectron2 runs modulated deformable
+convolution, nor any with several groups of offsets. An export still needs an eager model to be
+compared with. The operator is then torchvision's, or one in plain tensors, and the record says so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 from detectron2.layers import deform_conv
 from detectron2.modeling.proposal_generator.rrpn import RRPN
@@ -18,13 +19,18 @@ from torch import nn
 
 from d2serve.export.rewrites.deform_conv.stand_ins import standing_in
 from d2serve.export.rewrites.deform_conv.torchvision_form import (
+    DEFORM_CONV,
     MODULATED_DEFORM_CONV,
     TorchvisionDeformConv,
 )
-from d2serve.export.rewrites.rewrite import TRACING, rewritten
+from d2serve.export.rewrites.rewrite import TRACING, applicable, rewritten
 from d2serve.export.rewrites.rotated.stand_ins import (
     has_compiled_operators,
     plain_rotated_operators,
+)
+
+_GROUPED_DEFORM_CONV = replace(
+    DEFORM_CONV, applies=lambda module: bool(module.deformable_groups != 1)
 )
 
 
@@ -61,11 +67,16 @@ def runnable(model: nn.Module, device: str) -> tuple[nn.Module, tuple[str, ...]]
     notes: list[str] = []
     if any(isinstance(module, TorchvisionDeformConv) for module in model.modules()):
         notes.append("deformable convolution by torchvision, as this detectron2 is not compiled")
-    if device == "cpu" and _has(model, deform_conv.ModulatedDeformConv):
-        model, _names = rewritten(model, TRACING, (MODULATED_DEFORM_CONV,))
-        notes.append(
-            "modulated deformable convolution by torchvision, as detectron2 has none for CPUs"
-        )
+    if device == "cpu":
+        for kind, stand_in, what in (
+            (deform_conv.ModulatedDeformConv, MODULATED_DEFORM_CONV, "modulated"),
+            (deform_conv.DeformConv, _GROUPED_DEFORM_CONV, "grouped"),
+        ):
+            if _has(model, kind) and applicable(model, TRACING, (stand_in,)):
+                model, _names = rewritten(model, TRACING, (stand_in,))
+                notes.append(
+                    f"{what} deformable convolution by torchvision, as detectron2 has none for CPUs"
+                )
     if _has(model, RRPN) or _has(model, RROIHeads):
         _plain_operators.use_where_missing()
         if _plain_operators.are_in_use:

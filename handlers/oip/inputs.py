@@ -21,6 +21,7 @@ from d2serve.handlers.replies.fields import BYTES
 from d2serve.handlers.requests.fields import RequestFields, add_option, options_beside
 from d2serve.handlers.requests.images import Base64File, ImageFile, Pixels, SentImage
 from d2serve.handlers.requests.request import Call, is_id
+from d2serve.handlers.spec.image_form import COLOUR, ImageForm
 
 _IMAGE_INPUTS = ("image", "data")
 _OUTPUTS = "outputs"
@@ -31,7 +32,7 @@ _ABOUT_ENCODING = ("binary_data_output", "binary_data")
 
 @dataclass(frozen=True)
 class PixelTensor:
-    """Pixels as a tensor of type UINT8, of shape [height, width, 3] or [1, height, width, 3]."""
+    """Pixels as a tensor of UINT8, [height, width, channels] or [1, height, width, channels]."""
 
     tensor: Tensor
 
@@ -44,8 +45,8 @@ class PixelTensor:
         height, width, _ = self.tensor.shape[-3:]
         return height, width
 
-    def load(self) -> Pixels:
-        tensor, shape = self.tensor, (*self.shape, 3)
+    def load(self, _form: ImageForm) -> Pixels:
+        tensor, shape = self.tensor, self.tensor.shape[-3:]
         if isinstance(tensor.data, memoryview):
             tensor.check_size(1)
             return np.frombuffer(tensor.data, np.uint8).reshape(shape)
@@ -60,8 +61,12 @@ class PixelTensor:
         )
 
 
-def read_call(call: Call) -> RequestFields:
+def read_call(call: Call, form: ImageForm = COLOUR) -> RequestFields:
     """The parts of a call.
+
+    Args:
+        call: of the Open Inference Protocol.
+        form: of the images that the model takes.
 
     Raises:
         EmptyRequest: there is no image among the inputs.
@@ -78,7 +83,11 @@ def read_call(call: Call) -> RequestFields:
         raise InvalidOption("Got an id that is no text of at most 1,000 characters.")
     inputs = body.get("inputs")
     if not isinstance(inputs, list) or not all(isinstance(each, Mapping) for each in inputs):
-        raise EmptyRequest("Got no list of inputs, expected objects, one of them the image.")
+        raise EmptyRequest(
+            'Got "inputs" that are no list of objects, expected one of them to be the image: '
+            '{"name": "image", "datatype": "BYTES", "shape": [1], "data": ["<base64>"]}. For a '
+            'prediction in d2serve\'s own form send {"image": "<base64>"}.'
+        )
     chosen = _image_among(inputs)
     for name, value in _parameters(body).items():
         add_option(options, name, value)
@@ -88,7 +97,7 @@ def read_call(call: Call) -> RequestFields:
         is_image = given is chosen
         tensor, contents = read_tensor(given, contents, InvalidImage if is_image else InvalidOption)
         if is_image:
-            image = _image(tensor)
+            image = _image(tensor, form)
         elif tensor.name != _OUTPUTS:
             values = _values(tensor, call.grpc)
             value = values[0] if len(values) == 1 else [_as_text(each) for each in values]
@@ -113,14 +122,14 @@ def _image_among(inputs: list[Mapping[str, Any]]) -> Mapping[str, Any]:
     return (named or inputs)[0]
 
 
-def _image(tensor: Tensor) -> SentImage:
+def _image(tensor: Tensor, form: ImageForm) -> SentImage:
     if tensor.datatype == UINT8:
-        return _pixel_tensor(tensor)
+        return _pixel_tensor(tensor, form)
     if tensor.datatype != BYTES or tensor.count != 1:
         raise InvalidImage(
             f"Got {tensor.shown} of {tensor.datatype} and shape {list(tensor.shape)}, expected an "
             "image file, BYTES of shape [1] (in JSON: in base64), or one image's pixels, UINT8 of "
-            "shape [height, width, 3] in RGB order."
+            f"shape [height, width, {form.channels}] {form.order}."
         )
     (element,) = tensor.elements()
     if not isinstance(element, (str, bytes)) or not element:
@@ -131,13 +140,14 @@ def _image(tensor: Tensor) -> SentImage:
     return Base64File(element) if isinstance(element, str) else ImageFile(element)
 
 
-def _pixel_tensor(tensor: Tensor) -> PixelTensor:
+def _pixel_tensor(tensor: Tensor, form: ImageForm) -> PixelTensor:
     shape = tensor.shape[1:] if len(tensor.shape) == 4 and tensor.shape[0] == 1 else tensor.shape
-    if len(shape) != 3 or shape[2] != 3 or not tensor.count:
+    if len(shape) != 3 or shape[2] != form.channels or not tensor.count:
+        channels = form.channels
         raise InvalidImage(
             f"Got {tensor.shown} of shape {list(tensor.shape)}, expected pixels of one image, "
-            "[height, width, 3] or [1, height, width, 3], in RGB order. The server makes batches "
-            "itself."
+            f"[height, width, {channels}] or [1, height, width, {channels}], {form.order}. The "
+            "server makes batches itself."
         )
     return PixelTensor(tensor)
 

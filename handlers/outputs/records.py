@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,8 @@ from d2serve.handlers.outputs.rle import Rle
 from d2serve.handlers.runtimes.raw_outputs import Float32 as Float32
 
 Int32 = npt.NDArray[np.int32]
+Extras = Mapping[str, npt.NDArray[np.generic]]
+"""What a model answers beyond detectron2's own fields, by name."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Detections:
     """N COCO run-length encodings of the whole image, or None where the model has no masks."""
     keypoints: Float32 | None
     """(N, K, 3) x, y, score, or None where the model has no keypoints."""
+    extra: Extras = field(default_factory=dict)
+    """(N, ...) each: the fields of the model's own."""
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -60,9 +65,12 @@ class Segment:
     area: int
     """Pixels that have its id."""
     score: float | None
-    """Of a thing; None for stuff."""
+    """Of a thing, where the model gives it one; None for stuff."""
     instance_id: int | None
-    """Of a thing, its index into the instances, None where that is left out; None for stuff."""
+    """Of a thing, its index into the instances, None where that is left out or the model does not
+    say; None for stuff."""
+    label: int | None = None
+    """Where detectron2 answers no segments but labels (Panoptic-DeepLab): its own in the map."""
 
 
 @dataclass(frozen=True)
@@ -87,3 +95,5 @@ class Outputs:
     """(H, W) the label of highest logit at each pixel."""
     panoptic_seg: PanopticSeg | None
     proposals: Proposals | None
+    extra: Extras = field(default_factory=dict)
+    """The keys of the model's own."""

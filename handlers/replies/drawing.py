@@ -130,7 +130,8 @@ def _regions(outputs: Outputs) -> tuple[npt.NDArray[np.int32], dict[int, int]] |
     """The map whose regions are tinted, and the stuff category of each label in it."""
     if outputs.panoptic_seg is not None:
         segments = outputs.panoptic_seg.segments
-        stuff = {each.id: each.category_id for each in segments if not each.isthing}
+        # Without a score, a thing is none of the instances: it is drawn as stuff is.
+        stuff = {each.id: each.category_id for each in segments if each.score is None}
         return outputs.panoptic_seg.labels, stuff
     if outputs.sem_seg is None:
         return None
@@ -144,9 +145,10 @@ def _shown(outputs: Outputs) -> list[int]:
     """Indices of the instances that are drawn, the best first."""
     if outputs.instances is None:
         return []
-    if outputs.panoptic_seg is None:
+    panoptic = outputs.panoptic_seg
+    if panoptic is None or all(each.score is None for each in panoptic.segments):
         return list(range(len(outputs.instances)))
-    return sorted(_thing_ids(outputs.panoptic_seg))
+    return sorted(_thing_ids(panoptic))
 
 
 def _thing_ids(panoptic: PanopticSeg) -> dict[int, int]:

@@ -20,6 +20,7 @@ from d2serve.handlers.outputs.records import (
     Proposals,
     Segment,
 )
+from d2serve.handlers.replies.extras import extra_fields, extra_of_image, extra_of_instance
 from d2serve.handlers.replies.label_maps import areas_of, to_png, to_rles
 from d2serve.handlers.replies.polygons import to_polygons
 from d2serve.handlers.requests.options import DEFAULT_OPTIONS, POLYGON, RLE, RequestOptions
@@ -34,6 +35,7 @@ def encode(
     version: str,
     options: RequestOptions = DEFAULT_OPTIONS,
     request_id: str | None = None,
+    converted: str | None = None,
 ) -> bytes:
     """The reply for one image.
 
@@ -43,12 +45,16 @@ def encode(
         model, version: under which the model is registered.
         options: of the request.
         request_id: the server's, where it gives its requests one.
+        converted: what was done to the image's values, if anything.
     """
+    image: dict[str, Any] = {"height": outputs.height, "width": outputs.width}
+    if converted is not None:
+        image["converted"] = converted
     fields: dict[str, Any] = {
         "model": model,
         "version": version,
         **_identified(request_id),
-        "image": {"height": outputs.height, "width": outputs.width},
+        "image": image,
     }
     found = outputs.instances
     if found is not None:
@@ -59,6 +65,8 @@ def encode(
         fields["sem_seg"] = sem_seg_field(outputs.sem_seg, spec.stuff_class_names, options)
     if outputs.panoptic_seg is not None:
         fields["panoptic_seg"] = panoptic_seg_field(outputs.panoptic_seg, spec)
+    fields.update(extra_of_image(outputs.extra, options))
+    fields.update(extra_fields(spec, options))
     return orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
@@ -86,6 +94,7 @@ def _instance(
         instance["segmentation"] = to_polygons(mask) if options.masks == POLYGON else mask
     if detections.keypoints is not None:
         instance["keypoints"] = np.ascontiguousarray(detections.keypoints[i])
+    instance.update(extra_of_instance(detections.extra, i, options))
     return instance
 
 
@@ -125,6 +134,8 @@ def panoptic_seg_field(panoptic: PanopticSeg, spec: ModelSpec) -> dict[str, Any]
 
 def _segment(segment: Segment, spec: ModelSpec) -> dict[str, Any]:
     names = spec.class_names if segment.isthing else spec.stuff_class_names
+    if spec.postprocessed:  # what made the segments itself tells all classes apart in one list
+        names = spec.stuff_class_names
     info: dict[str, Any] = {
         "id": segment.id,
         "category_id": segment.category_id,
@@ -132,10 +143,12 @@ def _segment(segment: Segment, spec: ModelSpec) -> dict[str, Any]:
         "isthing": segment.isthing,
         "area": segment.area,
     }
-    if segment.isthing:
+    if segment.score is not None:
         info["score"] = np.float32(segment.score)
-        if segment.instance_id is not None:  # its instance is in the reply
-            info["instance_id"] = segment.instance_id
+    if segment.instance_id is not None:  # its instance is in the reply
+        info["instance_id"] = segment.instance_id
+    if segment.label is not None:
+        info["label"] = segment.label
     return info
 
 

@@ -1,18 +1,18 @@
 """Decodes image files into the same pixels as detectron2's ``read_image`` makes of them.
 
 Pillow decodes, or what gives its pixels faster; EXIF orientation is applied, and every mode
-(grey, palette, alpha, CMYK, 16-bit) goes through the same ``convert("RGB")``. What cannot be
-decoded is the client's 4xx.
+(grey, palette, alpha, CMYK) goes through the same ``convert``. Samples of 16 bits become 8 as by
+``cv2.imread``. What cannot be decoded is the client's 4xx.
 """
 
 from __future__ import annotations
 
-import io
-import time
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from d2serve.handlers.errors import (
     EmptyRequest,
@@ -20,20 +20,35 @@ from d2serve.handlers.errors import (
     ImageTooSlow,
     InvalidImage,
     RequestError,
-    UnsupportedImageFormat,
 )
+from d2serve.handlers.requests.bands import bands_of, check_holds
 from d2serve.handlers.requests.file_structure import structure_of
+from d2serve.handlers.requests.formats.avif import frames_of, is_avif
+from d2serve.handlers.requests.formats.refusals import check_page, check_planes, why_not_decoded
+from d2serve.handlers.requests.formats.sixteen_bits import (
+    conversion_of,
+    is_read_by_hand,
+    read_tiff,
+    with_8_bits,
+)
+from d2serve.handlers.requests.formats.tiff import ORIENTATION, TiffPage, first_page
+from d2serve.handlers.requests.formats.tiff_bands import with_all_bands
 from d2serve.handlers.requests.jpeg import decode_fast
+from d2serve.handlers.requests.opening import OutOfTime, one_line, open_image, timeout_error
+from d2serve.handlers.spec.image_form import BANDS, BGR, COLOUR, GREY, RGB, ImageForm
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits
+from d2serve.handlers.spec.sixteen_bit import OPENCV
 
-# JPEG includes MPO, what phones write into .jpg files with a second picture.
-FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
+Pixels = npt.NDArray[np.uint8]
 
 # Pillow counts the frames of these by reading them all.
 _COUNTED_BEFORE = ("TIFF", "GIF")
 
 # A scan costs libjpeg 2 ns for each pixel of the picture, even if it says nothing; 5 on a busy CPU.
 _SCANNED_PIXELS_PER_SECOND = 200_000_000
+
+# One picture, its alpha, thumbnails and what hangs over of its tiles.
+_PICTURES_OF_AVIF = 4
 
 _EXIF_ORIENTATION = 0x0112
 _TRANSPOSE_FOR = {
@@ -47,39 +62,38 @@ _TRANSPOSE_FOR = {
 }
 
 
-class _OutOfTime(Exception):
-    pass
+class Decoded(NamedTuple):
+    """The pixels of a file, and what was done to its values beyond reading them."""
+
+    pixels: Pixels
+    """(H, W, channels) uint8, orientation applied; see ``bands_of``."""
+    converted: str | None
+    """None where they are the file's own."""
 
 
-class _Timed(io.BytesIO):
-    """A file that cannot be read any more after a deadline: Pillow reads as it goes."""
-
-    def __init__(self, data: bytes, seconds: float) -> None:
-        super().__init__(data)
-        self._deadline = time.monotonic() + seconds
-
-    def read(self, size: int | None = -1) -> bytes:
-        if time.monotonic() > self._deadline:
-            raise _OutOfTime
-        return super().read(size)
+def decode(data: bytes, limits: RequestLimits = DEFAULT_LIMITS, form: ImageForm = COLOUR) -> Pixels:
+    """The pixels of an image file; see ``read_file``."""
+    return read_file(data, limits, form).pixels
 
 
-def decode(data: bytes, limits: RequestLimits = DEFAULT_LIMITS) -> npt.NDArray[np.uint8]:
-    """Decode an image file as ``detectron2.data.detection_utils.read_image(file, "RGB")`` does.
+def read_file(data: bytes, limits: RequestLimits, form: ImageForm = COLOUR) -> Decoded:
+    """Decode an image file as ``detectron2.data.detection_utils.read_image`` does.
 
     Args:
-        data: a JPEG, PNG, BMP, WebP, TIFF or GIF file (of animations, the first frame).
+        data: a JPEG, PNG, BMP, WebP, TIFF or GIF file (of animations, the first frame), or an AVIF
+            file where Pillow reads it.
         limits: of pixels, frames and seconds; as far as the header says them, they are checked
             before anything is decoded.
-
-    Returns:
-        (H, W, 3) uint8 in RGB order, orientation applied.
+        form: of the images that the model takes.
 
     Raises:
         EmptyRequest, UnsupportedImageFormat, ImageTooLarge, ImageTooSlow, InvalidImage.
     """
     if not data:
         raise EmptyRequest("Got no bytes, expected an image file: as the body or the field 'data'.")
+    check_holds(form)
+    if form.image_format == BANDS:
+        data = with_all_bands(data)
     file = structure_of(data, limits.max_frames)
     _check_frames(file.frames, limits)
     if file.fragmented:
@@ -89,31 +103,37 @@ def decode(data: bytes, limits: RequestLimits = DEFAULT_LIMITS) -> npt.NDArray[n
         )
     if file.canvas is not None:
         check_pixel_count(*file.canvas, limits)
-    image = _open(data, limits)
-    width, height = image.size
-    check_pixel_count(width, height, limits)
-    if image.format not in _COUNTED_BEFORE:
-        _check_frames(getattr(image, "n_frames", 1), limits)
-    scanned = file.scans * width * height
-    if file.scans > 1 and scanned > limits.max_decode_seconds * _SCANNED_PIXELS_PER_SECOND:
-        raise ImageTooSlow(
-            f"Got a JPEG of {width}x{height} pixels in {file.scans} scans, which takes more than "
-            f"{limits.max_decode_seconds:g} s to decode. Save it again, with the usual 10 or as "
-            "baseline JPEG."
-        )
+    if is_avif(data):
+        _check_avif(data, limits)
+    page = first_page(data)
+    if page is not None:
+        check_page(page, len(data))
+    if page is not None and form.sixteen_bit == OPENCV and _is_by_hand(page, form):
+        name, (width, height) = "TIFF", page.size
+        check_pixel_count(width * page.bands, height, limits)
+        unpack = partial(_by_hand, data, page, limits, form)
+    else:
+        if page is not None:
+            check_planes(page, len(data))
+        image = open_image(data, limits)
+        name, (width, height) = str(image.format), image.size
+        check_pixel_count(width, height, limits)
+        if name not in _COUNTED_BEFORE:
+            _check_frames(getattr(image, "n_frames", 1), limits)
+        _check_scans(file.scans, width, height, limits)
+        unpack = partial(_pixels, data, image, form)
     try:
-        pixels = _pixels(data, image)
-    except _OutOfTime:
-        raise _timeout_error(limits) from None
+        pixels = unpack()
+    except OutOfTime:
+        raise timeout_error(limits) from None
+    except RequestError:
+        raise
     # Decoders raise nearly anything on damaged data (OSError, SyntaxError, struct.error, ...).
     except Exception as error:
-        raise InvalidImage(
-            f"Got {len(data)} bytes that start as {image.format} but cannot be decoded "
-            f"({_one_line(error)}). The file is probably truncated or damaged: send it again whole."
-        ) from None
+        raise why_not_decoded(data, name, one_line(error)) from None
     if pixels.size == 0:
         raise InvalidImage(f"Got an image of {width}x{height} pixels, expected at least 1x1.")
-    return pixels
+    return Decoded(pixels, conversion_of(data, page, form.sixteen_bit))
 
 
 def check_pixel_count(width: int, height: int, limits: RequestLimits) -> None:
@@ -137,16 +157,48 @@ def _check_frames(frames: int, limits: RequestLimits) -> None:
         )
 
 
-def _timeout_error(limits: RequestLimits) -> RequestError:
-    return ImageTooSlow(
-        f"Got an image that was not decoded within {limits.max_decode_seconds:g} s. "
-        "Scale it down, or save it again as PNG or baseline JPEG."
-    )
+def _check_scans(scans: int, width: int, height: int, limits: RequestLimits) -> None:
+    if (
+        scans > 1
+        and scans * width * height > limits.max_decode_seconds * _SCANNED_PIXELS_PER_SECOND
+    ):
+        raise ImageTooSlow(
+            f"Got a JPEG of {width}x{height} pixels in {scans} scans, which takes more than "
+            f"{limits.max_decode_seconds:g} s to decode. Save it again, with the usual 10 or as "
+            "baseline JPEG."
+        )
 
 
-def _pixels(data: bytes, image: Image.Image) -> npt.NDArray[np.uint8]:
+def _check_avif(data: bytes, limits: RequestLimits) -> None:
+    try:
+        frames = frames_of(data)
+    except ValueError as error:
+        raise InvalidImage(
+            f"Got {len(data)} bytes of an AVIF file that is not read: {error}. Send the file again "
+            "whole, or as JPEG."
+        ) from None
+    check_pixel_count(*frames.largest, limits)
+    if frames.pixels > _PICTURES_OF_AVIF * limits.max_image_pixels:
+        raise ImageTooLarge(
+            f"Got an AVIF file of {frames.pixels:,} pixels in all its pictures together, expected "
+            f"at most {_PICTURES_OF_AVIF * limits.max_image_pixels:,}. Send it as JPEG."
+        )
+
+
+def _is_by_hand(page: TiffPage, form: ImageForm) -> bool:
+    # The bands of others are more than colours.
+    return form.image_format in (BGR, RGB, GREY) and is_read_by_hand(page)
+
+
+def _by_hand(data: bytes, page: TiffPage, limits: RequestLimits, form: ImageForm) -> Pixels:
+    image = read_tiff(data, page, partial(open_image, limits=limits))
+    method = _TRANSPOSE_FOR.get(page.one(ORIENTATION))
+    return bands_of(image if method is None else image.transpose(method), form)
+
+
+def _pixels(data: bytes, image: Image.Image, form: ImageForm) -> Pixels:
     method = _transposition(image)
-    decoded = decode_fast(data, image)
+    decoded = decode_fast(data, image) if form.channels == COLOUR.channels else None
     if decoded is not None:
         if method is None:
             return decoded
@@ -154,30 +206,9 @@ def _pixels(data: bytes, image: Image.Image) -> npt.NDArray[np.uint8]:
     if method is not None:
         image = image.transpose(method)
     image.load()  # before which a file of several pictures may say another mode
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
-
-
-def _open(data: bytes, limits: RequestLimits) -> Image.Image:
-    try:
-        return Image.open(_Timed(data, limits.max_decode_seconds), formats=FORMATS)
-    except _OutOfTime:
-        raise _timeout_error(limits) from None
-    except UnidentifiedImageError:
-        raise UnsupportedImageFormat(
-            f"Got {len(data)} bytes starting with {data[:8]!r}, which is no "
-            f"{', '.join(FORMATS)} file. Send the bytes of an image file, not its path, URL "
-            "or base64 text."
-        ) from None
-    except Image.DecompressionBombError as error:
-        raise ImageTooLarge(
-            f"{_one_line(error)} Expected at most {limits.max_image_pixels:,} pixels: "
-            "scale the image down."
-        ) from None
-    except Exception as error:
-        raise InvalidImage(
-            f"Got {len(data)} bytes with a damaged image header ({_one_line(error)}). "
-            "Send the file again whole."
-        ) from None
+    if form.sixteen_bit == OPENCV:
+        image = with_8_bits(image)
+    return bands_of(image, form)
 
 
 def _transposition(image: Image.Image) -> Image.Transpose | None:
@@ -187,8 +218,3 @@ def _transposition(image: Image.Image) -> Image.Transpose | None:
         return _TRANSPOSE_FOR.get(image.getexif().get(_EXIF_ORIENTATION, 1))
     except Exception:
         return None
-
-
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text[:200]

@@ -18,6 +18,19 @@ from d2serve.handlers.requests.request import Call
 
 HEADER_PREFIX = "x-d2serve-"
 
+_FORM = '{"image": "..."}'
+_KINDS = {str: "text", list: "list", dict: "JSON object", type(None): "null"}
+"""What JSON calls a Python type."""
+_ONE_IMAGE = " One request holds one image: the server makes batches itself."
+_NOT_FETCHED = " Nothing is fetched from an address."
+_OF_OTHERS = {
+    "instances": " 'instances' are KServe's version 1 and TensorFlow Serving." + _ONE_IMAGE,
+    "images": _ONE_IMAGE,
+    "url": _NOT_FETCHED,
+    "image_url": _NOT_FETCHED,
+}
+"""What to say of the fields of other servers' requests."""
+
 
 @dataclass(frozen=True)
 class RequestFields:
@@ -43,7 +56,7 @@ def read_fields(call: Call) -> RequestFields:
         for name, value in body.items():
             if name != "image":
                 add_option(options, name, value)
-        return RequestFields(_base64_file(body.get("image")), options)
+        return RequestFields(_base64_file(body), options)
     return RequestFields(_image(body, call.fields), options)
 
 
@@ -81,8 +94,8 @@ def _image(body: Any, fields: Mapping[str, Any]) -> SentImage:
         return PixelArray(body)
     if not isinstance(body, (bytes, bytearray, memoryview)):
         raise EmptyRequest(
-            f"Got a {type(body).__name__}, expected the bytes of an image file, or a JSON object "
-            'with them in base64: {"image": "..."}.'
+            f"Got a {_KINDS.get(type(body), type(body).__name__)}, expected the bytes of an image "
+            f"file, or a JSON object with them in base64: {_FORM}.{_only_one(body)}"
         )
     if body[:1] == b"{":
         raise EmptyRequest(
@@ -92,10 +105,21 @@ def _image(body: Any, fields: Mapping[str, Any]) -> SentImage:
     return ImageFile(bytes(body))
 
 
-def _base64_file(image: Any) -> SentImage:
-    if not isinstance(image, str) or not image:
-        raise EmptyRequest(
-            f"Got a JSON object whose 'image' is {'absent' if image is None else 'no text'}, "
-            'expected an image file in base64: {"image": "..."}, and options beside it.'
-        )
-    return Base64File(image)
+def _base64_file(body: Mapping[Any, Any]) -> SentImage:
+    image = body.get("image")
+    if isinstance(image, str) and image:
+        return Base64File(image)
+    if image is None:
+        others = [str(name)[:40] for name in body]
+        got = f"with {others[:5]!a} and without 'image'" if others else "with nothing in it"
+    else:
+        got = f"whose 'image' is no text but a {_KINDS.get(type(image), type(image).__name__)}"
+    hint = next((hint for name, hint in _OF_OTHERS.items() if image is None and name in body), "")
+    raise EmptyRequest(
+        f"Got a JSON object {got}, expected an image file in base64: {_FORM}, and options beside "
+        f"it.{hint or _only_one(image)}"
+    )
+
+
+def _only_one(value: Any) -> str:
+    return _ONE_IMAGE if isinstance(value, list) else ""

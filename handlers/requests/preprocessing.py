@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
+from d2serve.handlers.requests.resizing import resized
+from d2serve.handlers.spec.image_form import BGR
 from d2serve.handlers.spec.model_spec import ModelSpec
 
 
@@ -19,7 +20,7 @@ class ModelInput:
     """What the program takes, with what postprocessing needs to undo the resize."""
 
     tensor: npt.NDArray[np.float32]
-    """(3, H, W), values 0 to 255, channels in the order of the spec."""
+    """(channels, H, W), values 0 to 255, channels in the order of the spec."""
     height: int
     """Of the image as it was sent, in pixels."""
     width: int
@@ -62,15 +63,13 @@ def preprocess(pixels: npt.NDArray[np.uint8], spec: ModelSpec) -> ModelInput:
     """Resize and lay out an image as DefaultPredictor does.
 
     Args:
-        pixels: (H, W, 3) uint8 in RGB order.
+        pixels: (H, W, channels) uint8, as ``bands_of`` gives them: colours in RGB order.
         spec: the model's.
     """
     height, width = pixels.shape[:2]
     new_height, new_width = resized_shape(height, width, spec.min_size_test, spec.max_size_test)
-    if (new_height, new_width) != (height, width):
-        resized = Image.fromarray(pixels).resize((new_width, new_height), Image.Resampling.BILINEAR)
-        pixels = np.asarray(resized)
-    if spec.image_format == "BGR":
-        pixels = pixels[:, :, ::-1]
-    tensor = np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32)
+    sized = resized(pixels, new_height, new_width)
+    if spec.image_format == BGR:
+        sized = sized[:, :, ::-1]
+    tensor = np.ascontiguousarray(sized.transpose(2, 0, 1), dtype=np.float32)
     return ModelInput(tensor, height, width)

@@ -6,11 +6,16 @@ into these words. ``classify`` decides once what is asked, and everything behind
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+
+from d2serve.handlers.errors import RequestError
+from d2serve.handlers.requests.content_encoding import encoding_of, start_of, unpacked
+from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits
 
 PREDICT, DESCRIBE, INFER = "predict", "describe", "infer"
 """An image with options; a question for the metadata; a call of the Open Inference Protocol."""
@@ -18,6 +23,7 @@ PREDICT, DESCRIBE, INFER = "predict", "describe", "infer"
 HTTP, GRPC, IN_PROCESS = "http", "grpc", "in-process"
 
 _JSON_LENGTH = "inference-header-content-length"
+_OBJECT = re.compile(rb"\s*\{")
 _LONGEST_ID = 1000
 _NOTHING = memoryview(b"")
 
@@ -27,7 +33,7 @@ class Request:
     """One request as an adapter hands it over."""
 
     body: Any = None
-    """An image file, (H, W, 3) uint8 pixels in RGB order, or a JSON object, as bytes or parsed."""
+    """An image file, (H, W, channels) uint8 pixels, or a JSON object, as bytes or parsed."""
     fields: Mapping[str, Any] = field(default_factory=dict)
     """Options beside the body, by name: of a form, of gRPC, or Python values."""
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -55,17 +61,29 @@ class Call:
     infer_id: str
     """What the answer to a call of the Open Inference Protocol has to repeat: the call's own id,
     otherwise the server's."""
+    refused: RequestError | None = None
+    """Why its body cannot be read."""
 
 
-def classify(request: Request) -> Call:
+def classify(request: Request, limits: RequestLimits = DEFAULT_LIMITS) -> Call:
     """What a request asks, whatever is wrong with it otherwise; this never fails.
 
     A call of the Open Inference Protocol that is answered in another shape ends some workers, so it
     is recognised before anything in it is judged.
+
+    Args:
+        request: as an adapter hands it over.
+        limits: of the model; they hold for a body that has to be unpacked.
     """
-    body, contents = _parsed(request.body, request.headers)
+    sent, refused, encoding = request.body, None, encoding_of(request.headers)
+    try:
+        sent = unpacked(sent, encoding, limits) if encoding else sent
+    except RequestError as error:
+        sent, refused = start_of(sent, encoding), error
+    body, contents = _parsed(sent, request.headers)
     is_object = isinstance(body, Mapping)
-    kind = request.kind or (INFER if is_object and "inputs" in body else PREDICT)
+    is_call = "inputs" in body if is_object else refused is not None and _is_likely(sent, request)
+    kind = request.kind or (INFER if is_call else PREDICT)
     own = body.get("id") if is_object else None
     return Call(
         kind=kind,
@@ -76,6 +94,7 @@ def classify(request: Request) -> Call:
         grpc=request.transport == GRPC,
         request_id=request.id,
         infer_id=own if own and is_id(own) else request.id or "",
+        refused=refused,
     )
 
 
@@ -86,13 +105,21 @@ def is_id(value: object) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
+def _is_likely(start: bytes, request: Request) -> bool:
+    """Whether a body that cannot be unpacked is probably a call of the Open Inference Protocol."""
+    has_length = any(name.lower() == _JSON_LENGTH for name in request.headers)
+    return has_length or (start.lstrip().startswith(b"{") and b'"inputs"' in start)
+
+
 def _parsed(body: Any, headers: Mapping[str, str]) -> tuple[Any, memoryview]:
     """The body, parsed where it is a JSON object, and the binary contents behind it.
 
     KServe's clients send JSON without a content type, and binary contents behind it with a header
-    that says where the JSON ends; servers hand over both as bytes.
+    that says where the JSON ends; servers hand over both as bytes. Browsers send it as text.
     """
-    if not isinstance(body, (bytes, bytearray)) or not body.startswith(b"{"):
+    if isinstance(body, str) and body.lstrip().startswith("{"):
+        body = body.encode("utf-8", "replace")
+    if not isinstance(body, (bytes, bytearray)) or not _OBJECT.match(body):
         return body, _NOTHING
     lengths = [value for name, value in headers.items() if name.lower() == _JSON_LENGTH]
     length = int(lengths[0]) if lengths and _is_length(lengths[0]) else len(body)

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from d2serve.handlers.digests import sha256_of
 from d2serve.handlers.errors import LoadError
-from d2serve.handlers.runtimes.raw_outputs import Float32, RawOutputs
+from d2serve.handlers.runtimes.raw_outputs import Float32, RawOutputs, Size
 from d2serve.handlers.spec.model_spec import ModelSpec
 from d2serve.handlers.spec.runtimes import RUNTIMES
 
@@ -25,10 +25,12 @@ class Runtime(Protocol):
     def on_gpu(self) -> bool:
         """Whether the program runs on a GPU."""
 
-    def run(self, images: Sequence[Float32]) -> list[RawOutputs]:
-        """Answer images, each (3, H, W) float32, sizes may differ; one call of the program.
+    def run(self, images: Sequence[Float32], sizes: Sequence[Size] = ()) -> list[RawOutputs]:
+        """Answer images, each (channels, H, W) float32, sizes may differ; one call of the program.
 
-        Several images at once only where the spec says ``dynamic_batch``.
+        Several images at once only where the spec says ``dynamic_batch``. ``sizes`` are those of
+        the images as they were sent; without them, they were sent as they are given. A program that
+        does not hold the model's own postprocessing has no use for them.
         """
 
     def set_threads(self, threads: int) -> None:

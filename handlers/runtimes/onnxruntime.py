@@ -1,6 +1,7 @@
 """Runs ONNX programs on ONNX Runtime, on a CPU or GPU, without torch in the worker.
 
-A program takes one image, ``image`` (3, H, W) float32, and gives the outputs that the spec names.
+A program takes one image, ``image`` (channels, H, W) float32, beside it its height and width where
+the spec says so, and gives the outputs that the spec names.
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ from pathlib import Path
 import onnxruntime
 
 from d2serve.handlers.errors import LoadError
-from d2serve.handlers.runtimes.raw_outputs import Float32, RawOutputs
+from d2serve.handlers.runtimes.raw_outputs import Float32, RawOutputs, Size, inputs_of, sizes_of
 from d2serve.handlers.runtimes.sessions import Sessions
-from d2serve.handlers.spec.model_spec import IMAGE_INPUT, ModelSpec
+from d2serve.handlers.spec.model_spec import ModelSpec
 
 
 class OnnxRuntime:
     """An ONNX program on one device."""
 
     def __init__(self, program: Path, spec: ModelSpec, device: str, threads: int) -> None:
+        self._inputs = spec.inputs
         self._outputs = list(spec.outputs)
         self._device = device
         self._sessions = Sessions(partial(_session, program, device), threads)
@@ -39,12 +41,18 @@ class OnnxRuntime:
         """
         self._sessions.set_threads(threads)
 
-    def run(self, images: Sequence[Float32]) -> list[RawOutputs]:
+    def run(self, images: Sequence[Float32], sizes: Sequence[Size] = ()) -> list[RawOutputs]:
         """See ``Runtime.run``; one image after the other. A session may be used by many threads."""
-        return [self._sessions.call(partial(self._run_one, image)) for image in images]
+        return [
+            self._sessions.call(partial(self._run_one, *each))
+            for each in zip(images, sizes_of(images, sizes))
+        ]
 
-    def _run_one(self, image: Float32, session: onnxruntime.InferenceSession) -> RawOutputs:
-        return dict(zip(self._outputs, session.run(self._outputs, {IMAGE_INPUT: image})))
+    def _run_one(
+        self, image: Float32, size: Size, session: onnxruntime.InferenceSession
+    ) -> RawOutputs:
+        given = dict(zip(self._inputs, inputs_of(image, size)))
+        return dict(zip(self._outputs, session.run(self._outputs, given)))
 
 
 def load(program: Path, spec: ModelSpec, device: str, threads: int) -> OnnxRuntime:
@@ -103,9 +111,9 @@ def _session(program: Path, device: str, threads: int) -> onnxruntime.InferenceS
 def _check_names(program: Path, spec: ModelSpec, session: onnxruntime.InferenceSession) -> None:
     inputs = [each.name for each in session.get_inputs()]
     outputs = [each.name for each in session.get_outputs()]
-    if inputs != [IMAGE_INPUT] or not set(spec.outputs) <= set(outputs):
+    if inputs != list(spec.inputs) or not set(spec.outputs) <= set(outputs):
         raise LoadError(
             f"{program.name} does not match its spec: it has the inputs {inputs} and outputs "
-            f"{outputs}, expected the input {IMAGE_INPUT!r} and the outputs {list(spec.outputs)}. "
-            "Export the model again."
+            f"{outputs}, expected the inputs {list(spec.inputs)} and the outputs "
+            f"{list(spec.outputs)}. Export the model again."
         )

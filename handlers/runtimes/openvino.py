@@ -17,7 +17,7 @@ import openvino as ov
 
 from d2serve.handlers.errors import LoadError
 from d2serve.handlers.runtimes.cpu_features import slow_precision
-from d2serve.handlers.runtimes.raw_outputs import Float32, RawOutputs
+from d2serve.handlers.runtimes.raw_outputs import Float32, RawOutputs, Size, inputs_of, sizes_of
 from d2serve.handlers.runtimes.sessions import Sessions
 from d2serve.handlers.spec.model_spec import ModelSpec
 
@@ -30,6 +30,7 @@ class OpenVinoRuntime:
     on_gpu = False
 
     def __init__(self, model: ov.Model, spec: ModelSpec, float_type: str, threads: int) -> None:
+        self._inputs = len(spec.inputs)
         self._outputs = spec.outputs
         self._requests = Sessions(partial(_compiled, model, float_type), threads)
         # A request holds one call's inputs and outputs. More requests would take more memory and
@@ -50,13 +51,17 @@ class OpenVinoRuntime:
         """
         self._requests.set_threads(threads)
 
-    def run(self, images: Sequence[Float32]) -> list[RawOutputs]:
+    def run(self, images: Sequence[Float32], sizes: Sequence[Size] = ()) -> list[RawOutputs]:
         """See ``Runtime.run``."""
-        return [self._requests.call(partial(self._run_one, image)) for image in images]
+        return [
+            self._requests.call(partial(self._run_one, *each))
+            for each in zip(images, sizes_of(images, sizes))
+        ]
 
-    def _run_one(self, image: Float32, request: ov.InferRequest) -> RawOutputs:
+    def _run_one(self, image: Float32, size: Size, request: ov.InferRequest) -> RawOutputs:
+        given = inputs_of(np.ascontiguousarray(image), size)
         with self._one_call:
-            request.infer([np.ascontiguousarray(image)])
+            request.infer(list(given[: self._inputs]))
             # The request's own memory is written again by the next call.
             return {name: request.get_tensor(name).data.copy() for name in self._outputs}
 
@@ -116,12 +121,14 @@ def _check(model: ov.Model, program: Path, spec: ModelSpec) -> None:
     outputs = {name for output in model.outputs for name in output.names}
     missing = [name for name in spec.outputs if name not in outputs]
     shapes = [each.partial_shape for each in model.inputs]
-    fits = len(shapes) == 1 and shapes[0].rank == 3 and shapes[0][0] == 3
+    fits = len(shapes) == len(spec.inputs) and shapes[0].rank == 3
+    fits = fits and shapes[0][0] == spec.channels
     if missing or not fits:
+        sizes = "".join(f", {name} []" for name in spec.inputs[1:])
         raise LoadError(
             f"{program.name} is not the program that its spec describes: it takes "
-            f"{[str(shape) for shape in shapes]}, expected one image [3,?,?]; it gives "
-            f"{sorted(outputs)}, without {missing}. Export the model again."
+            f"{[str(shape) for shape in shapes]}, expected one image [{spec.channels},?,?]{sizes}; "
+            f"it gives {sorted(outputs)}, without {missing}. Export the model again."
         )
 
 

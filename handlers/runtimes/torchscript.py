@@ -1,7 +1,7 @@
 """Runs traced and scripted programs on torch, on a CPU or GPU.
 
-A traced program takes one (3, H, W) tensor and gives a tuple in the order of ``spec.outputs``; a
-scripted one takes ``List[Dict[str, Tensor]]`` and gives the same.
+A traced program takes the tensors that ``spec.inputs`` names, of one image, and gives a tuple in
+the order of ``spec.outputs``; a scripted one takes ``List[Dict[str, Tensor]]`` and gives the same.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torchvision  # noqa: F401
 from torch.jit import optimized_execution
 
 from d2serve.handlers.errors import LoadError
-from d2serve.handlers.runtimes.raw_outputs import Float32, RawOutputs
+from d2serve.handlers.runtimes.raw_outputs import Float32, RawOutputs, Size, sizes_of
 from d2serve.handlers.spec.model_spec import ModelSpec
 from d2serve.handlers.spec.runtimes import SCRIPTING
 
@@ -47,18 +47,25 @@ class TorchScriptRuntime:
         if torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
 
-    def run(self, images: Sequence[Float32]) -> list[RawOutputs]:
+    def run(self, images: Sequence[Float32], sizes: Sequence[Size] = ()) -> list[RawOutputs]:
         """See ``Runtime.run``."""
         self._share_out()
-        tensors = [torch.from_numpy(image).to(self._device) for image in images]
+        given: list[tuple[torch.Tensor, ...]]
+        given = [(torch.from_numpy(image).to(self._device),) for image in images]
+        if self._spec.postprocessed:
+            # A size is read as a number: on the CPU no call waits for that.
+            given = [
+                (*each, *(torch.tensor(number) for number in size))
+                for each, size in zip(given, sizes_of(images, sizes))
+            ]
         # TorchScript's optimiser specialises for input shapes, and images nearly always bring a new
         # one: seconds are spent on the first calls, and nothing is gained where convolutions rule.
         with torch.inference_mode(), optimized_execution(False):
             if self._spec.method == SCRIPTING:
-                answers = self._program([{"image": tensor} for tensor in tensors])
+                answers = self._program([dict(zip(self._spec.inputs, each)) for each in given])
                 named = [{name: each[name] for name in self._spec.outputs} for each in answers]
             else:
-                named = [dict(zip(self._spec.outputs, self._program(each))) for each in tensors]
+                named = [dict(zip(self._spec.outputs, self._program(*each))) for each in given]
         return [{name: t.cpu().numpy() for name, t in outputs.items()} for outputs in named]
 
 

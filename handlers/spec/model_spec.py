@@ -13,20 +13,25 @@ from pathlib import Path
 from typing import Any
 
 from d2serve.handlers.errors import SpecError
+from d2serve.handlers.spec.extras import Extra, problems_of_extras, without_extras
 from d2serve.handlers.spec.field_types import wrong_types
+from d2serve.handlers.spec.image_form import ImageForm
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits, problems_of
 from d2serve.handlers.spec.older_schemas import upgraded
 from d2serve.handlers.spec.output_names import XYWHA_ABS, XYXY_ABS
 from d2serve.handlers.spec.output_sets import problems_of_outputs
 from d2serve.handlers.spec.provenance import Provenance
 from d2serve.handlers.spec.runtimes import METHODS, RUNTIMES, precisions
+from d2serve.handlers.spec.sixteen_bit import OPENCV
 
 SCHEMA_VERSION = 4
 READABLE_SCHEMAS = (2, 3, SCHEMA_VERSION)
 SPEC_FILE = "model_spec.json"
 
 IMAGE_INPUT = "image"
-"""Name of the one input of an ONNX or OpenVINO program."""
+"""Name of the first input of an ONNX or OpenVINO program, and the only one of most."""
+SIZE_INPUTS = ("height", "width")
+"""Names of the others, of a program that holds the model's own postprocessing: int64 scalars."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,7 @@ class ModelSpec:
     sha256: Mapping[str, str]
     """SHA-256, in hexadecimal, of every file of the program, by name."""
     image_format: str
-    """Channel order that the program takes: ``"BGR"`` or ``"RGB"`` (cfg.INPUT.FORMAT)."""
+    """What the program's channels are, one of ``image_form.FORMATS`` (cfg.INPUT.FORMAT)."""
     min_size_test: int
     """ResizeShortestEdge's short edge; 0 leaves the image as it is (cfg.INPUT.MIN_SIZE_TEST)."""
     max_size_test: int
@@ -70,7 +75,8 @@ class ModelSpec:
     size_divisibility: int
     """Padding unit of the backbone. The program pads by itself; this is for information."""
     outputs: tuple[str, ...]
-    """Those of instances, of sem_seg or both, or of proposals; see ``RawOutputs``."""
+    """Those of instances, of sem_seg or both, or of proposals; see ``RawOutputs``. Those of
+    ``extras`` come after them."""
     box_mode: str
     """``"XYXY_ABS"``, or ``"XYWHA_ABS"`` for rotated boxes."""
     class_names: tuple[str, ...] | None
@@ -97,8 +103,27 @@ class ModelSpec:
     """Of a request; whoever serves the archive may set others."""
     provenance: Provenance | None = None
     """None in archives of schema 2."""
+    channels: int = 3
+    """Of an image as the program takes it (the length of cfg.MODEL.PIXEL_MEAN)."""
+    postprocessed: bool = False
+    """Whether the program holds the model's own postprocessing: beside the image it takes the
+    height and width at which that was sent, and what it answers is final."""
+    extras: tuple[Extra, ...] = ()
+    """What the model answers beyond detectron2's own fields."""
+    sixteen_bit: str = OPENCV
+    """How image files of 16 bits a sample become 8: as by ``"opencv"`` or by ``"read_image"``."""
     schema_version: int = SCHEMA_VERSION
     """Of the file that was read."""
+
+    @property
+    def image_form(self) -> ImageForm:
+        """The form of the images that the model takes."""
+        return ImageForm(self.image_format, self.channels, self.sixteen_bit)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of what the program takes, in its order."""
+        return (IMAGE_INPUT, *SIZE_INPUTS) if self.postprocessed else (IMAGE_INPUT,)
 
     def to_json(self) -> str:
         """The text of ``model_spec.json``."""
@@ -141,6 +166,7 @@ class ModelSpec:
             raw["panoptic"] = PanopticMerge(**raw["panoptic"])
         if raw["provenance"] is not None:
             raw["provenance"] = Provenance(**raw["provenance"])
+        raw["extras"] = tuple(map(Extra.from_json, raw["extras"]))
         raw["limits"] = RequestLimits(**raw["limits"])
         spec = ModelSpec(**raw)
         spec._check()
@@ -153,12 +179,16 @@ class ModelSpec:
                 ("method", self.method, METHODS),
                 ("runtime", self.runtime, tuple(RUNTIMES)),
                 ("precision", self.precision, precisions()),
-                ("image_format", self.image_format, ("BGR", "RGB")),
                 ("box_mode", self.box_mode, (XYXY_ABS, XYWHA_ABS)),
             )
             if value not in allowed
         ]
-        problems += problems_of_outputs(self.outputs, self.box_mode, self.panoptic is not None)
+        own = without_extras(self.extras, self.outputs)
+        problems += self.image_form.problems()
+        problems += problems_of_outputs(
+            own, self.box_mode, self.panoptic is not None, self.postprocessed
+        )
+        problems += problems_of_extras(self.extras, self.outputs)
         names = (self.program, *self.sha256)
         problems += [f"{n!r} is no plain file name" for n in names if Path(n).name != n]
         if self.program not in self.sha256:

@@ -7,5 +7,7 @@ MASKS, KEYPOINTS = "pred_masks", "pred_keypoints"
 HEATMAPS = "pred_keypoint_heatmaps"
 SEM_SEG = "sem_seg"
 PROPOSAL_BOXES, OBJECTNESS_LOGITS = "proposal_boxes", "objectness_logits"
+PANOPTIC_SEG, SEGMENTS_INFO = "panoptic_seg", "segments_info"
+"""Only of a program that holds the model's own postprocessing; others are merged afterwards."""
 
 XYXY_ABS, XYWHA_ABS = "XYXY_ABS", "XYWHA_ABS"

@@ -9,38 +9,48 @@ from d2serve.handlers.spec.output_names import (
     KEYPOINTS,
     MASKS,
     OBJECTNESS_LOGITS,
+    PANOPTIC_SEG,
     PROPOSAL_BOXES,
     SCORES,
+    SEGMENTS_INFO,
     SEM_SEG,
     XYWHA_ABS,
     XYXY_ABS,
 )
 
+_INSTANCES = {BOXES, SCORES, CLASSES}
+_PROPOSALS = {PROPOSAL_BOXES, OBJECTNESS_LOGITS}
+_PANOPTIC = {PANOPTIC_SEG, SEGMENTS_INFO}
+
 
 def problems_of_outputs(
-    outputs_in_order: tuple[str, ...], box_mode: str, has_panoptic: bool
+    outputs_in_order: tuple[str, ...], box_mode: str, has_panoptic: bool, postprocessed: bool
 ) -> list[str]:
     """What is wrong with which outputs a spec names, if anything."""
     outputs = set(outputs_in_order)
-    instances = {BOXES, SCORES, CLASSES}
+    groups = (_INSTANCES, _PROPOSALS, _PANOPTIC)
+    possible = {SEM_SEG, *_PROPOSALS, *(_PANOPTIC if postprocessed else ())}
+    if BOXES in outputs:
+        # The handler reads keypoints off heatmaps in the resized image only.
+        possible |= {*_INSTANCES, MASKS, KEYPOINTS, *(() if postprocessed else (HEATMAPS,))}
     known = (
-        outputs in ({SEM_SEG}, {PROPOSAL_BOXES, OBJECTNESS_LOGITS})
-        or instances <= outputs <= {*instances, MASKS, KEYPOINTS, HEATMAPS, SEM_SEG}
-    ) and len(outputs) == len(outputs_in_order)
+        set() < outputs <= possible
+        and len(outputs) == len(outputs_in_order)
+        and all(group <= outputs or not group & outputs for group in groups)
+    )
     if not known:
         return [
-            f"outputs are {outputs_in_order}, expected boxes, scores and classes (with masks, "
-            f"keypoints and {SEM_SEG} or not), {SEM_SEG} alone, or {PROPOSAL_BOXES} "
-            f"with {OBJECTNESS_LOGITS}"
+            f"outputs are {outputs_in_order}, expected boxes, scores and classes (with masks and "
+            f"keypoints or not), {SEM_SEG}, {PROPOSAL_BOXES} with {OBJECTNESS_LOGITS}, or several "
+            f"of these; {PANOPTIC_SEG} with {SEGMENTS_INFO} only where they are postprocessed"
         ]
     problems = []
-    if box_mode == XYWHA_ABS and outputs != instances:
+    if box_mode == XYWHA_ABS and outputs != _INSTANCES and not postprocessed:
         problems.append(
             f"box_mode is {XYWHA_ABS} and outputs are {outputs_in_order}, expected {XYXY_ABS}"
         )
-    merges = {MASKS, SEM_SEG} <= outputs
-    if has_panoptic and not merges:
-        problems.append(f"panoptic is given, expected {MASKS} and {SEM_SEG} among the outputs")
-    if not has_panoptic and outputs > {SEM_SEG}:
-        problems.append(f"panoptic is null, expected its thresholds beside instances and {SEM_SEG}")
+    if has_panoptic and (postprocessed or not {MASKS, SEM_SEG} <= outputs):
+        problems.append(
+            f"panoptic is given, expected {MASKS} and {SEM_SEG} among the outputs, to be merged"
+        )
     return problems

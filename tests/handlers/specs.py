@@ -65,10 +65,18 @@ families = st.one_of(
 )
 
 
+forms = st.one_of(
+    st.sampled_from([("BGR", 3), ("RGB", 3), ("L", 1), ("RGBA", 4)]),
+    st.tuples(st.just("bands"), st.integers(1, 64)),
+)
+
+
 @st.composite
 def specs(draw: st.DrawFn) -> ModelSpec:
     family: dict[str, Any] = draw(families)
     family["outputs"] = tuple(family["outputs"])
+    image_format, channels = draw(forms)
+    family |= {"image_format": image_format, "channels": channels}
     return dataclasses.replace(draw(_specs), **family)
 
 
@@ -83,7 +91,7 @@ _specs = st.builds(
     sha256=st.dictionaries(st.sampled_from(["model.bin", "a b.bin"]), hashes).map(
         lambda others: {"model.xml": "0" * 64, **others}
     ),
-    image_format=st.sampled_from(["BGR", "RGB"]),
+    image_format=st.just("BGR"),
     min_size_test=st.integers(0, 5000),
     max_size_test=st.integers(1, 5000),
     size_divisibility=st.integers(0, 64),
@@ -95,13 +103,14 @@ _specs = st.builds(
     rewrites=st.lists(texts, max_size=3).map(tuple),
     score_thresh=st.none() | numbers,
     nms_thresh=st.none() | numbers,
-    detections_per_image=st.none() | st.integers(1, 1000),
+    detections_per_image=st.none() | st.integers(-1, 1000),
     mask_threshold=st.floats(0, 1, exclude_min=True),
     dynamic_batch=st.booleans(),
     versions=st.dictionaries(texts, texts, max_size=3),
     verification=st.dictionaries(texts, json_values, max_size=3),
     accuracy=st.dictionaries(texts, json_values, max_size=3),
-    provenance=st.none() | st.builds(Provenance, texts, texts, texts, texts),
+    provenance=st.none()
+    | st.builds(Provenance, texts, texts, texts, texts, st.none() | texts, st.none() | texts),
     limits=st.builds(
         RequestLimits,
         max_image_bytes=st.integers(1, 2**31 - 1),

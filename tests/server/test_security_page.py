@@ -9,7 +9,7 @@ import tomllib
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from d2serve.export.reading.unpickling import _SAFE_FROM
+from d2serve.export.reading.checkpoints.unpickling import _SAFE_FROM
 from tests.conftest import ROOT
 
 _ROW = re.compile(

@@ -18,7 +18,7 @@ from detectron2.projects.point_rend.point_head import ImplicitPointHead, Standar
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  as everybody names it
 
-from d2serve.export.rewrites.rewrite import ONNX, SCRIPTING, Rewrite
+from d2serve.export.rewrites.rewrite import SCRIPTING, TRACING, Rewrite
 
 
 class TypedConvFCHead(nn.Module):
@@ -144,10 +144,10 @@ IMPLICIT_POINT_HEAD = Rewrite(
     name="point_rend_implicit_point_head",
     replaces=ImplicitPointHead,
     methods=("forward", "_dynamic_mlp", "_parse_params"),
-    needed_for=frozenset({SCRIPTING, ONNX}),
+    needed_for=frozenset({TRACING, SCRIPTING}),
     reason=(
         "projects/point_rend/point_head.py: ImplicitPointHead.forward passes lists of tensors "
-        "through untyped static methods, and stops at a size of 0"
+        "through untyped static methods, moves a matrix to a device, and stops at a size of 0"
     ),
     make=TypedImplicitPointHead,
 )

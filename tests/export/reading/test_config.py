@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -63,8 +64,9 @@ def test_keys_of_an_imported_project_are_known(tmp_path: Path) -> None:
     config = tmp_path / "custom.yaml"
     config.write_text("MODEL:\n  CUSTOM_DEPTH: 5\n")
     assert cfg_of(read(config, imports=IMPORTS)).MODEL.CUSTOM_DEPTH == 5
-    with pytest.raises(ConfigError, match=r"CUSTOM_DEPTH.*--import"):
-        read(config)
+    assert cfg_of(read(config)).MODEL.CUSTOM_DEPTH == 5  # as it stands, for code that reads it
+    (note,) = read(config).notes
+    assert re.search(r"MODEL\.CUSTOM_DEPTH.*--import", note)
 
 
 @pytest.mark.parametrize(
@@ -88,5 +90,5 @@ def test_a_mistake_is_named(
 def test_a_damaged_yaml_is_a_config_error(tmp_path: Path) -> None:
     config = tmp_path / "broken.yaml"
     config.write_text("MODEL: [unclosed")
-    with pytest.raises(ConfigError, match="cannot be merged"):
+    with pytest.raises(ConfigError, match=r"broken\.yaml, line 1: this is no YAML"):
         read(config)

@@ -212,7 +212,7 @@ def test_formats_that_default_predictor_does_not_take(tmp_path: Path) -> None:
         (CONFIG, ["model.out_featurs=3"], ConfigError, r"cannot build.*out_featurs"),
         (CONFIG, ["train.init_checkpoint="], WeightsError, r"names no.*: train\.init_checkpoint=o"),
         (CONFIG, [], WeightsError, r"trained\.pth cannot be loaded"),
-        ("model = {'depth': 3}\n", [], ConfigError, "cannot build the model"),
+        ("model = {'depth': 3}\n", [], ConfigError, "makes a DictConfig, expected a torch module"),
     ],
 )
 def test_a_mistake_is_named(

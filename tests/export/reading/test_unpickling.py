@@ -22,7 +22,7 @@ from detectron2.utils.file_io import PathManager
 
 from d2serve.export.errors import WeightsError
 from d2serve.export.proof.oracle import Oracle
-from d2serve.export.reading.checkpointer import StrictCheckpointer
+from d2serve.export.reading.checkpoints.checkpointer import StrictCheckpointer
 from d2serve.export.reading.config import ConfigSource
 from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.samples import builtin_sample
@@ -188,7 +188,11 @@ FORMATS: dict[str, tuple[str, Callable[[dict[str, torch.Tensor]], dict[str, Any]
 @pytest.mark.parametrize("trusted", [False, True])
 @pytest.mark.parametrize("form", FORMATS)
 def test_each_format_is_understood_as_detectron2_does(
-    form: str, trusted: bool, tiny_config: Path, tmp_path: Path
+    form: str,
+    trusted: bool,
+    tiny_config: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     address, content = FORMATS[form]
     _write(content(_state(tiny_config)), tmp_path / address.split("?")[0])
@@ -198,7 +202,8 @@ def test_each_format_is_understood_as_detectron2_does(
         StrictCheckpointer(torch.nn.Identity(), trusted=trusted),
     ):
         taken: list[dict[str, Any]] = []
-        checkpointer._load_model = taken.append  # before it is matched to a model's names
+        # Before it is matched to a model's names.
+        monkeypatch.setattr(checkpointer, "_load_model", taken.append)
         checkpointer.load(str(tmp_path / address))
         understood.append(taken[0])
     expected, got = understood
@@ -247,3 +252,42 @@ def test_a_pkl_of_the_model_zoo_gives_the_same_answer(tiny_config: Path, tmp_pat
     assert got is not None
     assert len(expected) > 0
     assert np.array_equal(expected.boxes, got.boxes)
+
+
+class _Site(SimpleHTTPRequestHandler):
+    """As Dropbox: a page, and the file only for ``?dl=1``."""
+
+    def do_GET(self) -> None:
+        if self.path.endswith("dl=1"):
+            super().do_GET()
+            return
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"<!DOCTYPE html><html>Download</html>")
+
+    def log_message(self, *_args: Any) -> None:
+        """Say nothing."""
+
+
+def test_an_address_keeps_what_its_site_is_asked_for(
+    tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path / "cache"))
+    torch.save({"model": _state(tiny_config)}, tmp_path / "model_final.pth")
+    server = ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(_Site, directory=str(tmp_path))
+    )
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        address = f"http://127.0.0.1:{server.server_port}/model_final.pth"
+        for query in ("?dl=1", "?matching_heuristics=True&dl=1"):
+            source = ConfigSource(str(tiny_config), ("MODEL.WEIGHTS", address + query))
+            load_model(load_config(source))
+        source = ConfigSource(str(tiny_config), ("MODEL.WEIGHTS", address))
+        with pytest.raises(WeightsError, match=r"model_final\.pth.* is a web page.*address of the"):
+            load_model(load_config(source))
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -46,7 +46,7 @@ def test_weights_that_would_answer_at_random_are_refused(
 def test_a_file_that_is_no_checkpoint_is_named(tiny_config: Path, tmp_path: Path) -> None:
     file = tmp_path / "model.pth"
     file.write_bytes(b"not a checkpoint")
-    with pytest.raises(WeightsError, match="cannot be loaded"):
+    with pytest.raises(WeightsError, match=r"model\.pth is text, which begins with 'not a"):
         load_model(read(tiny_config, "MODEL.WEIGHTS", str(file)))
 
 

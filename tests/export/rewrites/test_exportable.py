@@ -31,6 +31,7 @@ BATCHES = ([0], [1, 2], [2, 0, 3, 1, 4])
 MODELS = {
     "cascade_mask_rcnn_fpn": {"cascade_roi_heads", "roi_head_switches"},
     "semantic_fpn": {"semantic_segmentor", "sem_seg_fpn_head", "conv_activation"},
+    "deeplab_v3plus": {"semantic_segmentor", "deeplab_v3_plus_head", "conv_activation", "aspp"},
     "panoptic_fpn": {"panoptic_fpn", "sem_seg_fpn_head", "conv_activation"},
     "rpn_fpn": {"proposal_network"},
     "faster_rcnn_c4": {"res5_roi_heads"},

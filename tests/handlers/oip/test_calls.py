@@ -34,6 +34,7 @@ from d2serve.handlers.replies.reply import Body
 from d2serve.handlers.requests.images import read_pixels
 from d2serve.handlers.requests.options import DEFAULT_OPTIONS, NAMES, RequestOptions
 from d2serve.handlers.requests.request import GRPC, HTTP, INFER, Call, Request, classify
+from d2serve.handlers.spec.image_form import COLOUR
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits
 from tests.handlers.samples import bits, cases, spec_with
 
@@ -62,7 +63,7 @@ def call_of(body: Any, grpc: bool = False, contents: bytes = b"") -> Call:
 
 def read(body: Any, grpc: bool = False, contents: bytes = b"") -> Read:
     fields = read_call(call_of(body, grpc, contents))
-    return Read(fields.image.load(), fields.options, fields.outputs)
+    return Read(fields.image.load(COLOUR), fields.options, fields.outputs)
 
 
 def option(name: str, *values: Any, datatype: str = "BYTES") -> dict[str, Any]:

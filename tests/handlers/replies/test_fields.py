@@ -38,6 +38,7 @@ def names_in(reply: dict[str, Any]) -> list[str]:
             names += [f"{name}[].{inner}" for inner in value[0]]
         elif name not in ABOUT:
             names.append(name)
+            names += ["image.converted"] if name == "image" and "converted" in value else []
     return names
 
 
@@ -49,14 +50,14 @@ def reply_of_everything() -> dict[str, Any]:
         sem_seg=labels,
         panoptic_seg=PanopticSeg(labels, (Segment(1, 0, True, 5, 0.5, 0),)),
     )
-    reply: dict[str, Any] = json.loads(encode(answer, EVERYTHING, "shapes", "1.0"))
+    reply: dict[str, Any] = json.loads(encode(answer, EVERYTHING, "shapes", "1.0", converted="so"))
     return reply
 
 
 def reply_of_proposals() -> dict[str, Any]:
     proposals = Proposals(np.ones((1, 4), np.float32), np.ones(1, np.float32))
     answer = answer_with(proposals=proposals)
-    reply: dict[str, Any] = json.loads(encode(answer, PROPOSING, "shapes", "1.0"))
+    reply: dict[str, Any] = json.loads(encode(answer, PROPOSING, "shapes", "1.0", converted="so"))
     return reply
 
 
@@ -81,8 +82,8 @@ def test_clients_have_an_attribute_for_each() -> None:
     own = {field.name for field in fields(Prediction)}
     for name in NAMES:
         outer, _, inner = name.partition("[].")
-        if outer == "image":  # its height and width
-            assert {"height", "width"} <= own
+        if outer.startswith("image"):
+            assert {"height", "width", "converted"} <= own
             continue
         assert outer in own, name
         assert not inner or inner in of[outer], name
@@ -92,11 +93,12 @@ def test_what_a_model_has() -> None:
     def names(**changes: Any) -> list[str]:
         return [each.name for each in FIELDS if each.is_in(spec_with(**changes))]
 
+    image = ["image", "image.converted"]
     boxes = [f"instances[].{each}" for each in ("bbox", "bbox_mode", "score", "category_id")]
-    assert names() == ["image", *boxes]
-    assert names(outputs=("sem_seg",)) == ["image", "sem_seg"]
+    assert names() == [*image, *boxes]
+    assert names(outputs=("sem_seg",)) == [*image, "sem_seg"]
     heatmaps = names(outputs=(*INSTANCES, "pred_keypoint_heatmaps"))
-    assert heatmaps == ["image", *boxes, "instances[].keypoints"]
+    assert heatmaps == [*image, *boxes, "instances[].keypoints"]
 
 
 def test_tensors_are_named_once() -> None:

@@ -22,8 +22,9 @@ from d2serve.handlers.errors import (
     RequestError,
     UnsupportedImageFormat,
 )
-from d2serve.handlers.requests.decoding import FORMATS, decode
+from d2serve.handlers.requests.decoding import decode
 from d2serve.handlers.requests.images import ImageFile, read_pixels
+from d2serve.handlers.requests.opening import FORMATS
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits
 from tests.handlers.samples import cases, detectron2_reads, picture, saved
 
@@ -193,7 +194,7 @@ class TestSizes:
     def test_the_limit_of_bytes_itself_is_served(self) -> None:
         size = len(FILES["JPEG"])
         file = ImageFile(FILES["JPEG"])
-        assert read_pixels(file, RequestLimits(max_image_bytes=size)).shape == (30, 40, 3)
+        assert read_pixels(file, RequestLimits(max_image_bytes=size)).pixels.shape == (30, 40, 3)
         with pytest.raises(ImageTooLarge) as caught:
             read_pixels(file, RequestLimits(max_image_bytes=size - 1))
         assert f"{size:,} bytes, expected at most {size - 1:,}" in str(caught.value)

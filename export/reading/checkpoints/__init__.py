@@ -1,0 +1,1 @@
+"""Weights files: read without running what they may bring, in the layouts that people have."""

@@ -1,0 +1,1 @@
+"""Config files as data: YAML and pickled configs, read without running what they may bring."""

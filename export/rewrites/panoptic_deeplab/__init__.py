@@ -1,0 +1,1 @@
+"""Panoptic-DeepLab: its heads, and how it groups pixels, in tensors."""
