@@ -32,9 +32,9 @@ from d2serve.handlers.requests.formats.sixteen_bits import (
     with_8_bits,
 )
 from d2serve.handlers.requests.formats.tiff import ORIENTATION, TiffPage, first_page
+from d2serve.handlers.requests.formats.tiff_bands import with_all_bands
 from d2serve.handlers.requests.jpeg import decode_fast
 from d2serve.handlers.requests.opening import OutOfTime, one_line, open_image, timeout_error
-from d2serve.handlers.requests.formats.tiff_bands import with_all_bands
 from d2serve.handlers.spec.image_form import BANDS, BGR, COLOUR, GREY, RGB, ImageForm
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits
 from d2serve.handlers.spec.sixteen_bit import OPENCV
