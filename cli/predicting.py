@@ -55,6 +55,14 @@ class SemSegFormat(str, Enum):
     RLE = "rle"
 
 
+class ExtraFormat(str, Enum):
+    """The values of the request option ``extra``."""
+
+    JSON = "json"
+    BASE64 = "base64"
+    NONE = "none"
+
+
 def _help_of(option: Option) -> str:
     """What the command line says of a request option, in the words of the server's own table."""
     if option.type is list:
@@ -94,6 +102,7 @@ def predict(
     ] = None,
     masks: Annotated[MaskFormat, typer.Option(help=_HELP["masks"])] = MaskFormat.RLE,
     sem_seg: Annotated[SemSegFormat, typer.Option(help=_HELP["sem_seg"])] = SemSegFormat.PNG,
+    extra: Annotated[ExtraFormat, typer.Option(help=_HELP["extra"])] = ExtraFormat.JSON,
     token: Annotated[
         Optional[str], typer.Option(help="Inference token.", envvar="D2SERVE_TOKEN")
     ] = None,
@@ -129,6 +138,7 @@ def predict(
         "classes": classes or None,
         "masks": masks.value,
         "sem_seg": sem_seg.value,
+        "extra": extra.value,
     }
     pictures = _PictureNames(draw)
     try:

@@ -45,7 +45,7 @@ class BlockingClient(Client, ABC):
             version: of the model; None is the server's default.
             array_format: "BGR", "RGB" or, as they are, "bands": of an array.
             **options: how it is to be answered, see ``PredictOptions``: score_thresh,
-                max_detections, classes, masks, sem_seg.
+                max_detections, classes, masks, sem_seg, extra.
 
         Raises:
             InvalidInput: nothing was sent, for what no model could be asked for.

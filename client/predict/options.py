@@ -45,11 +45,14 @@ class PictureOptions(TypedDict, total=False):
 
 
 class PredictOptions(PictureOptions, total=False):
-    """The same for JSON, which has one more."""
+    """The same for JSON, which has more."""
 
     sem_seg: str
     """Of a semantic segmentation "png" (one label map, the default) or "rle" (COCO's run lengths
     for each class); both give the same ``label_map()``."""
+    extra: str
+    """Of what the model's author added "json" (numbers and lists, the default), "base64" (arrays as
+    their bytes, which is shorter and quicker; both are read into the same values) or "none"."""
 
 
 def encode_options(**options: Unpack[PredictOptions]) -> dict[str, bytes]:

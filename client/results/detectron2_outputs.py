@@ -7,12 +7,13 @@ to a server.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from d2serve.client.errors import Detectron2Unavailable, InvalidInput
+from d2serve.client.results.extras import Array, as_array, stacked
 from d2serve.client.results.instances import (
     XYWHA,
     Instance,
@@ -21,6 +22,7 @@ from d2serve.client.results.instances import (
     keypoints_of,
 )
 from d2serve.client.results.segments import PanopticSeg, PanopticSegment, SemSeg
+from d2serve.handlers.spec.extras import IMAGE, INSTANCE, TENSOR, Extra
 
 
 def detectron2_outputs(
@@ -29,9 +31,14 @@ def detectron2_outputs(
     proposals: Sequence[Proposal] | None,
     sem_seg: SemSeg | None,
     panoptic_seg: PanopticSeg | None,
+    extras: tuple[Sequence[Extra], Mapping[str, Any]],
     sem_seg_classes: int | None,
 ) -> dict[str, Any]:
-    """See Prediction.to_detectron2; ``size`` is (height, width) of the image."""
+    """See Prediction.to_detectron2; ``size`` is (height, width) of the image.
+
+    ``extras`` are the reply's ``extra_fields`` and the image's ``extra``.
+    """
+    fields, of_image = extras
     # Loaded by name, as a plug-in: clients depend on neither, which import-linter checks, and only
     # who has detectron2 already has a use for its structures.
     structures, torch = _load("detectron2.structures"), _load("torch")
@@ -43,7 +50,12 @@ def detectron2_outputs(
         has_masks = have_all(instances, "segmentation") or (
             not instances and panoptic_seg is not None
         )
-        outputs["instances"] = _instances(structures, torch, size, instances, has_masks)
+        found = _instances(structures, torch, size, instances, has_masks)
+        own = stacked(fields, [each.extra for each in instances])
+        for field in fields:
+            if field.per == INSTANCE:
+                found.set(field.name, _own(structures, torch, own[field.name], field))
+        outputs["instances"] = found
     if panoptic_seg is not None:
         outputs["panoptic_seg"] = _panoptic_seg(torch, panoptic_seg)
     if proposals is not None:
@@ -54,7 +66,16 @@ def detectron2_outputs(
             proposal_boxes=structures.Boxes(boxes),
             objectness_logits=torch.tensor(logits, dtype=torch.float32),
         )
+    for field in fields:
+        if field.per == IMAGE:
+            value = as_array(of_image[field.name], field)
+            outputs[field.name] = _own(structures, torch, value, field)
     return outputs
+
+
+def _own(structures: Any, torch: Any, values: Array, field: Extra) -> Any:
+    tensor = torch.from_numpy(np.array(values))  # of its own memory, which may be written
+    return tensor if field.kind == TENSOR else getattr(structures, field.kind)(tensor)
 
 
 def _panoptic_seg(torch: Any, panoptic_seg: PanopticSeg) -> tuple[Any, Any]:

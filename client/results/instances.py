@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from d2serve.client.errors import MalformedReply
+from d2serve.client.results.extras import parse_extra
 from d2serve.client.results.label_maps import RunLengthMask, parse_run_length_mask
 from d2serve.client.results.polygon_masks import Polygon, PolygonMask, parse_polygon_mask
 from d2serve.client.results.reply_fields import floats, optional, optional_text, required, typed
+from d2serve.handlers.spec.extras import INSTANCE, Extra
 
 Keypoint = tuple[float, float, float]
 Box = tuple[float, ...]
@@ -39,6 +41,9 @@ class Instance:
     """In the form that was asked for; ``mask()`` is the same of either, but for filled holes."""
     keypoints: tuple[Keypoint, ...] | None = None
     """(x, y, score) each, in the order of the model's keypoint names."""
+    extra: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """What the model's author added, by detectron2's name of the field: a number, or an array of
+    its own type."""
 
     def mask(self) -> NDArray[np.bool_]:
         """The instance's mask over the whole image, boolean, of shape (height, width)."""
@@ -82,9 +87,11 @@ class Proposal:
     objectness_logit: float
 
 
-def parse_instances(value: Any, image: tuple[int, int]) -> tuple[Instance, ...]:
-    """``instances`` of a reply for an image of this (height, width)."""
-    instances = tuple(_instance(item, image) for item in typed(value, list, "instances"))
+def parse_instances(
+    value: Any, image: tuple[int, int], fields: Sequence[Extra] = ()
+) -> tuple[Instance, ...]:
+    """``instances`` of a reply for an image of this (height, width), with its ``extra_fields``."""
+    instances = tuple(_instance(item, image, fields) for item in typed(value, list, "instances"))
     if len({instance.bbox_mode for instance in instances}) > 1:
         raise ValueError("'bbox_mode' differs between instances of one model")
     return instances
@@ -127,7 +134,7 @@ def keypoints_of(instances: Sequence[Instance]) -> NDArray[np.float32] | None:
     return np.array(keypoints, np.float32).reshape(len(instances), -1, 3)
 
 
-def _instance(item: Any, image: tuple[int, int]) -> Instance:
+def _instance(item: Any, image: tuple[int, int], fields: Sequence[Extra]) -> Instance:
     bbox, mode = _box(item, (XYXY, XYWHA))
     return Instance(
         bbox=bbox,
@@ -137,6 +144,7 @@ def _instance(item: Any, image: tuple[int, int]) -> Instance:
         category_name=optional_text(item, "category_name"),
         segmentation=optional(item, "segmentation", lambda v: _segmentation(v, image)),
         keypoints=optional(item, "keypoints", _keypoints),
+        extra=parse_extra(item, fields, INSTANCE),
     )
 
 

@@ -15,6 +15,7 @@ import orjson
 
 from d2serve.client.errors import MalformedReply
 from d2serve.client.results.detectron2_outputs import detectron2_outputs
+from d2serve.client.results.extras import parse_extra, parse_extra_fields
 from d2serve.client.results.handler_outputs import handler_outputs
 from d2serve.client.results.instances import (
     Instance,
@@ -35,6 +36,7 @@ from d2serve.client.results.segments import (
     parse_sem_seg,
 )
 from d2serve.handlers.outputs.records import Outputs
+from d2serve.handlers.spec.extras import IMAGE, Extra
 
 __all__ = [
     "Instance",
@@ -82,6 +84,11 @@ class Prediction:
     """What the server did to the image's values, as ``"16-bit to 8-bit"``; None if nothing."""
     request_id: str | None = field(default=None, compare=False)
     """The server's name for this one request, as in its log."""
+    extra: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """What the model's author added for the image, by the key of detectron2's dict: a number, or an
+    array of its own type. What there is for each instance is in its own ``extra``."""
+    extra_fields: tuple[Extra, ...] = ()
+    """Name, type and shape of all that is under ``extra``."""
 
     def to_detectron2(self, *, sem_seg_classes: int | None = None) -> dict[str, Any]:
         """The dictionary that detectron2's DefaultPredictor returns, on the CPU.
@@ -97,6 +104,8 @@ class Prediction:
         - ``sem_seg``: a reply carries labels and no logits, so this is one-hot, float32 of shape
           (C, height, width): its ``argmax(dim=0)`` is that of detectron2's logits, its values are
           not. C is ``sem_seg_classes``; without it, the highest label in this image plus one.
+        - What the model's author added: fields of ``instances``, and keys of this dictionary, as
+          tensors of their own type, or detectron2's Boxes; with ``extra="none"`` there are none.
         - ``panoptic_seg``: the int32 map of segment ids, and ``segments_info`` with detectron2's
           keys.
 
@@ -105,7 +114,8 @@ class Prediction:
             MalformedReply: a mask or label map cannot be unpacked.
             InvalidInput: ``sem_seg_classes`` is less than the labels need.
         """
-        return detectron2_outputs(*self._parts(), sem_seg_classes)
+        extras = self.extra_fields, self.extra
+        return detectron2_outputs(*self._parts(), extras, sem_seg_classes)
 
     def to_outputs(self) -> Outputs:
         """The same as the handlers' own record, with masks as run lengths.
@@ -113,7 +123,7 @@ class Prediction:
         Raises:
             MalformedReply: a mask or label map cannot be unpacked.
         """
-        return handler_outputs(*self._parts())
+        return handler_outputs(*self._parts(), (self.extra_fields, self.extra))
 
     def _parts(self) -> _Parts:
         instances = self.instances if self.has_instances else None
@@ -149,7 +159,8 @@ def _prediction(raw: dict[str, Any], request_id: str | None) -> Prediction:
     size = natural(sides, "height"), natural(sides, "width")
     if all(raw.get(kind) is None for kind in _KINDS[1:]):
         required(raw, "instances", list)
-    instances = optional(raw, "instances", lambda v: parse_instances(v, size))
+    fields = optional(raw, "extra_fields", parse_extra_fields) or ()
+    instances = optional(raw, "instances", lambda v: parse_instances(v, size, fields))
     return Prediction(
         model=model,
         version=version,
@@ -165,6 +176,8 @@ def _prediction(raw: dict[str, Any], request_id: str | None) -> Prediction:
         raw=raw,
         converted=optional_text(sides, "converted"),
         request_id=optional_text(raw, "request_id") or request_id,
+        extra=parse_extra(raw, fields, IMAGE),
+        extra_fields=fields,
     )
 
 

@@ -6,7 +6,7 @@ A new runtime is one entry in ``BUILDERS``, beside its entry in handlers/spec/ru
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -17,9 +17,9 @@ from d2serve.export.programs.doubts import Doubt
 from d2serve.export.programs.onnx import write_onnx
 from d2serve.export.programs.scripting import script
 from d2serve.export.programs.tracing import trace
-from d2serve.export.reading.class_names import Names
 from d2serve.export.reading.config import ModelConfig
 from d2serve.export.reading.families import Family
+from d2serve.export.reading.names.class_names import Names
 from d2serve.export.request import ExportRequest
 from d2serve.export.rewrites.registry import exportable
 from d2serve.handlers.digests import sha256_of
@@ -97,14 +97,15 @@ def _torchscript(
     folder: Path,
     _metadata: Mapping[str, object],
 ) -> Program:
-    changed, rewrites = exportable(model, request.method, family.postprocessed)
-    made = (
-        script(changed) if request.method == SCRIPTING else trace(changed, family.outputs, inputs)
-    )
+    changed, rewrites = exportable(model, request.method, family.postprocessed, family.own_forward)
+    if request.method == SCRIPTING:
+        made = script(changed, family.extras)
+    else:
+        made = trace(changed, family.program_outputs, inputs)
     check_no_device(made.module)
     main = folder / RUNTIMES[TORCHSCRIPT].main_file
     torch.jit.save(made.module, main)
-    return Program(main, family.outputs, made.doubts, rewrites)
+    return Program(main, family.program_outputs, made.doubts, rewrites)
 
 
 def _onnx(
@@ -115,10 +116,10 @@ def _onnx(
     folder: Path,
     metadata: Mapping[str, object],
 ) -> Program:
-    changed, rewrites = exportable(model, ONNX, family.postprocessed)
+    changed, rewrites = exportable(model, ONNX, family.postprocessed, family.own_forward)
     outputs = _onnx_outputs(family)
     main = folder / RUNTIMES[ONNXRUNTIME].main_file
-    doubts = write_onnx(changed, outputs, inputs, main, metadata)
+    doubts = write_onnx(changed, outputs, inputs, main, metadata, family.extras)
     return Program(main, outputs, doubts, rewrites)
 
 
@@ -163,6 +164,7 @@ def onnx_metadata(
         "input": f"({form.channels}, height, width) float32, 0 to 255, resized as "
         "ResizeShortestEdge does; "
         "normalisation and padding are inside",
+        "extras": [asdict(each) for each in family.extras],
         "coordinates": "pixels of the image as it was sent, whose height and width are inputs"
         if family.postprocessed
         else "pixels of the resized image; pred_masks are probabilities over each box",
@@ -170,6 +172,6 @@ def onnx_metadata(
 
 
 def _onnx_outputs(family: Family) -> tuple[str, ...]:
-    if family.is_own:  # keypoints of heads of one's own need not come from heatmaps
-        return family.outputs
-    return tuple(HEATMAPS if name == KEYPOINTS else name for name in family.outputs)
+    if family.is_own or family.postprocessed:
+        return family.program_outputs  # heads of one's own need not have heatmaps
+    return tuple(HEATMAPS if name == KEYPOINTS else name for name in family.program_outputs)

@@ -17,9 +17,11 @@ from detectron2.modeling.roi_heads import keypoint_head
 from torch import nn
 
 from d2serve.export.errors import ProgramError, one_line
+from d2serve.export.failures import in_short, logged, nothing_printed
 from d2serve.export.programs.doubts import Doubt, watching
 from d2serve.export.programs.torchscript_errors import where_in_user_code
 from d2serve.export.programs.tracing import TRACED, TraceableModel
+from d2serve.handlers.spec.extras import INSTANCE, Extra
 from d2serve.handlers.spec.model_spec import IMAGE_INPUT, SIZE_INPUTS
 from d2serve.handlers.spec.output_names import (
     HEATMAPS,
@@ -41,6 +43,7 @@ def write_onnx(
     inputs: tuple[torch.Tensor, ...],
     target: Path,
     metadata: Mapping[str, object],
+    extras: Sequence[Extra] = (),
 ) -> tuple[Doubt, ...]:
     """Export a model to a checked ONNX file.
 
@@ -50,6 +53,7 @@ def write_onnx(
         inputs: as ``tracing.program_inputs`` gives them, of an image with detections in it.
         target: the file to write.
         metadata: what else the file says of itself, as JSON values by name.
+        extras: those of the outputs that are the model's own.
 
     Returns:
         Places where the trace made constants of what depends on the image.
@@ -58,8 +62,10 @@ def write_onnx(
         ProgramError: naming the line that cannot be exported.
     """
     postprocessed = len(inputs) > 1
+    own = {each.output: _axes_of_extra(each) for each in extras}
     names = (IMAGE_INPUT, *SIZE_INPUTS) if postprocessed else (IMAGE_INPUT,)
     with ExitStack() as stack:
+        printed = stack.enter_context(nothing_printed())
         doubts = stack.enter_context(watching(TRACED))
         stack.enter_context(torch.no_grad())
         if HEATMAPS in outputs:
@@ -76,14 +82,18 @@ def write_onnx(
                 output_names=list(outputs),
                 dynamic_axes={
                     IMAGE_INPUT: {1: "height", 2: "width"},
-                    **{name: _axes(name, postprocessed) for name in outputs},
+                    **{
+                        name: own[name] if name in own else _axes(name, postprocessed)
+                        for name in outputs
+                    },
                 },
             )
         except Exception as error:
             raise ProgramError(
                 f"The model cannot be exported to ONNX: {where_in_user_code(error)}"
-                f"{type(error).__name__}: {one_line(error)}. Compute with torch operators that "
-                f"ONNX opset {OPSET} has, or use --format torchscript."
+                f"{type(error).__name__}: {in_short(error)}. Compute with torch operators that "
+                f"ONNX opset {OPSET} has, or use --format torchscript. All that torch says: "
+                f"{logged(error, printed())}"
             ) from error
     _describe(target, metadata)
     return tuple(doubts)
@@ -99,6 +109,16 @@ def _axes(output: str, postprocessed: bool) -> dict[int, str]:
     if output == SEM_SEG:
         return {1: "padded_height", 2: "padded_width"}
     return {0: "proposals" if output in (PROPOSAL_BOXES, OBJECTNESS_LOGITS) else "instances"}
+
+
+def _axes_of_extra(extra: Extra) -> dict[int, str]:
+    first = 1 if extra.per == INSTANCE else 0
+    varying = {
+        first + index: f"{extra.output}_{index}"
+        for index, side in enumerate(extra.shape)
+        if side is None
+    }
+    return {0: "instances", **varying} if first else varying
 
 
 def _describe(target: Path, metadata: Mapping[str, object]) -> None:

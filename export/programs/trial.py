@@ -67,19 +67,20 @@ def try_tracing(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        _make_small(model, own)
-        eager = TraceableModel(model, family.outputs)
+        make_small(model, channels, own)
+        eager = TraceableModel(model, family.program_outputs)
         inputs, problem = _inputs_that_work(eager, family, channels)
         if inputs is None:
             return Tried(problem)
         try:
-            made = trace(model, family.outputs, inputs)
+            made = trace(model, family.program_outputs, inputs)
             if way != ONNX:
                 check_no_device(made.module)
             difference = _difference(eager, family, channels, made)
             if difference is None and way == ONNX:
                 with tempfile.TemporaryDirectory(prefix="d2serve-trial-") as folder:
-                    write_onnx(model, family.outputs, inputs, Path(folder, "x.onnx"), {})
+                    file = Path(folder, "x.onnx")
+                    write_onnx(model, family.program_outputs, inputs, file, {}, family.extras)
         except ExportError as error:
             return Tried(str(error))
         return Tried(difference, made.doubts)
@@ -135,7 +136,9 @@ def _difference(
                 continue
             try:
                 got = made.module(*inputs)
-                differing = [n for n, e, g in zip(family.outputs, expected, got) if _apart(e, g)]
+                differing = [
+                    n for n, e, g in zip(family.program_outputs, expected, got) if _apart(e, g)
+                ]
                 problem = f"{', '.join(differing)} differ" if differing else None
             except Exception as error:  # TorchScript raises several kinds
                 problem = f"it fails ({_last_line(error)})"
@@ -172,11 +175,18 @@ def _provoking(doubts: Sequence[Doubt]) -> Iterator[tuple[tuple[int, int], float
             yield (side, _SHORT), 255.0
 
 
-def _make_small(model: nn.Module, own: Sequence[str]) -> None:
+def make_small(model: nn.Module, channels: int, own: Sequence[str]) -> None:
+    """Let random features take the place of a backbone, unless it is of the user's own.
+
+    Args:
+        model: is changed.
+        channels: of its images.
+        own: paths of the user's own modules.
+    """
     whole: Any = model
     backbone = getattr(whole, "backbone", None)
     if isinstance(backbone, nn.Module) and not any(_lies_in("backbone", path) for path in own):
-        whole.backbone = _Features(backbone)
+        whole.backbone = _Features(backbone, channels)
     for module in model.modules():
         pyramid: Any = module
         if getattr(pyramid, "_square_pad", 0) > _LARGEST_SQUARE:  # ViTDet's
@@ -190,7 +200,7 @@ def _lies_in(outer: str, path: str) -> bool:
 class _Features(nn.Module):
     """Stands for a backbone: random features of its shapes, which follow the image."""
 
-    def __init__(self, backbone: Any) -> None:
+    def __init__(self, backbone: Any, channels: int) -> None:
         super().__init__()
         self._shapes: dict[str, ShapeSpec] = backbone.output_shape()
         self.size_divisibility = backbone.size_divisibility
@@ -199,14 +209,14 @@ class _Features(nn.Module):
         if square > _LARGEST_SQUARE:
             self.padding_constraints["square_size"] = _LARGEST_SQUARE
         for name, shape in self._shapes.items():
-            self.register_buffer(f"weight_{name}", torch.randn(shape.channels, 3, 1, 1))
+            self.register_buffer(f"weight_{name}", torch.randn(shape.channels, channels, 1, 1))
 
     def output_shape(self) -> dict[str, ShapeSpec]:
         """As the backbone's."""
         return self._shapes
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """(N, 3, H, W) to features by name."""
+        """(N, channels, H, W) to features by name."""
         features = {}
         for name, shape in self._shapes.items():
             small = functional.avg_pool2d(x, shape.stride, ceil_mode=True)

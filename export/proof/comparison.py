@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from d2serve.export.proof.extra_comparison import compare_extras, compare_names
 from d2serve.export.proof.instance_comparison import (
     InstanceDifference,
     compare_instances,
@@ -41,6 +42,8 @@ class Difference:
     """Pixels with another label of sem_seg."""
     segments_differing: int
     """Pixels in another segment of panoptic_seg."""
+    extra: float
+    """Largest difference of a number of the model's own fields and keys."""
     misses: tuple[str, ...]
     """What is out of bounds, in words; empty where the answers agree."""
 
@@ -73,6 +76,8 @@ def compare(image: str, expected: Outputs, got: Outputs, bounds: Bounds) -> Diff
         labels = compare_labels(expected.sem_seg, got.sem_seg, bounds, misses)
     if expected.panoptic_seg is not None and got.panoptic_seg is not None:
         segments = compare_panoptic(expected.panoptic_seg, got.panoptic_seg, bounds, misses)
+    compare_names(expected.extra, got.extra, "", misses)
+    extra = compare_extras(expected.extra, got.extra, "", bounds, misses)
     return Difference(
         image,
         expected.height,
@@ -85,5 +90,6 @@ def compare(image: str, expected: Outputs, got: Outputs, bounds: Bounds) -> Diff
         instances.keypoint_px,
         labels,
         segments,
+        max(extra, instances.extra),
         tuple(misses),
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from d2serve.export.proof.extra_comparison import compare_extras, compare_names
 from d2serve.handlers.outputs.records import Detections, Float32, Proposals
 from d2serve.handlers.outputs.rle import Rle
 from d2serve.handlers.spec.bounds import Bounds
@@ -24,12 +25,14 @@ class InstanceDifference:
     masks_differing: int = 0
     mask_iou: float = 1.0
     keypoint_px: float = 0.0
+    extra: float = 0.0
 
 
 def compare_instances(
     expected: Detections, got: Detections, bounds: Bounds, misses: list[str]
 ) -> InstanceDifference:
     """Compare a program's instances with detectron2's; what is out of bounds goes to ``misses``."""
+    compare_names(expected.extra, got.extra, "instances.", misses)
     if len(expected) != len(got):
         misses.append(f"{len(got)} instances, expected {len(expected)}")
         return InstanceDifference()
@@ -45,7 +48,8 @@ def compare_instances(
     score = _score_distance(expected.scores, got.scores, "scores", bounds, misses)
     differing, iou = _masks(expected, got, bounds, misses)
     keypoint = _keypoint_distance(expected, got, bounds, misses)
-    return InstanceDifference(box, score, differing, iou, keypoint)
+    extra = compare_extras(expected.extra, got.extra, "instances.", bounds, misses)
+    return InstanceDifference(box, score, differing, iou, keypoint, extra)
 
 
 def compare_proposals(
@@ -112,6 +116,7 @@ def _in_order_of(expected: Detections, got: Detections) -> Detections:
         classes=got.classes[order],
         masks=None if got.masks is None else tuple(got.masks[i] for i in order),
         keypoints=None if got.keypoints is None else got.keypoints[order],
+        extra={name: values[order] for name, values in got.extra.items()},
     )
 
 

@@ -28,12 +28,21 @@ from d2serve.export.proof.panoptic_labels import described
 from d2serve.export.reading.config import ModelConfig
 from d2serve.export.reading.image_files import Pixels
 from d2serve.export.reading.image_form import image_form_of
+from d2serve.export.reading.own_outputs import (
+    array_of,
+    own_to_model,
+    refuse_own_of_proposals,
+    shown,
+)
 from d2serve.export.reading.weights import load_model, load_weights
+from d2serve.export.rewrites.endings import DETECTIONS
+from d2serve.export.rewrites.own_models.endings import KEYS
 from d2serve.export.rewrites.registry import is_panoptic_deeplab
 from d2serve.export.rewrites.stand_ins import buildable, runnable
 from d2serve.handlers.outputs.records import Detections, Outputs, PanopticSeg, Proposals, Segment
 from d2serve.handlers.outputs.rle import Rle
 from d2serve.handlers.requests.resizing import MOST_OF_PILLOW
+from d2serve.handlers.spec.extras import IMAGE, INSTANCE
 from d2serve.handlers.spec.image_form import BGR, RGB
 
 
@@ -83,7 +92,7 @@ class Oracle:
 
     def answer(self, image: Pixels) -> Outputs:
         """DefaultPredictor's answer for an image of ``form``."""
-        return self._outputs(self.predict(image), image)
+        return self.outputs_of(self.predict(image), *image.shape[:2])
 
     def answer_batch(self, images: Sequence[Pixels]) -> list[Outputs]:
         """What the eager model answers to images of ``form`` given to it as one batch.
@@ -91,10 +100,10 @@ class Oracle:
         Prepares each image as DefaultPredictor.__call__ does.
         """
         predicted = self._run([self.model_input(image) for image in images])
-        return [self._outputs(each, image) for each, image in zip(predicted, images)]
+        return [self.outputs_of(each, *image.shape[:2]) for each, image in zip(predicted, images)]
 
-    def _outputs(self, predicted: Mapping[str, Any], image: Pixels) -> Outputs:
-        height, width = image.shape[:2]
+    def outputs_of(self, predicted: Mapping[str, Any], height: int, width: int) -> Outputs:
+        """The model's dict for an image of this size as the record that the handler produces."""
         if is_panoptic_deeplab(self._model):
             predicted = described(self._model, predicted, height, width)
         return as_outputs(predicted, height, width)
@@ -170,6 +179,10 @@ def as_outputs(predicted: Mapping[str, Any], height: int, width: int) -> Outputs
         sem_seg=None if sem_seg is None else sem_seg.argmax(dim=0).cpu().numpy().astype(np.int32),
         panoptic_seg=None if panoptic is None else _panoptic(*panoptic),
         proposals=None if proposals is None else _proposals(proposals.to("cpu")),
+        extra={
+            name: array_of(shown(IMAGE, name), value)
+            for name, value in own_to_model(predicted, KEYS)
+        },
     )
 
 
@@ -186,6 +199,10 @@ def as_detections(instances: Instances) -> Detections:
         classes=instances.pred_classes.numpy(),
         masks=masks,
         keypoints=keypoints,
+        extra={
+            name: array_of(shown(INSTANCE, name), value)
+            for name, value in own_to_model(instances.get_fields(), DETECTIONS)
+        },
     )
 
 
@@ -210,6 +227,7 @@ def _panoptic(labels: torch.Tensor, segments: list[dict[str, Any]]) -> PanopticS
 
 
 def _proposals(instances: Instances) -> Proposals:
+    refuse_own_of_proposals(instances.get_fields())
     return Proposals(
         boxes=instances.proposal_boxes.tensor.numpy(),
         objectness_logits=instances.objectness_logits.numpy(),

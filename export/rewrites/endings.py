@@ -10,43 +10,103 @@ as only the instances of GeneralizedRCNN are taken; ``SemanticSegmentor`` (seman
 
 # No `from __future__ import annotations` here: TorchScript cannot read postponed annotations.
 
-from typing import Dict, List  # noqa: UP035  # TorchScript reads these
+from collections.abc import Sequence
+from typing import Any, Dict, List  # noqa: UP035  # TorchScript reads these
 
 import torch
 from detectron2.layers import move_device_like
 from detectron2.modeling import GeneralizedRCNN, PanopticFPN, SemanticSegmentor
 from detectron2.modeling.meta_arch import ProposalNetwork
 from detectron2.modeling.meta_arch.dense_detector import DenseDetector
-from detectron2.structures import ImageList, Instances
+from detectron2.structures import ImageList, Instances, ROIMasks
 from torch import Tensor
 
 from d2serve.export.rewrites.method_overrides import override_methods
 from d2serve.export.rewrites.rewrite import SCRIPTING, TRACING, Rewrite
+from d2serve.handlers.spec.extras import INSTANCE, output_name
+from d2serve.handlers.spec.output_names import (
+    BOXES,
+    CLASSES,
+    HEATMAPS,
+    KEYPOINTS,
+    MASKS,
+    OBJECTNESS_LOGITS,
+    PROPOSAL_BOXES,
+    SCORES,
+)
 
 # ruff: noqa: UP006
 # mypy: disable-error-code="attr-defined, untyped-decorator"
 
 
-@torch.jit.ignore
-def _tensors_of(instances: Instances) -> Dict[str, Tensor]:
+DETECTIONS = (BOXES, SCORES, CLASSES, MASKS, KEYPOINTS, HEATMAPS)
+PROPOSALS = (PROPOSAL_BOXES, OBJECTNESS_LOGITS)
+"""The fields of Instances that are detectron2's own; any other is the model's."""
+
+
+def named_fields(instances: Instances, own: Sequence[str]) -> dict[str, Tensor]:
+    """The fields of instances as tensors, by the names that a program gives them.
+
+    Args:
+        own: DETECTIONS or PROPOSALS.
+    """
     return {
-        name: value if isinstance(value, Tensor) else value.tensor
-        for name, value in instances.get_fields().items()
+        name if name in own else output_name(INSTANCE, name): value
+        for name, value in _tensors_of(instances).items()
     }
 
 
-def raw_fields(instances: List[Instances]) -> List[Dict[str, Tensor]]:
-    """The fields of each image's instances as tensors."""
-    if torch.jit.is_scripting():
-        fields: List[Dict[str, Tensor]] = [each.get_fields() for each in instances]
-    else:
-        fields = [_tensors_of(each) for each in instances]
-    return fields
+def as_tensor(value: Any) -> Tensor:
+    """A field of Instances as a tensor; (N, 1, M, M) of masks in their boxes."""
+    if isinstance(value, Tensor):
+        return value
+    tensor: Tensor = value.tensor
+    return tensor[:, None] if isinstance(value, ROIMasks) else tensor
+
+
+@torch.jit.ignore
+def _tensors_of(instances: Instances) -> Dict[str, Tensor]:
+    return {name: as_tensor(value) for name, value in instances.get_fields().items()}
+
+
+def raw_fields(instances: List[Instances], own: List[str]) -> List[Dict[str, Tensor]]:
+    """The fields of each image's instances as tensors, by the names that a program gives them.
+
+    Args:
+        own: those of detectron2's; any other is the model's.
+    """
+    outputs: List[Dict[str, Tensor]] = []
+    for each in instances:
+        if torch.jit.is_scripting():
+            fields: Dict[str, Tensor] = each.get_fields()
+        else:
+            fields = _tensors_of(each)
+        # As output_name does, of which TorchScript knows nothing.
+        named: Dict[str, Tensor] = {}
+        for name, value in fields.items():
+            named[name if name in own else "instances.extra." + name] = value
+        outputs.append(named)
+    return outputs
+
+
+def detections(instances: List[Instances]) -> List[Dict[str, Tensor]]:
+    """``raw_fields`` of what a detector answers: DETECTIONS are detectron2's."""
+    return raw_fields(
+        instances,
+        [
+            "pred_boxes",
+            "scores",
+            "pred_classes",
+            "pred_masks",
+            "pred_keypoints",
+            "pred_keypoint_heatmaps",
+        ],
+    )
 
 
 class _RCNN:
     def forward(self, inputs: List[Dict[str, Tensor]]) -> List[Dict[str, Tensor]]:
-        return raw_fields(self.inference(inputs, None, False))
+        return detections(self.inference(inputs, None, False))
 
 
 class _Dense:
@@ -54,7 +114,7 @@ class _Dense:
         images = self.preprocess_image(inputs)
         features = self.backbone(images.tensor)
         levels = [features[name] for name in self.head_in_features]
-        return raw_fields(self.forward_inference(images, levels, self.head(levels)))
+        return detections(self.forward_inference(images, levels, self.head(levels)))
 
 
 class _Panoptic:
@@ -64,7 +124,7 @@ class _Panoptic:
         sem_seg, _ = self.sem_seg_head(features, None)
         proposals, _ = self.proposal_generator(images, features, None)
         instances, _ = self.roi_heads(images, features, proposals, None)
-        outputs = raw_fields(instances)
+        outputs = detections(instances)
         for index, each in enumerate(outputs):
             each["sem_seg"] = sem_seg[index]
         return outputs
@@ -96,7 +156,7 @@ class _Proposals(_Prepared):
         images = self.prepared(inputs)
         features = self.backbone(images.tensor)
         proposals, _ = self.proposal_generator(images, features, None)
-        return raw_fields(proposals)
+        return raw_fields(proposals, ["proposal_boxes", "objectness_logits"])
 
 
 class ScriptedOwn(torch.nn.Module):
@@ -108,7 +168,7 @@ class ScriptedOwn(torch.nn.Module):
 
     def forward(self, inputs: List[Dict[str, Tensor]]) -> List[Dict[str, Tensor]]:
         """Raw fields of each image's instances, as its detectron2 counterparts answer."""
-        return raw_fields(self.model(inputs))
+        return detections(self.model(inputs))
 
 
 def _ending(name: str, replaces: type, methods: type, reason: str, *own: str) -> Rewrite:

@@ -47,6 +47,10 @@ from d2serve.export.rewrites.layers.batch_norm import (
 )
 from d2serve.export.rewrites.layers.conv_activation import CONV_ACTIVATION
 from d2serve.export.rewrites.layers.group_norm import GROUP_NORM_ONNX
+from d2serve.export.rewrites.own_models.deformable_attention import (
+    DEFORMABLE_ATTENTION,
+    DEFORMABLE_ENCODER,
+)
 from d2serve.export.rewrites.own_models.endings import OwnEnding
 from d2serve.export.rewrites.own_models.mask_queries import (
     MASK_QUERIES_INSTANCES,
@@ -122,6 +126,8 @@ REWRITES: tuple[Rewrite, ...] = (
     *_ENDINGS,
     MASK_QUERIES_PANOPTIC,
     MASK_QUERIES_INSTANCES,
+    DEFORMABLE_ENCODER,
+    DEFORMABLE_ATTENTION,
     CASCADE_ROI_HEADS,
     SEM_SEG_FPN_HEAD,
     ROI_HEAD_SWITCHES,
@@ -183,7 +189,7 @@ def is_panoptic_deeplab(model: nn.Module) -> bool:
 
 
 def exportable(
-    model: nn.Module, way: str, postprocessed: bool = False
+    model: nn.Module, way: str, postprocessed: bool = False, own_forward: bool = False
 ) -> tuple[nn.Module, tuple[str, ...]]:
     """A copy of a model that one way of export takes.
 
@@ -191,7 +197,9 @@ def exportable(
         model: detectron2's or the user's own; it is left as it is, and shares its weights with the
             copy.
         way: TRACING, SCRIPTING or ONNX.
-        postprocessed: of a model of the user's own, whether it keeps its own postprocessing.
+        postprocessed: of a model whose own forward runs, whether it keeps its own postprocessing.
+        own_forward: whether the forward of a model of detectron2's classes runs, as that of a model
+            of the user's own does, since an equivalent would lose what its author's code adds.
 
     Returns:
         The copy, which answers ``List[Dict[str, Tensor]]`` with ``List[Dict[str, Tensor]]``, and
@@ -202,9 +210,9 @@ def exportable(
     """
     changed, names = model, set[str]()
     for each in (TRACING, ONNX) if way == ONNX else (way,):
-        changed, done = rewritten(changed, each, rewrites_of(model))
+        changed, done = rewritten(changed, each, rewrites_of(model, own_forward))
         names.update(done)
-    if known_ending(model) is None:
+    if own_forward or known_ending(model) is None:
         changed = _own(changed, way, postprocessed).train(model.training)
     return changed, tuple(rewrite.name for rewrite in REWRITES if rewrite.name in names)
 
@@ -222,9 +230,9 @@ def _own(model: nn.Module, way: str, postprocessed: bool) -> nn.Module:
     return ScriptedOwn(model)
 
 
-def rewrites_of(model: nn.Module) -> tuple[Rewrite, ...]:
+def rewrites_of(model: nn.Module, own_forward: bool = False) -> tuple[Rewrite, ...]:
     """Those to choose from for a model, the outermost first."""
-    ending = known_ending(model)
+    ending = None if own_forward else known_ending(model)
     rest = tuple(rewrite for rewrite in REWRITES if rewrite not in _ENDINGS)
     # Inside a model of the user's own, whatever is there has to answer as it does.
     return rest if ending is None else (ending, *rest)

@@ -39,6 +39,11 @@ class Rewrite:
     applies: Callable[[nn.Module], bool] = lambda _module: True
     """Of modules of that class, those that need it."""
 
+    @property
+    def is_by_name(self) -> bool:
+        """Whether it is of a project, whose copies are known by their names alone."""
+        return self.replaces is nn.Module
+
 
 def overridden(module: nn.Module, rewrite: Rewrite) -> str | None:
     """The first method that a rewrite replaces and the module's own class overrides, or None."""

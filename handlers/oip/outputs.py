@@ -29,6 +29,9 @@ def chosen_outputs(
     names = [each.name for each in tensors_of(spec)]
     if options.masks == NONE and MASK_TENSOR in names:
         names.remove(MASK_TENSOR)
+    if options.extra == NONE:
+        own = {each.output for each in spec.extras}
+        names = [each for each in names if each not in own]
     if wanted is None:
         return (
             (REPLY.name,) if options.draw else tuple(each for each in names if each != REPLY.name)

@@ -22,6 +22,7 @@ from d2serve.handlers.replies.polygons import to_polygons
 from d2serve.handlers.replies.reply import JSON, Body
 from d2serve.handlers.requests.options import POLYGON, RequestOptions
 from d2serve.handlers.requests.request import Call
+from d2serve.handlers.spec.extras import IMAGE, Extra
 from d2serve.handlers.spec.model_spec import ModelSpec
 
 
@@ -83,7 +84,10 @@ def _tensor(call: Call, output: OutputTensor, values: Any) -> dict[str, Any]:
     else:
         shape = list(values.shape)
         if not np.isfinite(values).all():
-            raise ModelFailed(f"The model answered {output.name} that are no finite numbers.")
+            raise ModelFailed(
+                f"The model answered {output.name} that are no finite numbers, which JSON does not "
+                f"have. Name the outputs that are wanted: others, or {REPLY.name!r}."
+            )
         data = np.ascontiguousarray(values).ravel()
     return {"name": output.name, "datatype": output.datatype, "shape": shape, "data": data}
 
@@ -103,6 +107,9 @@ def _values(name: str, found: Outputs, options: RequestOptions, spec: ModelSpec)
     """What an output holds: an array, or a list of texts or of what is to be JSON."""
     if name == "image_size":
         return np.array([found.height, found.width], np.int64)
+    for extra in spec.extras:
+        if extra.output == name:
+            return _extra(extra, found)
     if name == "sem_seg" and found.sem_seg is not None:
         return [sem_seg_field(found.sem_seg, spec.stuff_class_names, options)]
     if name == "panoptic_seg" and found.panoptic_seg is not None:
@@ -112,6 +119,15 @@ def _values(name: str, found: Outputs, options: RequestOptions, spec: ModelSpec)
         return proposals.boxes if name == "proposal_boxes" else proposals.objectness_logits
     assert found.instances is not None  # what is left is of them
     return _of_instances(name, found.instances, options, spec)
+
+
+def _extra(extra: Extra, found: Outputs) -> Any:
+    if extra.per == IMAGE:
+        values = np.atleast_1d(found.extra[extra.name])
+    else:
+        assert found.instances is not None  # whose extra it is
+        values = found.instances.extra[extra.name]
+    return values.astype(np.float32) if values.dtype == np.float16 else values
 
 
 def _of_instances(name: str, found: Detections, options: RequestOptions, spec: ModelSpec) -> Any:

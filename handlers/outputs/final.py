@@ -11,6 +11,7 @@ import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
 from d2serve.handlers.errors import ModelFailed
+from d2serve.handlers.outputs.extras import image_extras, instance_extras
 from d2serve.handlers.outputs.records import (
     Detections,
     Float32,
@@ -24,6 +25,7 @@ from d2serve.handlers.outputs.rle import Rle
 from d2serve.handlers.outputs.selection import Selection
 from d2serve.handlers.requests.preprocessing import ModelInput
 from d2serve.handlers.runtimes.raw_outputs import RawOutputs
+from d2serve.handlers.spec.model_spec import ModelSpec
 from d2serve.handlers.spec.output_names import (
     BOXES,
     CLASSES,
@@ -41,12 +43,15 @@ from d2serve.handlers.spec.output_names import (
 _MASKS_AT_ONCE = 16
 
 
-def read_final(raw: RawOutputs, image: ModelInput, selection: Selection) -> Outputs:
+def read_final(
+    raw: RawOutputs, image: ModelInput, spec: ModelSpec, selection: Selection
+) -> Outputs:
     """A program's final answer for one image.
 
     Args:
         raw: the program's outputs, see RawOutputs.
         image: what was given to the program.
+        spec: the model's.
         selection: what of them is wanted.
 
     Raises:
@@ -55,14 +60,17 @@ def read_final(raw: RawOutputs, image: ModelInput, selection: Selection) -> Outp
     return Outputs(
         height=image.height,
         width=image.width,
-        instances=_instances(raw, image, selection) if BOXES in raw else None,
+        instances=_instances(raw, image, spec, selection) if BOXES in raw else None,
         sem_seg=_labels(raw[SEM_SEG], SEM_SEG, image) if SEM_SEG in raw else None,
         panoptic_seg=_panoptic(raw, image) if PANOPTIC_SEG in raw else None,
         proposals=_proposals(raw, selection.most) if PROPOSAL_BOXES in raw else None,
+        extra=image_extras(raw, spec),
     )
 
 
-def _instances(raw: RawOutputs, image: ModelInput, selection: Selection) -> Detections:
+def _instances(
+    raw: RawOutputs, image: ModelInput, spec: ModelSpec, selection: Selection
+) -> Detections:
     scores = raw[SCORES].astype(np.float32)
     classes = raw[CLASSES].astype(np.int64)
     boxes = raw[BOXES].astype(np.float32)
@@ -81,6 +89,7 @@ def _instances(raw: RawOutputs, image: ModelInput, selection: Selection) -> Dete
         classes=classes[kept],
         masks=masks,
         keypoints=keypoints,
+        extra=instance_extras(raw, spec, len(scores), kept),
     )
 
 

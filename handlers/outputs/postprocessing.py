@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from d2serve.handlers.errors import ModelFailed
 from d2serve.handlers.outputs.boxes import clipped, nonempty, scaled
+from d2serve.handlers.outputs.extras import image_extras, instance_extras
 from d2serve.handlers.outputs.final import read_final
 from d2serve.handlers.outputs.keypoints import keypoints_of
 from d2serve.handlers.outputs.masks import encode_masks
@@ -56,7 +57,7 @@ def postprocess(
         ModelFailed: a number is infinite or none; with a box or score detectron2 stops as well.
     """
     if spec.postprocessed:
-        return read_final(raw, image, selection)
+        return read_final(raw, image, spec, selection)
     merges = BOXES in raw and SEM_SEG in raw and spec.panoptic is not None
     instances = sem_seg = panoptic_seg = proposals = None
     if BOXES in raw:
@@ -68,7 +69,15 @@ def postprocess(
             panoptic_seg = merge(instances, sem_seg, spec.panoptic)
     if PROPOSAL_BOXES in raw:
         proposals = _proposals(raw, image, selection.most)
-    outputs = Outputs(image.height, image.width, instances, sem_seg, panoptic_seg, proposals)
+    outputs = Outputs(
+        image.height,
+        image.width,
+        instances,
+        sem_seg,
+        panoptic_seg,
+        proposals,
+        image_extras(raw, spec),
+    )
     return select(outputs, selection) if merges else outputs
 
 
@@ -90,6 +99,7 @@ def _instances(
         classes=classes[kept],
         masks=_masks(raw, boxes, kept, image, spec.mask_threshold) if selection.masks else None,
         keypoints=_keypoints(raw, in_program, kept, image),
+        extra=instance_extras(raw, spec, len(in_program), kept),
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,8 @@ from d2serve.handlers.outputs.rle import Rle
 from d2serve.handlers.runtimes.raw_outputs import Float32 as Float32
 
 Int32 = npt.NDArray[np.int32]
+Extras = Mapping[str, npt.NDArray[np.generic]]
+"""What a model answers beyond detectron2's own fields, by name."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class Detections:
     """N COCO run-length encodings of the whole image, or None where the model has no masks."""
     keypoints: Float32 | None
     """(N, K, 3) x, y, score, or None where the model has no keypoints."""
+    extra: Extras = field(default_factory=dict)
+    """(N, ...) each: the fields of the model's own."""
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -90,3 +95,5 @@ class Outputs:
     """(H, W) the label of highest logit at each pixel."""
     panoptic_seg: PanopticSeg | None
     proposals: Proposals | None
+    extra: Extras = field(default_factory=dict)
+    """The keys of the model's own."""

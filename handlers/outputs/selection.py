@@ -68,6 +68,7 @@ def _kept(found: Detections, kept: list[int]) -> Detections:
         classes=found.classes[kept],
         masks=None if found.masks is None else tuple(found.masks[i] for i in kept),
         keypoints=None if found.keypoints is None else found.keypoints[kept],
+        extra={name: values[kept] for name, values in found.extra.items()},
     )
 
 

@@ -20,6 +20,7 @@ from d2serve.handlers.outputs.records import (
     Proposals,
     Segment,
 )
+from d2serve.handlers.replies.extras import extra_fields, extra_of_image, extra_of_instance
 from d2serve.handlers.replies.label_maps import areas_of, to_png, to_rles
 from d2serve.handlers.replies.polygons import to_polygons
 from d2serve.handlers.requests.options import DEFAULT_OPTIONS, POLYGON, RLE, RequestOptions
@@ -64,6 +65,8 @@ def encode(
         fields["sem_seg"] = sem_seg_field(outputs.sem_seg, spec.stuff_class_names, options)
     if outputs.panoptic_seg is not None:
         fields["panoptic_seg"] = panoptic_seg_field(outputs.panoptic_seg, spec)
+    fields.update(extra_of_image(outputs.extra, options))
+    fields.update(extra_fields(spec, options))
     return orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
@@ -91,6 +94,7 @@ def _instance(
         instance["segmentation"] = to_polygons(mask) if options.masks == POLYGON else mask
     if detections.keypoints is not None:
         instance["keypoints"] = np.ascontiguousarray(detections.keypoints[i])
+    instance.update(extra_of_instance(detections.extra, i, options))
     return instance
 
 
@@ -130,6 +134,8 @@ def panoptic_seg_field(panoptic: PanopticSeg, spec: ModelSpec) -> dict[str, Any]
 
 def _segment(segment: Segment, spec: ModelSpec) -> dict[str, Any]:
     names = spec.class_names if segment.isthing else spec.stuff_class_names
+    if spec.postprocessed:  # what made the segments itself tells all classes apart in one list
+        names = spec.stuff_class_names
     info: dict[str, Any] = {
         "id": segment.id,
         "category_id": segment.category_id,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from d2serve.handlers.spec.extras import IMAGE, INSTANCE, Extra
 from d2serve.handlers.spec.model_spec import ModelSpec
 from d2serve.handlers.spec.output_names import (
     BOXES,
@@ -26,6 +27,18 @@ from d2serve.handlers.spec.output_names import (
 
 BYTES, INT64, FP32 = "BYTES", "INT64", "FP32"
 """Datatypes of the Open Inference Protocol."""
+_DATATYPES = {
+    "bool": "BOOL",
+    "uint8": "UINT8",
+    "int8": "INT8",
+    "int16": "INT16",
+    "int32": "INT32",
+    "int64": INT64,
+    "float16": FP32,  # for which its messages have no place
+    "float32": FP32,
+    "float64": "FP64",
+}
+"""By numpy's names."""
 
 CLASS_NAMES, PANOPTIC = "class_names", "panoptic"
 MASK_TENSOR = "masks"
@@ -56,6 +69,8 @@ class Field:
     """What the spec has to hold beside, by its name there."""
     alone: tuple[str, ...] = ()
     """Outputs of the program, of which any one gives it without that."""
+    extras_per: tuple[str, ...] = ()
+    """Of a field that has a model's own: of which of ``Extra.per``. Each has a tensor by itself."""
 
     def is_in(self, spec: ModelSpec) -> bool:
         """Whether a model of this spec answers it."""
@@ -63,6 +78,8 @@ class Field:
             return True
         if self.needs is not None and getattr(spec, self.needs) is None:
             return False
+        if self.extras_per:
+            return any(each.per in self.extras_per for each in spec.extras)
         return not self.sources or any(each in spec.outputs for each in self.sources)
 
 
@@ -113,6 +130,13 @@ FIELDS = (
         "x, y, score of each",
     ),
     Field(
+        "instances[].extra",
+        (),
+        None,
+        "what the model's author added to each instance, by name",
+        extras_per=(INSTANCE,),
+    ),
+    Field(
         "proposals[].bbox",
         (PROPOSAL_BOXES,),
         OutputTensor("proposal_boxes", FP32, (-1, 4)),
@@ -139,6 +163,20 @@ FIELDS = (
         PANOPTIC,
         (PANOPTIC_SEG,),
     ),
+    Field(
+        "extra",
+        (),
+        None,
+        "what the model's author added for the image, by name",
+        extras_per=(IMAGE,),
+    ),
+    Field(
+        "extra_fields",
+        (),
+        None,
+        "name, type and shape of all that is under `extra`",
+        extras_per=(INSTANCE, IMAGE),
+    ),
 )
 """In the order of a reply."""
 
@@ -152,4 +190,11 @@ def tensors_of(spec: ModelSpec) -> tuple[OutputTensor, ...]:
     if spec.box_mode == XYWHA_ABS:
         rotated = OutputTensor("boxes", FP32, (-1, 5))
         tensors = [rotated if each.name == rotated.name else each for each in tensors]
-    return (*tensors, REPLY)
+    return (*tensors, *map(_of_extra, spec.extras), REPLY)
+
+
+def _of_extra(extra: Extra) -> OutputTensor:
+    sides = tuple(-1 if side is None else side for side in extra.shape)
+    # The protocol's servers do not all take a tensor without a dimension.
+    shape = (-1, *sides) if extra.per == INSTANCE else sides or (1,)
+    return OutputTensor(extra.output, _DATATYPES[extra.dtype], shape)

@@ -26,6 +26,7 @@ from d2serve.handlers.requests.option_values import (
 from d2serve.handlers.spec.model_spec import ModelSpec
 
 PNG, RLE, POLYGON, NONE, JPEG = "png", "rle", "polygon", "none", "jpeg"
+JSON_LISTS, BASE64 = "json", "base64"
 
 _JSON_TYPES = {float: "number", int: "integer", list: "array", str: "string"}
 
@@ -105,6 +106,16 @@ OPTIONS = (
         "How the class of each pixel is written.",
     ),
     _of_words(
+        "extra",
+        {
+            JSON_LISTS: "numbers and lists of them",
+            BASE64: "an array as its little-endian bytes, float32 as it is in numpy",
+            NONE: "left out",
+        },
+        JSON_LISTS,
+        "How fields of the model's own are written, such as embeddings.",
+    ),
+    _of_words(
         "draw",
         {PNG: "without loss", JPEG: "smaller"},
         "JSON",
@@ -129,6 +140,7 @@ class RequestOptions:
     """Ids; None is all."""
     masks: str = RLE
     sem_seg: str = PNG
+    extra: str = JSON_LISTS
     draw: str | None = None
     """None is JSON."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from d2serve.handlers.spec.extras import is_extra
 from d2serve.handlers.spec.limits import NAMES as LIMITS
 
 
@@ -47,19 +48,34 @@ _MERGE: Mapping[str, Callable[[object], bool]] = {
 }
 
 
-def _is_merge(value: object) -> bool:
+def _is_record(value: object, fields: Mapping[str, Callable[[object], bool]]) -> bool:
     return (
         isinstance(value, dict)
-        and value.keys() == _MERGE.keys()
-        and all(holds(value[name]) for name, holds in _MERGE.items())
+        and value.keys() == fields.keys()
+        and all(holds(value[name]) for name, holds in fields.items())
     )
 
 
-_PROVENANCE = ("config", "config_sha256", "weights", "weights_sha256")
+def _is_merge(value: object) -> bool:
+    return _is_record(value, _MERGE)
+
+
+_PROVENANCE: Mapping[str, Callable[[object], bool]] = {
+    "config": _is_text,
+    "config_sha256": _is_text,
+    "weights": _is_text,
+    "weights_sha256": _is_text,
+    "class_names": _or_null(_is_text),
+    "stuff_class_names": _or_null(_is_text),
+}
 
 
 def _is_provenance(value: object) -> bool:
-    return _is_hashes(value) and isinstance(value, dict) and value.keys() == set(_PROVENANCE)
+    return _is_record(value, _PROVENANCE)
+
+
+def _is_extras(value: object) -> bool:
+    return isinstance(value, list) and all(map(is_extra, value))
 
 
 def _is_limits(value: object) -> bool:
@@ -94,10 +110,11 @@ _EXPECTED: Mapping[str, tuple[Callable[[object], bool], tuple[str, ...]]] = {
         _or_null(_is_merge),
         ("panoptic",),
     ),
-    f"null or an object of the strings {', '.join(_PROVENANCE)}": (
+    f"null or an object of the strings {', '.join(_PROVENANCE)} (or null: those of names)": (
         _or_null(_is_provenance),
         ("provenance",),
     ),
+    "a list of objects with name, per, kind, dtype and shape": (_is_extras, ("extras",)),
     f"an object of the numbers {', '.join(LIMITS)}": (_is_limits, ("limits",)),
 }
 

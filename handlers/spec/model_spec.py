@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from d2serve.handlers.errors import SpecError
+from d2serve.handlers.spec.extras import Extra, problems_of_extras, without_extras
 from d2serve.handlers.spec.field_types import wrong_types
 from d2serve.handlers.spec.image_form import ImageForm
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits, problems_of
@@ -74,7 +75,8 @@ class ModelSpec:
     size_divisibility: int
     """Padding unit of the backbone. The program pads by itself; this is for information."""
     outputs: tuple[str, ...]
-    """Those of instances, of sem_seg or both, or of proposals; see ``RawOutputs``."""
+    """Those of instances, of sem_seg or both, or of proposals; see ``RawOutputs``. Those of
+    ``extras`` come after them."""
     box_mode: str
     """``"XYXY_ABS"``, or ``"XYWHA_ABS"`` for rotated boxes."""
     class_names: tuple[str, ...] | None
@@ -106,6 +108,8 @@ class ModelSpec:
     postprocessed: bool = False
     """Whether the program holds the model's own postprocessing: beside the image it takes the
     height and width at which that was sent, and what it answers is final."""
+    extras: tuple[Extra, ...] = ()
+    """What the model answers beyond detectron2's own fields."""
     sixteen_bit: str = OPENCV
     """How image files of 16 bits a sample become 8: as by ``"opencv"`` or by ``"read_image"``."""
     schema_version: int = SCHEMA_VERSION
@@ -162,6 +166,7 @@ class ModelSpec:
             raw["panoptic"] = PanopticMerge(**raw["panoptic"])
         if raw["provenance"] is not None:
             raw["provenance"] = Provenance(**raw["provenance"])
+        raw["extras"] = tuple(map(Extra.from_json, raw["extras"]))
         raw["limits"] = RequestLimits(**raw["limits"])
         spec = ModelSpec(**raw)
         spec._check()
@@ -178,10 +183,12 @@ class ModelSpec:
             )
             if value not in allowed
         ]
+        own = without_extras(self.extras, self.outputs)
         problems += self.image_form.problems()
         problems += problems_of_outputs(
-            self.outputs, self.box_mode, self.panoptic is not None, self.postprocessed
+            own, self.box_mode, self.panoptic is not None, self.postprocessed
         )
+        problems += problems_of_extras(self.extras, self.outputs)
         names = (self.program, *self.sha256)
         problems += [f"{n!r} is no plain file name" for n in names if Path(n).name != n]
         if self.program not in self.sha256:

@@ -11,7 +11,7 @@ from d2serve.handlers.spec.sixteen_bit import OPENCV
 
 _ADDED: Mapping[int, Mapping[str, Any]] = {
     3: {"provenance": None},
-    4: {"channels": 3, "postprocessed": False, "sixteen_bit": OPENCV},
+    4: {"channels": 3, "postprocessed": False, "sixteen_bit": OPENCV, "extras": []},
 }
 """By the schema that added them, the fields of a spec and what an older archive has for each."""
 
@@ -21,6 +21,10 @@ def upgraded(raw: Mapping[str, Any], version: int) -> dict[str, Any]:
     limits = raw.get("limits")
     if version < 3 and isinstance(limits, dict):  # there are more limits since
         raw = {**raw, "limits": {**asdict(DEFAULT_LIMITS), **limits}}
+    provenance = raw.get("provenance")
+    if version == 3 and isinstance(provenance, dict):  # it says where names come from since
+        sources = {"class_names": None, "stuff_class_names": None}
+        raw = {**raw, "provenance": {**sources, **provenance}}
     lacking = {
         name: value
         for schema, fields in _ADDED.items()

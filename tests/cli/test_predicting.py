@@ -53,6 +53,7 @@ UNASKED = {
     "classes": None,
     "masks": "rle",
     "sem_seg": "png",
+    "extra": "json",
 }
 
 
@@ -155,6 +156,7 @@ def test_every_option_of_the_server_is_one_of_the_command(option: Option) -> Non
     words: dict[str, type[Enum]] = {
         "masks": predicting.MaskFormat,
         "sem_seg": predicting.SemSegFormat,
+        "extra": predicting.ExtraFormat,
     }
     if option.name in words:
         assert [each.value for each in words[option.name]] == list(option.choices)

@@ -20,6 +20,7 @@ from d2serve.export.reading.own_models.equivalents import check_equivalents
 from d2serve.export.rewrites.own_models import endings
 from d2serve.export.rewrites.own_models.endings import (
     INSTANCES,
+    KEYS,
     PROPOSALS,
     is_of_boxes,
     is_of_image,
@@ -46,6 +47,7 @@ ModelInput = Mapping[str, Any]
 
 _OF_INSTANCES = ((BOXES, SCORES, CLASSES), (MASKS, KEYPOINTS))
 _OF_PROPOSALS = ((PROPOSAL_BOXES, OBJECTNESS_LOGITS), ())
+_DETECTRON2S = {name for some in (*_OF_INSTANCES, *_OF_PROPOSALS) for name in some}
 # Where a model keeps the number of its classes: itself, or the part that tells them apart.
 _PARTS = ("", "roi_heads", "head", "sem_seg_head")
 
@@ -87,7 +89,7 @@ def observed(family: Family, model: nn.Module, inputs: ModelInput) -> Family:
     return replace(
         family,
         outputs=outputs,
-        num_classes=family.num_classes if boxes is not None else None,
+        num_classes=None if outputs == (SEM_SEG,) else family.num_classes,
         box_mode=XYWHA_ABS if isinstance(boxes, RotatedBoxes) else XYXY_ABS,
     )
 
@@ -130,10 +132,11 @@ class _Run:
         return answer
 
     def ends_in_detectron2s(self, answer: Mapping[str, Any]) -> bool:
-        """Whether the answer is what detectron2's postprocessing made, and nothing else."""
+        """Whether what it answers as detectron2 does is what detectron2's postprocessing made."""
         return all(
             any(value is made and fields == _tensors_by_name(value) for made, fields in self._made)
-            for value in answer.values()
+            for key, value in answer.items()
+            if key in KEYS
         )
 
     def _instances(
@@ -160,14 +163,13 @@ class _Run:
 
 def _tensors_by_name(value: object) -> dict[str, int]:
     fields = value.get_fields() if isinstance(value, Instances) else {}
-    return {name: id(field) for name, field in fields.items()}
+    return {name: id(field) for name, field in fields.items() if name in _DETECTRON2S}
 
 
 def _outputs(model: nn.Module, answer: Mapping[str, Any]) -> tuple[str, ...]:
     """Names of what the program answers, in its order."""
-    unknown = sorted(answer.keys() - {INSTANCES, PROPOSALS, SEM_SEG, PANOPTIC_SEG})
-    if unknown or not answer:
-        raise _unsupported_error(model, f"answers {', '.join(unknown) or 'nothing'}")
+    if not answer.keys() & set(KEYS):
+        raise _unsupported_error(model, f"answers {', '.join(map(str, answer)) or 'nothing'} alone")
     outputs: tuple[str, ...] = ()
     for key, (needed, possible) in ((INSTANCES, _OF_INSTANCES), (PROPOSALS, _OF_PROPOSALS)):
         if key in answer:
@@ -196,9 +198,6 @@ def _of_fields(
     missing = [name for name in needed if name not in fields]
     if missing:
         raise _unsupported_error(model, f"answers {key} without {', '.join(missing)}")
-    unknown = sorted(fields.keys() - {*needed, *possible})
-    if unknown:
-        raise _unsupported_error(model, f"answers {', '.join(unknown)} in {key}")
     return (*needed, *(name for name in possible if name in fields))
 
 

@@ -15,7 +15,7 @@ from detectron2.structures import Instances
 from torch import Tensor, nn
 
 from d2serve.export.errors import UnsupportedFamily, place_of
-from d2serve.export.rewrites.own_models.endings import as_tensor
+from d2serve.export.rewrites.endings import as_tensor
 from d2serve.export.rewrites.own_models.mask_queries import (
     INSTANCE_INFERENCE,
     PANOPTIC_INFERENCE,

@@ -16,11 +16,15 @@ from typing import Any
 
 import torch
 from detectron2.modeling import postprocessing
-from detectron2.structures import BitMasks, Instances, ROIMasks
+from detectron2.modeling.meta_arch import panoptic_fpn
+from detectron2.structures import BitMasks, Boxes, Instances, Keypoints, ROIMasks, RotatedBoxes
 from torch import Tensor, nn
 
 from d2serve.export.errors import ProgramError
+from d2serve.export.rewrites.endings import DETECTIONS, as_tensor, named_fields
+from d2serve.export.rewrites.endings import PROPOSALS as FIELDS_OF_PROPOSALS
 from d2serve.export.rewrites.own_models.mask_queries import Segments
+from d2serve.handlers.spec.extras import IMAGE, output_name
 from d2serve.handlers.spec.output_names import (
     MASKS,
     PANOPTIC_SEG,
@@ -29,6 +33,9 @@ from d2serve.handlers.spec.output_names import (
 )
 
 INSTANCES, PROPOSALS = "instances", "proposals"
+KEYS = (INSTANCES, PROPOSALS, SEM_SEG, PANOPTIC_SEG)
+"""Of detectron2's dict; any other is of the model's own."""
+_STRUCTURES = (Boxes, RotatedBoxes, Keypoints)
 
 # As they are before anything is put in their place.
 detector_postprocess = postprocessing.detector_postprocess
@@ -64,14 +71,14 @@ def _own_size(image: Tensor) -> dict[str, Any]:
 
 
 def _raw_tensors(answer: Mapping[str, Any]) -> dict[str, Tensor]:
-    tensors = _fields(answer)
+    tensors = _tensors_of(answer)
     if SEM_SEG in answer:
         tensors[SEM_SEG] = answer[SEM_SEG]
     return tensors
 
 
 def _final_tensors(answer: Mapping[str, Any]) -> dict[str, Tensor]:
-    tensors = _fields(answer)
+    tensors = _tensors_of(answer)
     if MASKS in tensors:
         # As a COCO evaluator takes them, whatever type they have.
         tensors[MASKS] = tensors[MASKS].to(torch.uint8)
@@ -91,21 +98,16 @@ def _final_tensors(answer: Mapping[str, Any]) -> dict[str, Tensor]:
     return tensors
 
 
-def _fields(answer: Mapping[str, Any]) -> dict[str, Tensor]:
-    return {
-        name: as_tensor(value)
-        for key in (INSTANCES, PROPOSALS)
-        if key in answer
-        for name, value in answer[key].get_fields().items()
-    }
-
-
-def as_tensor(value: Any) -> Tensor:
-    """A field of Instances as a tensor; (N, 1, M, M) of masks in their boxes."""
-    if isinstance(value, Tensor):
-        return value
-    tensor: Tensor = value.tensor
-    return tensor[:, None] if isinstance(value, ROIMasks) else tensor
+def _tensors_of(answer: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The fields of Instances, and keys of the model's own, by the names a program gives them."""
+    tensors = {}
+    for key, own in ((INSTANCES, DETECTIONS), (PROPOSALS, FIELDS_OF_PROPOSALS)):
+        if key in answer:
+            tensors.update(named_fields(answer[key], own))
+    for name, value in answer.items():
+        if name not in KEYS and isinstance(value, (Tensor, *_STRUCTURES)):
+            tensors[output_name(IMAGE, name)] = as_tensor(value)
+    return tensors
 
 
 def is_of_boxes(masks: object) -> bool:
@@ -126,10 +128,17 @@ def _logits_as_they_are(result: Tensor, *_args: object, **_named: object) -> Ten
     return result
 
 
+def _not_merged(*_args: object, **_named: object) -> None:
+    return None
+
+
 @contextmanager
 def ending_before_postprocessing() -> Iterator[None]:
-    """In every module that has them, detectron2's postprocessing does nothing."""
-    with postprocessing_replaced(_as_they_are, _logits_as_they_are):
+    """In every module that has them, detectron2's postprocessing and merging do nothing."""
+    with (
+        postprocessing_replaced(_as_they_are, _logits_as_they_are),
+        _replaced(panoptic_fpn.combine_semantic_and_instance_outputs, _not_merged),
+    ):
         yield
 
 
