@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 _PROJECTS = {
     "point_rend": ("detectron2.projects.point_rend",),
     "deeplab_v3plus": ("detectron2.projects.deeplab",),
+    "panoptic_deeplab": ("detectron2.projects.panoptic_deeplab",),
     "peaks": ("tests.export.own_models.peaks",),
     "peaks_of_its_own_ending": ("tests.export.own_models.peaks",),
     "mask_queries": ("tests.export.own_models.mask_queries",),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from detectron2.layers import ASPP
 from detectron2.layers.nms import batched_nms_rotated
+from detectron2.modeling.meta_arch import SemanticSegmentor
 from detectron2.modeling.proposal_generator.rrpn import RRPN
 from detectron2.modeling.roi_heads import RROIHeads
 from torch import nn
@@ -51,6 +53,20 @@ UNEXPORTABLE = (
     ),
 )
 
+_ONE_LABEL = (
+    "The semantic head has one class (MODEL.SEM_SEG_HEAD.NUM_CLASSES 1). What is served is the "
+    "best class of each pixel, which is then always class 0, whatever the image shows. Train it "
+    "with the background as a second class."
+)
+
+
+def labels_of(model: nn.Module) -> int | None:
+    """How many classes a model's semantic head tells apart; None where it does not say."""
+    head: Any = getattr(model, "sem_seg_head", None)
+    predictor = getattr(head, "predictor", None)
+    count = getattr(predictor, "out_channels", None) or getattr(head, "num_classes", None)
+    return count if isinstance(count, int) else None
+
 
 def why_unexportable(model: nn.Module, runtime: RuntimeFacts, method: str) -> str | None:
     """Why a model cannot be exported one way, with module, file and line, and what to do.
@@ -60,6 +76,8 @@ def why_unexportable(model: nn.Module, runtime: RuntimeFacts, method: str) -> st
         runtime: which its program is for.
         method: of export.
     """
+    if isinstance(model, SemanticSegmentor) and labels_of(model) == 1:
+        return _ONE_LABEL
     shown = method if runtime.format == TORCHSCRIPT else runtime.name
     for path, module in model.named_modules():
         for each in UNEXPORTABLE:

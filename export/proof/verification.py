@@ -14,12 +14,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from d2serve.export.errors import VerificationError
+from d2serve.export.errors import EagerError, VerificationError
 from d2serve.export.proof.comparison import Difference, compare
 from d2serve.export.proof.isolated_replay import replay
 from d2serve.export.proof.oracle import Oracle, count_of
 from d2serve.export.reading.image_files import Pixels, write_image_file
 from d2serve.export.reading.samples import (
+    base_of,
     sized_variants,
     with_one_detection,
     without_detection,
@@ -44,9 +45,11 @@ class Verification:
     bounds: Bounds
     differences: tuple[Difference, ...]
     not_reached: tuple[str, ...]
-    """Counts of detections for which no image was found."""
+    """Counts of detections for which no image was found: zero, one, more than a number."""
     traced_constants: tuple[str, ...] = ()
-    """Places in the user's code that a trace may have turned into constants, by FILE:LINE."""
+    """Places where a trace made constants of what depends on the image: FILE:LINE (the line)."""
+    refused_by_detectron2: tuple[str, ...] = ()
+    """Images at which eager detectron2 itself stopped, so that there was nothing to compare."""
 
     @property
     def detections(self) -> int:
@@ -82,9 +85,10 @@ def plan_cases(
         The cases, and the counts of detections (zero, one) for which no image was found.
     """
     images = sized_variants(sample)
-    instances = oracle.answer(sample).instances
+    base = base_of(sample)
+    instances = oracle.answer(base).instances
     # Pixels always have labels, and a proposal network proposes always.
-    special = {} if instances is None else _special(sample, instances.boxes, oracle)
+    special = {} if instances is None else _special(base, instances.boxes, oracle)
     found = {name: image for name, image in special.items() if image is not None}
     cases = [Case({name: image}, False) for name, image in {**images, **found}.items()]
     if dynamic_batch:
@@ -116,6 +120,7 @@ def verify(
     not_reached: tuple[str, ...] = (),
     traced_constants: tuple[str, ...] = (),
     gpu_id: int | None = None,
+    outcome: str = "Nothing was written.",
     progress: Callable[[], None],
 ) -> Verification:
     """Compare an extracted archive with eager detectron2.
@@ -128,17 +133,28 @@ def verify(
         not_reached: goes into the record.
         traced_constants: goes into the record, and is named when the answers differ.
         gpu_id: as TorchServe gives it; None is the CPU.
+        outcome: what a difference means, as the error says it.
         progress: called after each case, on either side.
 
     Raises:
         VerificationError: an answer differs, or nothing was detected on any image.
+        EagerError: detectron2 itself stops at every image.
     """
     expected, eager_seconds = [], []
+    answered, refused = [], []
     for case in cases:
         begun = time.perf_counter()
-        expected.append(_expected(oracle, case))
-        eager_seconds.append(time.perf_counter() - begun)
+        try:
+            expected.append(_expected(oracle, case))
+        except EagerError as error:  # there is nothing to compare with
+            refused.append((case, error))
+        else:
+            answered.append(case)
+            eager_seconds.append(time.perf_counter() - begun)
         progress()
+    if not answered and refused:
+        raise refused[0][1]
+    cases = answered
     differences: list[Difference] = []
     with tempfile.TemporaryDirectory(prefix="d2serve-verify-") as folder:
         files = [_write(case, Path(folder) / str(index)) for index, case in enumerate(cases)]
@@ -158,9 +174,14 @@ def verify(
                 outputs = [each.to_outputs() for each in got]
                 differences += _compare_case(cases[i], expected[i], outputs, bounds)
     record = Verification(
-        oracle.reference, bounds, tuple(differences), not_reached, traced_constants
+        oracle.reference,
+        bounds,
+        tuple(differences),
+        not_reached,
+        traced_constants,
+        tuple(" and ".join(case.images) for case, _error in refused),
     )
-    _judge(record)
+    _judge(record, outcome)
     return record
 
 
@@ -183,7 +204,7 @@ def _compare_case(
     ]
 
 
-def _judge(record: Verification) -> None:
+def _judge(record: Verification, outcome: str) -> None:
     traced_constants = record.traced_constants
     missed = [d for d in record.differences if d.misses]
     if missed:
@@ -191,14 +212,15 @@ def _judge(record: Verification) -> None:
             f"{d.image} ({d.height}x{d.width}): {', '.join(d.misses)}" for d in missed[:5]
         )
         advice = (
-            f" Tracing turned Python values into constants at {', '.join(traced_constants)}: "
-            "compute them with torch operators, or try --export-method scripting."
+            f" The trace made constants of what depends on the image, at "
+            f"{'; '.join(traced_constants)}: compute it with torch operators, or try "
+            "--export-method scripting."
             if traced_constants
             else ""
         )
         raise VerificationError(
             f"The program's answer is not detectron2's on {len(missed)} of "
-            f"{len(record.differences)} comparisons: {lines}. Nothing was written.{advice}"
+            f"{len(record.differences)} comparisons: {lines}. {outcome}{advice}"
         )
     if record.detections == 0:
         raise VerificationError(

@@ -24,7 +24,7 @@ from d2serve.handlers.errors import (
 from d2serve.handlers.requests.bands import bands_of, check_holds
 from d2serve.handlers.requests.file_structure import structure_of
 from d2serve.handlers.requests.formats.avif import frames_of, is_avif
-from d2serve.handlers.requests.formats.refusals import check_page, why_not_decoded
+from d2serve.handlers.requests.formats.refusals import check_page, check_planes, why_not_decoded
 from d2serve.handlers.requests.formats.sixteen_bits import (
     conversion_of,
     is_read_by_hand,
@@ -32,9 +32,9 @@ from d2serve.handlers.requests.formats.sixteen_bits import (
     with_8_bits,
 )
 from d2serve.handlers.requests.formats.tiff import ORIENTATION, TiffPage, first_page
+from d2serve.handlers.requests.formats.tiff_bands import with_all_bands
 from d2serve.handlers.requests.jpeg import decode_fast
 from d2serve.handlers.requests.opening import OutOfTime, one_line, open_image, timeout_error
-from d2serve.handlers.requests.tiff_bands import with_all_bands
 from d2serve.handlers.spec.image_form import BANDS, BGR, COLOUR, GREY, RGB, ImageForm
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits
 from d2serve.handlers.spec.sixteen_bit import OPENCV
@@ -113,6 +113,8 @@ def read_file(data: bytes, limits: RequestLimits, form: ImageForm = COLOUR) -> D
         check_pixel_count(width * page.bands, height, limits)
         unpack = partial(_by_hand, data, page, limits, form)
     else:
+        if page is not None:
+            check_planes(page, len(data))
         image = open_image(data, limits)
         name, (width, height) = str(image.format), image.size
         check_pixel_count(width, height, limits)

@@ -21,8 +21,8 @@ from examples.shapes.schema import SPLITS
 
 @pytest.mark.parametrize("name", MODEL_NAMES)
 def test_the_weights_fit_the_model(name: str) -> None:
-    if name == "vitdet":
-        pytest.importorskip("timm", reason="detectron2's ViT needs timm")
+    if name in ("vitdet", "mvitv2_cascade"):
+        pytest.importorskip("timm", reason="detectron2's ViT and MViT need timm")
     recipe = recipe_of(name)
     state = torch.load(recipe.weights, weights_only=True)["model"]
     with buildable():

@@ -77,8 +77,7 @@ class ThingsAtOnce(nn.Module):
         across, down = inside.sum(dim=1), inside.sum(dim=2)  # (N, W) and (N, H) pixels
         columns = torch.ones_like(across[:1]).cumsum(1) - 1
         rows = torch.ones_like(down[:1]).cumsum(1) - 1
-        row = ((down * rows).sum(dim=1) / area).to(torch.int64)
-        column = ((across * columns).sum(dim=1) / area).to(torch.int64)
+        row, column = _middle(down, rows, area), _middle(across, columns, area)
         heat = heatmap[0].flatten()[row * heatmap.shape[2] + column]
         boxes = torch.stack(
             (
@@ -90,6 +89,12 @@ class ThingsAtOnce(nn.Module):
             dim=1,
         )
         return boxes, likely * heat, kinds, masks.to(torch.uint8)
+
+
+def _middle(pixels: Tensor, places: Tensor, area: Tensor) -> Tensor:
+    # In whole numbers: a mean of 50 that comes out as 49.99 would be another pixel.
+    moments = (pixels.to(torch.int64) * places.to(torch.int64)).sum(dim=1)
+    return torch.div(moments, area.to(torch.int64), rounding_mode="floor")
 
 
 def _first(pixels: Tensor, places: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -10,15 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image
 
 from d2serve.handlers.errors import ImageTooLarge, InvalidImage, UnsupportedImageFormat
 from d2serve.handlers.requests.decoding import decode, read_file
 from d2serve.handlers.requests.formats.tiff import EXTRA_SAMPLES, ORIENTATION, PHOTOMETRIC
+from d2serve.handlers.spec.image_form import COLOUR, GREY, RGBA, ImageForm
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits
 from d2serve.handlers.spec.sixteen_bit import READ_IMAGE
 from tests.handlers.files import png, png_of, tiff_of
 from tests.handlers.samples import cases, detectron2_reads, picture, saved
 
+AS_READ_IMAGE = replace(COLOUR, sixteen_bit=READ_IMAGE)
 EVERY_VALUE = np.arange(65536, dtype=np.uint16).reshape(256, 256, 1)
 UNKNOWN, ASSOCIATED, UNASSOCIATED = 0, 1, 2
 
@@ -119,9 +123,26 @@ def test_png_with_transparent_colours_and_of_12_bits() -> None:
 def test_read_images_way_for_those_who_ask(bands: int) -> None:
     samples = np.random.default_rng(3).integers(0, 65536, (9, 11, bands), np.uint16)
     for data in (png_of(samples), tiff_of(samples)):
-        decoded = read_file(data, DEFAULT_LIMITS, READ_IMAGE)
+        decoded = read_file(data, DEFAULT_LIMITS, AS_READ_IMAGE)
         np.testing.assert_array_equal(decoded.pixels, detectron2_reads(data))
         assert decoded.converted == "16-bit to 8-bit, as by read_image"
+
+
+def test_planes_that_pillow_mixes_up_are_refused_where_it_reads() -> None:
+    data = tiff_of(np.zeros((5, 4, 4), np.uint16), planar=True, tags={EXTRA_SAMPLES: [2]})
+    colours = tiff_of(np.zeros((5, 4, 3), np.uint16), planar=True)
+    for file, form in ((data, ImageForm(RGBA, 4)), (colours, AS_READ_IMAGE)):
+        with pytest.raises(UnsupportedImageFormat, match=r"in planes.*beside each other"):
+            decode(file, form=form)
+
+
+@pytest.mark.parametrize("bands", [1, 3])
+def test_a_model_of_grey_gets_the_same_in_grey(bands: int) -> None:
+    samples = np.random.default_rng(6).integers(0, 65536, (9, 11, bands), np.uint16)
+    for data in (png_of(samples), tiff_of(samples)):
+        grey = decode(data, form=ImageForm(GREY, 1))
+        expected = np.asarray(Image.fromarray(opencv_reads(data)).convert("L"))
+        np.testing.assert_array_equal(grey[:, :, 0], expected)
 
 
 def test_where_both_readers_agree_nothing_changed() -> None:
@@ -147,9 +168,9 @@ def test_where_both_readers_agree_nothing_changed() -> None:
 )
 def test_values_of_which_white_is_not_known_are_refused(dtype: Any, bands: int, words: str) -> None:
     data = tiff_of(np.ones((6, 5, bands), dtype))
-    for way in ("opencv", READ_IMAGE):
+    for form in (COLOUR, AS_READ_IMAGE):
         with pytest.raises(UnsupportedImageFormat, match=words) as caught:
-            decode(data, sixteen_bit=way)
+            decode(data, form=form)
         assert "Scale its values to 8 or 16 bits" in str(caught.value)
 
 
