@@ -162,14 +162,17 @@ def verify(
             indices = [i for i, case in enumerate(cases) if case.together == together]
             if not indices:
                 continue
-            answers = replay(
-                model_dir,
-                [files[i] for i in indices],
-                batching="always" if together else "never",
-                gpu_id=gpu_id,
-                eager_seconds=[eager_seconds[i] for i in indices],
-                progress=progress,
-            )
+            try:
+                answers = replay(
+                    model_dir,
+                    [files[i] for i in indices],
+                    batching="always" if together else "never",
+                    gpu_id=gpu_id,
+                    eager_seconds=[eager_seconds[i] for i in indices],
+                    progress=progress,
+                )
+            except VerificationError as error:  # a constant may make a program fail, too
+                raise VerificationError(f"{error}{_advice(traced_constants)}") from error
             for i, got in zip(indices, answers):
                 outputs = [each.to_outputs() for each in got]
                 differences += _compare_case(cases[i], expected[i], outputs, bounds)
@@ -211,19 +214,22 @@ def _judge(record: Verification, outcome: str) -> None:
         lines = "; ".join(
             f"{d.image} ({d.height}x{d.width}): {', '.join(d.misses)}" for d in missed[:5]
         )
-        advice = (
-            f" The trace made constants of what depends on the image, at "
-            f"{'; '.join(traced_constants)}: compute it with torch operators, or try "
-            "--export-method scripting."
-            if traced_constants
-            else ""
-        )
         raise VerificationError(
             f"The program's answer is not detectron2's on {len(missed)} of "
-            f"{len(record.differences)} comparisons: {lines}. {outcome}{advice}"
+            f"{len(record.differences)} comparisons: {lines}. {outcome}{_advice(traced_constants)}"
         )
     if record.detections == 0:
         raise VerificationError(
             "detectron2 finds nothing on any of the images, so there was nothing to compare. Give "
             "images with objects that the model knows: --sample-image, or --images of `verify`."
         )
+
+
+def _advice(traced_constants: tuple[str, ...]) -> str:
+    if not traced_constants:
+        return ""
+    return (
+        " The trace made constants of what depends on the image, at "
+        f"{'; '.join(traced_constants)}: compute it with torch operators, or try "
+        "--export-method scripting."
+    )
