@@ -149,7 +149,7 @@ class FakeRuntime:
         self.shapes: list[tuple[int, ...]] = []
         self.threads = 0
 
-    def run(self, images: Sequence[Float32]) -> list[RawOutputs]:
+    def run(self, images: Sequence[Float32], _sizes: object = ()) -> list[RawOutputs]:
         self.shapes += [image.shape for image in images]
         return [self.outputs for _ in images]
 
@@ -183,7 +183,7 @@ class Miscounting(FakeRuntime):
         super().__init__(ANSWER)
         self.more, self.also_alone = more, also_alone
 
-    def run(self, images: Sequence[Float32]) -> list[RawOutputs]:
+    def run(self, images: Sequence[Float32], _sizes: object = ()) -> list[RawOutputs]:
         right = len(images) == 1 and not self.also_alone
         return [self.outputs] * (len(images) + (0 if right else self.more))
 

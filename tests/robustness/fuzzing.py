@@ -40,7 +40,7 @@ class _Runtime:
 
     on_gpu = False
 
-    def run(self, images: Sequence[Float32]) -> list[RawOutputs]:
+    def run(self, images: Sequence[Float32], _sizes: object = ()) -> list[RawOutputs]:
         return [self._answer(*image.shape[1:]) for image in images]
 
     def set_threads(self, threads: int) -> None:
