@@ -36,8 +36,12 @@ from d2serve.handlers.spec.output_names import SEM_SEG
 from d2serve.handlers.spec.runtimes import RUNTIMES, SCRIPTING, RuntimeFacts
 
 _KNOWN = ("detectron2", "d2serve", "torch", "torchvision", "fvcore")
-# Classes of other packages that do nothing to a model that is not trained.
-_KNOWN_CLASSES = ("timm.layers.drop.DropPath", "timm.models.layers.drop.DropPath")
+# Classes of another package that detectron2's own backbones are made of.
+_KNOWN_CLASSES = tuple(
+    f"timm.{package}.{name}"
+    for package in ("layers", "models.layers")
+    for name in ("drop.DropPath", "mlp.Mlp")
+)
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ class Programs:
         subject = self._subject
         request = ExportRequest(subject.source, method, name, format=format_, runtime=runtime)
         folder = self._new_folder(name)
-        return write_program(request, subject.model, subject.family, subject.image, folder, {})
+        return write_program(request, subject.model, subject.family, (subject.image,), folder, {})
 
     def _new_folder(self, name: str) -> Path:
         folder = self._folder / name
