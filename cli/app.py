@@ -7,6 +7,7 @@ what only another one needs.
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from collections.abc import Callable
 from importlib import import_module
@@ -19,6 +20,8 @@ from d2serve.cli.commands import COMMANDS, SUMMARY, is_ours, missing_package, ve
 from d2serve.cli.running import fail
 
 F = TypeVar("F", bound=Callable[..., None])
+_NEGATIVE = re.compile(r"-(?:\d|\.\d)\S*")
+_MARK = "\u2060"  # no word of a command line begins with this joiner, and none shows it
 
 
 def _evaluated(function: F) -> F:
@@ -50,6 +53,23 @@ class _ImportedWhenRun(TyperGroup):
             self._is_listing = False
 
 
+class _NegativeOverrides(TyperCommand):
+    """A command that takes ``TEST.DETECTIONS_PER_IMAGE -1``: a number after a key is its value, and
+    not an option, as detectron2's own tools read it."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        before = ["-", *args]
+        marked = [
+            f"{_MARK}{word}" if _NEGATIVE.fullmatch(word) and not last.startswith("-") else word
+            for last, word in zip(before, args)
+        ]
+        rest: list[str] = super().parse_args(ctx, marked)
+        overrides = ctx.params.get("overrides")
+        if overrides:
+            ctx.params["overrides"] = [word.replace(_MARK, "") for word in overrides]
+        return rest
+
+
 def load(name: str) -> Any:
     """The command of a name, with its options."""
     command = COMMANDS[name]
@@ -61,7 +81,7 @@ def load(name: str) -> Any:
         fail(missing_package(name, error))
     only = typer.Typer(add_completion=False)
     function = _evaluated(getattr(module, command.function))
-    only.command(name, epilog=f"Example: {command.example}")(function)
+    only.command(name, cls=_NegativeOverrides, epilog=f"Example: {command.example}")(function)
     return typer.main.get_command(only)
 
 

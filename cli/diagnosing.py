@@ -107,10 +107,11 @@ def _print(diagnosis: Diagnosis) -> None:
         rewrite.name: rewrite for finding in diagnosis.findings for rewrite in finding.rewrites
     }
     for name, rewrite in rewrites.items():
-        place = place_of(rewrite.replaces)
+        what = f"replaces {rewrite.replaces.__name__} ({place_of(rewrite.replaces)})"
+        if rewrite.is_by_name:
+            what = "is an equivalent"
         console.print(
-            f"[bold]{name}[/] replaces {rewrite.replaces.__name__} ({escape(place)}): "
-            f"{escape(rewrite.reason)}.",
+            f"[bold]{name}[/] {escape(what)}: {escape(rewrite.reason)}.",
             soft_wrap=True,
             highlight=False,
         )

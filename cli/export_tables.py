@@ -31,7 +31,7 @@ def print_spec(spec: ModelSpec, version: str) -> None:
         "labels": ", ".join(spec.stuff_class_names or ()) or "not named",
         "boxes": spec.box_mode,
         "thresholds": f"score {spec.score_thresh}, NMS {spec.nms_thresh}, "
-        f"mask {spec.mask_threshold}, at most {spec.detections_per_image} instances",
+        f"mask {spec.mask_threshold}, {_most_instances(spec.detections_per_image)}",
         "rewrites": ", ".join(spec.rewrites) or "none",
         "made with": ", ".join(f"{tool} {number}" for tool, number in spec.versions.items()),
         "made of": _made_of(spec.provenance),
@@ -51,6 +51,18 @@ def print_spec(spec: ModelSpec, version: str) -> None:
     console.print(table)
 
 
+def print_origin(spec: ModelSpec) -> None:
+    """What an archive was made of, in lines."""
+    made_of = escape(_made_of(spec.provenance))
+    console.print(f"Made of {made_of}", soft_wrap=True, highlight=False)
+
+
+def _most_instances(limit: int | None) -> str:
+    if limit is not None and limit < 0:  # as detectron2 has it
+        return "no limit of instances"
+    return f"at most {limit} instances"
+
+
 def _channels(spec: ModelSpec) -> str:
     if spec.channels == 3:
         return spec.image_format
@@ -65,10 +77,15 @@ def _shown(extra: Extra) -> str:
 def _made_of(provenance: Provenance | None) -> str:
     if provenance is None:
         return "not recorded: the archive is of an older d2serve"
-    return (
-        f"{provenance.weights}, sha256 {provenance.weights_sha256}\n"
-        f"{provenance.config}, resolved, sha256 {provenance.config_sha256}"
-    )
+    lines = [
+        f"{provenance.weights}, sha256 {provenance.weights_sha256}",
+        f"{provenance.config}, resolved, sha256 {provenance.config_sha256}",
+    ]
+    if provenance.class_names is not None:
+        lines.append(f"class names from {provenance.class_names}")
+    if provenance.stuff_class_names is not None:
+        lines.append(f"names of labels from {provenance.stuff_class_names}")
+    return "\n".join(lines)
 
 
 def print_verification(record: Any) -> None:
@@ -93,14 +110,20 @@ def print_verification(record: Any) -> None:
             *(str(row[key]) for key in more.values()),
         )
     console.print(table)
+    if record.get("refused_by_detectron2"):
+        refused = ", ".join(record["refused_by_detectron2"])
+        console.print(f"Eager detectron2 itself cannot run this model on: {refused}")
     for count in record["not_reached"]:
         instances = "instance" if count == "one" else "instances"
-        console.print(f"No image was found on which this model has exactly {count} {instances}.")
+        exactly = "" if count.startswith("more than") else "exactly "
+        console.print(f"No image was found on which this model has {exactly}{count} {instances}.")
     for place in record.get("traced_constants", ()):  # older archives have none
         console.print(
-            f"A trace may have turned Python values at {escape(place)} into constants. Verify on "
-            "images of your own: `d2serve verify X.mar --images DIR`.",
+            f"[yellow]Doubt:[/] the trace made a constant of what depends on the image, at "
+            f"{escape(place)}. The images above agree; verify on images of your own as well: "
+            "`d2serve verify X.mar --images DIR`.",
             soft_wrap=True,
+            highlight=False,
         )
 
 
@@ -132,6 +155,6 @@ def print_scores(
         table.add_column(column, justify="left" if column in ("task", "metric") else "right")
     for task, metrics in first.items():
         for metric, value in metrics.items():
-            got = second[task][metric]
+            got = second[task].get(metric, float("nan"))  # of nothing that was found
             table.add_row(task, metric, f"{value:.3f}", f"{got:.3f}", f"{got - value:+.3f}")
     console.print(table)

@@ -12,7 +12,12 @@ from typing import Annotated, Optional
 import typer
 from rich.markup import escape
 
-from d2serve.cli.export_tables import print_accuracy, print_scores, print_verification
+from d2serve.cli.export_tables import (
+    print_accuracy,
+    print_origin,
+    print_scores,
+    print_verification,
+)
 from d2serve.cli.options import (
     DEFAULT_STORE,
     Archive,
@@ -26,9 +31,9 @@ from d2serve.cli.options import (
     WeightsKey,
 )
 from d2serve.cli.progress import console
-from d2serve.cli.running import fail, needs_detectron2, require_ours, run
+from d2serve.cli.running import fail, needs_detectron2, or_fail, require_ours, run
 from d2serve.cli.runtime_help import FORMAT_HELP, PRECISION_HELP, RUNTIME_HELP
-from d2serve.export.naming import DEFAULT_VERSION
+from d2serve.export.naming import DEFAULT_VERSION, name_from
 from d2serve.handlers.spec.runtimes import FP32, TORCHSCRIPT
 from d2serve.handlers.spec.sixteen_bit import OPENCV
 
@@ -135,7 +140,7 @@ def export(
     request = ExportRequest(
         source=source,
         method=export_method,
-        name=name or Path(config_file).stem,
+        name=name or or_fail(lambda: name_from(config_file)),
         version=version,
         sample_image=sample_image,
         class_names=_names("--class-names", class_names),
@@ -154,7 +159,8 @@ def export(
         console.print(f"[yellow]Note:[/] {escape(note)}", soft_wrap=True, highlight=False)
     print_verification(result.spec.verification)
     print_accuracy(result.spec)
-    console.print(f"[green]Wrote[/] {escape(str(result.archive))}")
+    print_origin(result.spec)
+    console.print(f"[green]Wrote[/] {escape(str(result.archive))}", soft_wrap=True)
     if request.class_names is None and result.spec.class_names is None:
         console.print("No class names are known: give --class-names to have them in the answers.")
     if run_eval:
@@ -165,13 +171,9 @@ def export(
 
 
 def _names(option: str, text: Optional[str]) -> Optional[list[str]]:
-    from d2serve.export.errors import ExportError
-    from d2serve.export.reading.class_names import split_names
+    from d2serve.export.reading.names.class_names import split_names
 
-    try:
-        return None if text is None else split_names(option, text)
-    except ExportError as error:
-        fail(error)
+    return None if text is None else or_fail(lambda: split_names(option, text))
 
 
 def verify(

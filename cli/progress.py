@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -23,6 +27,11 @@ Begin = Callable[[str, int], None]
 Advance = Callable[[], None]
 
 
+def note(text: str) -> None:
+    """Print a sentence that the user should know, above the progress where there is one."""
+    error_console.print(f"[yellow]Note:[/] {escape(text)}", soft_wrap=True, highlight=False)
+
+
 @contextmanager
 def shown_progress() -> Iterator[tuple[Begin, Advance]]:
     """A line for each step, with a bar where the number of parts is known.
@@ -37,7 +46,10 @@ def shown_progress() -> Iterator[tuple[Begin, Advance]]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=error_console) as progress:
+    with (
+        _own_stderr() as file,
+        Progress(*columns, console=Console(file=file, emoji=False)) as progress,
+    ):
 
         def end_last() -> None:
             if progress.tasks:
@@ -50,3 +62,15 @@ def shown_progress() -> Iterator[tuple[Begin, Advance]]:
 
         yield begin, lambda: progress.advance(progress.tasks[-1].id)
         end_last()
+
+
+@contextmanager
+def _own_stderr() -> Iterator[TextIO]:
+    """Standard error, also while the export room catches what libraries print there."""
+    try:
+        number = sys.stderr.fileno()
+    except (OSError, ValueError):  # it is no file: a test's, say
+        yield sys.stderr
+        return
+    with os.fdopen(os.dup(number), "w", encoding=sys.stderr.encoding, errors="replace") as own:
+        yield own

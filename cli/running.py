@@ -6,15 +6,17 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import typer
 from rich.markup import escape
 
-from d2serve.cli.progress import error_console, shown_progress
+from d2serve.cli.progress import error_console, note, shown_progress
 from d2serve.client.errors import ArchiveRefused
 from d2serve.export.reading.installation import advice_for
 from d2serve.server.archives.contents import read_contents
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -49,7 +51,17 @@ def run(work: Callable[[Any], Any]) -> Any:
 
     try:
         with shown_progress() as (begin, advance):
-            return work(Progress(begin, advance))
+            return work(Progress(begin, advance, note))
+    except ExportError as error:
+        fail(error)
+
+
+def or_fail(read: Callable[[], T]) -> T:
+    """What is read; end the command with the export room's error where it cannot be."""
+    from d2serve.export.errors import ExportError
+
+    try:
+        return read()
     except ExportError as error:
         fail(error)
 

@@ -13,28 +13,35 @@ from dataclasses import dataclass
 from detectron2.export import scripting_with_instances
 from torch import nn
 
-from d2serve.export.errors import UnsupportedFamily, one_line
+from d2serve.export.errors import UnsupportedFamily
+from d2serve.export.failures import in_a_sentence, in_short
 from d2serve.export.programs.carrying import why_not_scripted
 from d2serve.export.programs.doubts import Doubt
 from d2serve.export.programs.noise import with_what_it_answers
 from d2serve.export.programs.scripting import FIELDS, types_of
 from d2serve.export.programs.torchscript_errors import where_in_script
 from d2serve.export.programs.trial import Tried, trial_image, try_tracing
-from d2serve.export.programs.unexportable import why_unexportable
+from d2serve.export.programs.unexportable import labels_of, why_unexportable
 from d2serve.export.reading.config import ConfigSource, ModelConfig
 from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.families import Family, family_of
 from d2serve.export.reading.image_form import image_form_of
 from d2serve.export.reading.installation import compiled_operators_problem
+from d2serve.export.reading.names.forecast import names_foretold
 from d2serve.export.reading.own_models.answers import observed
 from d2serve.export.reading.weights import build_model
 from d2serve.export.rewrites.registry import REWRITES, exportable
 from d2serve.export.rewrites.rewrite import Rewrite
+from d2serve.handlers.spec.output_names import SEM_SEG
 from d2serve.handlers.spec.runtimes import RUNTIMES, SCRIPTING, RuntimeFacts
 
 _KNOWN = ("detectron2", "d2serve", "torch", "torchvision", "fvcore")
-# Classes of other packages that do nothing to a model that is not trained.
-_KNOWN_CLASSES = ("timm.layers.drop.DropPath", "timm.models.layers.drop.DropPath")
+# Classes of another package that detectron2's own backbones are made of.
+_KNOWN_CLASSES = tuple(
+    f"timm.{package}.{name}"
+    for package in ("layers", "models.layers")
+    for name in ("drop.DropPath", "mlp.Mlp")
+)
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,7 @@ class Diagnosis:
     """What is not about the model, but would stop an export all the same."""
 
 
+@in_a_sentence
 def examine(source: ConfigSource) -> Diagnosis:
     """Look at a config's model without exporting it or reading its weights.
 
@@ -89,7 +97,7 @@ def examine(source: ConfigSource) -> Diagnosis:
         for facts in RUNTIMES.values()
         for method in facts.methods
     ]
-    return Diagnosis(family, config, tuple(findings), tuple(_notes(config)))
+    return Diagnosis(family, config, tuple(findings), tuple(_notes(config, family, model)))
 
 
 def _finding(
@@ -156,7 +164,7 @@ def _scripted(model: nn.Module, path: str, family: Family) -> str | None:
     except Exception as error:  # TorchScript raises several kinds, and AttributeError among them
         return (
             f"{path or 'The model'} ({type(module).__qualname__}) {where_in_script(error)}"
-            f"{one_line(error, 200)}. Annotate the types of its arguments and use what TorchScript "
+            f"{in_short(error)}. Annotate the types of its arguments and use what TorchScript "
             "knows, or use --export-method tracing."
         )
     return None
@@ -171,7 +179,7 @@ def _not_installed(runtime: RuntimeFacts) -> str | None:
     return None
 
 
-def _notes(config: ModelConfig) -> Iterator[str]:
+def _notes(config: ModelConfig, family: Family, model: nn.Module) -> Iterator[str]:
     yield from config.notes
     problem = compiled_operators_problem()
     if problem is not None:
@@ -182,5 +190,5 @@ def _notes(config: ModelConfig) -> Iterator[str]:
             + ("MODEL.WEIGHTS " if config.cfg is not None else "train.init_checkpoint=")
             + "model_final.pth"
         )
-    if not config.test_datasets:
-        yield "The config names no test data set: class names must be given with --class-names."
+    labels = labels_of(model) if SEM_SEG in family.outputs else None
+    yield from names_foretold(config, family.num_classes, labels)

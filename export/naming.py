@@ -7,13 +7,33 @@ in a store already is replaced only by another export of the same model and vers
 from __future__ import annotations
 
 import json
+import re
+import tempfile
+import unicodedata
 import zipfile
 from pathlib import Path
 
-from d2serve.export.errors import ArchiveError
+from d2serve.export.errors import ArchiveError, ConfigError
 
 DEFAULT_VERSION = "1.0"
 _MANIFEST = "MAR-INF/MANIFEST.json"
+
+
+def name_from(config_file: str) -> str:
+    """A name for the model of a config file: the file's, in the letters that a name may have.
+
+    Raises:
+        ConfigError: nothing of the file's name is left.
+    """
+    stem = Path(config_file).stem
+    plain = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", plain).strip("_.-")
+    if not name:
+        raise ConfigError(
+            f"The model's name would be that of {Path(config_file).name}, which has none of the "
+            "letters and digits that a name in an address may have. Give one: --name model"
+        )
+    return name
 
 
 def archive_file(store: Path, name: str, version: str) -> Path:
@@ -36,6 +56,25 @@ def require_place(store: Path, name: str, version: str) -> Path:
             "--name, --version or --output."
         )
     return file
+
+
+def require_writable(store: Path) -> None:
+    """Make sure that a model store can be written to, before the minutes that an export takes.
+
+    Raises:
+        ArchiveError: it is no folder, or one that the user may not write to.
+    """
+    there = store
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    try:
+        with tempfile.TemporaryFile(dir=there):  # which asks the file system itself
+            pass
+    except OSError as error:
+        raise ArchiveError(
+            f"--output {store} cannot be written to ({error.strerror}). Expected a folder that "
+            "you may write to, or one that can be made."
+        ) from error
 
 
 def _held(file: Path) -> tuple[str, str] | None:

@@ -2,45 +2,50 @@
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from importlib import import_module, metadata
+from importlib import import_module
 from pathlib import Path
 
-from torch import nn
-
+from d2serve.export.annotations.expectations import expectations_of
+from d2serve.export.archive.describing import spec_of
 from d2serve.export.archive.installing import install
 from d2serve.export.archive.opening import opened
 from d2serve.export.archive.provenance import provenance_of
 from d2serve.export.archive.staging import settings_for, staging
 from d2serve.export.errors import ArchiveError, SampleError, UnsupportedFamily, needing
-from d2serve.export.naming import require_place
-from d2serve.export.programs.building import Program, onnx_metadata, write_program
+from d2serve.export.failures import in_a_sentence
+from d2serve.export.naming import require_place, require_writable
+from d2serve.export.programs.building import onnx_metadata, write_program
 from d2serve.export.programs.carrying import carried
 from d2serve.export.programs.doubts import Doubt
 from d2serve.export.programs.tracing import program_inputs
 from d2serve.export.programs.unexportable import why_unexportable
 from d2serve.export.proof.isolated_replay import gpu_id, replay
 from d2serve.export.proof.oracle import Oracle, count_of
+from d2serve.export.proof.provoking import Reach, provoking_images
 from d2serve.export.proof.verification import Case, Verification, plan_cases, verify
-from d2serve.export.reading.class_names import Names, find_names
 from d2serve.export.reading.config import ModelConfig
 from d2serve.export.reading.config_loading import load_config
-from d2serve.export.reading.families import Family, family_of
+from d2serve.export.reading.families import family_of
+from d2serve.export.reading.family import Family
 from d2serve.export.reading.image_files import Pixels, write_image_file
 from d2serve.export.reading.image_form import image_form_of
+from d2serve.export.reading.names.class_names import Names, find_names
+from d2serve.export.reading.names.sources import FoundNames, of_checkpoint
 from d2serve.export.reading.own_models.answers import observed
-from d2serve.export.reading.samples import load_sample, telling_variants
+from d2serve.export.reading.samples import load_sample, most_sample_pixels, telling_variants
 from d2serve.export.reading.weights import build_model, load_weights
 from d2serve.export.request import ExportRequest, Progress
 from d2serve.handlers.errors import LoadError
-from d2serve.handlers.spec.image_form import ImageForm
-from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits
 from d2serve.handlers.spec.model_spec import ModelSpec, read_spec
-from d2serve.handlers.spec.output_names import SEM_SEG
-from d2serve.handlers.spec.provenance import Provenance
-from d2serve.handlers.spec.runtimes import FP32, INT8, RUNTIMES
+from d2serve.handlers.spec.output_names import BOXES, PANOPTIC_SEG, SEM_SEG
+from d2serve.handlers.spec.runtimes import (
+    FP32,
+    INT8,
+    RUNTIMES,
+    TORCHSCRIPT,
+)
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ class ExportResult:
     """What the user should know of how config and weights were read."""
 
 
+@in_a_sentence
 def export(request: ExportRequest, progress: Progress) -> ExportResult:
     """Export, verify and package a model. Nothing is written unless everything holds.
 
@@ -62,6 +68,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
     """
     request.check()
     require_place(request.output, request.name, request.version)
+    require_writable(request.output)
     _check_installed(request)
     progress.begin("Reading the config", 0)
     config = load_config(request.source)
@@ -71,21 +78,19 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
     if refusal is not None:
         raise UnsupportedFamily(refusal)
     form = replace(image_form_of(model, config), sixteen_bit=request.sixteen_bit)
-    sample = load_sample(request.sample_image, form)
-    if request.precision != FP32:
-        from d2serve.export.precision.accuracy import check_inputs, lower  # brings OpenVINO
-
-        check_inputs(request, config)
+    most_pixels = most_sample_pixels(config.min_size_test)
+    sample = load_sample(request.sample_image, form, most_pixels)
 
     progress.begin("Loading the weights", 0)
     weights = load_weights(model, config)
-    provenance = provenance_of(request.source, config, weights.file)
     oracle = Oracle(config)
     inputs = oracle.model_input(sample)
     family = observed(family, oracle.model, inputs)
-    eager = oracle.predict, telling_variants(sample), inputs
-    family = carried(model, family, *eager, request.method)
-    names = _names(request, config, family, oracle, sample)
+    family = carried(
+        model, family, oracle.predict, telling_variants(sample), inputs, request.method
+    )
+    names = _names(request, config, family, oracle, sample, of_checkpoint(weights.beside))
+    provenance = provenance_of(request.source, config, weights, names)
     if count_of(oracle.answer(sample)) == 0:
         raise SampleError(
             f"detectron2 finds nothing in the {'sample' if request.sample_image else 'built-in'} "
@@ -93,7 +98,14 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
             "with objects that the model knows: --sample-image photo.jpg"
         )
 
-    with staging(request.name, request.version) as stage:
+    with ExitStack() as contexts:
+        data = None
+        if request.precision != FP32:
+            from d2serve.export.precision.accuracy import judged_on, lower  # brings OpenVINO
+
+            expected = expectations_of(model, family, config, names.classes, names.stuff)
+            data = contexts.enter_context(judged_on(request, config, expected, progress))
+        stage = contexts.enter_context(staging(request.name, request.version))
         progress.begin(f"{request.method.capitalize()} the model", 0)
         program = write_program(
             request,
@@ -103,7 +115,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
             stage.folder("program"),
             onnx_metadata(config, form, family, names),
         )
-        spec = _spec(request, config, form, family, names, model, program, provenance)
+        spec = spec_of(request, config, form, family, names, model, program, provenance)
         device = config.device
         settings = settings_for(spec.dynamic_batch, device)
         stage.describe(program.files, spec, settings)
@@ -117,14 +129,14 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
             progress,
         )
         spec = replace(spec, verification=verification.to_json())
-        if request.precision != FP32:
-            program, spec = lower(request, config, family, stage, program, spec, settings, progress)
+        if data is not None:
+            program, spec = lower(request, config, data, stage, program, spec, settings, progress)
         stage.describe(program.files, spec, settings)
         progress.begin("Packaging", 0)
         packed = stage.pack()
         _reopen(packed, oracle, sample, gpu_id(device))
         archive = install(packed, request.output, request.name, request.version)
-    return ExportResult(archive, spec, verification, (*config.notes, *weights.notes))
+    return ExportResult(archive, spec, verification, (*config.notes, *weights.notes, *names.notes))
 
 
 def _check_installed(request: ExportRequest) -> None:
@@ -138,77 +150,26 @@ def _check_installed(request: ExportRequest) -> None:
 
 
 def _names(
-    request: ExportRequest, config: ModelConfig, family: Family, oracle: Oracle, sample: Pixels
+    request: ExportRequest,
+    config: ModelConfig,
+    family: Family,
+    oracle: Oracle,
+    sample: Pixels,
+    in_checkpoint: FoundNames | None,
 ) -> Names:
     labels = None
     if SEM_SEG in family.outputs:
         labels = int(oracle.predict(sample)["sem_seg"].shape[0])
-    given = request.class_names
-    if labels is not None and not family.has_instances:  # the only names there are
-        return find_names(config, None, labels, None, request.stuff_class_names or given)
-    return find_names(config, family.num_classes, labels, given, request.stuff_class_names)
-
-
-def _spec(
-    request: ExportRequest,
-    config: ModelConfig,
-    form: ImageForm,
-    family: Family,
-    names: Names,
-    model: nn.Module,
-    program: Program,
-    provenance: Provenance,
-) -> ModelSpec:
-    divisibility = getattr(getattr(model, "backbone", None), "size_divisibility", 0)
-    return ModelSpec(
-        name=request.name,
-        family=family.name,
-        method=request.method,
-        runtime=request.chosen_runtime,
-        precision=FP32,
-        program=program.main.name,
-        sha256=program.hashes(),
-        image_format=form.image_format,
-        channels=form.channels,
-        min_size_test=config.min_size_test,
-        max_size_test=config.max_size_test,
-        size_divisibility=divisibility,
-        outputs=program.outputs,
-        extras=family.extras,
-        box_mode=family.box_mode,
-        class_names=names.classes,
-        stuff_class_names=names.stuff,
-        panoptic=family.panoptic,
-        score_thresh=family.score_thresh,
-        nms_thresh=family.nms_thresh,
-        detections_per_image=family.detections_per_image,
-        limits=_limits(family),
-        mask_threshold=0.5,  # detector_postprocess's default, which DefaultPredictor uses
-        dynamic_batch=request.method in RUNTIMES[request.chosen_runtime].batching_methods,
-        rewrites=program.rewrites,
-        versions=_versions(request.chosen_runtime),
-        verification={},
-        accuracy={},
-        provenance=provenance,
-        postprocessed=family.postprocessed,
-        sixteen_bit=form.sixteen_bit,
-    )
-
-
-def _limits(family: Family) -> RequestLimits:
-    """The defaults, but never fewer detections than the model itself gives."""
-    own = family.detections_per_image or 0
-    return replace(DEFAULT_LIMITS, max_detections=max(DEFAULT_LIMITS.max_detections, own))
-
-
-def _versions(runtime: str) -> Mapping[str, str]:
-    packages = ("detectron2", "torch", "torchvision", *RUNTIMES[runtime].export_packages)
-    found = {name: str(import_module(name).__version__) for name in packages}
-    try:
-        ours = metadata.version("d2serve")
-    except metadata.PackageNotFoundError:  # run from a source tree that is not installed
-        ours = "unknown"
-    return {"d2serve": ours, **found, "python": platform.python_version()}
+    elif PANOPTIC_SEG in family.outputs:
+        labels = family.num_classes
+    classes, stuff = request.class_names, request.stuff_class_names
+    if family.is_own and labels is not None and labels == family.num_classes:
+        # One list for all that it answers, as set predictors have it.
+        found = find_names(config, None, labels, None, stuff or classes, in_checkpoint)
+        if not family.has_instances:
+            return found
+        return replace(found, classes=found.stuff, classes_from=found.stuff_from)
+    return find_names(config, family.num_classes, labels, classes, stuff, in_checkpoint)
 
 
 def _verify(
@@ -222,14 +183,23 @@ def _verify(
 ) -> Verification:
     progress.begin("Choosing images", 0)
     cases, not_reached = plan_cases(sample, oracle, spec.dynamic_batch)
+    most = spec.limits.max_detections
+    images, too_many = provoking_images(
+        sample,
+        doubts,
+        Reach(spec.min_size_test, spec.max_size_test, most if BOXES in spec.outputs else 0),
+        lambda image: count_of(oracle.answer(image)),
+    )
+    cases += [Case({name: image}, False) for name, image in images.items()]
     progress.begin("Comparing with detectron2", 2 * len(cases))
     return verify(
         model_dir,
         oracle,
         cases,
         RUNTIMES[spec.runtime].bounds,
-        not_reached=not_reached,
+        not_reached=(*not_reached, *too_many),
         traced_constants=tuple(map(str, doubts)),
+        keeps_nms=RUNTIMES[spec.runtime].format == TORCHSCRIPT,
         gpu_id=gpu,
         progress=progress.advance,
     )

@@ -36,6 +36,8 @@ class Progress:
 
     begin: Report
     advance: Callable[[], None]
+    note: Callable[[str], None] = lambda _text: None
+    """Told what the user should know and nothing is refused for, in a sentence."""
 
 
 @dataclass(frozen=True)

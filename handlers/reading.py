@@ -18,6 +18,7 @@ from d2serve.handlers.requests.images import Pixels, read_pixels
 from d2serve.handlers.requests.options import NONE, RequestOptions
 from d2serve.handlers.requests.preprocessing import ModelInput, preprocess
 from d2serve.handlers.requests.request import INFER, Call
+from d2serve.handlers.spec.image_form import COLOUR
 from d2serve.handlers.spec.limits import RequestLimits
 from d2serve.handlers.spec.model_spec import ModelSpec
 from d2serve.handlers.timing import Seconds, Stopwatch
@@ -91,16 +92,16 @@ def _check_memory(pixels: Pixels, options: RequestOptions, spec: ModelSpec) -> N
     Raises:
         ImageTooLarge: it has more pixels than the limits say.
     """
-    height, width = pixels.shape[:2]
+    height, width, channels = pixels.shape
     if options.draw and height * width > spec.limits.max_drawn_pixels:
         raise ImageTooLarge(
             f"Got the option draw for an image of {width}x{height} pixels, expected at most "
             f"{spec.limits.max_drawn_pixels:,} pixels. Scale it down, or leave out draw and draw "
             "onto it what the reply says."
         )
-    if spec.min_size_test == 0 and height * width > spec.limits.max_input_pixels:
+    most = spec.limits.max_input_pixels * COLOUR.channels // max(channels, COLOUR.channels)
+    if spec.min_size_test == 0 and height * width > most:
         raise ImageTooLarge(
-            f"Got an image of {width}x{height} pixels, expected at most "
-            f"{spec.limits.max_input_pixels:,} pixels: this model takes images as they are and "
-            "does not resize them. Scale it down."
+            f"Got an image of {width}x{height} pixels, expected at most {most:,} pixels: this "
+            "model takes images as they are and does not resize them. Scale it down."
         )

@@ -26,11 +26,18 @@ ROOT = Path(__file__).resolve().parent.parent
 _PROJECTS = {
     "point_rend": ("detectron2.projects.point_rend",),
     "deeplab_v3plus": ("detectron2.projects.deeplab",),
+    "panoptic_deeplab": ("detectron2.projects.panoptic_deeplab",),
+    "peaks": ("tests.export.own_models.peaks",),
+    "peaks_of_its_own_ending": ("tests.export.own_models.peaks",),
+    "mask_queries": ("tests.export.own_models.mask_queries",),
 }
 
 
 def config_of(model: str) -> Path:
-    """The example model's config: YAML, otherwise a LazyConfig."""
+    """The config of an example model, YAML or otherwise a LazyConfig, or of a model of our own."""
+    own = ROOT / "tests" / "export" / "own_models" / f"{model}.yaml"
+    if own.is_file():
+        return own
     yaml = ROOT / "examples" / "shapes" / "models" / f"{model}.yaml"
     return yaml if yaml.is_file() else yaml.with_suffix(".py")
 

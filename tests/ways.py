@@ -38,12 +38,15 @@ FAMILIES = {
     "point_rend": KINDS,
     "vitdet": KINDS,
     "regnet_mask_rcnn": KINDS,
+    "swin_mask_rcnn": KINDS,
+    "mvitv2_cascade": KINDS,
     "mask_rcnn_gn_cls_agnostic": KINDS,
     "deeplab_v3plus": KINDS,
+    "panoptic_deeplab": METHODS,
     "rotated_faster_rcnn_fpn": METHODS,
 }
 """Those that upstream's own tools do not export in every kind, with the kinds that there are."""
-STUFF_MODELS = ("panoptic_fpn", "semantic_fpn", "deeplab_v3plus")
+STUFF_MODELS = ("panoptic_fpn", "semantic_fpn", "deeplab_v3plus", "panoptic_deeplab")
 """Those of images in which every pixel has a class."""
 
 IN_THE_GATE = {
@@ -62,8 +65,11 @@ IN_THE_GATE = {
     "point_rend": ("scripting",),
     "vitdet": ("openvino",),
     "regnet_mask_rcnn": ("onnxruntime",),
+    "swin_mask_rcnn": ("onnxruntime",),
+    "mvitv2_cascade": ("tracing",),
     "mask_rcnn_gn_cls_agnostic": ("tracing",),
     "deeplab_v3plus": ("scripting",),
+    "panoptic_deeplab": ("tracing",),
     "rotated_faster_rcnn_fpn": ("scripting",),
 }
 """The kinds of each model that `make test` exports and serves."""

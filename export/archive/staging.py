@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,9 +21,12 @@ from model_archiver.model_packaging import generate_model_archive
 from d2serve import handlers
 from d2serve.export.archive.packing import pack
 from d2serve.export.errors import ArchiveError, one_line
+from d2serve.export.reading.families import Family
+from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits
 from d2serve.handlers.spec.model_spec import SPEC_FILE, ModelSpec
 from d2serve.handlers.spec.runtimes import RUNTIMES
 
+_MOST_OF_A_LIMIT = 2**31 - 1
 CONFIG_FILE = "model-config.yaml"
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -134,6 +138,12 @@ def settings_for(dynamic_batch: bool, device: str) -> dict[str, object]:
     )
     # After this many seconds without an answer TorchServe restarts a worker.
     return {**batching, "responseTimeout": 120, "batching": "auto"}
+
+
+def limits_of(family: Family) -> RequestLimits:
+    """The default limits, but never fewer detections than the model itself can give."""
+    own = min(family.most_detections or 0, _MOST_OF_A_LIMIT)
+    return replace(DEFAULT_LIMITS, max_detections=max(DEFAULT_LIMITS.max_detections, own))
 
 
 @contextmanager

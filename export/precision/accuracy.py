@@ -6,8 +6,8 @@ archive beside fp32's. Where too much is lost, nothing is written.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import openvino
 
+from d2serve.export.annotations.evaluation_sets import EvaluationSet, evaluation_set, records_of
+from d2serve.export.annotations.expectations import Expectations
 from d2serve.export.archive.staging import Staging
 from d2serve.export.errors import (
     EvaluationError,
@@ -29,15 +31,14 @@ from d2serve.export.precision.int8 import FEWEST_IMAGES, to_int8_within
 from d2serve.export.programs.building import Program
 from d2serve.export.programs.openvino import save
 from d2serve.export.proof.evaluation import (
+    LEAST_AP,
     Scores,
     evaluate_one,
     first_test_dataset,
     main_metric,
-    records_of,
-    register,
+    near_zero,
 )
 from d2serve.export.reading.config import ModelConfig
-from d2serve.export.reading.families import Family
 from d2serve.export.reading.image_files import SUFFIXES, read_image_file
 from d2serve.export.request import ExportRequest, Progress
 from d2serve.handlers.errors import RequestError
@@ -47,25 +48,36 @@ from d2serve.handlers.spec.model_spec import ModelSpec
 from d2serve.handlers.spec.runtimes import BF16, INT8
 
 _MOST_CALIBRATION_IMAGES = 300
+# One instance of 50 is two AP points of its class, four times what may be lost by default.
+_FEWEST_IMAGES, _FEWEST_ANNOTATIONS = 20, 50
 
 
-def check_inputs(request: ExportRequest, config: ModelConfig) -> None:
-    """Make sure that nothing is missing for a lower precision, before the long part begins.
+@contextmanager
+def judged_on(
+    request: ExportRequest, config: ModelConfig, expected: Expectations, progress: Progress
+) -> Iterator[EvaluationSet]:
+    """The data set that a lower precision is judged on, before the long part begins.
 
     Raises:
         PrecisionError: this CPU cannot run it.
-        EvaluationError, SampleError: the images are not there.
+        EvaluationError: it is not there, does not fit the model, or is too small to judge by.
+        SampleError: there are not enough images to calibrate on.
     """
     _check_cpu(request.precision)
-    records_of(_dataset(request, config))
     if request.precision == INT8:
         _calibration_files(request, config)
+    source = first_test_dataset(config) if request.dataset is None else request.dataset
+    with evaluation_set(source, expected) as data:
+        _require_enough(data, request.precision)
+        for note in data.notes:
+            progress.note(note)
+        yield data
 
 
 def lower(
     request: ExportRequest,
     config: ModelConfig,
-    family: Family,
+    data: EvaluationSet,
     stage: Staging,
     program: Program,
     spec: ModelSpec,
@@ -75,9 +87,9 @@ def lower(
     """Make a verified fp32 program cheaper, and measure what that costs.
 
     Args:
-        request: with precision, data set and the AP that may be lost.
+        request: with precision and the AP that may be lost.
         config: the model's.
-        family: what it is.
+        data: what it is judged on.
         stage: where the archive is put together; holds the fp32 program.
         program: the fp32 program.
         spec: its spec.
@@ -91,12 +103,11 @@ def lower(
         PrecisionError: more AP is lost than is allowed.
         EvaluationError: the data set gives no AP.
     """
-    dataset = _dataset(request, config)
-    count = len(records_of(dataset))
+    count, sigmas = len(data.records), config.keypoint_oks_sigmas
     files = _calibration_files(request, config) if request.precision == INT8 else []
     progress.begin("Evaluating fp32", count)
-    reference = evaluate_one(config, family, stage.lay_out(), dataset, None, progress.advance)
-    _check_scores(reference, dataset)
+    reference = evaluate_one(stage.lay_out(), data, sigmas, None, progress.advance)
+    _check_scores(reference, data.name)
     judged: list[tuple[Program, ModelSpec, Scores]] = []
 
     def drop_of(model: openvino.Model) -> float:
@@ -105,7 +116,7 @@ def lower(
         candidate = replace(spec, precision=request.precision, sha256=lowered.hashes())
         stage.describe(lowered.files, candidate, settings)
         progress.begin(f"Evaluating {request.precision}", count)
-        scores = evaluate_one(config, family, stage.lay_out(), dataset, None, progress.advance)
+        scores = evaluate_one(stage.lay_out(), data, sigmas, None, progress.advance)
         judged.append((lowered, candidate, scores))
         return max(
             reference[task][main_metric(task)] - scores[task][main_metric(task)]
@@ -115,7 +126,7 @@ def lower(
     how = _first_within(request, program, spec, files, drop_of, progress)
     lowered, candidate, scores = judged[-1]
     accuracy: dict[str, Any] = {
-        "dataset": dataset if request.dataset is None else request.dataset[0].name,
+        "dataset": data.name,
         "images": count,
         "how": how,
         "max_ap_drop": request.max_ap_drop,
@@ -151,10 +162,6 @@ def _first_within(
     except ProgramError as error:
         raise PrecisionError(f"{error} Nothing was written.") from error
     return f"{tried[-1].left_in_float} in bf16, arithmetic on boxes and scores in fp32"
-
-
-def _dataset(request: ExportRequest, config: ModelConfig) -> str:
-    return first_test_dataset(config) if request.dataset is None else register(*request.dataset)
 
 
 def _check_cpu(precision: str) -> None:
@@ -202,9 +209,26 @@ def _prepared(
         progress.advance()
 
 
-def _check_scores(scores: Scores, dataset: str) -> None:
-    if any(not math.isfinite(each[main_metric(task)]) for task, each in scores.items()):
+def _require_enough(data: EvaluationSet, precision: str) -> None:
+    if data.lacking:
         raise EvaluationError(
-            f"The AP on {dataset} is not a number, so precisions cannot be compared: it has no "
-            "annotations of the model's classes. Name one that has: --coco-json F --image-root D"
+            f"{data.name} has nothing to judge {' and '.join(data.lacking)} by, which {precision} "
+            f"may ruin while all else stays. {' '.join(data.notes)} Name a data set that has all "
+            "that the model answers: --coco-json F --image-root D"
+        )
+    if len(data.records) < _FEWEST_IMAGES or 0 < data.annotations < _FEWEST_ANNOTATIONS:
+        raise EvaluationError(
+            f"{data.name} has {len(data.records)} images with {data.annotations} annotations: too "
+            f"few to judge {precision} by, since chance moves their AP by more than it may lose. "
+            f"Expected {_FEWEST_IMAGES} images with {_FEWEST_ANNOTATIONS} annotations or more: "
+            "--coco-json F --image-root D"
+        )
+
+
+def _check_scores(scores: Scores, dataset: str) -> None:
+    if low := near_zero(scores):
+        raise EvaluationError(
+            f"In fp32 the model scores {', '.join(low)} on {dataset}, by which no other precision "
+            f"can be judged: expected {LEAST_AP:g} or more. It probably is not the data that the "
+            "model was trained for. Name that: --coco-json F --image-root D"
         )

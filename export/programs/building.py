@@ -17,9 +17,9 @@ from d2serve.export.programs.doubts import Doubt
 from d2serve.export.programs.onnx import write_onnx
 from d2serve.export.programs.scripting import script
 from d2serve.export.programs.tracing import trace
-from d2serve.export.reading.class_names import Names
 from d2serve.export.reading.config import ModelConfig
 from d2serve.export.reading.families import Family
+from d2serve.export.reading.names.class_names import Names
 from d2serve.export.request import ExportRequest
 from d2serve.export.rewrites.registry import exportable
 from d2serve.handlers.digests import sha256_of

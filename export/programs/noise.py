@@ -45,7 +45,7 @@ def with_what_it_answers(
     small = copy.deepcopy(model, shared)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        make_small(small, own)
+        make_small(small, channels, own)
         images = [trial_image(channels, size) for size in _SIZES]
     eager, _notes = runnable(small, device)
 

@@ -17,6 +17,7 @@ from detectron2.modeling.roi_heads import keypoint_head
 from torch import nn
 
 from d2serve.export.errors import ProgramError, one_line
+from d2serve.export.failures import in_short, logged, nothing_printed
 from d2serve.export.programs.doubts import Doubt, watching
 from d2serve.export.programs.torchscript_errors import where_in_user_code
 from d2serve.export.programs.tracing import TRACED, TraceableModel
@@ -64,6 +65,7 @@ def write_onnx(
     own = {each.output: _axes_of_extra(each) for each in extras}
     names = (IMAGE_INPUT, *SIZE_INPUTS) if postprocessed else (IMAGE_INPUT,)
     with ExitStack() as stack:
+        printed = stack.enter_context(nothing_printed())
         doubts = stack.enter_context(watching(TRACED))
         stack.enter_context(torch.no_grad())
         if HEATMAPS in outputs:
@@ -89,8 +91,9 @@ def write_onnx(
         except Exception as error:
             raise ProgramError(
                 f"The model cannot be exported to ONNX: {where_in_user_code(error)}"
-                f"{type(error).__name__}: {one_line(error)}. Compute with torch operators that "
-                f"ONNX opset {OPSET} has, or use --format torchscript."
+                f"{type(error).__name__}: {in_short(error)}. Compute with torch operators that "
+                f"ONNX opset {OPSET} has, or use --format torchscript. All that torch says: "
+                f"{logged(error, printed())}"
             ) from error
     _describe(target, metadata)
     return tuple(doubts)

@@ -13,7 +13,8 @@ from detectron2.export import scripting_with_instances
 from detectron2.structures import Boxes
 from torch import Tensor, nn
 
-from d2serve.export.errors import ProgramError, UnsupportedFamily, one_line
+from d2serve.export.errors import ProgramError, UnsupportedFamily
+from d2serve.export.failures import in_short, logged, nothing_printed
 from d2serve.export.programs.repeatable_scripting import repeatable_scripting
 from d2serve.export.programs.torchscript_errors import where_in_script
 from d2serve.export.programs.tracing import TorchScriptProgram
@@ -66,15 +67,15 @@ def script(model: nn.Module, extras: Sequence[Extra] = ()) -> TorchScriptProgram
         ProgramError: naming the module and line that TorchScript refuses.
     """
     try:
-        with repeatable_scripting():
+        with nothing_printed(), repeatable_scripting():
             module = scripting_with_instances(
                 model, {**FIELDS, **types_of(extras), **scripted_fields(model)}
             )
     except Exception as error:
         raise ProgramError(
-            f"The model cannot be scripted: {where_in_script(error)}{one_line(error)}. "
+            f"The model cannot be scripted: {where_in_script(error)}{in_short(error)}. "
             "Annotate the types of its arguments and use what TorchScript knows, or try "
-            "--export-method tracing."
+            f"--export-method tracing. All that torch says: {logged(error)}"
         ) from error
     if not isinstance(module, torch.jit.ScriptModule):
         raise ProgramError(f"Scripting gave a {type(module).__name__}, expected a ScriptModule.")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-import traceback
+
+from d2serve.export.failures import line_of
 
 _SCRIPT_PLACE = re.compile(r'File "([^"]+)", line (\d+)')
 _COMPILED_FOR = re.compile(r"'([\w.]+)' is being compiled since")
@@ -21,9 +22,6 @@ def where_in_script(error: BaseException) -> str:
 
 
 def where_in_user_code(error: BaseException) -> str:
-    """``"at FILE:LINE in FUNCTION: "`` of the innermost frame outside torch and this project."""
-    frames = traceback.extract_tb(error.__traceback__)
-    for frame in reversed(frames):
-        if "/torch/" not in frame.filename and "/d2serve/" not in frame.filename:
-            return f"at {frame.filename}:{frame.lineno} in {frame.name}: "
-    return ""
+    """``"at FILE:LINE in FUNCTION: "`` of the model's line in an error's traceback."""
+    place = line_of(error)
+    return f"at {place}: " if place else ""

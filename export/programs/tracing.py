@@ -9,7 +9,8 @@ import torch
 from detectron2.export.torchscript_patch import patch_builtin_len
 from torch import nn
 
-from d2serve.export.errors import ProgramError, one_line
+from d2serve.export.errors import ProgramError
+from d2serve.export.failures import in_short, logged, nothing_printed
 from d2serve.export.programs.device_scan import follow_the_image
 from d2serve.export.programs.doubts import Doubt, watching
 from d2serve.export.programs.nms_choice import choosing_nms
@@ -92,7 +93,12 @@ def trace(
     Raises:
         ProgramError: naming the line that cannot be traced.
     """
-    with watching(TRACED) as doubts, choosing_nms(), torch.no_grad():
+    with (
+        nothing_printed() as printed,
+        watching(TRACED) as doubts,
+        choosing_nms(),
+        torch.no_grad(),
+    ):
         try:
             module = torch.jit.trace(  # type: ignore[no-untyped-call]
                 TraceableModel(model, outputs), inputs, check_trace=False
@@ -100,8 +106,9 @@ def trace(
         except Exception as error:
             raise ProgramError(
                 f"The model cannot be traced: {where_in_user_code(error)}"
-                f"{type(error).__name__}: {one_line(error)}. Compute with torch operators on "
-                "tensors there, or try --export-method scripting."
+                f"{type(error).__name__}: {in_short(error)}. Compute with torch operators on "
+                "tensors there, or try --export-method scripting. All that torch says: "
+                f"{logged(error, printed())}"
             ) from error
     follow_the_image(module)
     return TorchScriptProgram(module, tuple(doubts))

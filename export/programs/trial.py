@@ -38,6 +38,8 @@ _OTHERS = (((96, 224), 90.0), ((192, 64), 200.0))
 # Pixels: the short side of an image with a long one, and the longest that a trial takes.
 _SHORT, _LONGEST = 64, 4096
 _LARGEST_SQUARE = 256
+# What heads are run on.
+_PROPOSALS, _INSTANCES = 100, 20
 _TOLERANCE = 1e-3
 
 
@@ -67,7 +69,7 @@ def try_tracing(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        make_small(model, own)
+        make_small(model, channels, own)
         eager = TraceableModel(model, family.program_outputs)
         inputs, problem = _inputs_that_work(eager, family, channels)
         if inputs is None:
@@ -175,21 +177,26 @@ def _provoking(doubts: Sequence[Doubt]) -> Iterator[tuple[tuple[int, int], float
             yield (side, _SHORT), 255.0
 
 
-def make_small(model: nn.Module, own: Sequence[str]) -> None:
+def make_small(model: nn.Module, channels: int, own: Sequence[str]) -> None:
     """Let random features take the place of a backbone, unless it is of the user's own.
 
     Args:
         model: is changed.
+        channels: of its images.
         own: paths of the user's own modules.
     """
     whole: Any = model
     backbone = getattr(whole, "backbone", None)
     if isinstance(backbone, nn.Module) and not any(_lies_in("backbone", path) for path in own):
-        whole.backbone = _Features(backbone)
+        whole.backbone = _Features(backbone, channels)
     for module in model.modules():
-        pyramid: Any = module
-        if getattr(pyramid, "_square_pad", 0) > _LARGEST_SQUARE:  # ViTDet's
-            pyramid._square_pad = _LARGEST_SQUARE
+        each: Any = module
+        if getattr(each, "_square_pad", 0) > _LARGEST_SQUARE:  # ViTDet's pyramid
+            each._square_pad = _LARGEST_SQUARE
+        if isinstance(getattr(each, "post_nms_topk", None), dict):  # RPN
+            each.post_nms_topk = dict.fromkeys(each.post_nms_topk, _PROPOSALS)
+        if getattr(each, "test_topk_per_image", 0) > _INSTANCES:  # FastRCNNOutputLayers
+            each.test_topk_per_image = _INSTANCES
 
 
 def _lies_in(outer: str, path: str) -> bool:
@@ -199,7 +206,7 @@ def _lies_in(outer: str, path: str) -> bool:
 class _Features(nn.Module):
     """Stands for a backbone: random features of its shapes, which follow the image."""
 
-    def __init__(self, backbone: Any) -> None:
+    def __init__(self, backbone: Any, channels: int) -> None:
         super().__init__()
         self._shapes: dict[str, ShapeSpec] = backbone.output_shape()
         self.size_divisibility = backbone.size_divisibility
@@ -208,14 +215,14 @@ class _Features(nn.Module):
         if square > _LARGEST_SQUARE:
             self.padding_constraints["square_size"] = _LARGEST_SQUARE
         for name, shape in self._shapes.items():
-            self.register_buffer(f"weight_{name}", torch.randn(shape.channels, 3, 1, 1))
+            self.register_buffer(f"weight_{name}", torch.randn(shape.channels, channels, 1, 1))
 
     def output_shape(self) -> dict[str, ShapeSpec]:
         """As the backbone's."""
         return self._shapes
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """(N, 3, H, W) to features by name."""
+        """(N, channels, H, W) to features by name."""
         features = {}
         for name, shape in self._shapes.items():
             small = functional.avg_pool2d(x, shape.stride, ceil_mode=True)

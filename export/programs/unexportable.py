@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from detectron2.layers import ASPP
 from detectron2.layers.nms import batched_nms_rotated
+from detectron2.modeling.meta_arch import SemanticSegmentor
 from detectron2.modeling.proposal_generator.rrpn import RRPN
 from detectron2.modeling.roi_heads import RROIHeads
 from torch import nn
 
 from d2serve.export.errors import place_of
+from d2serve.export.rewrites.registry import PANOPTIC_DEEPLAB
 from d2serve.handlers.spec.runtimes import ONNX, TORCHSCRIPT, RuntimeFacts
 
 
@@ -30,7 +33,21 @@ class Unexportable:
     """Of modules of that class, those that stop it."""
 
 
+_PANOPTIC_DEEPLAB = tuple(
+    Unexportable(
+        modules=(rewrite.replaces,),
+        ways=frozenset({ONNX}),
+        stops_at=rewrite.replaces.forward,
+        reason="it looks for the highest pixels of an enlarged heat map, which is flat at the "
+        "borders of the image: last digits decide there how many instances it finds, and no other "
+        "runtime computes the same ones",
+        advice="Use --format torchscript.",
+    )
+    for rewrite in PANOPTIC_DEEPLAB[:1]
+)
+
 UNEXPORTABLE = (
+    *_PANOPTIC_DEEPLAB,
     Unexportable(
         modules=(RRPN, RROIHeads),
         ways=frozenset({ONNX}),
@@ -51,6 +68,20 @@ UNEXPORTABLE = (
     ),
 )
 
+_ONE_LABEL = (
+    "The semantic head has one class (MODEL.SEM_SEG_HEAD.NUM_CLASSES 1). What is served is the "
+    "best class of each pixel, which is then always class 0, whatever the image shows. Train it "
+    "with the background as a second class."
+)
+
+
+def labels_of(model: nn.Module) -> int | None:
+    """How many classes a model's semantic head tells apart; None where it does not say."""
+    head: Any = getattr(model, "sem_seg_head", None)
+    predictor = getattr(head, "predictor", None)
+    count = getattr(predictor, "out_channels", None) or getattr(head, "num_classes", None)
+    return count if isinstance(count, int) else None
+
 
 def why_unexportable(model: nn.Module, runtime: RuntimeFacts, method: str) -> str | None:
     """Why a model cannot be exported one way, with module, file and line, and what to do.
@@ -60,6 +91,8 @@ def why_unexportable(model: nn.Module, runtime: RuntimeFacts, method: str) -> st
         runtime: which its program is for.
         method: of export.
     """
+    if isinstance(model, SemanticSegmentor) and labels_of(model) == 1:
+        return _ONE_LABEL
     shown = method if runtime.format == TORCHSCRIPT else runtime.name
     for path, module in model.named_modules():
         for each in UNEXPORTABLE:

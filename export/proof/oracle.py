@@ -41,9 +41,8 @@ from d2serve.export.rewrites.registry import is_panoptic_deeplab
 from d2serve.export.rewrites.stand_ins import buildable, runnable
 from d2serve.handlers.outputs.records import Detections, Outputs, PanopticSeg, Proposals, Segment
 from d2serve.handlers.outputs.rle import Rle
-from d2serve.handlers.requests.resizing import MOST_OF_PILLOW
 from d2serve.handlers.spec.extras import IMAGE, INSTANCE
-from d2serve.handlers.spec.image_form import BGR, RGB
+from d2serve.handlers.spec.image_form import BGR, MOST_OF_PILLOW, RGB
 
 
 class Oracle:
@@ -92,7 +91,7 @@ class Oracle:
 
     def answer(self, image: Pixels) -> Outputs:
         """DefaultPredictor's answer for an image of ``form``."""
-        return self._outputs(self.predict(image), image)
+        return self.outputs_of(self.predict(image), *image.shape[:2])
 
     def answer_batch(self, images: Sequence[Pixels]) -> list[Outputs]:
         """What the eager model answers to images of ``form`` given to it as one batch.
@@ -100,10 +99,10 @@ class Oracle:
         Prepares each image as DefaultPredictor.__call__ does.
         """
         predicted = self._run([self.model_input(image) for image in images])
-        return [self._outputs(each, image) for each, image in zip(predicted, images)]
+        return [self.outputs_of(each, *image.shape[:2]) for each, image in zip(predicted, images)]
 
-    def _outputs(self, predicted: Mapping[str, Any], image: Pixels) -> Outputs:
-        height, width = image.shape[:2]
+    def outputs_of(self, predicted: Mapping[str, Any], height: int, width: int) -> Outputs:
+        """The model's dict for an image of this size as the record that the handler produces."""
         if is_panoptic_deeplab(self._model):
             predicted = described(self._model, predicted, height, width)
         return as_outputs(predicted, height, width)

@@ -14,12 +14,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from d2serve.export.errors import VerificationError
+from d2serve.export.errors import EagerError, VerificationError
+from d2serve.export.programs.nms_choice import noticing_class_by_class
 from d2serve.export.proof.comparison import Difference, compare
 from d2serve.export.proof.isolated_replay import replay
 from d2serve.export.proof.oracle import Oracle, count_of
 from d2serve.export.reading.image_files import Pixels, write_image_file
 from d2serve.export.reading.samples import (
+    base_of,
     sized_variants,
     with_one_detection,
     without_detection,
@@ -33,6 +35,10 @@ _BATCHES = (
     ("sample", "turned"),
     ("half", "panorama", "sample", "icon", "turned"),
 )
+_OTHER_NMS = (
+    " Among more than 1,000 boxes eager detectron2 suppresses class by class (batched_nms in "
+    "torchvision/ops/boxes.py), which an ONNX program does not: use --format torchscript."
+)
 
 
 @dataclass(frozen=True)
@@ -44,9 +50,11 @@ class Verification:
     bounds: Bounds
     differences: tuple[Difference, ...]
     not_reached: tuple[str, ...]
-    """Counts of detections for which no image was found."""
+    """Counts of detections for which no image was found: zero, one, more than a number."""
     traced_constants: tuple[str, ...] = ()
-    """Places in the user's code that a trace may have turned into constants, by FILE:LINE."""
+    """Places where a trace made constants of what depends on the image: FILE:LINE (the line)."""
+    refused_by_detectron2: tuple[str, ...] = ()
+    """Images at which eager detectron2 itself stopped, so that there was nothing to compare."""
 
     @property
     def detections(self) -> int:
@@ -82,9 +90,10 @@ def plan_cases(
         The cases, and the counts of detections (zero, one) for which no image was found.
     """
     images = sized_variants(sample)
-    instances = oracle.answer(sample).instances
+    base = base_of(sample)
+    instances = oracle.answer(base).instances
     # Pixels always have labels, and a proposal network proposes always.
-    special = {} if instances is None else _special(sample, instances.boxes, oracle)
+    special = {} if instances is None else _special(base, instances.boxes, oracle)
     found = {name: image for name, image in special.items() if image is not None}
     cases = [Case({name: image}, False) for name, image in {**images, **found}.items()]
     if dynamic_batch:
@@ -116,6 +125,8 @@ def verify(
     not_reached: tuple[str, ...] = (),
     traced_constants: tuple[str, ...] = (),
     gpu_id: int | None = None,
+    outcome: str = "Nothing was written.",
+    keeps_nms: bool = True,
     progress: Callable[[], None],
 ) -> Verification:
     """Compare an extracted archive with eager detectron2.
@@ -128,17 +139,32 @@ def verify(
         not_reached: goes into the record.
         traced_constants: goes into the record, and is named when the answers differ.
         gpu_id: as TorchServe gives it; None is the CPU.
+        outcome: what a difference means, as the error says it.
+        keeps_nms: whether the program chooses its NMS for each image, as eager torchvision does.
         progress: called after each case, on either side.
 
     Raises:
         VerificationError: an answer differs, or nothing was detected on any image.
+        EagerError: detectron2 itself stops at every image.
     """
     expected, eager_seconds = [], []
+    answered, refused = [], []
+    crowded: set[str] = set()
     for case in cases:
         begun = time.perf_counter()
-        expected.append(_expected(oracle, case))
-        eager_seconds.append(time.perf_counter() - begun)
+        try:
+            with noticing_class_by_class() as counts:
+                expected.append(_expected(oracle, case))
+        except EagerError as error:  # there is nothing to compare with
+            refused.append((case, error))
+        else:
+            answered.append(case)
+            crowded.update(case.images if counts and not keeps_nms else ())
+            eager_seconds.append(time.perf_counter() - begun)
         progress()
+    if not answered and refused:
+        raise refused[0][1]
+    cases = answered
     differences: list[Difference] = []
     with tempfile.TemporaryDirectory(prefix="d2serve-verify-") as folder:
         files = [_write(case, Path(folder) / str(index)) for index, case in enumerate(cases)]
@@ -146,21 +172,29 @@ def verify(
             indices = [i for i, case in enumerate(cases) if case.together == together]
             if not indices:
                 continue
-            answers = replay(
-                model_dir,
-                [files[i] for i in indices],
-                batching="always" if together else "never",
-                gpu_id=gpu_id,
-                eager_seconds=[eager_seconds[i] for i in indices],
-                progress=progress,
-            )
+            try:
+                answers = replay(
+                    model_dir,
+                    [files[i] for i in indices],
+                    batching="always" if together else "never",
+                    gpu_id=gpu_id,
+                    eager_seconds=[eager_seconds[i] for i in indices],
+                    progress=progress,
+                )
+            except VerificationError as error:  # a constant may make a program fail, too
+                raise VerificationError(f"{error}{_advice(traced_constants)}") from error
             for i, got in zip(indices, answers):
                 outputs = [each.to_outputs() for each in got]
                 differences += _compare_case(cases[i], expected[i], outputs, bounds)
     record = Verification(
-        oracle.reference, bounds, tuple(differences), not_reached, traced_constants
+        oracle.reference,
+        bounds,
+        tuple(differences),
+        not_reached,
+        traced_constants,
+        tuple(" and ".join(case.images) for case, _error in refused),
     )
-    _judge(record)
+    _judge(record, outcome, crowded)
     return record
 
 
@@ -183,25 +217,31 @@ def _compare_case(
     ]
 
 
-def _judge(record: Verification) -> None:
-    traced_constants = record.traced_constants
+def _judge(record: Verification, outcome: str, crowded: set[str]) -> None:
     missed = [d for d in record.differences if d.misses]
     if missed:
         lines = "; ".join(
             f"{d.image} ({d.height}x{d.width}): {', '.join(d.misses)}" for d in missed[:5]
         )
-        advice = (
-            f" Tracing turned Python values into constants at {', '.join(traced_constants)}: "
-            "compute them with torch operators, or try --export-method scripting."
-            if traced_constants
-            else ""
-        )
+        advice = _advice(record.traced_constants)
+        if not advice and any(d.image in crowded for d in missed):
+            advice = _OTHER_NMS
         raise VerificationError(
             f"The program's answer is not detectron2's on {len(missed)} of "
-            f"{len(record.differences)} comparisons: {lines}. Nothing was written.{advice}"
+            f"{len(record.differences)} comparisons: {lines}. {outcome}{advice}"
         )
     if record.detections == 0:
         raise VerificationError(
             "detectron2 finds nothing on any of the images, so there was nothing to compare. Give "
             "images with objects that the model knows: --sample-image, or --images of `verify`."
         )
+
+
+def _advice(traced_constants: tuple[str, ...]) -> str:
+    if not traced_constants:
+        return ""
+    return (
+        " The trace made constants of what depends on the image, at "
+        f"{'; '.join(traced_constants)}: compute it with torch operators, or try "
+        "--export-method scripting."
+    )

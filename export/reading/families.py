@@ -43,6 +43,7 @@ from d2serve.handlers.spec.output_names import (
 )
 
 _DETECTIONS = (BOXES, SCORES, CLASSES)
+_KNOWN_AS = {"SwinTransformer": "Swin", "MViT": "MViTv2"}
 # detectron2's projects that cannot be exported. They are known by name, since a project may not be
 # installed.
 _PROJECTS = {
@@ -151,6 +152,7 @@ def _rcnn(model: nn.Module) -> Family:
         predictor.test_topk_per_image,
         XYWHA_ABS if isinstance(heads, RROIHeads) else XYXY_ABS,
         panoptic,
+        most_proposals=getattr(model.proposal_generator, "post_nms_topk", {}).get(False),
     )
 
 
@@ -184,9 +186,8 @@ def _backbone_kind(model: nn.Module) -> str:
     if isinstance(backbone, SimpleFeaturePyramid) and isinstance(backbone.net, ViT):
         return "ViTDet"
     if isinstance(backbone, (FPN, SimpleFeaturePyramid)):
-        bottom = getattr(backbone, "bottom_up", None)
-        kind = type(bottom).__name__
-        return "FPN" if kind == "ResNet" else f"{kind} FPN"
+        kind = type(getattr(backbone, "bottom_up", None)).__name__
+        return "FPN" if kind == "ResNet" else f"{_KNOWN_AS.get(kind, kind)} FPN"
     if isinstance(getattr(model, "roi_heads", None), Res5ROIHeads):
         return "C4"
     features = getattr(backbone, "_out_feature_strides", {})

@@ -22,6 +22,7 @@ class Family:
     score_thresh: float | None = None
     nms_thresh: float | None = None
     detections_per_image: int | None = None
+    """Negative is no limit (TEST.DETECTIONS_PER_IMAGE -1)."""
     box_mode: str = XYXY_ABS
     panoptic: PanopticMerge | None = None
     is_own: bool = False
@@ -30,6 +31,8 @@ class Family:
     postprocessed: bool = False
     """Whether its own postprocessing belongs into the program, which then takes the height and
     width of the image as it was sent."""
+    most_proposals: int | None = None
+    """Of an R-CNN for an image; each can become an instance of every class."""
 
     extras: tuple[Extra, ...] = ()
     """What the model answers beyond detectron2's own fields, once it has run
@@ -47,3 +50,13 @@ class Family:
     def has_instances(self) -> bool:
         """Whether it detects instances; otherwise it only labels pixels or proposes boxes."""
         return BOXES in self.outputs
+
+    @property
+    def most_detections(self) -> int | None:
+        """How many instances or proposals it can answer for an image; None where not known."""
+        limit = self.detections_per_image
+        if limit is None or limit >= 0:
+            return limit
+        if self.most_proposals is None or self.num_classes is None:
+            return None
+        return self.most_proposals * self.num_classes

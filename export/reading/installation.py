@@ -42,6 +42,14 @@ _PACKAGES = {
     "simplejpeg": ("d2serve[export]", "every export"),
 }
 
+# detectron2's own projects, which register their parts when they are imported: how the names of
+# those begin, the module, and a package that it needs beside detectron2's own.
+_PROJECTS = (
+    (("PointRend", "ImplicitPointRend", "CoarseMask", "StandardPointHead"), "point_rend", "cv2"),
+    (("PanopticDeepLab",), "panoptic_deeplab", None),
+    (("DeepLabV3", "build_resnet_deeplab"), "deeplab", None),
+)
+
 # How the dynamic linker says that a library was compiled for another torch.
 _OTHER_TORCH = re.compile(r"undefined symbol|lib(?:torch|c10)\S*: cannot open|DLL load failed")
 
@@ -72,6 +80,28 @@ def advice_for(error: BaseException) -> str | None:
         return None
     package, needed_by = _PACKAGES[name]
     return f"{name} is missing, which is needed by {needed_by}. Install it: pip install '{package}'"
+
+
+def advice_on_unregistered(name: str) -> str:
+    """What to import where nothing of a name is registered in detectron2.
+
+    Args:
+        name: of a model, head or backbone, or a message with it in quotes.
+    """
+    for beginnings, project, package in _PROJECTS:
+        if re.search(rf"(?:^|')(?:{'|'.join(beginnings)})", name):
+            advice = (
+                "It is of a project of detectron2's that is imported only on request: "
+                f"--import detectron2.projects.{project}"
+            )
+            if package is None or importlib.util.find_spec(package) is not None:
+                return advice
+            to_install, needed_by = _PACKAGES[package]
+            return (
+                f"{advice}. {package} is missing, which is needed by {needed_by}: pip install "
+                f"'{to_install}'"
+            )
+    return "If it is yours, name the module that registers it: --import my.module"
 
 
 def compiled_operators_problem() -> str | None:

@@ -7,6 +7,7 @@ larger images, portrait, panorama, and ones with no detection, exactly one and m
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,25 +15,51 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
 from d2serve.export.errors import SampleError
-from d2serve.export.reading.image_files import Pixels, read_image_file
+from d2serve.export.reading.image_files import (
+    Pixels,
+    read_image_file,
+    reduced,
+    scaled,
+    servable,
+)
 from d2serve.handlers.errors import RequestError
 from d2serve.handlers.requests.bands import bands_of
-from d2serve.handlers.requests.resizing import resized
 from d2serve.handlers.spec.image_form import BANDS, COLOUR, GREY, ImageForm
+from d2serve.handlers.spec.limits import DEFAULT_LIMITS
 
 _GREY_FORM = ImageForm(GREY, 1)
+_MOST_PIXELS = 12_500_000  # what most phones' photos have
+_MOST_UNRESIZED = 2_100_000  # 1024 x 2048, as street scenes are labelled without resizing
+_MOST_BASE = 2_100_000  # beyond what models resize images to
+_MOST_ASPECT = 8
+# What is asked of a user's own file is not what is asked of a stranger's: Pillow's limit, an hour.
+_ANY_PHOTO = replace(
+    DEFAULT_LIMITS, max_image_pixels=178_956_970, max_decode_seconds=3600, max_frames=2**31 - 1
+)
 _GREY = 128
 _GREY_MARGINS = (320, 640)  # pixels
 _CROPS_TRIED = 2
 _FADES_TRIED = 6
 
 
-def load_sample(path: Path | None, form: ImageForm = COLOUR) -> Pixels:
+def most_sample_pixels(min_size_test: int) -> int:
+    """How large a sample may be, so that an export takes neither hours nor all memory.
+
+    Args:
+        min_size_test: the config's; 0 gives the model images as they are.
+    """
+    return _MOST_UNRESIZED if min_size_test == 0 else _MOST_PIXELS
+
+
+def load_sample(
+    path: Path | None, form: ImageForm = COLOUR, most_pixels: int = _MOST_PIXELS
+) -> Pixels:
     """The user's sample image, or the built-in one.
 
     Args:
-        path: of an image file or array, see ``read_image_file``.
+        path: of any photo or array, see ``read_image_file``; None is the built-in image.
         form: of the images that the model takes.
+        most_pixels: what has more is reduced to them.
 
     Raises:
         SampleError: the file is no image that can be read.
@@ -40,9 +67,15 @@ def load_sample(path: Path | None, form: ImageForm = COLOUR) -> Pixels:
     if path is None:
         return builtin_sample(form)
     try:
-        return read_image_file(path, form)
+        pixels = read_image_file(path, form, _ANY_PHOTO)
     except (OSError, RequestError) as error:
-        raise SampleError(f"--sample-image {path} cannot be read: {error}") from error
+        arrays = (
+            f" A .npy file of {form.shape} uint8 is read as well."
+            if form.channels != COLOUR.channels
+            else ""
+        )
+        raise SampleError(f"--sample-image {path} cannot be read: {error}{arrays}") from error
+    return servable(reduced(pixels, most_pixels))
 
 
 def builtin_sample(form: ImageForm = COLOUR) -> Pixels:
@@ -80,19 +113,19 @@ def _scene() -> Pixels:
 
 def sized_variants(sample: Pixels) -> dict[str, Pixels]:
     """The sample at other resolutions and aspect ratios."""
-    height, width = sample.shape[:2]
+    base = base_of(sample)
+    height, width = base.shape[:2]
     return {
         "sample": sample,
-        "half": _resized(sample, height // 2, width // 2),
-        "larger": _resized(sample, int(height * 1.3), int(width * 1.3)),
-        "turned": np.ascontiguousarray(np.rot90(sample)),
-        "panorama": np.ascontiguousarray(np.concatenate([sample, sample[:, ::-1]], axis=1)),
-        "tower": np.ascontiguousarray(np.concatenate([sample, sample[::-1]], axis=0)),
-        "tiles": np.ascontiguousarray(
-            np.tile(_resized(sample, height // 2, width // 2), (2, 2, 1))
-        ),
-        "squeezed": _resized(sample, height, max(width // 3, 1)),
-        "icon": _resized(sample, 57, 41),
+        "half": scaled(base, height // 2, width // 2),
+        "larger": scaled(base, int(height * 1.3), int(width * 1.3)),
+        "turned": np.ascontiguousarray(np.rot90(base)),
+        # Not mirrored: at such a seam both sides are alike, and rounding decides between them.
+        "panorama": np.ascontiguousarray(np.concatenate([base, base], axis=1)),
+        "tower": np.ascontiguousarray(np.concatenate([base, base], axis=0)),
+        "tiles": np.ascontiguousarray(np.tile(scaled(base, height // 2, width // 2), (2, 2, 1))),
+        "squeezed": scaled(base, height, max(width // 3, 1)),
+        "icon": scaled(base, 57, 41),
     }
 
 
@@ -102,8 +135,20 @@ def telling_variants(sample: Pixels) -> list[Pixels]:
     What a model answers, by name and shape, can be told from them.
     """
     height, width = sample.shape[:2]
-    small = _resized(sample, height // 2, max(width // 3, 1))
+    small = scaled(sample, height // 2, max(width // 3, 1))
     return [sample, small, np.full((160, 240, sample.shape[2]), _GREY, np.uint8)]
+
+
+def base_of(sample: Pixels) -> Pixels:
+    """The sample as its variants are made of it.
+
+    Twice its size is within every limit, and nothing of a large photo is enlarged. Of a strip, the
+    middle: detectron2 resizes what is twice as long to no pixel at all.
+    """
+    height, width = sample.shape[:2]
+    across, down = min(width, height * _MOST_ASPECT), min(height, width * _MOST_ASPECT)
+    top, left = (height - down) // 2, (width - across) // 2
+    return reduced(sample[top : top + down, left : left + across], _MOST_BASE)
 
 
 def without_detection(channels: int, count: Callable[[Pixels], int]) -> Pixels | None:
@@ -154,8 +199,3 @@ def _crop_in_grey(sample: Pixels, box: npt.NDArray[np.float32], margin: int) -> 
     x1, y1 = (int(edge) + 8 for edge in box[2:])
     around = ((margin, margin), (margin, margin), (0, 0))
     return np.pad(sample[y0:y1, x0:x1], around, constant_values=_GREY)
-
-
-def _resized(image: Pixels, height: int, width: int) -> Pixels:
-    made: Pixels = np.rint(resized(image, max(height, 1), max(width, 1))).astype(np.uint8)
-    return made

@@ -21,7 +21,7 @@ from d2serve.export.errors import (
 )
 from d2serve.export.reading.checkpoints.checkpointer import StrictCheckpointer
 from d2serve.export.reading.config import ModelConfig, about_unknown
-from d2serve.export.reading.installation import advice_for
+from d2serve.export.reading.installation import advice_for, advice_on_unregistered
 from d2serve.export.rewrites.stand_ins import buildable
 
 
@@ -31,8 +31,10 @@ class LoadedWeights:
 
     file: Path
     """That was read, which may have been fetched."""
+    key: str
+    """Where they stood in it, where detectron2 would not look by itself; otherwise empty."""
     notes: tuple[str, ...]
-    """What the user should know: which of several sets of weights was taken."""
+    """What the user should know: which of several sets of weights was taken, what was left."""
     beside: Mapping[str, Any]
     """What the file holds beside its tensors, as data: Lightning's ``hyper_parameters``,
     mmdetection's ``meta``, arguments of a script. Not detectron2's, so of any form."""
@@ -50,15 +52,25 @@ def build_model(config: ModelConfig) -> nn.Module:
     except ConfigError:
         raise
     except Exception as error:
-        advice = advice_for(error) or (
-            "If it names modules of your own, name the one that registers them: --import my.module"
-            + about_unknown(config.unknown_keys)
-        )
+        advice = advice_for(error) or _advice_on_building(error, config)
         raise ConfigError(
             f"detectron2 cannot build the model of this config ({type(error).__name__}: "
             f"{one_line(error)}{place_in_traceback(error)}). {advice}"
         ) from error
     return model.eval()
+
+
+def _advice_on_building(error: Exception, config: ModelConfig) -> str:
+    unknown = about_unknown(config.unknown_keys)
+    if "registry" in str(error):
+        return advice_on_unregistered(str(error)) + unknown
+    own = (
+        "If it names modules of your own, name the one that registers them: --import my.module"
+        + unknown
+    )
+    if isinstance(error, (AttributeError, ImportError)):  # of a key that nobody declared
+        return own
+    return f"Probably a value of the config does not fit: the line is where it is read. {own}"
 
 
 def load_model(config: ModelConfig) -> nn.Module:
@@ -88,6 +100,11 @@ def load_weights(model: nn.Module, config: ModelConfig) -> LoadedWeights:
         )
     if Path(weights).is_dir():
         raise WeightsError(f"{weights} is a folder, expected a weights file. {_inside(weights)}")
+    if "://" not in weights and not _is_there(weights):
+        raise WeightsError(
+            f"{weights} cannot be loaded: no such file, seen from {Path.cwd()}. Expected the path "
+            f"of a checkpoint, or a detectron2:// or http(s) address.{_trained_beside(config)}"
+        )
     checkpointer = StrictCheckpointer(model, trusted=config.trust_weights, key=config.weights_key)
     try:
         checkpointer.load(weights)
@@ -107,7 +124,7 @@ def load_weights(model: nn.Module, config: ModelConfig) -> LoadedWeights:
         raise WeightsError(
             f"{weights} does not fit the config: {len(checkpointer.misfits)} tensors differ "
             f"({shown}{'; ...' if len(checkpointer.misfits) > 4 else ''}). It was probably trained "
-            "with another config (number of classes, backbone): give the config of its training."
+            "with another config (classes, backbone, channels): give the config of its training."
             + _trained_beside(config)
         )
     if checkpointer.unusable:
@@ -118,7 +135,13 @@ def load_weights(model: nn.Module, config: ModelConfig) -> LoadedWeights:
             "failed, or it was converted for another program: give the checkpoint of an earlier "
             "iteration."
         )
-    return LoadedWeights(checkpointer.file, checkpointer.notes, checkpointer.beside)
+    return LoadedWeights(
+        checkpointer.file, checkpointer.key, checkpointer.notes, checkpointer.beside
+    )
+
+
+def _is_there(weights: str) -> bool:
+    return Path(weights).is_file() or Path(weights.partition("?")[0]).is_file()
 
 
 def _inside(folder: str) -> str:

@@ -47,6 +47,10 @@ from d2serve.export.rewrites.layers.batch_norm import (
 )
 from d2serve.export.rewrites.layers.conv_activation import CONV_ACTIVATION
 from d2serve.export.rewrites.layers.group_norm import GROUP_NORM_ONNX
+from d2serve.export.rewrites.own_models.deformable_attention import (
+    DEFORMABLE_ATTENTION,
+    DEFORMABLE_ENCODER,
+)
 from d2serve.export.rewrites.own_models.endings import OwnEnding
 from d2serve.export.rewrites.own_models.mask_queries import (
     MASK_QUERIES_INSTANCES,
@@ -102,19 +106,19 @@ def _panoptic_deeplab() -> tuple[Rewrite, ...]:
             PANOPTIC_DEEPLAB_SEMANTIC,
         )
         from d2serve.export.rewrites.panoptic_deeplab.meta_arch import PANOPTIC_DEEPLAB
-        from d2serve.export.rewrites.panoptic_deeplab.things import PANOPTIC_DEEPLAB_THINGS_ONNX
     except ImportError:
         return ()
     return (
         PANOPTIC_DEEPLAB,
         PANOPTIC_DEEPLAB_SEMANTIC,
         PANOPTIC_DEEPLAB_INSTANCES,
-        PANOPTIC_DEEPLAB_THINGS_ONNX,
     )
 
 
-_PANOPTIC_DEEPLAB = _panoptic_deeplab()
-_ENDINGS = (PANOPTIC_FPN, SEMANTIC_SEGMENTOR, PROPOSAL_NETWORK, *_PANOPTIC_DEEPLAB[:1])
+PANOPTIC_DEEPLAB = _panoptic_deeplab()
+"""Its end, then its heads; empty where detectron2 is without the project."""
+
+_ENDINGS = (PANOPTIC_FPN, SEMANTIC_SEGMENTOR, PROPOSAL_NETWORK, *PANOPTIC_DEEPLAB[:1])
 # PanopticFPN is a GeneralizedRCNN as well, with an ending of its own.
 _ALL_ENDINGS = (*_ENDINGS, *UPSTREAMS_ENDINGS)
 
@@ -122,6 +126,8 @@ REWRITES: tuple[Rewrite, ...] = (
     *_ENDINGS,
     MASK_QUERIES_PANOPTIC,
     MASK_QUERIES_INSTANCES,
+    DEFORMABLE_ENCODER,
+    DEFORMABLE_ATTENTION,
     CASCADE_ROI_HEADS,
     SEM_SEG_FPN_HEAD,
     ROI_HEAD_SWITCHES,
@@ -159,7 +165,7 @@ REWRITES: tuple[Rewrite, ...] = (
     ROI_ALIGN_ROTATED,
     *_point_rend(),
     *_deeplab(),
-    *_PANOPTIC_DEEPLAB[1:],
+    *PANOPTIC_DEEPLAB[1:],
     ASPP_CHECK,
     CONFIG_LISTS,
 )
@@ -179,7 +185,7 @@ def known_ending(model: nn.Module) -> Rewrite | None:
 
 def is_panoptic_deeplab(model: nn.Module) -> bool:
     """Whether a model is detectron2's Panoptic-DeepLab, as it is or extended before its end."""
-    return any(known_ending(model) is ending for ending in _PANOPTIC_DEEPLAB[:1])
+    return any(known_ending(model) is ending for ending in PANOPTIC_DEEPLAB[:1])
 
 
 def exportable(

@@ -134,6 +134,8 @@ def panoptic_seg_field(panoptic: PanopticSeg, spec: ModelSpec) -> dict[str, Any]
 
 def _segment(segment: Segment, spec: ModelSpec) -> dict[str, Any]:
     names = spec.class_names if segment.isthing else spec.stuff_class_names
+    if spec.postprocessed:  # what made the segments itself tells all classes apart in one list
+        names = spec.stuff_class_names
     info: dict[str, Any] = {
         "id": segment.id,
         "category_id": segment.category_id,

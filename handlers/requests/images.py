@@ -116,11 +116,6 @@ def read_pixels(image: SentImage, limits: RequestLimits, form: ImageForm = COLOU
         limits: of bytes, pixels, frames and seconds.
         form: of the images that the model takes.
 
-    Args:
-        image: as it was sent.
-        limits: of bytes, pixels, frames and seconds.
-        sixteen_bit: how a file's samples of 16 bits become 8.
-
     Raises:
         ImageTooLarge: it has more bytes or pixels than the limits say.
         RequestError: it cannot be decoded.

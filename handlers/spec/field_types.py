@@ -48,19 +48,30 @@ _MERGE: Mapping[str, Callable[[object], bool]] = {
 }
 
 
-def _is_merge(value: object) -> bool:
+def _is_record(value: object, fields: Mapping[str, Callable[[object], bool]]) -> bool:
     return (
         isinstance(value, dict)
-        and value.keys() == _MERGE.keys()
-        and all(holds(value[name]) for name, holds in _MERGE.items())
+        and value.keys() == fields.keys()
+        and all(holds(value[name]) for name, holds in fields.items())
     )
 
 
-_PROVENANCE = ("config", "config_sha256", "weights", "weights_sha256")
+def _is_merge(value: object) -> bool:
+    return _is_record(value, _MERGE)
+
+
+_PROVENANCE: Mapping[str, Callable[[object], bool]] = {
+    "config": _is_text,
+    "config_sha256": _is_text,
+    "weights": _is_text,
+    "weights_sha256": _is_text,
+    "class_names": _or_null(_is_text),
+    "stuff_class_names": _or_null(_is_text),
+}
 
 
 def _is_provenance(value: object) -> bool:
-    return _is_hashes(value) and isinstance(value, dict) and value.keys() == set(_PROVENANCE)
+    return _is_record(value, _PROVENANCE)
 
 
 def _is_extras(value: object) -> bool:
@@ -99,7 +110,7 @@ _EXPECTED: Mapping[str, tuple[Callable[[object], bool], tuple[str, ...]]] = {
         _or_null(_is_merge),
         ("panoptic",),
     ),
-    f"null or an object of the strings {', '.join(_PROVENANCE)}": (
+    f"null or an object of the strings {', '.join(_PROVENANCE)} (or null: those of names)": (
         _or_null(_is_provenance),
         ("provenance",),
     ),

@@ -21,6 +21,10 @@ def upgraded(raw: Mapping[str, Any], version: int) -> dict[str, Any]:
     limits = raw.get("limits")
     if version < 3 and isinstance(limits, dict):  # there are more limits since
         raw = {**raw, "limits": {**asdict(DEFAULT_LIMITS), **limits}}
+    provenance = raw.get("provenance")
+    if version == 3 and isinstance(provenance, dict):  # it says where names come from since
+        sources = {"class_names": None, "stuff_class_names": None}
+        raw = {**raw, "provenance": {**sources, **provenance}}
     lacking = {
         name: value
         for schema, fields in _ADDED.items()

@@ -57,6 +57,57 @@ def test_verify_refuses_an_archive_of_other_weights(exported: Exporter) -> None:
     assert "is not detectron2's" in result.output
 
 
+def test_verify_says_that_images_are_prepared_otherwise(archive: Path) -> None:
+    result = run("verify", str(archive), "--config-file", CONFIG, "INPUT.MIN_SIZE_TEST", "160")
+    assert result.exit_code == 1
+    shown = " ".join(result.output.split())
+    assert "short edge (MIN_SIZE_TEST) 160, not 192" in shown
+    assert "Nothing was written" not in shown
+
+
+def test_verify_says_that_the_config_is_another(archive: Path) -> None:
+    words = ("MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.5")
+    shown = " ".join(run("verify", str(archive), "--config-file", CONFIG, *words).output.split())
+    assert "is not detectron2's" in shown
+    assert "was made of config mask_rcnn_fpn.yaml (sha256" in shown
+    assert "Nothing was written" not in shown
+
+
+def test_evaluate_takes_a_file_that_numbers_classes_otherwise(
+    archive: Path, held_out: HeldOut, tmp_path: Path
+) -> None:
+    content = json.loads(held_out.annotations.read_text())
+    wanted = [each for each in content["images"] if each["id"] <= 12]
+    kept = {each["id"] for each in wanted}
+    numbers = {1: 3, 2: 2, 3: 1}
+    content["images"] = wanted
+    content["annotations"] = [
+        {"image_id": each["image_id"], "bbox": each["bbox"]}
+        | {"category_id": numbers[each["category_id"]], "segmentation": each["segmentation"]}
+        for each in content["annotations"]
+        if each["image_id"] in kept
+    ]
+    content["categories"] = [
+        {"id": 0, "name": "shapes"},
+        *({"id": numbers[each["id"]], "name": each["name"]} for each in content["categories"]),
+    ]
+    file = tmp_path / "roboflow.json"
+    file.write_text(json.dumps(content))
+    result = run(
+        *("evaluate", str(archive), "--config-file", CONFIG, "--coco-json", str(file)),
+        *("--image-root", str(held_out.annotations.parent / "images")),
+        *("TEST.DETECTIONS_PER_IMAGE", "-1"),
+    )
+    assert result.exit_code == 0, result.output
+    shown = " ".join(result.output.split())
+    for text in ("matched by name", "0 shapes is none", "have no iscrowd", "have no area"):
+        assert text in shown
+    (row,) = (line for line in result.output.splitlines() if "bbox" in line and " AP " in line)
+    scores = [float(cell) for cell in row.split("│")[3:6]]
+    assert scores[0] == scores[1] > 60
+    assert scores[2] == 0
+
+
 @pytest.mark.export
 def test_run_eval_prints_both_sides(tmp_path: Path) -> None:
     register_generated("heldout", generate_split(tmp_path, "heldout", 6).parent)
@@ -108,6 +159,34 @@ def test_a_mistake_is_one_sentence_and_no_traceback(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "none.mar cannot be opened" in " ".join(result.output.split())
     assert "Traceback" not in result.output
+
+
+def test_a_negative_number_is_the_value_of_a_key(tmp_path: Path) -> None:
+    words = ("export", "--config-file", CONFIG, "--output", str(tmp_path))
+    for override in (("TEST.DETECTIONS_PER_IMAGE", "-1"), ("MODEL.RPN.NMS_THRESH", "-0.5")):
+        result = run(*words, *override, "MODEL.WEIGHTS", "/no/such.pth")
+        assert "/no/such.pth" in result.output
+        assert "No such option" not in result.output
+    # It went into the config.
+    result = run(*words, "INPUT.MIN_SIZE_TEST", "-x")
+    assert "No such option" in result.output
+
+
+def test_the_name_of_a_config_file_is_made_one_of_a_model(tmp_path: Path) -> None:
+    file = tmp_path / "模型.yaml"
+    file.write_text("VERSION: 2")
+    result = run("export", "--config-file", str(file))
+    assert result.exit_code == 1
+    assert "模型.yaml" in result.output
+    assert "--name model" in result.output
+
+
+def test_a_store_that_cannot_be_written_is_said_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    words = ("--config-file", "no/such.yaml", "--output", str(tmp_path / "file" / "store"))
+    result = run("export", *words)
+    assert result.exit_code == 1
+    assert "cannot be written to (Not a directory)" in " ".join(result.output.split())
 
 
 def test_class_names_that_cannot_be_read_are_refused_before_any_work() -> None:

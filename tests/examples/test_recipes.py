@@ -21,8 +21,8 @@ from examples.shapes.schema import SPLITS
 
 @pytest.mark.parametrize("name", MODEL_NAMES)
 def test_the_weights_fit_the_model(name: str) -> None:
-    if name == "vitdet":
-        pytest.importorskip("timm", reason="detectron2's ViT needs timm")
+    if name in ("vitdet", "mvitv2_cascade"):
+        pytest.importorskip("timm", reason="detectron2's ViT and MViT need timm")
     recipe = recipe_of(name)
     state = torch.load(recipe.weights, weights_only=True)["model"]
     with buildable():
@@ -47,7 +47,7 @@ def test_each_has_a_result() -> None:
 
 
 def test_all_together_are_small() -> None:
-    assert sum(file.stat().st_size for file in MODELS_FOLDER.glob("*.pth")) < 80e6
+    assert sum(file.stat().st_size for file in MODELS_FOLDER.glob("*.pth")) < 100e6
 
 
 def test_unknown_models_are_refused_with_the_known_ones() -> None:

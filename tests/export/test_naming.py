@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from d2serve.export.archive.installing import install
-from d2serve.export.errors import ArchiveError
-from d2serve.export.naming import archive_file, require_place
+from d2serve.export.errors import ArchiveError, ConfigError
+from d2serve.export.naming import archive_file, name_from, require_place, require_writable
 from d2serve.export.pipeline import export
 from d2serve.export.reading.config import ConfigSource
 from d2serve.export.request import ExportRequest, Progress
@@ -60,3 +60,37 @@ def test_an_export_is_refused_before_any_work(tmp_path: Path) -> None:
 def test_what_is_no_archive_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "shapes.mar").write_bytes(b"PK\x03\x04 cut short")
     assert require_place(tmp_path, "shapes", "1.0") == tmp_path / "shapes.mar"
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("mask_rcnn.yaml", "mask_rcnn"),
+        ("my model (v2).yaml", "my_model_v2"),
+        ("configs/modèle-3.1.yaml", "modele-3.1"),
+        ("_base.yaml", "base"),
+        ("模型 a1.py", "a1"),
+    ],
+)
+def test_a_model_is_called_as_its_config_in_letters_that_an_address_has(
+    file: str, name: str
+) -> None:
+    assert name_from(file) == name
+
+
+def test_a_name_without_such_letters_is_asked_for() -> None:
+    with pytest.raises(ConfigError, match=r"模型\.yaml.*--name model"):
+        name_from("模型.yaml")
+
+
+def test_a_store_can_be_made_where_there_is_none_and_is_not_made_yet(tmp_path: Path) -> None:
+    require_writable(tmp_path / "new" / "store")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_store_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    for store in (file, file / "store"):
+        with pytest.raises(ArchiveError, match=r"--output .*file.* cannot be written to"):
+            require_writable(store)

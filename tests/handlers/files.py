@@ -1,4 +1,4 @@
-"""PNG and TIFF files written by hand, for the kinds that Pillow does not write."""
+"""Image files written by hand, for the kinds that Pillow does not write."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tests.handlers.samples import picture, saved
 
 _SIZES = {1: "B", 3: "H", 4: "L", 16: "Q"}
 
@@ -108,7 +110,7 @@ def _pieces(
 def _packed(piece: NDArray[np.generic], order: str, deflated: bool, differences: bool) -> bytes:
     if differences:
         piece = np.concatenate([piece[:, :1], np.diff(piece, axis=1)], axis=1)
-    data = piece.astype(piece.dtype.newbyteorder(order)).tobytes()
+    data = piece.astype(piece.dtype.newbyteorder("<" if order == "<" else ">")).tobytes()
     return zlib.compress(data) if deflated else data
 
 
@@ -138,3 +140,15 @@ def _assembled(
     struct.pack_into(order + link, data, 8 if big else 4, len(data))
     count = struct.pack(order + ("Q" if big else "H"), len(tags))
     return bytes(data) + count + entries + bytes(inline)
+
+
+def huge_avif(width: int, height: int) -> bytes:
+    """An AVIF file whose container says 40x30, and whose AV1 data begin a picture of this size."""
+    # seq_profile 0, still_picture, reduced header, level 31, 16 bits for each side, the sides
+    bits = f"000_1_1_11111_1111_1111_{width - 1:016b}_{height - 1:016b}".replace("_", "")
+    header = int(bits.ljust(56, "0"), 2).to_bytes(7, "big")
+    units = b"\x0a" + bytes([len(header)]) + header
+    data = bytearray(saved(picture(40, 30), "AVIF"))
+    start = data.index(b"mdat") + 4
+    data[start : start + 2 + len(units)] = b"\x12\0" + units
+    return bytes(data)

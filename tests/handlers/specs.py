@@ -103,13 +103,14 @@ _specs = st.builds(
     rewrites=st.lists(texts, max_size=3).map(tuple),
     score_thresh=st.none() | numbers,
     nms_thresh=st.none() | numbers,
-    detections_per_image=st.none() | st.integers(1, 1000),
+    detections_per_image=st.none() | st.integers(-1, 1000),
     mask_threshold=st.floats(0, 1, exclude_min=True),
     dynamic_batch=st.booleans(),
     versions=st.dictionaries(texts, texts, max_size=3),
     verification=st.dictionaries(texts, json_values, max_size=3),
     accuracy=st.dictionaries(texts, json_values, max_size=3),
-    provenance=st.none() | st.builds(Provenance, texts, texts, texts, texts),
+    provenance=st.none()
+    | st.builds(Provenance, texts, texts, texts, texts, st.none() | texts, st.none() | texts),
     limits=st.builds(
         RequestLimits,
         max_image_bytes=st.integers(1, 2**31 - 1),

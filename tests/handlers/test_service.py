@@ -439,6 +439,13 @@ class TestMemory:
         assert (status, code) == (413, "image_too_large")
         assert "30x20 pixels, expected at most 599 pixels: this model takes images as" in message
 
+    def test_of_more_channels_fewer_pixels_are_taken(self, tmp_path: Path) -> None:
+        archive = write_archive(tmp_path, image_format="bands", channels=6)
+        service = Service.open(archive, limits={"max_input_pixels": 599})
+        pixels = np.full((15, 20, 6), 9, np.uint8)
+        assert service.reply(Request(pixels[:-1])).status == 200
+        assert "at most 299 pixels" in refused(service.reply(Request(pixels)))[2]
+
     def test_one_that_resizes_is_bound_by_its_own_sizes(self, tmp_path: Path) -> None:
         archive = write_archive(tmp_path, min_size_test=32, max_size_test=50)
         service = Service.open(archive, limits={"max_input_pixels": 599})

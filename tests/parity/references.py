@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from detectron2.data.detection_utils import read_image
 from PIL import Image
 
 from d2serve.client.results.prediction import Prediction
-from d2serve.export.proof.oracle import Oracle, as_outputs
+from d2serve.export.proof.oracle import Oracle
 from d2serve.handlers.outputs.records import Outputs
 from d2serve.handlers.spec.bounds import Bounds
 from d2serve.handlers.spec.runtimes import RUNTIMES, TORCHSCRIPT
@@ -27,13 +27,16 @@ class Reference:
     file: Path
     predicted: dict[str, Any]
     outputs: Outputs
+    read: Callable[[Mapping[str, Any], int, int], Outputs]
+    """``outputs`` of a dict of that kind, and the image's height and width."""
 
 
 def reference_for(oracle: Oracle, file: Path) -> Reference:
     """Eager detectron2's answer to a file."""
     pixels = read_image(str(file), "BGR")[:, :, ::-1]
     predicted = oracle.predict(pixels)
-    return Reference(file, predicted, as_outputs(predicted, pixels.shape[0], pixels.shape[1]))
+    outputs = oracle.outputs_of(predicted, pixels.shape[0], pixels.shape[1])
+    return Reference(file, predicted, outputs, oracle.outputs_of)
 
 
 def bounds_of(kind: str) -> Bounds:

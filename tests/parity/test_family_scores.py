@@ -53,6 +53,8 @@ CASES: list[tuple[str, str, set[str]]] = [
     ("point_rend", "scripting", {"bbox", "segm"}),
     ("vitdet", "tracing", {"bbox", "segm"}),
     ("regnet_mask_rcnn", "scripting", {"bbox", "segm"}),
+    ("swin_mask_rcnn", "scripting", {"bbox", "segm"}),
+    ("mvitv2_cascade", "tracing", {"bbox", "segm"}),
     ("mask_rcnn_gn_cls_agnostic", "tracing", {"bbox", "segm"}),
     ("semantic_fpn", "tracing", {"sem_seg"}),
     ("panoptic_fpn", "scripting", {"bbox", "segm", "sem_seg"}),

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import io
 import json
 import struct
+import zlib
 from functools import cache
 from random import Random
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, features
+
+from tests.handlers.files import png_of, tiff_of
 
 Request = tuple[Any, dict[str, Any]]
 """What TorchServe would hand over: fields and headers."""
@@ -86,6 +90,13 @@ def corpus() -> tuple[bytes, ...]:
     files.append(saved(rgb.convert("1"), "TIFF", compression="group4"))
     files.append(saved(rgb, "TIFF", big_tiff=True))
     files.append(saved(rgb, "WEBP", lossless=True))
+    if features.check("avif"):
+        files += [saved(each, "AVIF") for each in (rgb, rgba)]
+    samples = noise.astype(np.uint16) * 257
+    files += [png_of(samples[:, :, :bands]) for bands in (1, 3)]
+    for bands, planar, deflated in ((1, False, True), (3, False, False), (3, True, True)):
+        kind: dict[str, Any] = {"planar": planar, "deflated": deflated, "differences": deflated}
+        files.append(tiff_of(samples[:, :, :bands], **kind))
     files += [saved(rgb, "JPEG", progressive=True, subsampling=each) for each in (0, 1, 2)]
     files += [b"", b"\0" * 1000, b"https://example.org/a.jpg", saved(rgb, "PPM"), saved(rgb, "ICO")]
     return tuple(files)
@@ -117,6 +128,10 @@ def request(random: Random) -> Request:
     if shape == 2:
         for name, value in options.items():
             headers["X-D2serve-" + name.replace("_", "-")] = str(value)
+        if headers and random.random() < 0.4:
+            headers["Content-Encoding"] = random.choice(("gzip", "deflate", "br", "gzip, gzip"))
+            packed = random.choice((gzip.compress, zlib.compress, bytes))(image)
+            image = _truncated(packed, random) if random.random() < 0.2 else packed
         return {"body": bytearray(image)}, headers
     if shape == 3 and random.random() < 0.3:
         wrong: list[Any] = [

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
+from tests.handlers.files import huge_avif, tiff_of
 from tests.handlers.samples import picture, saved
 from tests.robustness.sending import Sender
 
@@ -74,6 +76,10 @@ def bombs() -> dict[str, bytes]:
     found["TIFF"] = saved(black.convert("1"), "TIFF", compression="group4")
     found["TIFF, deflated"] = saved(black, "TIFF", compression="tiff_adobe_deflate")
     found["JPEG"] = saved(black, "JPEG", quality=1)
+    sides = {256: [EDGE], 257: [EDGE]}
+    found["TIFF of 16 bits"] = tiff_of(np.zeros((8, 8, 3), np.uint16), planar=True, tags=sides)
+    if features.check("avif"):
+        found["AVIF"] = huge_avif(EDGE, EDGE)
     return found
 
 

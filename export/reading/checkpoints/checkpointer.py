@@ -22,6 +22,7 @@ from d2serve.export.reading.checkpoints.layouts import taken_from
 from d2serve.export.reading.checkpoints.prefixes import fitted
 from d2serve.export.reading.checkpoints.unpickling import read_checkpoint
 from d2serve.export.reading.checkpoints.values import unusable
+from d2serve.export.reading.checkpoints.versions import with_versions
 
 _MATCHING = "matching_heuristics"
 _MODEL = "model"
@@ -51,6 +52,8 @@ class StrictCheckpointer(DetectionCheckpointer):  # type: ignore[misc]  # detect
         """After ``load``: which weights of the file were taken, where there was a choice."""
         self.beside: Mapping[str, Any] = {}
         """After ``load``: what the file holds beside its tensors."""
+        self.key = ""
+        """After ``load``: where they stand in it, where detectron2 would not look."""
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> Any:
         """As upstream's, but that an address keeps what its server is asked for."""
@@ -92,8 +95,9 @@ class StrictCheckpointer(DetectionCheckpointer):  # type: ignore[misc]  # detect
             _dict(content[_MODEL], f"the model of {filename}")
         layout = taken_from(content, self.model.state_dict().keys(), self._key, filename)
         self.notes, self.beside = layout.notes, layout.beside
+        self.key = "" if layout.key == _MODEL else layout.key
         rest = content if layout.key == _MODEL else layout.beside
-        return {**rest, _MODEL: layout.tensors}
+        return {**rest, _MODEL: with_versions(layout.tensors, content, layout.key)}
 
     def _load_model(self, checkpoint: Any) -> Any:
         tensors = checkpoint[_MODEL]
@@ -108,8 +112,14 @@ class StrictCheckpointer(DetectionCheckpointer):  # type: ignore[misc]  # detect
             f"{key} is {tuple(got)}, expected {tuple(expected)}"
             for key, got, expected in incompatible.incorrect_shapes
         ] + [f"{key} is missing" for key in incompatible.missing_keys if key not in wrong]
-        if not self.misfits:  # what did not fit is raised, not logged
-            super()._log_incompatible_keys(incompatible)
+        # detectron2 writes what it did not load into its log, in colours and line by line.
+        left = incompatible.unexpected_keys
+        if left:
+            shown = ", ".join(left[:3]) + (", ..." if len(left) > 3 else "")
+            self.notes += (
+                f"{len(left)} tensors of {self.file} are of no part of the config's model, and "
+                f"were left out: {shown}",
+            )
 
 
 def _of_a_pickle(content: dict[str, Any]) -> dict[str, Any]:

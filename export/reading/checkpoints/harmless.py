@@ -44,7 +44,7 @@ _PATHS = tuple(
     for module in ("", "._local")
     for name in ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
 )
-_NUMPY_TYPES = "?bBhHiIlLqQefd"
+_NUMPY_TYPES = "?bBhHiIlLqQefdFDSU"
 
 
 class Values:

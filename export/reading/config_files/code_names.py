@@ -21,6 +21,7 @@ _OF_MODELS = (
     "detectron2.projects",
     "detectron2.structures",
     "fvcore.nn",
+    "torch._C._nn",  # torch.nn.functional's own, such as gelu
     "torch.nn",
 )
 # Of these only layers: their functions fetch and load files.

@@ -13,12 +13,16 @@ import functools
 from pathlib import PurePosixPath
 from typing import Any
 
+import numpy as np
 import yaml
 
+from d2serve.export.reading.config_files.arithmetic import worked_out
 from d2serve.export.reading.config_files.code_names import CodeName, resolve
 
 _PYTHON = "tag:yaml.org,2002:python/"
 _DICTS = ("collections.OrderedDict", "collections.defaultdict", "argparse.Namespace")
+_SCALARS = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
+_EVAL = ("eval", "builtins.eval", "__builtin__.eval")
 _PATHS = ("pathlib.PosixPath", "pathlib.PurePosixPath", "pathlib.WindowsPath", "pathlib.Path")
 
 
@@ -83,9 +87,18 @@ def _made_object(form: str, loader: _DataLoader, name: str, node: yaml.Node) -> 
     else:
         return _refuse(node, tag)
     args = tuple(parts.get("args") or ())
+    if name in _EVAL and len(args) == 1:
+        try:
+            return worked_out(args[0])
+        except ValueError:
+            return _refuse(node, tag)
     if name in _DICTS or _is_cfg_node(name):
         pairs = args[0] if args and isinstance(args[0], (list, tuple, dict)) else ()
         return {**dict(pairs), **(parts.get("dictitems") or {})}
+    if name == "numpy.dtype":
+        return np.dtype(str(args[0])) if args else _refuse(node, tag)
+    if name in _SCALARS and len(args) == 2 and isinstance(args[0], np.dtype):
+        return np.frombuffer(args[1], args[0], 1)[0].item()
     if name in _PATHS:
         return str(PurePosixPath(*map(str, args)))
     if name == "functools.partial":

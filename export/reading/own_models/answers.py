@@ -89,7 +89,7 @@ def observed(family: Family, model: nn.Module, inputs: ModelInput) -> Family:
     return replace(
         family,
         outputs=outputs,
-        num_classes=family.num_classes if boxes is not None else None,
+        num_classes=None if outputs == (SEM_SEG,) else family.num_classes,
         box_mode=XYWHA_ABS if isinstance(boxes, RotatedBoxes) else XYXY_ABS,
     )
 

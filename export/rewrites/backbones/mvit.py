@@ -21,6 +21,7 @@ from d2serve.export.rewrites.backbones.windows import (
     from_windows,
     padded,
     windows_of,
+    with_side,
 )
 from d2serve.export.rewrites.method_overrides import override_methods
 from d2serve.export.rewrites.rewrite import SCRIPTING, TRACING, Rewrite
@@ -90,9 +91,7 @@ class _AnySizeMViT:
     def forward(self, x: Tensor) -> Dict[str, Tensor]:
         x = self.patch_embed(x)
         if self.pos_embed is not None:
-            x = x + absolute_positions(
-                self.pos_embed, self.pretrain_use_cls_token, x.shape[1], x.shape[2]
-            )
+            x = x + absolute_positions(self.pos_embed, self.side, x.shape[1], x.shape[2])
         outputs: Dict[str, Tensor] = {}
         for index, (block, norm) in enumerate(zip(self.blocks, self.norms)):
             x = block(x)
@@ -113,12 +112,26 @@ def _relative(positions: Tensor, queries: Tensor, keys: Tensor, more_queries: bo
     resized = F.interpolate(positions.t().unsqueeze(0), size=2 * longest - 1, mode="linear")
     q_places, k_places = counted(queries), counted(keys)
     q_count, last = q_places[-1] + 1, k_places[-1]
+    # abs() keeps OpenVINO from multiplying and subtracting in one step, which rounds otherwise.
     if more_queries:
-        distances = q_places[:, None] - k_places[None, :] * (q_count / (last + 1))
-        distances = distances + last * q_count / (last + 1)
+        scaled = (k_places * _quotient(q_count, last + 1, 256)).abs()
+        distances = q_places[:, None] - scaled[None, :]
+        distances = distances + _quotient(last * q_count, last + 1, 1)
     else:
-        distances = q_places[:, None] * ((last + 1) / q_count) - k_places[None, :] + last
+        scaled = (q_places * _quotient(last + 1, q_count, 256)).abs()
+        distances = scaled[:, None] - k_places[None, :] + last
     return resized[0].t()[distances.long()]
+
+
+def _quotient(above: Tensor, below: Tensor, steps: int) -> Tensor:
+    """``above / below``, rounded as IEEE 754 has it, which OpenVINO's division is not.
+
+    The quotient is taken in two parts, the first in ``steps`` of 1, so that the product of each
+    with ``below`` loses nothing that would matter: what is left over tells how far off it is.
+    """
+    found = above / below
+    coarse = (found * steps).floor() / steps
+    return found + ((above - coarse * below) - (found - coarse) * below) / below
 
 
 def _attention(module: Any) -> nn.Module:
@@ -132,7 +145,7 @@ def _mvit(module: Any) -> nn.Module:
         if f"scale{stage}" in module._out_features:
             names[index] = f"scale{stage}"
     norms = [f"{name}_norm" if name else None for name in names]
-    return with_norms_in_order(override_methods(_AnySizeMViT)(module), names, norms)
+    return with_norms_in_order(override_methods(_AnySizeMViT)(with_side(module)), names, norms)
 
 
 _EVERY_WAY = frozenset({TRACING, SCRIPTING})

@@ -26,6 +26,7 @@ from d2serve.export.rewrites.backbones.windows import (
     from_windows,
     padded,
     windows_of,
+    with_side,
 )
 from d2serve.export.rewrites.method_overrides import override_methods
 from d2serve.export.rewrites.rewrite import SCRIPTING, TRACING, Rewrite
@@ -87,9 +88,7 @@ class AnySizeViT(ViT):  # type: ignore[misc]
         """The last features, by their name."""
         x = self.patch_embed(x)
         if self.pos_embed is not None:
-            x = x + absolute_positions(
-                self.pos_embed, self.pretrain_use_cls_token, x.shape[1], x.shape[2]
-            )
+            x = x + absolute_positions(self.pos_embed, self.side, x.shape[1], x.shape[2])
         for block in self.blocks:
             x = block(x)
         return {self._out_features[0]: x.permute(0, 3, 1, 2)}
@@ -172,7 +171,7 @@ VIT_POSITIONS = Rewrite(
         "modeling/backbone/utils.py: get_abs_pos decides by the size of an image whether to resize "
         "positions, which a trace keeps, and has no types"
     ),
-    make=override_methods(AnySizeViT),
+    make=lambda module: override_methods(AnySizeViT)(with_side(module)),
 )
 
 SIMPLE_FEATURE_PYRAMID = Rewrite(

@@ -10,6 +10,7 @@ TorchScript reads these functions, and a trace follows the sizes through them.
 # No `from __future__ import annotations` here: TorchScript cannot read postponed annotations.
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,11 +48,16 @@ def counted(line: Tensor) -> Tensor:
     return torch.ones_like(line).cumsum(0) - 1
 
 
-def absolute_positions(positions: Tensor, has_cls_token: bool, height: int, width: int) -> Tensor:
+def with_side(module: Any) -> Any:
+    """A ViT or MViT with ``side``: how many of its positions make a row of their square."""
+    if module.pos_embed is not None:
+        module.side = math.isqrt(module.pos_embed.shape[1] - int(module.pretrain_use_cls_token))
+    return module
+
+
+def absolute_positions(positions: Tensor, side: int, height: int, width: int) -> Tensor:
     """(1, H, W, C) of the square of positions (1, N, C) that a model was trained with."""
-    if has_cls_token:
-        positions = positions[:, 1:]
-    side = int(math.sqrt(positions.shape[1]))
+    positions = positions[:, -side * side :]  # without that of a class token
     positions = positions.reshape(1, side, side, -1).permute(0, 3, 1, 2)
     positions = F.interpolate(positions, size=[height, width], mode="bicubic", align_corners=False)
     return positions.permute(0, 2, 3, 1)

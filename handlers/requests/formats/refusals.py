@@ -27,6 +27,7 @@ _STARTS: Mapping[str, bytes | tuple[bytes, ...]] = {
 
 _SAVE = "Save it as PNG, or as a JPEG of the usual kind"
 _BANDS = "Save the bands that the model takes as PNG or TIFF of 8 or 16 bits, grey or RGB"
+_TOGETHER = "Save it with its bands beside each other (PLANARCONFIG contiguous)"
 _SCALE = "Scale its values to 8 or 16 bits and save it as PNG or TIFF, grey or RGB"
 
 # By JPEG's marker of a frame: all else is decoded.
@@ -56,6 +57,20 @@ def check_page(page: TiffPage, size: int) -> None:
     known = kind in (tiff.UNSIGNED, tiff.UNDEFINED) or (kind == tiff.SIGNED and bits == 8)
     if not known or bits not in (1, 2, 4, 8, 16):
         raise _unsupported(size, page.described, _SCALE)
+
+
+def check_planes(page: TiffPage, size: int) -> None:
+    """Refuse a TIFF of which Pillow mixes up the colours.
+
+    Args:
+        page: its first one, which is to be read by Pillow.
+        size: of the file in bytes.
+
+    Raises:
+        UnsupportedImageFormat: it has several bands of 16 bits, uncompressed in planes.
+    """
+    if page.bits == 16 and page.in_planes and page.bands > 1 and page.one(tiff.COMPRESSION) == 1:
+        raise _unsupported(size, page.described, _TOGETHER)
 
 
 def why_not_read(data: bytes, formats: tuple[str, ...]) -> RequestError:

@@ -50,6 +50,18 @@ class TestImages:
         np.testing.assert_array_equal(as_rgb, array)
         np.testing.assert_array_equal(decoded(encode_image(array)), array[:, :, ::-1])
 
+    @pytest.mark.parametrize("channels", [1, 2, 4])
+    def test_other_channels_are_sent_as_they_are(self, channels: int) -> None:
+        array = np.arange(6 * channels, dtype=np.uint8).reshape(2, 3, channels)
+        sent = decoded(encode_image(array, array_format="bands"))
+        np.testing.assert_array_equal(sent, array[:, :, 0] if channels == 1 else array)
+
+    def test_what_may_be_transparency_is_not_sent_by_chance(self) -> None:
+        with pytest.raises(InvalidInput, match=r"image\[:, :, :3\].*array_format='bands'"):
+            encode_image(np.zeros((4, 6, 4), np.uint8))
+        with pytest.raises(InvalidInput, match=r"more than 4 channels.*Open Inference"):
+            encode_image(np.zeros((4, 6, 5), np.uint8), array_format="bands")
+
     def test_bytes_and_files_travel_as_they_are(self, tmp_path: Path) -> None:
         content = b"\xff\xd8 not decoded here"
         (tmp_path / "image.jpg").write_bytes(content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,42 @@ def test_too_few_calibration_images_are_said_before_the_long_part(
         (few / file.name).symlink_to(file)
     with pytest.raises(SampleError, match=r"got 99 from .*expected 100 or more"):
         lower("int8", tmp_path / "store", held_out, calibration_images=few)
+
+
+def test_other_annotations_are_said_before_anything_is_measured(
+    held_out: HeldOut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accuracy, "_check_cpu", lambda *_: None)
+    content = json.loads(held_out.annotations.read_text())
+    images = held_out.annotations.parent / "images"
+
+    def refused(message: str, **changed: Any) -> None:
+        file = tmp_path / "changed.json"
+        file.write_text(json.dumps({**content, **changed}))
+        with pytest.raises(EvaluationError, match=message):
+            lower("bf16", tmp_path / "store", held_out, dataset=(file, images))
+
+    others = [{"id": n, "name": f"other {n}"} for n in (1, 2, 3)]
+    refused(r"No category of changed\.json \(other 1", categories=others)
+    few = [each for each in content["images"] if each["id"] <= 19]
+    refused(r"has 19 images with .*: too few to judge bf16 by", images=few)
+    boxes = [
+        {key: value for key, value in each.items() if key not in ("segmentation", "keypoints")}
+        for each in content["annotations"]
+    ]
+    refused(r"has nothing to judge segm by, which bf16 may ruin", annotations=boxes)
+    assert not (tmp_path / "store").exists()
+
+
+def test_an_ap_near_zero_judges_no_precision(
+    held_out: HeldOut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accuracy, "_check_cpu", lambda *_: None)
+    scores = {"bbox": {"AP": 0.02}, "segm": {"AP": 0.01}}
+    monkeypatch.setattr(accuracy, "evaluate_one", lambda *_: scores)
+    with pytest.raises(EvaluationError, match=r"AP 0\.0 \(bbox\), AP 0\.0 \(segm\) on annotations"):
+        lower("bf16", tmp_path, held_out)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_data_set_that_is_not_there_is_named(held_out: HeldOut, tmp_path: Path) -> None:

@@ -17,7 +17,11 @@ from d2serve.export.doctor import examine
 from d2serve.export.errors import ConfigError
 from d2serve.export.reading.config import ConfigSource
 from d2serve.export.reading.config_loading import load_config
-from d2serve.export.reading.installation import advice_for, compiled_operators_problem
+from d2serve.export.reading.installation import (
+    advice_for,
+    advice_on_unregistered,
+    compiled_operators_problem,
+)
 from d2serve.export.reading.weights import build_model
 from tests.conftest import ROOT, config_of, source_of
 
@@ -49,6 +53,29 @@ def test_a_missing_package_is_named(
     assert advice is not None
     assert f"{top} is missing" in advice
     assert f"pip install '{package}'" in advice
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        ("PointRendROIHeads", "detectron2.projects.point_rend"),
+        ("No object named 'CoarseMaskHead' found in", "detectron2.projects.point_rend"),
+        ("PanopticDeepLab", "detectron2.projects.panoptic_deeplab"),
+        ("DeepLabV3PlusHead", "detectron2.projects.deeplab"),
+        ("MyHeads", "my.module"),
+    ],
+)
+@pytest.mark.parametrize("has_cv2", [True, False])
+def test_a_part_of_a_project_of_detectron2s_is_told_from_ones_own(
+    name: str, module: str, has_cv2: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: object() if has_cv2 else None)
+    advice = advice_on_unregistered(name)
+    assert f"--import {module}" in advice
+    assert ("If it is yours" in advice) == (module == "my.module")
+    assert ("opencv-python-headless" in advice) == (
+        module == "detectron2.projects.point_rend" and not has_cv2
+    )
 
 
 def test_the_cause_of_an_error_counts() -> None:

@@ -182,6 +182,21 @@ def test_what_stands_beside_is_kept_as_data(
     assert beside.keys() == {"hyper_parameters", "args"}
 
 
+def test_tensors_of_no_part_of_the_model_are_named(
+    tiny_config: Path,
+    model: nn.Module,
+    state: State,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    file = tmp_path / "model.pth"
+    torch.save({"model": {**state, "mask_iou_head.fc.weight": torch.ones(2, 2)}}, file)
+    (note,) = load(tiny_config, model, file).notes
+    assert "1 tensors of" in note
+    assert "mask_iou_head.fc.weight" in note
+    assert "mask_iou_head" not in caplog.text
+
+
 @pytest.mark.parametrize("average", ["model_ema", "ema_state", "ema.shadow"])
 def test_an_average_beside_the_model_is_named_and_can_be_had(
     average: str, tiny_config: Path, model: nn.Module, state: State, tmp_path: Path
@@ -196,7 +211,7 @@ def test_an_average_beside_the_model_is_named_and_can_be_had(
     assert f"--weights-key {average}" in note
     name = "backbone.fpn_lateral2.weight"
     assert torch.equal(model.state_dict()[name], state[name] * 0.5)
-    load(tiny_config, model, file, average)
+    assert load(tiny_config, model, file, average).key == average
     assert torch.equal(model.state_dict()[name], state[name])
 
 

@@ -252,3 +252,42 @@ def test_a_pkl_of_the_model_zoo_gives_the_same_answer(tiny_config: Path, tmp_pat
     assert got is not None
     assert len(expected) > 0
     assert np.array_equal(expected.boxes, got.boxes)
+
+
+class _Site(SimpleHTTPRequestHandler):
+    """As Dropbox: a page, and the file only for ``?dl=1``."""
+
+    def do_GET(self) -> None:
+        if self.path.endswith("dl=1"):
+            super().do_GET()
+            return
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"<!DOCTYPE html><html>Download</html>")
+
+    def log_message(self, *_args: Any) -> None:
+        """Say nothing."""
+
+
+def test_an_address_keeps_what_its_site_is_asked_for(
+    tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path / "cache"))
+    torch.save({"model": _state(tiny_config)}, tmp_path / "model_final.pth")
+    server = ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(_Site, directory=str(tmp_path))
+    )
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        address = f"http://127.0.0.1:{server.server_port}/model_final.pth"
+        for query in ("?dl=1", "?matching_heuristics=True&dl=1"):
+            source = ConfigSource(str(tiny_config), ("MODEL.WEIGHTS", address + query))
+            load_model(load_config(source))
+        source = ConfigSource(str(tiny_config), ("MODEL.WEIGHTS", address))
+        with pytest.raises(WeightsError, match=r"model_final\.pth.* is a web page.*address of the"):
+            load_model(load_config(source))
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

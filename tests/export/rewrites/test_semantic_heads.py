@@ -111,8 +111,8 @@ def _labels(model: Any) -> int:
 
 def test_scripted_and_traced_are_eagers_bits_at_every_size(model: Any) -> None:
     scripted = script(exportable(model, SCRIPTING)[0]).module
-    traced = trace(exportable(model, TRACING)[0], ("sem_seg",), _images()[0])
-    assert traced.traced_constants == ()
+    traced = trace(exportable(model, TRACING)[0], ("sem_seg",), (_images()[0],))
+    assert traced.doubts == ()
     for program in (scripted, traced.module):
         check_no_device(program)
     assert _labels(model) > 1
@@ -124,7 +124,7 @@ def test_scripted_and_traced_are_eagers_bits_at_every_size(model: Any) -> None:
 
 def test_onnx_labels_as_eager_at_every_size(model: Any, tmp_path: Path) -> None:
     file = tmp_path / "model.onnx"
-    write_onnx(exportable(model, ONNX)[0], ("sem_seg",), _images()[0], file, {})
+    write_onnx(exportable(model, ONNX)[0], ("sem_seg",), (_images()[0],), file, {})
     session = onnxruntime.InferenceSession(str(file))
     for image in _images():
         got = torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
@@ -137,7 +137,7 @@ def test_a_pooling_window_that_does_not_divide_is_refused_by_programs_as_by_dete
     assert any(module.pool_kernel_size for module in model.modules() if isinstance(module, ASPP))
     fits, does_not = torch.rand(3, 64, 128) * 255, torch.rand(3, 100, 128) * 255
     scripted = script(exportable(model, SCRIPTING)[0]).module
-    traced = trace(exportable(model, TRACING)[0], ("sem_seg",), fits).module
+    traced = trace(exportable(model, TRACING)[0], ("sem_seg",), (fits,)).module
     expected = _eager(model, fits)
     assert torch.equal(scripted([{"image": fits}])[0]["sem_seg"], expected)
     assert torch.equal(traced(fits)[0], expected)

@@ -20,7 +20,7 @@ from d2serve.handlers.requests.decoding import decode
 from d2serve.handlers.requests.formats.avif import frames_of
 from d2serve.handlers.requests.formats.foreign import FOREIGN
 from d2serve.handlers.spec.limits import RequestLimits
-from tests.handlers.files import png, tiff_of
+from tests.handlers.files import huge_avif, png, tiff_of
 from tests.handlers.samples import picture, saved
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
@@ -224,18 +224,6 @@ class TestAvif:
         with pytest.raises(RequestError, match=r"an AVIF file, which is not.*JPEG") as caught:
             decode(self.FILE)
         assert caught.value.status == 415
-
-
-def huge_avif(width: int, height: int) -> bytes:
-    """An AVIF file whose container says 40x30, and whose AV1 data begin a picture of this size."""
-    # seq_profile 0, still_picture, reduced header, level 31, 16 bits for each side, the sides
-    bits = f"000111111111111111{width - 1:016b}{height - 1:016b}"
-    header = int(bits.ljust(-(-len(bits) // 8) * 8, "0"), 2).to_bytes(-(-len(bits) // 8), "big")
-    units = b"\x0a" + bytes([len(header)]) + header
-    data = bytearray(TestAvif.FILE)
-    start = data.index(b"mdat") + 4
-    data[start : start + 2 + len(units)] = b"\x12\0" + units
-    return bytes(data)
 
 
 def test_other_pictures_are_as_before() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -10,15 +12,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image
 
+from d2serve.client.results.prediction import parse_prediction
 from d2serve.handlers.errors import ImageTooLarge, InvalidImage, UnsupportedImageFormat
 from d2serve.handlers.requests.decoding import decode, read_file
 from d2serve.handlers.requests.formats.tiff import EXTRA_SAMPLES, ORIENTATION, PHOTOMETRIC
+from d2serve.handlers.requests.request import Request
+from d2serve.handlers.service import Service
+from d2serve.handlers.spec.image_form import COLOUR, GREY, RGBA, ImageForm
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits
-from d2serve.handlers.spec.sixteen_bit import READ_IMAGE
+from d2serve.handlers.spec.sixteen_bit import OPENCV, READ_IMAGE
 from tests.handlers.files import png, png_of, tiff_of
+from tests.handlers.programs import write_archive
 from tests.handlers.samples import cases, detectron2_reads, picture, saved
 
+AS_READ_IMAGE = replace(COLOUR, sixteen_bit=READ_IMAGE)
 EVERY_VALUE = np.arange(65536, dtype=np.uint16).reshape(256, 256, 1)
 UNKNOWN, ASSOCIATED, UNASSOCIATED = 0, 1, 2
 
@@ -27,8 +36,7 @@ def opencv_reads(data: bytes) -> NDArray[np.uint8]:
     """What ``cv2.imread`` makes of a file, in RGB order."""
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     assert pixels is not None
-    found: NDArray[np.uint8] = pixels[:, :, ::-1]
-    return found
+    return pixels[:, :, ::-1].astype(np.uint8)
 
 
 def assert_as_opencv(data: bytes) -> None:
@@ -119,9 +127,46 @@ def test_png_with_transparent_colours_and_of_12_bits() -> None:
 def test_read_images_way_for_those_who_ask(bands: int) -> None:
     samples = np.random.default_rng(3).integers(0, 65536, (9, 11, bands), np.uint16)
     for data in (png_of(samples), tiff_of(samples)):
-        decoded = read_file(data, DEFAULT_LIMITS, READ_IMAGE)
+        decoded = read_file(data, DEFAULT_LIMITS, AS_READ_IMAGE)
         np.testing.assert_array_equal(decoded.pixels, detectron2_reads(data))
         assert decoded.converted == "16-bit to 8-bit, as by read_image"
+
+
+@pytest.mark.parametrize(("way", "score"), [(OPENCV, 0.2), (READ_IMAGE, 1)])
+def test_an_archive_says_which_way_and_the_reply_what_was_done(
+    tmp_path: Path, way: str, score: float
+) -> None:
+    """The program's score is its image's first value, of 255."""
+    service = Service.open(write_archive(tmp_path, sixteen_bit=way))
+    reply = service.reply(Request(png_of(np.full((20, 30, 1), 51 * 257, np.uint16))))
+    prediction = parse_prediction(reply.body)
+    assert prediction.instances[0].score == pytest.approx(score)
+    assert (
+        prediction.converted
+        == {
+            OPENCV: "16-bit to 8-bit",
+            READ_IMAGE: "16-bit to 8-bit, as by read_image",
+        }[way]
+    )
+    reply = service.reply(Request(saved(picture(9, 7), "PNG")))
+    assert parse_prediction(reply.body).converted is None
+
+
+def test_planes_that_pillow_mixes_up_are_refused_where_it_reads() -> None:
+    data = tiff_of(np.zeros((5, 4, 4), np.uint16), planar=True, tags={EXTRA_SAMPLES: [2]})
+    colours = tiff_of(np.zeros((5, 4, 3), np.uint16), planar=True)
+    for file, form in ((data, ImageForm(RGBA, 4)), (colours, AS_READ_IMAGE)):
+        with pytest.raises(UnsupportedImageFormat, match=r"in planes.*beside each other"):
+            decode(file, form=form)
+
+
+@pytest.mark.parametrize("bands", [1, 3])
+def test_a_model_of_grey_gets_the_same_in_grey(bands: int) -> None:
+    samples = np.random.default_rng(6).integers(0, 65536, (9, 11, bands), np.uint16)
+    for data in (png_of(samples), tiff_of(samples)):
+        grey = decode(data, form=ImageForm(GREY, 1))
+        expected = np.asarray(Image.fromarray(opencv_reads(data)).convert("L"))
+        np.testing.assert_array_equal(grey[:, :, 0], expected)
 
 
 def test_where_both_readers_agree_nothing_changed() -> None:
@@ -147,9 +192,9 @@ def test_where_both_readers_agree_nothing_changed() -> None:
 )
 def test_values_of_which_white_is_not_known_are_refused(dtype: Any, bands: int, words: str) -> None:
     data = tiff_of(np.ones((6, 5, bands), dtype))
-    for way in ("opencv", READ_IMAGE):
+    for form in (COLOUR, AS_READ_IMAGE):
         with pytest.raises(UnsupportedImageFormat, match=words) as caught:
-            decode(data, sixteen_bit=way)
+            decode(data, form=form)
         assert "Scale its values to 8 or 16 bits" in str(caught.value)
 
 

@@ -23,8 +23,9 @@ from d2serve.export.reading.config import (
 from d2serve.export.reading.config_files.merging import merge, nearest, why_not_merged
 from d2serve.export.reading.config_files.numbers import check_numbers
 from d2serve.export.reading.config_files.project_keys import config_with_keys_of
+from d2serve.export.reading.config_files.resolved_text import text_of_yaml
 from d2serve.export.reading.families import refuse_projects
-from d2serve.export.reading.resolved_text import text_of_yaml
+from d2serve.export.reading.installation import advice_on_unregistered
 
 
 def read_yaml(
@@ -140,6 +141,6 @@ def _check_registered(cfg: CfgNode, unknown: Sequence[str]) -> None:
     for name, registry in names.items():
         if name not in registry:
             raise ConfigError(
-                f"{name} is not registered in detectron2. If it is yours, name the module that "
-                f"registers it: --import my.module{about_unknown(unknown)}"
+                f"{name} is not registered in detectron2. {advice_on_unregistered(name)}"
+                f"{about_unknown(unknown)}"
             )

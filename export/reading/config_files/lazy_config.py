@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import builtins
 import functools
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,8 @@ from d2serve.export.reading.config import ConfigSource, ModelConfig, chosen_devi
 from d2serve.export.reading.config_files.code_names import resolve
 from d2serve.export.reading.config_files.lazy_targets import require_known_code
 from d2serve.export.reading.config_files.mapper import at, image_format_of, resize_of
+from d2serve.export.reading.config_files.resolved_text import text_of_lazy
 from d2serve.export.reading.installation import advice_for
-from d2serve.export.reading.resolved_text import text_of_lazy
 
 _EXPECTED = (
     "Expected a Python file with `model` and `train`, and overrides such as "
@@ -89,6 +90,19 @@ def read_lazy(
     )
 
 
+def _line(error: BaseException, path: Path) -> str:
+    """Where in the config an error arose, for inside a message."""
+    cause = error.__cause__  # LazyConfig tells of a syntax error without it
+    if isinstance(cause, SyntaxError):
+        return f" {cause.msg}, line {cause.lineno}"
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename == str(path)
+    ]
+    return f", line {lines[-1]}" if lines else ""
+
+
 def _place_classes(model: nn.Module, path: Path) -> None:
     """Say where a class lies that the config's Python made with ``type()``: its globals have no
     ``__name__``, so such a class has no ``__module__``, which everything after this asks for."""
@@ -118,7 +132,7 @@ def _loaded(
     except (Exception, SystemExit) as error:
         raise ConfigError(
             f"{source.config_file} cannot be read as a LazyConfig ({type(error).__name__}: "
-            f"{one_line(error)}). {advice_for(error) or _EXPECTED}"
+            f"{one_line(error)}{_line(error, path)}). {advice_for(error) or _EXPECTED}"
         ) from error
     finally:
         builtins.__import__ = honest_import  # where a config raises, detectron2 leaves its own

@@ -1,0 +1,1 @@
+"""Names of classes: where they are found, and which are taken."""
