@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from d2serve.handlers.digests import sha256_of
+from d2serve.handlers.spec.extras import IMAGE, INSTANCE, Extra
 from d2serve.handlers.spec.model_spec import SPEC_FILE, PanopticMerge
 from tests.handlers.samples import spec_with
 from tests.robustness.conftest import ONE_WORKER, pack
@@ -16,6 +17,16 @@ OWN_THRESHOLD = 0.25
 NAMES = ("circle", "square, or so", "[2]")
 LIMITS = {"max_image_pixels": 10_000, "max_reply_bytes": 5_000}
 UNLUCKY = 13
+
+
+EXTRAS = (
+    Extra("embedding", INSTANCE, "Tensor", "float32", (2,)),
+    Extra("sure", INSTANCE, "Tensor", "bool", ()),
+    Extra("rank", INSTANCE, "Tensor", "int64", ()),
+    Extra("brightness", IMAGE, "Tensor", "float64", ()),
+    Extra("levels", IMAGE, "Tensor", "uint8", (2,)),
+    Extra("half", IMAGE, "Tensor", "float16", (1,)),
+)
 
 
 class TwoOnTheGround(torch.nn.Module):
@@ -37,6 +48,12 @@ class TwoOnTheGround(torch.nn.Module):
                     "pred_classes": torch.tensor([0, 1]),
                     "pred_masks": torch.ones(2, 1, 28, 28),
                     "sem_seg": torch.stack([127 - grey, grey - 127]),
+                    "instances.extra.embedding": torch.tensor([[0.1, 2.0], [0.3, 4.0]]),
+                    "instances.extra.sure": torch.tensor([True, False]),
+                    "instances.extra.rank": torch.tensor([7, 300]),
+                    "extra.brightness": grey.mean().double(),
+                    "extra.levels": torch.tensor([0, 255]).to(torch.uint8),
+                    "extra.half": torch.tensor([0.5]).half(),
                 }
             )
         return answers
@@ -47,7 +64,11 @@ def write_panoptic_archive(folder: Path, store: Path, name: str) -> Path:
     program = folder / "model.pt"
     torch.jit.save(torch.jit.script(TwoOnTheGround()), str(program))
     spec = spec_with(
-        outputs=("pred_boxes", "scores", "pred_classes", "pred_masks", "sem_seg"),
+        outputs=(
+            *("pred_boxes", "scores", "pred_classes", "pred_masks", "sem_seg"),
+            *(each.output for each in EXTRAS),
+        ),
+        extras=EXTRAS,
         class_names=NAMES,
         panoptic=PanopticMerge(0.5, 1, 0.3),
         score_thresh=OWN_THRESHOLD,

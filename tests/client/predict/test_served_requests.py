@@ -116,6 +116,23 @@ def test_label_maps_in_either_form(client: AnyClient) -> None:
     assert set(np.unique(runs.sem_seg.label_map())) == {0, 1}
 
 
+def test_what_a_model_answers_of_its_own_in_every_form(client: AnyClient) -> None:
+    for form in ("json", "base64"):
+        answered = client.predict("shapes", IMAGE, extra=form)
+        first, second = (each.extra for each in answered.instances)
+        np.testing.assert_array_equal(first["embedding"], np.array([0.1, 2], np.float32))
+        assert (second["sure"], second["rank"]) == (False, 300)
+        assert answered.extra["brightness"] == 51
+        assert answered.extra["levels"].dtype == np.uint8
+        found = answered.to_detectron2()
+        assert found["instances"].rank.tolist() == [7, 300]
+        assert str(found["half"].dtype) == "torch.float16"
+        (alone,) = client.predict("shapes", IMAGE, extra=form, classes=[1]).instances
+        assert alone.extra["rank"] == 300
+    without = client.predict("shapes", IMAGE, extra="none")
+    assert (without.extra, without.extra_fields, without.instances[0].extra) == ({}, (), {})
+
+
 @pytest.mark.parametrize("kind", ["png", "jpeg"])
 def test_the_picture(client: AnyClient, kind: str) -> None:
     drawn = client.predict_picture("shapes", IMAGE, format=kind)
