@@ -1,4 +1,4 @@
-"""An ``eval`` in a YAML config is read where it is arithmetic, as in detectron2's RetinaNet."""
+"""An ``eval`` in a YAML config is read where it is arithmetic, as in detectron2's RetinaNets."""
 
 from __future__ import annotations
 
