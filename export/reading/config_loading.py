@@ -18,11 +18,11 @@ from d2serve.export.errors import ConfigError, UnsupportedFamily, one_line
 from d2serve.export.reading.config import ConfigSource, ModelConfig
 from d2serve.export.reading.config_files.bases import with_bases
 from d2serve.export.reading.config_files.documents import read_document
+from d2serve.export.reading.config_files.lazy_config import read_lazy
 from d2serve.export.reading.config_files.pickled import is_pickled, read_pickled
+from d2serve.export.reading.config_files.yaml_config import read_yaml
 from d2serve.export.reading.image_form import READABLE
 from d2serve.export.reading.installation import advice_for
-from d2serve.export.reading.lazy_config import read_lazy
-from d2serve.export.reading.yaml_config import read_yaml
 from d2serve.export.rewrites.own_models.deformable_attention import let_projects_be_imported
 
 

@@ -1,1 +1,1 @@
-"""Config files as data: YAML and pickled configs, read without running what they may bring."""
+"""Config files: YAML, as data, LazyConfigs and pickles, each made into the one ``ModelConfig``."""

@@ -23,9 +23,9 @@ from d2serve.export.reading.config import (
 from d2serve.export.reading.config_files.merging import merge, nearest, why_not_merged
 from d2serve.export.reading.config_files.numbers import check_numbers
 from d2serve.export.reading.config_files.project_keys import config_with_keys_of
+from d2serve.export.reading.config_files.resolved_text import text_of_yaml
 from d2serve.export.reading.families import refuse_projects
 from d2serve.export.reading.installation import advice_on_unregistered
-from d2serve.export.reading.resolved_text import text_of_yaml
 
 
 def read_yaml(

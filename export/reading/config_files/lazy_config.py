@@ -22,8 +22,8 @@ from d2serve.export.reading.config import ConfigSource, ModelConfig, chosen_devi
 from d2serve.export.reading.config_files.code_names import resolve
 from d2serve.export.reading.config_files.lazy_targets import require_known_code
 from d2serve.export.reading.config_files.mapper import at, image_format_of, resize_of
+from d2serve.export.reading.config_files.resolved_text import text_of_lazy
 from d2serve.export.reading.installation import advice_for
-from d2serve.export.reading.resolved_text import text_of_lazy
 
 _EXPECTED = (
     "Expected a Python file with `model` and `train`, and overrides such as "
