@@ -207,6 +207,10 @@ CONFIGS: dict[str, Case] = {
         "MODEL: {RPN: {IN_FEATURES: [p9]}}", r"cannot build .*p9.*rpn\.py:\d+.*value of the config"
     ),
     "depth of no ResNet": _own("MODEL: {RESNETS: {DEPTH: 17}}", r"cannot build .*17"),
+    "no kind of device": _own("MODEL: {DEVICE: gpu}", r"device is 'gpu', expected cpu or cuda"),
+    "null device": _own("MODEL: {DEVICE: null}", r"MODEL\.DEVICE is None, expected a name"),
+    "null model": _own("MODEL: {META_ARCHITECTURE: null}", r"META_ARCHITECTURE is None"),
+    "data sets of numbers": _own("DATASETS: {TEST: [3, 4]}", r"DATASETS\.TEST has 3, expected"),
     "folder": (lambda folder, _tiny: ["--config-file", str(folder)], r"is a folder, expected"),
     "not there": (lambda _folder, _tiny: ["--config-file", "no.yaml"], r"no\.yaml is neither"),
     "odd overrides": _words("MODEL.WEIGHTS", said=r"KEY VALUE pairs; got 1 words"),
