@@ -230,6 +230,15 @@ CONFIGS: dict[str, Case] = {
     ),
     "lazy of itself": _lazy("model = {'a': '${model}'}\n", r"broken\.py|cannot build"),
     "lazy without its neighbour": _lazy("from .base import model\n", r"broken\.py .*base"),
+    "lazy with an interpolation to nothing": _lazy(
+        _LINEAR.replace('"x.pth"', '"${nothing}"'), r"broken\.py has a value .*nothing"
+    ),
+    "lazy with sizes below zero": _yaml(
+        "model: {_target_: torch.nn.Linear}\n"
+        "dataloader: {test: {mapper: {image_format: BGR, augmentations: [{max_size: 9,\n"
+        "  _target_: detectron2.data.transforms.ResizeShortestEdge, short_edge_length: -3}]}}}\n",
+        r"a short edge of -3 pixels",
+    ),
     "lazy of a missing package": _lazy("import no_such_package\n", r"broken\.py .*no_such_package"),
     "lazy YAML that runs code": _yaml(
         "model: {_target_: os.system, command: ls}\n"
