@@ -36,8 +36,12 @@ from d2serve.handlers.spec.output_names import SEM_SEG
 from d2serve.handlers.spec.runtimes import RUNTIMES, SCRIPTING, RuntimeFacts
 
 _KNOWN = ("detectron2", "d2serve", "torch", "torchvision", "fvcore")
-# Classes of other packages that do nothing to a model that is not trained.
-_KNOWN_CLASSES = ("timm.layers.drop.DropPath", "timm.models.layers.drop.DropPath")
+# Classes of another package that detectron2's own backbones are made of.
+_KNOWN_CLASSES = tuple(
+    f"timm.{package}.{name}"
+    for package in ("layers", "models.layers")
+    for name in ("drop.DropPath", "mlp.Mlp")
+)
 
 
 @dataclass(frozen=True)
@@ -105,16 +109,15 @@ def _finding(
     tried: dict[str, Tried],
 ) -> Finding:
     way = runtime.way(method)
+    lost = why_not_scripted(model, family, method)
+    if lost is not None:
+        return Finding(method, runtime.format, runtime.name, (), lost)
     try:
         changed, names = exportable(model, way, family.postprocessed, family.own_forward)
     except UnsupportedFamily as error:
         return Finding(method, runtime.format, runtime.name, (), str(error))
     rewrites = tuple(rewrite for rewrite in REWRITES if rewrite.name in names)
-    refusal = (
-        why_unexportable(model, runtime, method)
-        or why_not_scripted(model, family, method)
-        or _not_installed(runtime)
-    )
+    refusal = why_unexportable(model, runtime, method) or _not_installed(runtime)
     if refusal is None and way not in tried:
         tried[way] = _own_modules(model, changed, family, channels, way)
     known = tried.get(way, Tried(None)) if refusal is None else Tried(refusal)

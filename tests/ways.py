@@ -42,7 +42,7 @@ FAMILIES = {
     "mvitv2_cascade": KINDS,
     "mask_rcnn_gn_cls_agnostic": KINDS,
     "deeplab_v3plus": KINDS,
-    "panoptic_deeplab": KINDS,
+    "panoptic_deeplab": METHODS,
     "rotated_faster_rcnn_fpn": METHODS,
 }
 """Those that upstream's own tools do not export in every kind, with the kinds that there are."""

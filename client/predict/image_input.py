@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from d2serve.client.errors import InvalidInput
-from d2serve.handlers.spec.image_form import BANDS, MOST_OF_A_FILE
+from d2serve.handlers.spec.image_form import BANDS, MOST_OF_PILLOW
 
 ImageInput = Union[str, "os.PathLike[str]", bytes, Image.Image, NDArray[Any]]
 """A path; the bytes of an encoded image file; a PIL image; or an array of uint8 of shape
@@ -72,10 +72,11 @@ def _from_array(array: NDArray[Any], array_format: str) -> Image.Image:
             f"The array has shape {array.shape} and type {array.dtype}: expected uint8 (0 to 255) "
             "of shape (height, width, channels) or (height, width)."
         )
-    if channels > MOST_OF_A_FILE:
+    if channels > MOST_OF_PILLOW:
         raise InvalidInput(
-            f"The array has shape {array.shape}: no image file that is served holds more than "
-            f"{MOST_OF_A_FILE} channels. Send it over the Open Inference Protocol, as UINT8."
+            f"The array has shape {array.shape}: a PNG file, as which arrays are sent, holds no "
+            f"more than {MOST_OF_PILLOW} channels. Save it as TIFF and send that, or send it over "
+            "the Open Inference Protocol, as UINT8."
         )
     if channels not in (1, 3) and array_format != BANDS:
         raise InvalidInput(

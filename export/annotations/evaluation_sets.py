@@ -23,6 +23,7 @@ from d2serve.export.annotations.files import (
     Coco,
     check_parts,
     read_coco,
+    require_ids,
     require_images,
     size_of,
 )
@@ -148,6 +149,7 @@ def _with_instances(
 def _records_in(content: Coco, file: Path, root: Path) -> list[Record]:
     files = [root / str(image["file_name"]) for image in content["images"]]
     require_images(files, file, root)
+    require_ids(content, file)
     return [
         {"file_name": str(path), "image_id": image["id"]}
         for path, image in zip(files, content["images"])
@@ -186,7 +188,9 @@ def _annotations_of(dataset: str, expected: Expectations) -> Coco:
     metadata = MetadataCatalog.get(dataset)
     file = metadata.get("json_file")
     if file is not None:
-        return read_coco(Path(PathManager.get_local_path(str(file))))
+        content = read_coco(Path(PathManager.get_local_path(str(file))))
+        require_ids(content, dataset)
+        return content
     if metadata.get("thing_classes") is None and expected.class_names is not None:
         metadata.set(thing_classes=list(expected.class_names))  # its records have class indices
     try:
@@ -198,6 +202,7 @@ def _annotations_of(dataset: str, expected: Expectations) -> Coco:
             "image_id and annotations, and thing_classes in the metadata."
         ) from error
     check_parts(content, dataset)
+    require_ids(content, dataset)
     return dict(content)
 
 

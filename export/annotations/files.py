@@ -15,7 +15,7 @@ Coco = dict[str, Any]
 """The content of a COCO annotation file, or what is like it."""
 
 _PARTS = {
-    "images": ("id", "file_name"),
+    "images": ("file_name",),  # what they lack beside it is said once they are found to be there
     "annotations": ("image_id", "category_id"),
     "categories": ("id", "name"),
 }
@@ -61,7 +61,7 @@ def check_parts(content: Any, source: object) -> None:
             if lacking:
                 raise _format_error(source, f"{part}[{number}] has no {' and no '.join(lacking)}")
         if part != "annotations":  # whose ids nobody refers to
-            ids = Counter(str(entry["id"]) for entry in entries)
+            ids = Counter(str(entry["id"]) for entry in entries if "id" in entry)
             if ids and ids.most_common(1)[0][1] > 1:
                 raise _format_error(source, f"two {part} have the id {ids.most_common(1)[0][0]}")
 
@@ -72,6 +72,17 @@ def _format_error(source: object, problem: str) -> EvaluationError:
         "'images' (id, file_name), 'annotations' (image_id, category_id, bbox) and 'categories' "
         "(id, name); LabelMe, VGG, YOLO and Pascal VOC have others, which converters bring to it."
     )
+
+
+def require_ids(content: Coco, source: object) -> None:
+    """Make sure that annotations can refer to the images.
+
+    Raises:
+        EvaluationError: an image has no id.
+    """
+    for number, image in enumerate(content["images"]):
+        if image.get("id") is None:
+            raise _format_error(source, f"images[{number}] has no id")
 
 
 def require_images(files: list[Path], source: object, root: Path) -> None:

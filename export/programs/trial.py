@@ -38,6 +38,8 @@ _OTHERS = (((96, 224), 90.0), ((192, 64), 200.0))
 # Pixels: the short side of an image with a long one, and the longest that a trial takes.
 _SHORT, _LONGEST = 64, 4096
 _LARGEST_SQUARE = 256
+# What heads are run on.
+_PROPOSALS, _INSTANCES = 100, 20
 _TOLERANCE = 1e-3
 
 
@@ -188,9 +190,13 @@ def make_small(model: nn.Module, channels: int, own: Sequence[str]) -> None:
     if isinstance(backbone, nn.Module) and not any(_lies_in("backbone", path) for path in own):
         whole.backbone = _Features(backbone, channels)
     for module in model.modules():
-        pyramid: Any = module
-        if getattr(pyramid, "_square_pad", 0) > _LARGEST_SQUARE:  # ViTDet's
-            pyramid._square_pad = _LARGEST_SQUARE
+        each: Any = module
+        if getattr(each, "_square_pad", 0) > _LARGEST_SQUARE:  # ViTDet's pyramid
+            each._square_pad = _LARGEST_SQUARE
+        if isinstance(getattr(each, "post_nms_topk", None), dict):  # RPN
+            each.post_nms_topk = dict.fromkeys(each.post_nms_topk, _PROPOSALS)
+        if getattr(each, "test_topk_per_image", 0) > _INSTANCES:  # FastRCNNOutputLayers
+            each.test_topk_per_image = _INSTANCES
 
 
 def _lies_in(outer: str, path: str) -> bool:

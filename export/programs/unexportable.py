@@ -14,6 +14,7 @@ from detectron2.modeling.roi_heads import RROIHeads
 from torch import nn
 
 from d2serve.export.errors import place_of
+from d2serve.export.rewrites.registry import PANOPTIC_DEEPLAB
 from d2serve.handlers.spec.runtimes import ONNX, TORCHSCRIPT, RuntimeFacts
 
 
@@ -32,7 +33,21 @@ class Unexportable:
     """Of modules of that class, those that stop it."""
 
 
+_PANOPTIC_DEEPLAB = tuple(
+    Unexportable(
+        modules=(rewrite.replaces,),
+        ways=frozenset({ONNX}),
+        stops_at=rewrite.replaces.forward,
+        reason="it looks for the highest pixels of an enlarged heat map, which is flat at the "
+        "borders of the image: last digits decide there how many instances it finds, and no other "
+        "runtime computes the same ones",
+        advice="Use --format torchscript.",
+    )
+    for rewrite in PANOPTIC_DEEPLAB[:1]
+)
+
 UNEXPORTABLE = (
+    *_PANOPTIC_DEEPLAB,
     Unexportable(
         modules=(RRPN, RROIHeads),
         ways=frozenset({ONNX}),

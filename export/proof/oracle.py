@@ -41,9 +41,8 @@ from d2serve.export.rewrites.registry import is_panoptic_deeplab
 from d2serve.export.rewrites.stand_ins import buildable, runnable
 from d2serve.handlers.outputs.records import Detections, Outputs, PanopticSeg, Proposals, Segment
 from d2serve.handlers.outputs.rle import Rle
-from d2serve.handlers.requests.resizing import MOST_OF_PILLOW
 from d2serve.handlers.spec.extras import IMAGE, INSTANCE
-from d2serve.handlers.spec.image_form import BGR, RGB
+from d2serve.handlers.spec.image_form import BGR, MOST_OF_PILLOW, RGB
 
 
 class Oracle:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from d2serve.export.errors import EagerError, VerificationError
+from d2serve.export.programs.nms_choice import noticing_class_by_class
 from d2serve.export.proof.comparison import Difference, compare
 from d2serve.export.proof.isolated_replay import replay
 from d2serve.export.proof.oracle import Oracle, count_of
@@ -33,6 +34,10 @@ _BATCHES = (
     ("half",),
     ("sample", "turned"),
     ("half", "panorama", "sample", "icon", "turned"),
+)
+_OTHER_NMS = (
+    " Among more than 1,000 boxes eager detectron2 suppresses class by class (batched_nms in "
+    "torchvision/ops/boxes.py), which an ONNX program does not: use --format torchscript."
 )
 
 
@@ -121,6 +126,7 @@ def verify(
     traced_constants: tuple[str, ...] = (),
     gpu_id: int | None = None,
     outcome: str = "Nothing was written.",
+    keeps_nms: bool = True,
     progress: Callable[[], None],
 ) -> Verification:
     """Compare an extracted archive with eager detectron2.
@@ -134,6 +140,7 @@ def verify(
         traced_constants: goes into the record, and is named when the answers differ.
         gpu_id: as TorchServe gives it; None is the CPU.
         outcome: what a difference means, as the error says it.
+        keeps_nms: whether the program chooses its NMS for each image, as eager torchvision does.
         progress: called after each case, on either side.
 
     Raises:
@@ -142,14 +149,17 @@ def verify(
     """
     expected, eager_seconds = [], []
     answered, refused = [], []
+    crowded: set[str] = set()
     for case in cases:
         begun = time.perf_counter()
         try:
-            expected.append(_expected(oracle, case))
+            with noticing_class_by_class() as counts:
+                expected.append(_expected(oracle, case))
         except EagerError as error:  # there is nothing to compare with
             refused.append((case, error))
         else:
             answered.append(case)
+            crowded.update(case.images if counts and not keeps_nms else ())
             eager_seconds.append(time.perf_counter() - begun)
         progress()
     if not answered and refused:
@@ -162,14 +172,17 @@ def verify(
             indices = [i for i, case in enumerate(cases) if case.together == together]
             if not indices:
                 continue
-            answers = replay(
-                model_dir,
-                [files[i] for i in indices],
-                batching="always" if together else "never",
-                gpu_id=gpu_id,
-                eager_seconds=[eager_seconds[i] for i in indices],
-                progress=progress,
-            )
+            try:
+                answers = replay(
+                    model_dir,
+                    [files[i] for i in indices],
+                    batching="always" if together else "never",
+                    gpu_id=gpu_id,
+                    eager_seconds=[eager_seconds[i] for i in indices],
+                    progress=progress,
+                )
+            except VerificationError as error:  # a constant may make a program fail, too
+                raise VerificationError(f"{error}{_advice(traced_constants)}") from error
             for i, got in zip(indices, answers):
                 outputs = [each.to_outputs() for each in got]
                 differences += _compare_case(cases[i], expected[i], outputs, bounds)
@@ -181,7 +194,7 @@ def verify(
         traced_constants,
         tuple(" and ".join(case.images) for case, _error in refused),
     )
-    _judge(record, outcome)
+    _judge(record, outcome, crowded)
     return record
 
 
@@ -204,20 +217,15 @@ def _compare_case(
     ]
 
 
-def _judge(record: Verification, outcome: str) -> None:
-    traced_constants = record.traced_constants
+def _judge(record: Verification, outcome: str, crowded: set[str]) -> None:
     missed = [d for d in record.differences if d.misses]
     if missed:
         lines = "; ".join(
             f"{d.image} ({d.height}x{d.width}): {', '.join(d.misses)}" for d in missed[:5]
         )
-        advice = (
-            f" The trace made constants of what depends on the image, at "
-            f"{'; '.join(traced_constants)}: compute it with torch operators, or try "
-            "--export-method scripting."
-            if traced_constants
-            else ""
-        )
+        advice = _advice(record.traced_constants)
+        if not advice and any(d.image in crowded for d in missed):
+            advice = _OTHER_NMS
         raise VerificationError(
             f"The program's answer is not detectron2's on {len(missed)} of "
             f"{len(record.differences)} comparisons: {lines}. {outcome}{advice}"
@@ -227,3 +235,13 @@ def _judge(record: Verification, outcome: str) -> None:
             "detectron2 finds nothing on any of the images, so there was nothing to compare. Give "
             "images with objects that the model knows: --sample-image, or --images of `verify`."
         )
+
+
+def _advice(traced_constants: tuple[str, ...]) -> str:
+    if not traced_constants:
+        return ""
+    return (
+        " The trace made constants of what depends on the image, at "
+        f"{'; '.join(traced_constants)}: compute it with torch operators, or try "
+        "--export-method scripting."
+    )

@@ -1,7 +1,7 @@
 """Reads and writes the images of an export: files as a server reads them, and arrays.
 
-No image file that is served holds more than four bands. Images of more are arrays of numpy's, which
-only the export reads: a client sends them as tensors.
+Pillow writes no more than four bands. Images of more are written as arrays of numpy's, which only
+the export reads: a client sends them as TIFF or as tensors.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from d2serve.handlers.errors import InvalidImage
 from d2serve.handlers.requests.decoding import decode
 from d2serve.handlers.requests.pixels import check_pixels
 from d2serve.handlers.requests.resizing import resized
-from d2serve.handlers.spec.image_form import MOST_OF_A_FILE, ImageForm
+from d2serve.handlers.spec.image_form import MOST_OF_PILLOW, ImageForm
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits
 
 Pixels = npt.NDArray[np.uint8]
@@ -58,7 +58,7 @@ def write_image_file(pixels: Pixels, path: Path) -> Path:
     Returns:
         The path with its suffix.
     """
-    if pixels.shape[2] > MOST_OF_A_FILE:
+    if pixels.shape[2] > MOST_OF_PILLOW:
         file = path.with_name(f"{path.name}{ARRAY}")
         np.save(file, pixels)
         return file
@@ -91,7 +91,7 @@ def servable(pixels: Pixels, limits: RequestLimits = DEFAULT_LIMITS) -> Pixels:
     pixels = reduced(pixels, limits.max_image_pixels)
     channels = pixels.shape[2]
     most = limits.max_image_bytes - _PNG_OVERHEAD
-    if channels > MOST_OF_A_FILE or pixels.size <= most:
+    if channels > MOST_OF_PILLOW or pixels.size <= most:
         return pixels
     if len(_png(pixels)) <= limits.max_image_bytes:
         return pixels

@@ -106,19 +106,19 @@ def _panoptic_deeplab() -> tuple[Rewrite, ...]:
             PANOPTIC_DEEPLAB_SEMANTIC,
         )
         from d2serve.export.rewrites.panoptic_deeplab.meta_arch import PANOPTIC_DEEPLAB
-        from d2serve.export.rewrites.panoptic_deeplab.things import PANOPTIC_DEEPLAB_THINGS_ONNX
     except ImportError:
         return ()
     return (
         PANOPTIC_DEEPLAB,
         PANOPTIC_DEEPLAB_SEMANTIC,
         PANOPTIC_DEEPLAB_INSTANCES,
-        PANOPTIC_DEEPLAB_THINGS_ONNX,
     )
 
 
-_PANOPTIC_DEEPLAB = _panoptic_deeplab()
-_ENDINGS = (PANOPTIC_FPN, SEMANTIC_SEGMENTOR, PROPOSAL_NETWORK, *_PANOPTIC_DEEPLAB[:1])
+PANOPTIC_DEEPLAB = _panoptic_deeplab()
+"""Its end, then its heads; empty where detectron2 is without the project."""
+
+_ENDINGS = (PANOPTIC_FPN, SEMANTIC_SEGMENTOR, PROPOSAL_NETWORK, *PANOPTIC_DEEPLAB[:1])
 # PanopticFPN is a GeneralizedRCNN as well, with an ending of its own.
 _ALL_ENDINGS = (*_ENDINGS, *UPSTREAMS_ENDINGS)
 
@@ -165,7 +165,7 @@ REWRITES: tuple[Rewrite, ...] = (
     ROI_ALIGN_ROTATED,
     *_point_rend(),
     *_deeplab(),
-    *_PANOPTIC_DEEPLAB[1:],
+    *PANOPTIC_DEEPLAB[1:],
     ASPP_CHECK,
     CONFIG_LISTS,
 )
@@ -185,7 +185,7 @@ def known_ending(model: nn.Module) -> Rewrite | None:
 
 def is_panoptic_deeplab(model: nn.Module) -> bool:
     """Whether a model is detectron2's Panoptic-DeepLab, as it is or extended before its end."""
-    return any(known_ending(model) is ending for ending in _PANOPTIC_DEEPLAB[:1])
+    return any(known_ending(model) is ending for ending in PANOPTIC_DEEPLAB[:1])
 
 
 def exportable(

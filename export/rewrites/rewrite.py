@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from d2serve.export.errors import UnsupportedFamily, place_of
+from d2serve.export.rewrites.own_forwards import drop_checkpointing, own_method
 
 # The ways to a program; ONNX goes through tracing, and its rewrites come on top of tracing's.
 from d2serve.handlers.spec.runtimes import ONNX as ONNX
@@ -46,9 +47,10 @@ class Rewrite:
 
 
 def overridden(module: nn.Module, rewrite: Rewrite) -> str | None:
-    """The first method that a rewrite replaces and the module's own class overrides, or None."""
+    """The first method that a rewrite replaces and the module or its class overrides, or None."""
     for name in rewrite.methods:
-        if getattr(type(module), name) is not getattr(rewrite.replaces, name):
+        changed = getattr(type(module), name) is not getattr(rewrite.replaces, name)
+        if changed or own_method(module, name) is not None:
             return f"{type(module).__module__}.{type(module).__qualname__}.{name}"
     return None
 
@@ -86,7 +88,8 @@ def rewritten(
     for path, module, rewrite in applicable(model, way, rewrites):
         method = overridden(module, rewrite)
         if method is not None:
-            place = place_of(getattr(type(module), method.rpartition(".")[2]))
+            name = method.rpartition(".")[2]
+            place = place_of(own_method(module, name) or getattr(type(module), name))
             raise UnsupportedFamily(
                 f"{method} ({path or 'the model'}, {place}) overrides what the export replaces "
                 f"({rewrite.name}: {rewrite.reason}). Its answers would be lost. "
@@ -95,6 +98,7 @@ def rewritten(
             )
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     changed = copy.deepcopy(model, shared)
+    drop_checkpointing(changed)
     done: list[str] = []
     # Inner modules first: an outer equivalent is made of what its module holds by then.
     for path, _module, rewrite in reversed(applicable(changed, way, rewrites)):

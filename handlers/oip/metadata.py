@@ -6,14 +6,12 @@ In the shape of the Open Inference Protocol's model metadata, and with what only
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
 
 import orjson
 
 from d2serve.handlers.oip.tensors import UINT8
 from d2serve.handlers.replies.fields import BYTES, tensors_of
 from d2serve.handlers.requests.options import OPTIONS
-from d2serve.handlers.spec.image_form import MOST_OF_A_FILE
 from d2serve.handlers.spec.model_spec import ModelSpec
 from d2serve.handlers.spec.runtimes import RUNTIMES
 
@@ -30,7 +28,10 @@ def describe(spec: ModelSpec, model: str, version: str) -> bytes:
             "name": model,
             "versions": [version],
             "platform": RUNTIMES[spec.runtime].platform,
-            "inputs": _inputs(spec),
+            "inputs": [
+                {"name": "image", "datatype": BYTES, "shape": [1]},
+                {"name": "image", "datatype": UINT8, "shape": [-1, -1, spec.channels]},
+            ],
             "outputs": [asdict(each) for each in tensors_of(spec)],
             "family": spec.family,
             "precision": spec.precision,
@@ -45,10 +46,3 @@ def describe(spec: ModelSpec, model: str, version: str) -> bytes:
             "schema_version": spec.schema_version,
         }
     )
-
-
-def _inputs(spec: ModelSpec) -> list[dict[str, Any]]:
-    """The forms in which the image may come: as a file, where one holds it, or as pixels."""
-    pixels = {"name": "image", "datatype": UINT8, "shape": [-1, -1, spec.channels]}
-    file = {"name": "image", "datatype": BYTES, "shape": [1]}
-    return [file, pixels] if spec.channels <= MOST_OF_A_FILE else [pixels]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from d2serve.handlers.errors import InvalidImage
-from d2serve.handlers.spec.image_form import BANDS, GREY, MOST_OF_A_FILE, RGB, RGBA, ImageForm
+from d2serve.handlers.spec.image_form import BANDS, GREY, MOST_OF_PILLOW, RGB, RGBA, ImageForm
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -39,17 +39,37 @@ def bands_of(image: Image.Image, form: ImageForm) -> Pixels:
     return _with_channels(np.asarray(image if image.mode == mode else image.convert(mode)))
 
 
-def check_holds(form: ImageForm) -> None:
-    """Make sure that an image file can hold the bands that a model takes.
+def check_bands(bands: int, kind: str, form: ImageForm) -> None:
+    """Make sure that an image has as many bands as a model takes, which are taken as they are.
+
+    Args:
+        bands: of the image.
+        kind: what it is, in a word.
+        form: of the model's images.
 
     Raises:
-        InvalidImage: no file that is served has so many.
+        InvalidImage: there are more or fewer.
     """
-    if form.channels > MOST_OF_A_FILE:
+    if bands != form.channels:
+        files = "PNG or TIFF" if form.channels <= MOST_OF_PILLOW else "TIFF"
         raise InvalidImage(
-            f"Got an image file, expected {form.described}: the files that are served hold "
-            f"{MOST_OF_A_FILE} bands at most. Send the pixels over the Open Inference Protocol, as "
-            f"UINT8 of shape [height, width, {form.channels}]."
+            f"Got an image of {_counted(bands)} ({kind}), expected {form.channels}, as they are: "
+            f"this model takes {form.described}. Send a {files} of {_counted(form.channels)}, or "
+            "pixels over the Open Inference Protocol."
+        )
+
+
+def check_holds(form: ImageForm) -> None:
+    """Make sure that a file which Pillow decodes can hold the bands that a model takes.
+
+    Raises:
+        InvalidImage: it cannot.
+    """
+    if form.channels > MOST_OF_PILLOW:
+        raise InvalidImage(
+            f"Got an image file that is no TIFF of plain samples, expected {form.described}: "
+            f"others hold {MOST_OF_PILLOW} bands at most. Send such a TIFF, or pixels over the "
+            f"Open Inference Protocol, as UINT8 of shape [height, width, {form.channels}]."
         )
 
 
@@ -67,12 +87,7 @@ def _as_they_are(image: Image.Image, form: ImageForm) -> Pixels:
     elif image.mode in _AS_BANDS:
         image = image.convert(_AS_BANDS[image.mode])
     pixels = _with_channels(np.asarray(image))
-    if pixels.shape[2] != form.channels or pixels.dtype != np.uint8:
-        raise InvalidImage(
-            f"Got an image of {_counted(pixels.shape[2])} ({image.mode}), expected "
-            f"{form.channels} of 8 bits, as they are: this model takes {form.described}. Send a "
-            f"PNG or TIFF of {_counted(form.channels)}, or pixels over the Open Inference Protocol."
-        )
+    check_bands(pixels.shape[2], image.mode, form)
     return pixels
 
 

@@ -21,7 +21,7 @@ from d2serve.handlers.errors import (
     InvalidImage,
     RequestError,
 )
-from d2serve.handlers.requests.bands import bands_of, check_holds
+from d2serve.handlers.requests.bands import bands_of, check_bands, check_holds
 from d2serve.handlers.requests.file_structure import structure_of
 from d2serve.handlers.requests.formats.avif import frames_of, is_avif
 from d2serve.handlers.requests.formats.refusals import check_page, check_planes, why_not_decoded
@@ -32,7 +32,7 @@ from d2serve.handlers.requests.formats.sixteen_bits import (
     with_8_bits,
 )
 from d2serve.handlers.requests.formats.tiff import ORIENTATION, TiffPage, first_page
-from d2serve.handlers.requests.formats.tiff_bands import with_all_bands
+from d2serve.handlers.requests.formats.tiff_bands import is_of_bands, read_bands
 from d2serve.handlers.requests.jpeg import decode_fast
 from d2serve.handlers.requests.opening import OutOfTime, one_line, open_image, timeout_error
 from d2serve.handlers.spec.image_form import BANDS, BGR, COLOUR, GREY, RGB, ImageForm
@@ -91,9 +91,6 @@ def read_file(data: bytes, limits: RequestLimits, form: ImageForm = COLOUR) -> D
     """
     if not data:
         raise EmptyRequest("Got no bytes, expected an image file: as the body or the field 'data'.")
-    check_holds(form)
-    if form.image_format == BANDS:
-        data = with_all_bands(data)
     file = structure_of(data, limits.max_frames)
     _check_frames(file.frames, limits)
     if file.fragmented:
@@ -108,11 +105,17 @@ def read_file(data: bytes, limits: RequestLimits, form: ImageForm = COLOUR) -> D
     page = first_page(data)
     if page is not None:
         check_page(page, len(data))
-    if page is not None and form.sixteen_bit == OPENCV and _is_by_hand(page, form):
+    if page is not None and form.image_format == BANDS and is_of_bands(page):
+        check_bands(page.bands, "TIFF", form)
+        name, (width, height) = "TIFF", page.size
+        check_pixel_count(width * _in_pillows_pixels(page), height, limits)
+        unpack = partial(read_bands, data, page, partial(open_image, limits=limits))
+    elif page is not None and form.sixteen_bit == OPENCV and _is_by_hand(page, form):
         name, (width, height) = "TIFF", page.size
         check_pixel_count(width * page.bands, height, limits)
         unpack = partial(_by_hand, data, page, limits, form)
     else:
+        check_holds(form)
         if page is not None:
             check_planes(page, len(data))
         image = open_image(data, limits)
@@ -183,6 +186,11 @@ def _check_avif(data: bytes, limits: RequestLimits) -> None:
             f"Got an AVIF file of {frames.pixels:,} pixels in all its pictures together, expected "
             f"at most {_PICTURES_OF_AVIF * limits.max_image_pixels:,}. Send it as JPEG."
         )
+
+
+def _in_pillows_pixels(page: TiffPage) -> int:
+    """How many of Pillow's largest pixels, of 4 bytes, one of a TIFF's takes."""
+    return -(-page.bands * page.bits // 32)
 
 
 def _is_by_hand(page: TiffPage, form: ImageForm) -> bool:

@@ -14,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-MOST_OF_PILLOW = 4
-"""Channels of an array that Pillow takes."""
+from d2serve.handlers.spec.image_form import MOST_OF_PILLOW
 
 Float32 = npt.NDArray[np.float32]
 

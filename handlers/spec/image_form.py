@@ -19,8 +19,8 @@ BANDS = "bands"
 FORMATS: Mapping[str, int | None] = {BGR: 3, RGB: 3, GREY: 1, RGBA: 4, BANDS: None}
 """What a spec's ``image_format`` may be, and the number of channels that goes with it."""
 
-MOST_OF_A_FILE = 4
-"""Bands that an image file holds, of those that are served."""
+MOST_OF_PILLOW = 4
+"""Channels of a picture or array that Pillow takes, and bands of a file that it decodes."""
 
 _IN_WORDS = {
     BGR: "in RGB order",

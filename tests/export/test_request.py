@@ -38,6 +38,7 @@ def test_what_goes_together(options: dict[str, Any], runtime: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"sixteen_bit": "pil"}, "--sixteen-bit is 'pil', expected one of opencv, read_image"),
         ({"method": "caffe2"}, "--export-method is 'caffe2', expected one of tracing, scripting"),
         ({"format": "caffe2"}, "--format is 'caffe2', expected one of torchscript, onnx"),
         ({"runtime": "openvino"}, "--runtime .*torchscript.* is 'openvino', expected one of torch"),

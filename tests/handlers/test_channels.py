@@ -58,7 +58,6 @@ def test_the_same_pixels_have_the_same_answer_however_they_come(
     told = parsed(service, Request(kind=DESCRIBE))
     assert (told["image_format"], told["channels"]) == (image_format, channels)
     assert told["inputs"][-1]["shape"] == [-1, -1, channels]
-    assert len(told["inputs"]) == (1 if channels > 4 else 2)
     drawn = service.reply(Request(pixels, {"draw": "png"}))
     assert np.asarray(Image.open(io.BytesIO(drawn.body))).shape == (20, 30, 3)
     if channels <= 4:

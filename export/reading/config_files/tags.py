@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 import yaml
 
+from d2serve.export.reading.config_files.arithmetic import worked_out
 from d2serve.export.reading.config_files.code_names import CodeName, resolve
 
 _PYTHON = "tag:yaml.org,2002:python/"
 _DICTS = ("collections.OrderedDict", "collections.defaultdict", "argparse.Namespace")
 _SCALARS = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
+_EVAL = ("eval", "builtins.eval", "__builtin__.eval")
 _PATHS = ("pathlib.PosixPath", "pathlib.PurePosixPath", "pathlib.WindowsPath", "pathlib.Path")
 
 
@@ -85,6 +87,11 @@ def _made_object(form: str, loader: _DataLoader, name: str, node: yaml.Node) -> 
     else:
         return _refuse(node, tag)
     args = tuple(parts.get("args") or ())
+    if name in _EVAL and len(args) == 1:
+        try:
+            return worked_out(args[0])
+        except ValueError:
+            return _refuse(node, tag)
     if name in _DICTS or _is_cfg_node(name):
         pairs = args[0] if args and isinstance(args[0], (list, tuple, dict)) else ()
         return {**dict(pairs), **(parts.get("dictitems") or {})}

@@ -74,10 +74,7 @@ class _AnySizeBlock:
         if shift > 0:
             x = torch.roll(x, shifts=[-shift, -shift], dims=[1, 2])
         windows = windows_of(x, size).reshape(-1, size * size, channels)
-        if shift > 0:
-            windows = self.attn(windows, mask_matrix)
-        else:
-            windows = self.attn(windows)
+        windows = self.attn(windows, mask_matrix if shift > 0 else None)
         # The padding is cut off only after the shift back.
         down, across = x.shape[1], x.shape[2]
         x = from_windows(windows.view(-1, size, size, channels), size, batch, down, across)
@@ -157,7 +154,7 @@ SWIN_EMBEDDING = Rewrite(
     replaces=PatchEmbed,
     methods=("forward",),
     needed_for=_EVERY_WAY,
-    reason=f"{_FILE}: PatchEmbed decides by the size of an image whether to pad, which a trace keeps",
+    reason=f"{_FILE}: PatchEmbed pads where a patch does not fit, which a trace keeps",
     make=override_methods(_AnySizeEmbedding),
 )
 SWIN_ATTENTION = Rewrite(

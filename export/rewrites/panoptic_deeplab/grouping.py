@@ -27,8 +27,7 @@ def centers_of(heatmap: Tensor, threshold: float, nms_kernel: int, top_k: int) -
     """
     hot = torch.where(heatmap > threshold, heatmap, torch.full_like(heatmap, -1.0))
     padding = (nms_kernel - 1) // 2
-    # As a batch of one: of three dimensions ONNX's operator gets other attributes than it takes.
-    highest = functional.max_pool2d(hot.unsqueeze(0), nms_kernel, stride=1, padding=padding)[0]
+    highest = functional.max_pool2d(hot, nms_kernel, stride=1, padding=padding)
     peaks = torch.where(hot == highest, hot, torch.full_like(hot, -1.0))[0]
     least = torch.zeros_like(peaks[0, 0])
     if top_k >= 0:

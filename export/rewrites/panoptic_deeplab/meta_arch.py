@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from d2serve.export.rewrites.method_overrides import override_methods
 from d2serve.export.rewrites.panoptic_deeplab.grouping import centers_of, nearest_of, segments_of
-from d2serve.export.rewrites.panoptic_deeplab.things import Things
+from d2serve.export.rewrites.panoptic_deeplab.things import things_of
 from d2serve.export.rewrites.rewrite import SCRIPTING, TRACING, Rewrite
 
 # ruff: noqa: UP006
@@ -27,7 +27,7 @@ from d2serve.export.rewrites.rewrite import SCRIPTING, TRACING, Rewrite
 
 @torch.jit.script
 def _as_sent(maps: Tensor, resized: Tensor, height: Tensor, width: Tensor) -> Tensor:
-    """(C, H, W) maps of the size of the image as it was sent, without padding."""
+    """(C, H, W) maps without padding, of the size of the image as it was sent."""
     maps = maps[:, : resized.shape[1], : resized.shape[2]].unsqueeze(0)
     size = [int(height), int(width)]
     return functional.interpolate(maps, size=size, mode="bilinear", align_corners=False)[0]
@@ -62,17 +62,12 @@ class _InTensors:
         )
         found = {"sem_seg": classes, "panoptic_seg": ids, "segments_info": segments}
         if self.predict_instances:
-            boxes, scores, kinds, masks = self.things(ids, segments, logits, heatmap)
+            boxes, scores, kinds, masks = things_of(ids, segments, logits, heatmap)
             found["pred_boxes"] = boxes
             found["scores"] = scores
             found["pred_classes"] = kinds
             found["pred_masks"] = masks
         return found
-
-
-def things_of(model: Any) -> List[int]:
-    """The classes that are things."""
-    return sorted(set(model.meta.thing_dataset_id_to_contiguous_id.values()))
 
 
 def _make(module: Any) -> nn.Module:
@@ -84,10 +79,9 @@ def _make(module: Any) -> nn.Module:
     module.label_divisor = int(module.meta.label_divisor)
     module.top_k = -1 if module.top_k is None else int(module.top_k)
     is_thing = torch.zeros(module.sem_seg_head.predictor.out_channels, dtype=torch.int64)
-    is_thing[things_of(module)] = 1
+    is_thing[list(module.meta.thing_dataset_id_to_contiguous_id.values())] = 1
     module.register_buffer("is_thing", is_thing.to(module.pixel_mean.device), persistent=False)
     del module.meta
-    module.things = Things()
     return override_methods(_InTensors)(module)
 
 

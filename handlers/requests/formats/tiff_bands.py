@@ -1,81 +1,58 @@
-"""Makes Pillow give all bands of a TIFF file of two or four, whatever the file says they mean.
+"""Gives all bands of a TIFF file as they are, whatever the file says that they mean.
 
 Software for satellite images writes four bands as "grey, and three more", which Pillow does not
-open, or as "RGB, and one more", of which Pillow drops the fourth. Declared as colours with
-transparency, the same bytes come out as they are.
+open, or as "RGB, and one more", of which Pillow drops the fourth; more it does not know at all.
 """
 
 from __future__ import annotations
 
-import struct
+from collections.abc import Callable
 
-from d2serve.handlers.errors import InvalidImage
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
 
-_PHOTOMETRIC, _EXTRA_SAMPLES, _SAMPLES, _BITS, _PLANES = 262, 338, 277, 258, 284
-_SHORT = 3
-_ENTRY = 12
-_GREY, _COLOURS = 1, 2
-_MEANT = {2: _GREY, 4: _COLOURS}
-"""By the number of bands, how they are declared."""
-_TRANSPARENCY = 2  # of a kind by which nothing was multiplied
+from d2serve.handlers.requests.formats import tiff
+from d2serve.handlers.requests.formats.tiff import TiffPage
+from d2serve.handlers.requests.formats.tiff_samples import has_plain_samples, rows_of
+
+Pixels = npt.NDArray[np.uint8]
+
+_PALETTE = 3  # of PHOTOMETRIC
+# What makes a picture upright, by TIFF's orientation.
+_UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: np.rot90(pixels, 3),
+    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
+    8: lambda pixels: np.rot90(pixels),
+}
 
 
-def with_all_bands(data: bytes) -> bytes:
-    """A TIFF file whose bands Pillow gives as they are; any other file as it is.
+def is_of_bands(page: TiffPage) -> bool:
+    """Whether a page's bands can be read by ``read_bands``; indices into a palette are none."""
+    return page.bands > 1 and has_plain_samples(page) and page.one(tiff.PHOTOMETRIC) != _PALETTE
+
+
+def read_bands(data: bytes, page: TiffPage, opened: Callable[[bytes], Image.Image]) -> Pixels:
+    """The first page of a TIFF of which ``is_of_bands``, upright; of 16 bits the upper bytes.
 
     Args:
-        data: an image file. Of several pictures in it the first counts.
+        data: the file.
+        page: what it says.
+        opened: opens a file with Pillow.
+
+    Returns:
+        (H, W, bands) uint8.
 
     Raises:
-        InvalidImage: its two bands lie one after the other, which Pillow mixes up.
+        Exception: of nearly any type, where the file is damaged.
     """
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
-    if order is None:
-        return data
-    try:
-        entries = _entries(data, order)
-        bands = _short(data, order, entries[_SAMPLES])
-        declared = _short(data, order, entries[_PHOTOMETRIC])
-        if bands not in _MEANT or declared not in (_GREY, _COLOURS):
-            return data
-        if not _are_bytes(data, order, entries[_BITS]):
-            return data
-        if bands == 2 and _PLANES in entries and _short(data, order, entries[_PLANES]) == 2:
-            raise InvalidImage(
-                "Got a TIFF of two bands that lie one after the other (planar), expected them "
-                "interleaved. Save it so, or as PNG."
-            )
-        changed = bytearray(data)
-        _set_short(changed, order, entries[_PHOTOMETRIC], _MEANT[bands])
-        if _EXTRA_SAMPLES in entries:
-            _set_short(changed, order, entries[_EXTRA_SAMPLES], _TRANSPARENCY)
-    except (struct.error, KeyError):  # a file that is damaged is for the decoder to judge
-        return data
-    return bytes(changed)
-
-
-def _entries(data: bytes, order: str) -> dict[int, int]:
-    """Where the entries of the first directory begin, by tag."""
-    (start,) = struct.unpack_from(f"{order}I", data, 4)
-    (count,) = struct.unpack_from(f"{order}H", data, start)
-    places = range(start + 2, start + 2 + _ENTRY * count, _ENTRY)
-    return {struct.unpack_from(f"{order}H", data, place)[0]: place for place in places}
-
-
-def _short(data: bytes, order: str, place: int) -> int:
-    value: int = struct.unpack_from(f"{order}H", data, place + 8)[0]
-    return value
-
-
-def _set_short(data: bytearray, order: str, place: int, value: int) -> None:
-    """Give an entry one value, which stands in the entry itself."""
-    struct.pack_into(f"{order}HIHH", data, place + 2, _SHORT, 1, value, 0)
-
-
-def _are_bytes(data: bytes, order: str, place: int) -> bool:
-    """Whether each band has 8 bits; up to two numbers stand in the entry itself."""
-    _kind, count, where = struct.unpack_from(f"{order}HII", data, place + 2)
-    if count > 4:
-        return False
-    values = struct.unpack_from(f"{order}{count}H", data, where if count > 2 else place + 8)
-    return set(values) == {8}
+    width, height = page.size
+    pixels = np.empty((height, width, page.bands), np.uint8)
+    for y, rows in rows_of(data, page, opened):
+        pixels[y : y + len(rows)] = rows if page.bits == 8 else rows >> 8
+    upright = _UPRIGHT.get(page.one(tiff.ORIENTATION))
+    return pixels if upright is None else np.ascontiguousarray(upright(pixels))

@@ -66,6 +66,7 @@ def test_a_file_is_read_with_the_sizes_of_its_images(folder: Path) -> None:
         (coco(*NAMES, categories=[{"id": 1}]), r"categories\[0\] has no name"),
         (coco(*NAMES, images=[{"id": 7}]), r"images\[0\] has no file_name"),
         (coco(*NAMES, categories=[{"id": 1, "name": "a"}] * 2), r"two categories have the id 1"),
+        (coco(*NAMES, images=[{"file_name": "a.png"}]), r"images\[0\] has no id"),
         (coco(*NAMES, images=[]), r"0 of the 0 images .*none listed"),
         (coco(*NAMES, images=[{"id": 7, "file_name": "b.png"}]), r"1 of the 1 images .*Check --im"),
     ],

@@ -30,6 +30,15 @@ _REACH = 0.62
 class MaskQueries(nn.Module):
     """Answers what the config's switches ask for."""
 
+    pixel_mean: Tensor
+    pixel_std: Tensor
+    labels: Tensor
+    centres: Tensor
+    reach: Tensor
+    queries: Tensor
+    keys: Tensor
+    values: Tensor
+
     def __init__(self, cfg: Any) -> None:
         super().__init__()
         self.backbone = build_backbone(cfg)
@@ -142,7 +151,7 @@ class MaskQueries(nn.Module):
         owner = (scores.view(-1, 1, 1) * masks).argmax(0)
         grounds: dict[int, int] = {}
         for k in range(len(labels)):
-            label = labels[k].item()
+            label = int(labels[k])
             owned, own = (owner == k).sum().item(), (masks[k] >= 0.5).sum().item()
             visible = (owner == k) & (masks[k] >= 0.5)
             if not owned or not own or not visible.sum().item():

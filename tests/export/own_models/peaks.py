@@ -20,12 +20,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 # ruff: noqa: UP006
+# mypy: disable-error-code="no-untyped-def"
 
 _STRIDES = (8, 16, 32, 64, 128)
 
 
 class PeakDetector(nn.Module):
     """Ends as detectron2's detectors do, and can be scripted as they can."""
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
 
     def __init__(self, cfg: Any) -> None:
         super().__init__()

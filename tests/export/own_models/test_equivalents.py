@@ -133,7 +133,8 @@ class MSDeformAttn(nn.Module):
                         share = (1 - abs(y - row)) * (1 - abs(x - column))
                         pixel = value[image, first + row * width + column, head]
                         answer[image, at, head] += weights[tuple(index)] * share * pixel
-        return self.output_proj(answer.flatten(2))
+        output: Tensor = self.output_proj(answer.flatten(2))
+        return output
 
 
 @pytest.mark.parametrize("coordinates", [2, 4])

@@ -98,4 +98,4 @@ def test_an_operator_that_onnx_lacks_is_named(tmp_path: Path) -> None:
     changed, _ = exportable(model, ONNX)
     image = torch.rand(3, 64, 96) * 255
     with pytest.raises(ProgramError, match=r"cannot be exported to ONNX.*bessel_j0.*torchscript"):
-        write_onnx(changed, family_of(model).outputs, image, tmp_path / "model.onnx", {})
+        write_onnx(changed, family_of(model).outputs, (image,), tmp_path / "model.onnx", {})

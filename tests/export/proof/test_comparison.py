@@ -151,7 +151,7 @@ def test_a_record_with_a_miss_is_refused_with_image_field_and_amount() -> None:
     difference = compare("half", ANSWER, moved, TORCHSCRIPT_BOUNDS)
     record = Verification("eager", TORCHSCRIPT_BOUNDS, (difference,), ())
     with pytest.raises(VerificationError, match=r"half \(40x60\): pred_boxes by 1 px"):
-        _judge(record)
+        _judge(record, "Nothing was written.")
 
 
 def test_a_comparison_over_zero_detections_fails() -> None:
@@ -167,7 +167,7 @@ def test_a_comparison_over_zero_detections_fails() -> None:
     difference = compare("grey", nothing, nothing, TORCHSCRIPT_BOUNDS)
     assert difference.misses == ()
     with pytest.raises(VerificationError, match="finds nothing on any"):
-        _judge(Verification("eager", TORCHSCRIPT_BOUNDS, (difference,), ()))
+        _judge(Verification("eager", TORCHSCRIPT_BOUNDS, (difference,), ()), "Nothing was written.")
 
 
 LABELS: Int32 = np.repeat(np.arange(4, dtype=np.int32), 200).reshape(20, 40)

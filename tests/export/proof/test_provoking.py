@@ -20,8 +20,10 @@ def doubt(*thresholds: float) -> tuple[Doubt, ...]:
 
 def inputs_for(limit: float, reach: Reach) -> set[tuple[int, int]]:
     images, _ = provoking_images(SAMPLE, doubt(limit), reach, lambda _image: 1000)
-    sizes = (image.shape[:2] for image in images.values())
-    return {resized_shape(*size, reach.min_size, reach.max_size) for size in sizes}
+    return {
+        resized_shape(image.shape[0], image.shape[1], reach.min_size, reach.max_size)
+        for image in images.values()
+    }
 
 
 @pytest.mark.parametrize(
@@ -71,4 +73,5 @@ def test_no_doubt_costs_no_image() -> None:
 
 
 def by_area(image: Pixels) -> int:
-    return 15 * image.shape[0] * image.shape[1] // (240 * 320)
+    height, width = image.shape[:2]
+    return int(15 * height * width // (240 * 320))

@@ -15,7 +15,7 @@ from torch import nn
 from d2serve.export.errors import ConfigError, UnsupportedFamily
 from d2serve.export.reading.config import ConfigSource
 from d2serve.export.reading.config_loading import load_config
-from d2serve.export.reading.families import SUPPORTED, Family, family_of
+from d2serve.export.reading.families import Family, family_of
 from d2serve.export.reading.weights import build_model
 from d2serve.handlers.spec.model_spec import PanopticMerge
 from tests.conftest import source_of
@@ -167,17 +167,20 @@ def test_a_model_with_test_time_augmentation_around_it_is_refused() -> None:
         family_of(augmented)
 
 
-def test_heads_of_the_users_own_are_named(registered: Callable[[Any, type], None]) -> None:
+def test_heads_of_the_users_own_are_the_users_own_model(
+    registered: Callable[[Any, type], None],
+) -> None:
+    """What it answers is known when it has run: tests/export/own_models/."""
+
     class OwnHeads(nn.Module):
         def __init__(self, _cfg: object, _shape: dict[str, ShapeSpec]) -> None:
             super().__init__()
+            self.num_classes = 5
 
     registered(ROI_HEADS_REGISTRY, OwnHeads)
-    with pytest.raises(UnsupportedFamily) as caught:
-        of_zoo(FASTER, "MODEL.ROI_HEADS.NAME", "OwnHeads")
-    assert "GeneralizedRCNN with tests.export.reading.test_families" in str(caught.value)
-    assert "OwnHeads cannot be exported" in str(caught.value)
-    assert SUPPORTED in str(caught.value)
+    found = of_zoo(FASTER, "MODEL.ROI_HEADS.NAME", "OwnHeads")
+    assert (found.name, found.is_own, found.outputs) == ("GeneralizedRCNN with OwnHeads", True, ())
+    assert found.num_classes == 5
 
 
 def test_an_unknown_registered_name_points_to_import() -> None:

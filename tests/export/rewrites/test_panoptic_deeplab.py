@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from detectron2.config import get_cfg
@@ -18,16 +17,17 @@ from torch.nn import functional
 
 import examples.shapes.dataset  # noqa: F401  # the model asks for the names of its data set
 from d2serve.export.programs.device_scan import check_no_device
-from d2serve.export.programs.onnx import write_onnx
 from d2serve.export.programs.scripting import script
 from d2serve.export.programs.tracing import trace
+from d2serve.export.programs.unexportable import why_unexportable
 from d2serve.export.proof.panoptic_labels import described
 from d2serve.export.reading.families import family_of
 from d2serve.export.reading.samples import builtin_sample
 from d2serve.export.rewrites.panoptic_deeplab.grouping import centers_of, nearest_of, segments_of
 from d2serve.export.rewrites.panoptic_deeplab.project import import_project
 from d2serve.export.rewrites.registry import exportable
-from d2serve.export.rewrites.rewrite import ONNX, SCRIPTING, TRACING
+from d2serve.export.rewrites.rewrite import SCRIPTING, TRACING
+from d2serve.handlers.spec.runtimes import RUNTIMES
 
 MODELS = Path(__file__).resolve().parents[3] / "examples" / "shapes" / "models"
 CLASSES, DIVISOR, VOID = 6, 1000, -1
@@ -149,15 +149,8 @@ def test_scripted_and_traced_are_eagers_answer(model: Any) -> None:
     _assert_same(model, first, together[1], 1e-6)
 
 
-def test_onnx_is_eagers_answer(model: Any, tmp_path: Path) -> None:
-    outputs = family_of(model).outputs
-    first, *others = _inputs()
-    file = tmp_path / "model.onnx"
-    write_onnx(exportable(model, ONNX, True)[0], outputs, tuple(_tensors(first).values()), file, {})
-    session = onnxruntime.InferenceSession(str(file))
-    things = 0
-    for each in (first, *others):
-        feed = {name: value.numpy() for name, value in _tensors(each).items()}
-        answer = dict(zip(outputs, map(torch.from_numpy, session.run(list(outputs), feed))))
-        things += _assert_same(model, each, answer, 1e-4)
-    assert things > 10
+def test_other_runtimes_are_refused_since_last_digits_decide(model: Any) -> None:
+    for name, facts in RUNTIMES.items():
+        reason = why_unexportable(model, facts, facts.methods[0])
+        assert (reason is None) == (name == "torchscript")
+        assert reason is None or "last digits decide" in reason

@@ -93,7 +93,7 @@ def test_equivalents_are_eagerly_the_same(way: str, agnostic: bool) -> None:
 def test_traced_at_any_size() -> None:
     model, images = _model(), _images()
     changed, _ = rewritten(model, TRACING, REWRITES)
-    program = trace(changed, OUTPUTS, images[0]["image"]).module
+    program = trace(changed, OUTPUTS, (images[0]["image"],)).module
     assert "detectron2::" not in str(program.inlined_graph)
     for each in images[:4]:
         with torch.no_grad(), optimized_execution(False):

@@ -49,7 +49,7 @@ def test_it_detects(model: Any) -> None:
 
 def test_traced_at_other_sizes(model: Any) -> None:
     changed, _names = exportable(model, TRACING)
-    program = trace(changed, OUTPUTS, FIRST).module
+    program = trace(changed, OUTPUTS, (FIRST,)).module
     for image in OTHERS:
         got = dict(zip(OUTPUTS, program(image)))
         ways.assert_close(got, ways.eager(model, [image])[0])

@@ -10,7 +10,7 @@ import pytest
 import tifffile
 from detectron2.data.detection_utils import read_image
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from d2serve.handlers.errors import InvalidImage
 from d2serve.handlers.requests.bands import viewable
@@ -66,39 +66,83 @@ def test_bands_of_a_file_are_taken_as_they_are(channels: int, file_format: str) 
 @pytest.mark.parametrize("planes", ["contig", "separate"])
 @pytest.mark.parametrize("byteorder", "<>")
 @pytest.mark.parametrize(
-    ("photometric", "extra"),
+    ("channels", "photometric", "extra"),
     [
-        ("minisblack", ["unspecified"] * 3),
-        ("minisblack", None),
-        ("rgb", ["unspecified"]),
-        ("rgb", ["assocalpha"]),
-        ("rgb", ["unassalpha"]),
+        (2, "minisblack", ["unspecified"]),
+        (4, "minisblack", ["unspecified"] * 3),
+        (4, "minisblack", None),
+        (4, "rgb", ["unspecified"]),
+        (4, "rgb", ["assocalpha"]),
+        (4, "rgb", ["unassalpha"]),
+        (5, "rgb", ["unassalpha", "unspecified"]),
+        (8, "minisblack", None),
+        (13, "minisblack", None),
     ],
 )
-def test_four_bands_of_a_tiff_whatever_it_says_they_mean(
-    photometric: str, extra: list[str] | None, planes: str, compression: str | None, byteorder: Any
+def test_all_bands_of_a_tiff_whatever_it_says_they_mean(
+    channels: int,
+    photometric: str,
+    extra: list[str] | None,
+    planes: str,
+    compression: str | None,
+    byteorder: Any,
 ) -> None:
+    pixels = pixels_of(channels)
+    how = {
+        "byteorder": byteorder,
+        "photometric": photometric,
+        "planarconfig": planes,
+        "extrasamples": extra,
+        "compression": compression,
+    }
+    form = ImageForm(BANDS, channels)
+    for options in ({"rowsperstrip": 5}, {"tile": (16, 16)}):
+        data = tiff(pixels, **how, **options)
+        np.testing.assert_array_equal(decode(data, form=form), pixels)
+    deep = pixels.astype(np.uint16) * 256 + 7
+    np.testing.assert_array_equal(decode(tiff(deep, **how), form=form), pixels)
+
+
+def tiff(pixels: NDArray[Any], planarconfig: str = "contig", **options: Any) -> bytes:
+    file = io.BytesIO()
+    lying = np.moveaxis(pixels, 2, 0) if planarconfig == "separate" else pixels
+    tifffile.imwrite(file, lying, planarconfig=planarconfig, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("scale", [1, 256])
+@pytest.mark.parametrize("planes", ["contig", "separate"])
+@pytest.mark.parametrize("options", [{"byteorder": ">"}, {"tile": (16, 16)}])
+def test_bands_that_are_written_as_differences(
+    scale: int, planes: str, options: dict[str, Any]
+) -> None:
+    pixels = pixels_of(5)
+    scaled = pixels if scale == 1 else pixels.astype(np.uint16) * scale
+    how = {"compression": "zlib", "predictor": 2, "planarconfig": planes, **options}
+    data = tiff(scaled, photometric="minisblack", **how)
+    np.testing.assert_array_equal(decode(data, form=ImageForm(BANDS, 5)), pixels)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_bands_are_turned_upright(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
     pixels = pixels_of(4)
-    file = io.BytesIO()
-    tifffile.imwrite(
-        file,
-        np.moveaxis(pixels, 2, 0) if planes == "separate" else pixels,
-        byteorder=byteorder,
-        photometric=photometric,
-        planarconfig=planes,
-        extrasamples=extra,
-        compression=compression,
-        rowsperstrip=5,
-    )
-    np.testing.assert_array_equal(decode(file.getvalue(), form=FOUR), pixels)
+    upright = ImageOps.exif_transpose(_with(Image.fromarray(pixels), exif))
+    data = tiff(pixels, photometric="minisblack", extratags=[(274, "H", 1, orientation, True)])
+    np.testing.assert_array_equal(decode(data, form=FOUR), np.asarray(upright))
 
 
-def test_two_bands_of_a_tiff_in_planes_are_refused_not_mixed_up() -> None:
+def _with(image: Image.Image, exif: Image.Exif) -> Image.Image:
     file = io.BytesIO()
-    planes = np.moveaxis(pixels_of(2), 2, 0)
-    tifffile.imwrite(file, planes, photometric="minisblack", planarconfig="separate")
-    with pytest.raises(InvalidImage, match="planar"):
-        decode(file.getvalue(), form=ImageForm(BANDS, 2))
+    image.save(file, "PNG", exif=exif)
+    return Image.open(file)
+
+
+def test_a_tiff_of_bands_that_is_cut_off_is_refused() -> None:
+    data = tiff(pixels_of(6), photometric="minisblack")
+    with pytest.raises(InvalidImage, match="cannot be decoded"):
+        decode(data[:-200], form=ImageForm(BANDS, 6))
 
 
 def test_a_model_of_colours_reads_a_tiff_of_four_bands_as_before() -> None:
@@ -108,13 +152,17 @@ def test_a_model_of_colours_reads_a_tiff_of_four_bands_as_before() -> None:
 
 @pytest.mark.parametrize(("mode", "got"), [("L", "1 band"), ("RGB", "3 bands"), ("LA", "2 bands")])
 def test_too_few_bands_are_refused_with_what_was_expected(mode: str, got: str) -> None:
-    with pytest.raises(InvalidImage, match=f"{got} .*expected 4 of 8 bits"):
+    with pytest.raises(InvalidImage, match=f"{got} .*expected 4,"):
         decode(saved(picture(9, 7, mode), "PNG"), form=FOUR)
+    with pytest.raises(InvalidImage, match=f"{got} .*expected 4,"):
+        decode(saved(picture(9, 7, mode), "TIFF"), form=FOUR)
 
 
-def test_no_file_holds_six_bands() -> None:
+def test_no_other_file_holds_six_bands() -> None:
     with pytest.raises(InvalidImage, match=r"hold 4 bands at most.*Open Inference.*width, 6\]"):
         decode(saved(picture(9, 7), "PNG"), form=ImageForm(BANDS, 6))
+    with pytest.raises(InvalidImage, match=r"5 bands \(TIFF\), expected 6.*Send a TIFF of 6"):
+        decode(tiff(pixels_of(5), photometric="minisblack"), form=ImageForm(BANDS, 6))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -13,13 +14,17 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from d2serve.client.results.prediction import parse_prediction
 from d2serve.handlers.errors import ImageTooLarge, InvalidImage, UnsupportedImageFormat
 from d2serve.handlers.requests.decoding import decode, read_file
 from d2serve.handlers.requests.formats.tiff import EXTRA_SAMPLES, ORIENTATION, PHOTOMETRIC
+from d2serve.handlers.requests.request import Request
+from d2serve.handlers.service import Service
 from d2serve.handlers.spec.image_form import COLOUR, GREY, RGBA, ImageForm
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits
-from d2serve.handlers.spec.sixteen_bit import READ_IMAGE
+from d2serve.handlers.spec.sixteen_bit import OPENCV, READ_IMAGE
 from tests.handlers.files import png, png_of, tiff_of
+from tests.handlers.programs import write_archive
 from tests.handlers.samples import cases, detectron2_reads, picture, saved
 
 AS_READ_IMAGE = replace(COLOUR, sixteen_bit=READ_IMAGE)
@@ -31,8 +36,7 @@ def opencv_reads(data: bytes) -> NDArray[np.uint8]:
     """What ``cv2.imread`` makes of a file, in RGB order."""
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     assert pixels is not None
-    found: NDArray[np.uint8] = pixels[:, :, ::-1]
-    return found
+    return pixels[:, :, ::-1].astype(np.uint8)
 
 
 def assert_as_opencv(data: bytes) -> None:
@@ -126,6 +130,26 @@ def test_read_images_way_for_those_who_ask(bands: int) -> None:
         decoded = read_file(data, DEFAULT_LIMITS, AS_READ_IMAGE)
         np.testing.assert_array_equal(decoded.pixels, detectron2_reads(data))
         assert decoded.converted == "16-bit to 8-bit, as by read_image"
+
+
+@pytest.mark.parametrize(("way", "score"), [(OPENCV, 0.2), (READ_IMAGE, 1)])
+def test_an_archive_says_which_way_and_the_reply_what_was_done(
+    tmp_path: Path, way: str, score: float
+) -> None:
+    """The program's score is its image's first value, of 255."""
+    service = Service.open(write_archive(tmp_path, sixteen_bit=way))
+    reply = service.reply(Request(png_of(np.full((20, 30, 1), 51 * 257, np.uint16))))
+    prediction = parse_prediction(reply.body)
+    assert prediction.instances[0].score == pytest.approx(score)
+    assert (
+        prediction.converted
+        == {
+            OPENCV: "16-bit to 8-bit",
+            READ_IMAGE: "16-bit to 8-bit, as by read_image",
+        }[way]
+    )
+    reply = service.reply(Request(saved(picture(9, 7), "PNG")))
+    assert parse_prediction(reply.body).converted is None
 
 
 def test_planes_that_pillow_mixes_up_are_refused_where_it_reads() -> None:

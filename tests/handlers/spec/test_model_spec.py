@@ -101,6 +101,7 @@ def test_json_that_is_no_object(text: str, kind: str) -> None:
             },
             r"panoptic.overlap_thresh is -0.5, expected 0 or more",
         ),
+        ({"sixteen_bit": "clip"}, "sixteen_bit is 'clip', expected one of"),
         ({"box_mode": "XYWH_ABS"}, "box_mode is 'XYWH_ABS', expected one of"),
         (
             {"box_mode": "XYWHA_ABS", "outputs": [*OUTPUTS, "pred_masks"]},
