@@ -109,16 +109,15 @@ def _finding(
     tried: dict[str, Tried],
 ) -> Finding:
     way = runtime.way(method)
+    lost = why_not_scripted(model, family, method)
+    if lost is not None:
+        return Finding(method, runtime.format, runtime.name, (), lost)
     try:
         changed, names = exportable(model, way, family.postprocessed, family.own_forward)
     except UnsupportedFamily as error:
         return Finding(method, runtime.format, runtime.name, (), str(error))
     rewrites = tuple(rewrite for rewrite in REWRITES if rewrite.name in names)
-    refusal = (
-        why_unexportable(model, runtime, method)
-        or why_not_scripted(model, family, method)
-        or _not_installed(runtime)
-    )
+    refusal = why_unexportable(model, runtime, method) or _not_installed(runtime)
     if refusal is None and way not in tried:
         tried[way] = _own_modules(model, changed, family, channels, way)
     known = tried.get(way, Tried(None)) if refusal is None else Tried(refusal)

@@ -44,6 +44,7 @@ from d2serve.handlers.spec.runtimes import (
     FP32,
     INT8,
     RUNTIMES,
+    TORCHSCRIPT,
 )
 
 
@@ -198,6 +199,7 @@ def _verify(
         RUNTIMES[spec.runtime].bounds,
         not_reached=(*not_reached, *too_many),
         traced_constants=tuple(map(str, doubts)),
+        keeps_nms=RUNTIMES[spec.runtime].format == TORCHSCRIPT,
         gpu_id=gpu,
         progress=progress.advance,
     )

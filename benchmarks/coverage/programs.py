@@ -39,8 +39,8 @@ class Subject:
     config: ModelConfig
     model: nn.Module
     family: Family
-    image: torch.Tensor
-    """(3, H, W) float32, as the program will get it, with detections in it."""
+    inputs: tuple[torch.Tensor, ...]
+    """As ``tracing.program_inputs`` gives them, of an image with detections in it."""
 
 
 class Programs:
@@ -89,7 +89,7 @@ class Programs:
         subject = self._subject
         request = ExportRequest(subject.source, method, name, format=format_, runtime=runtime)
         folder = self._new_folder(name)
-        return write_program(request, subject.model, subject.family, (subject.image,), folder, {})
+        return write_program(request, subject.model, subject.family, subject.inputs, folder, {})
 
     def _new_folder(self, name: str) -> Path:
         folder = self._folder / name
@@ -124,6 +124,7 @@ class Programs:
             versions={},
             verification={},
             accuracy={},
+            postprocessed=family.postprocessed,
         )
 
 

@@ -28,16 +28,23 @@ from benchmarks.coverage.weights import settle
 from benchmarks.coverage.wording import without_paths
 from benchmarks.coverage.zoo import source_of
 from d2serve.export.errors import ExportError, one_line
+from d2serve.export.programs.tracing import program_inputs
 from d2serve.export.proof.oracle import Oracle
 from d2serve.export.reading.config import ConfigSource, ModelConfig
 from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.families import family_of
 from d2serve.export.reading.image_files import Pixels
+from d2serve.export.reading.own_models.answers import observed
 from d2serve.export.reading.samples import builtin_sample, sized_variants
 from d2serve.export.reading.weights import build_model, load_model
 
 # The example models' data sets, and where the keys of PointRend's config are declared.
-_IMPORTS = ("examples.shapes.dataset", "detectron2.projects.point_rend")
+_IMPORTS = (
+    "examples.shapes.dataset",
+    "detectron2.projects.point_rend",
+    "detectron2.projects.deeplab",
+    "detectron2.projects.panoptic_deeplab",
+)
 _SAMPLES = ("half", "turned", "panorama")
 
 
@@ -134,10 +141,10 @@ def _asked(prepared: _Prepared, files: Sequence[str] | None) -> tuple[Subject, R
     if files is None:
         variants = sized_variants(builtin_sample())
         images = [variants[name] for name in _SAMPLES]
-    image = oracle.model_input(images[0])["image"]
-    assert isinstance(image, torch.Tensor)  # the dict has the sizes as well
-    family = family_of(prepared.model)
-    subject = Subject(prepared.source, prepared.config, prepared.model, family, image)
+    given = oracle.model_input(images[0])
+    family = observed(family_of(prepared.model), oracle.model, given)
+    inputs = program_inputs(given, family.postprocessed)
+    subject = Subject(prepared.source, prepared.config, prepared.model, family, inputs)
     return subject, Reference.of(oracle, images)
 
 

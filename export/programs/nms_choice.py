@@ -3,7 +3,8 @@
 torchvision's ``batched_nms`` suppresses class by class where there are more than 1,000 boxes on a
 CPU, and otherwise moves the classes apart and suppresses once. The two round differently. While it
 is traced it takes the second for good (``batched_nms`` in torchvision/ops/boxes.py). Scripted, the
-same function keeps its condition, within a trace as well.
+same function keeps its condition, within a trace as well. ONNX programs keep the one that moves the
+classes apart.
 """
 
 from __future__ import annotations
@@ -33,3 +34,20 @@ def choosing_nms() -> Iterator[None]:
 @cache
 def _scripted() -> Any:
     return torch.jit.script(box_ops.batched_nms)
+
+
+@contextmanager
+def noticing_class_by_class() -> Iterator[list[int]]:
+    """Collect for how many boxes eager torchvision suppresses class by class within."""
+    counts: list[int] = []
+    before = box_ops._batched_nms_vanilla
+
+    def noticing(boxes: torch.Tensor, *others: Any) -> Any:
+        counts.append(len(boxes))
+        return before(boxes, *others)
+
+    box_ops._batched_nms_vanilla = noticing
+    try:
+        yield counts
+    finally:
+        box_ops._batched_nms_vanilla = before

@@ -39,7 +39,7 @@ from d2serve.export.request import Progress
 from d2serve.handlers.errors import LoadError, RequestError
 from d2serve.handlers.spec.image_form import ImageForm
 from d2serve.handlers.spec.model_spec import ModelSpec, read_spec
-from d2serve.handlers.spec.runtimes import FP32, RUNTIMES
+from d2serve.handlers.spec.runtimes import FP32, RUNTIMES, TORCHSCRIPT
 
 
 @in_a_sentence
@@ -89,6 +89,7 @@ def verify_archive(
             RUNTIMES[spec.runtime].bounds,
             not_reached=not_reached,
             traced_constants=tuple(spec.verification.get("traced_constants", ())),
+            keeps_nms=RUNTIMES[spec.runtime].format == TORCHSCRIPT,
             gpu_id=gpu_id(config.device),
             outcome=_likely_cause(loaded, source, spec),
             progress=progress.advance,

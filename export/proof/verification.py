@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from d2serve.export.errors import EagerError, VerificationError
+from d2serve.export.programs.nms_choice import noticing_class_by_class
 from d2serve.export.proof.comparison import Difference, compare
 from d2serve.export.proof.isolated_replay import replay
 from d2serve.export.proof.oracle import Oracle, count_of
@@ -33,6 +34,10 @@ _BATCHES = (
     ("half",),
     ("sample", "turned"),
     ("half", "panorama", "sample", "icon", "turned"),
+)
+_OTHER_NMS = (
+    " Among more than 1,000 boxes eager detectron2 suppresses class by class (batched_nms in "
+    "torchvision/ops/boxes.py), which an ONNX program does not: use --format torchscript."
 )
 
 
@@ -121,6 +126,7 @@ def verify(
     traced_constants: tuple[str, ...] = (),
     gpu_id: int | None = None,
     outcome: str = "Nothing was written.",
+    keeps_nms: bool = True,
     progress: Callable[[], None],
 ) -> Verification:
     """Compare an extracted archive with eager detectron2.
@@ -134,6 +140,7 @@ def verify(
         traced_constants: goes into the record, and is named when the answers differ.
         gpu_id: as TorchServe gives it; None is the CPU.
         outcome: what a difference means, as the error says it.
+        keeps_nms: whether the program chooses its NMS for each image, as eager torchvision does.
         progress: called after each case, on either side.
 
     Raises:
@@ -142,14 +149,17 @@ def verify(
     """
     expected, eager_seconds = [], []
     answered, refused = [], []
+    crowded: set[str] = set()
     for case in cases:
         begun = time.perf_counter()
         try:
-            expected.append(_expected(oracle, case))
+            with noticing_class_by_class() as counts:
+                expected.append(_expected(oracle, case))
         except EagerError as error:  # there is nothing to compare with
             refused.append((case, error))
         else:
             answered.append(case)
+            crowded.update(case.images if counts and not keeps_nms else ())
             eager_seconds.append(time.perf_counter() - begun)
         progress()
     if not answered and refused:
@@ -184,7 +194,7 @@ def verify(
         traced_constants,
         tuple(" and ".join(case.images) for case, _error in refused),
     )
-    _judge(record, outcome)
+    _judge(record, outcome, crowded)
     return record
 
 
@@ -207,16 +217,18 @@ def _compare_case(
     ]
 
 
-def _judge(record: Verification, outcome: str) -> None:
-    traced_constants = record.traced_constants
+def _judge(record: Verification, outcome: str, crowded: set[str]) -> None:
     missed = [d for d in record.differences if d.misses]
     if missed:
         lines = "; ".join(
             f"{d.image} ({d.height}x{d.width}): {', '.join(d.misses)}" for d in missed[:5]
         )
+        advice = _advice(record.traced_constants)
+        if not advice and any(d.image in crowded for d in missed):
+            advice = _OTHER_NMS
         raise VerificationError(
             f"The program's answer is not detectron2's on {len(missed)} of "
-            f"{len(record.differences)} comparisons: {lines}. {outcome}{_advice(traced_constants)}"
+            f"{len(record.differences)} comparisons: {lines}. {outcome}{advice}"
         )
     if record.detections == 0:
         raise VerificationError(

@@ -110,7 +110,7 @@ def _pieces(
 def _packed(piece: NDArray[np.generic], order: str, deflated: bool, differences: bool) -> bytes:
     if differences:
         piece = np.concatenate([piece[:, :1], np.diff(piece, axis=1)], axis=1)
-    data = piece.astype(piece.dtype.newbyteorder(order)).tobytes()
+    data = piece.astype(piece.dtype.newbyteorder("<" if order == "<" else ">")).tobytes()
     return zlib.compress(data) if deflated else data
 
 

@@ -10,7 +10,7 @@ import base64
 import gzip
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from tests.robustness.test_bombs_and_addresses import MOST_KILOBYTES, MOST_SECON
 pytestmark = pytest.mark.server
 
 INFER = "/v2/models/shapes/infer"
-WAYS = {"gzip": gzip.compress, "deflate": zlib.compress}
+WAYS: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "deflate": zlib.compress}
 PIXELS = np.full((20, 30, 3), 51, np.uint8)
 
 

@@ -8,6 +8,7 @@ import json
 import resource
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def raw_deflate(data: bytes) -> bytes:
     return made.compress(data) + made.flush()
 
 
-WAYS = {
+WAYS: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
     "gzip": ("gzip", gzip.compress),
     "x-gzip": ("X-Gzip", gzip.compress),
     "deflate": ("deflate", zlib.compress),

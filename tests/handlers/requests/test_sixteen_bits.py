@@ -36,8 +36,7 @@ def opencv_reads(data: bytes) -> NDArray[np.uint8]:
     """What ``cv2.imread`` makes of a file, in RGB order."""
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     assert pixels is not None
-    found: NDArray[np.uint8] = pixels[:, :, ::-1]
-    return found
+    return pixels[:, :, ::-1].astype(np.uint8)
 
 
 def assert_as_opencv(data: bytes) -> None:
