@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
 
 import torch
 from detectron2.export.torchscript_patch import patch_builtin_len
@@ -43,7 +47,7 @@ class TraceableModel(nn.Module):
         if height is not None and width is not None:
             given.update(height=height, width=width)
         # Python's own len() would turn the number of instances into a constant.
-        with patch_builtin_len(modules_using_len(self.model)):
+        with patch_builtin_len(), lengths_as_tensors(self.model):
             fields = self.model([given])[0]
         return tuple(fields[name] for name in self._outputs)
 
@@ -74,10 +78,34 @@ class TorchScriptProgram:
     """Places where the trace made constants of what depends on the image."""
 
 
-def modules_using_len(model: nn.Module) -> list[str]:
-    """Names of the modules of the user's own in which a model's classes stand."""
-    names = {base.__module__ for module in model.modules() for base in type(module).__mro__}
-    return sorted(name for name in names if name.split(".")[0] not in _NOT_THE_USERS)
+@contextmanager
+def lengths_as_tensors(model: nn.Module) -> Iterator[None]:
+    """In the packages of the user's own, ``len()`` gives what ``__len__`` gives, as detectron2's.
+
+    Args:
+        model: whose classes say which packages these are; functions of any module there may run.
+    """
+    packages = {
+        base.__module__.split(".")[0] for module in model.modules() for base in type(module).__mro__
+    }.difference(_NOT_THE_USERS)
+    changed = [
+        module
+        for name, module in list(sys.modules.items())
+        if name.split(".")[0] in packages
+        and isinstance(module, ModuleType)
+        and "len" not in vars(module)
+    ]
+    for module in changed:
+        vars(module)["len"] = _length
+    try:
+        yield
+    finally:
+        for module in changed:
+            del vars(module)["len"]
+
+
+def _length(thing: Any) -> Any:
+    return thing.__len__()
 
 
 def trace(

@@ -121,7 +121,7 @@ def _rcnn(model: nn.Module) -> Family:
     heads: Any = model.roi_heads
     _require_proposals(model.proposal_generator)
     if not isinstance(heads, (StandardROIHeads, Res5ROIHeads)):
-        return own_family(model)
+        return own_family(model, heads)
     # Res5ROIHeads has no keypoint head, whatever the config says.
     masks, keypoints = bool(heads.mask_on), bool(getattr(heads, "keypoint_on", False))
     outputs = _DETECTIONS + (MASKS,) * masks + (KEYPOINTS,) * keypoints

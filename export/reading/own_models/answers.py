@@ -52,9 +52,17 @@ _DETECTRON2S = {name for some in (*_OF_INSTANCES, *_OF_PROPOSALS) for name in so
 _PARTS = ("", "roi_heads", "head", "sem_seg_head")
 
 
-def own_family(model: nn.Module) -> Family:
-    """The family of a model that is of no class that detectron2 brings, before it has run."""
-    return Family(type(model).__name__, (), _num_classes(model), is_own=True)
+def own_family(model: nn.Module, part: nn.Module | None = None) -> Family:
+    """The family of a model that is of no class that detectron2 brings, before it has run.
+
+    Args:
+        model: in evaluation mode.
+        part: of it, which alone is of no such class.
+    """
+    name = type(model).__name__
+    if part is not None:
+        name += f" with {type(part).__name__}"
+    return Family(name, (), _num_classes(model), is_own=True)
 
 
 def _num_classes(model: nn.Module) -> int | None:

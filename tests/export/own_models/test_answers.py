@@ -9,6 +9,7 @@ import pytest
 import torch
 from detectron2.modeling import GeneralizedRCNN, build_model
 from detectron2.modeling.postprocessing import detector_postprocess
+from detectron2.modeling.roi_heads import StandardROIHeads
 from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 
@@ -87,6 +88,29 @@ def test_a_known_model_in_which_nothing_is_changed_is_no_own_one() -> None:
     model = weights.build_model(load_config(source_of("faster_rcnn_fpn")))
     model.__class__ = Renamed
     assert not family_of(model).is_own
+
+
+class WrappedHeads(nn.Module):
+    """Heads that extend none of detectron2's."""
+
+    def __init__(self, cfg: Any, shape: Any) -> None:
+        super().__init__()
+        self.inner = StandardROIHeads(cfg, shape)
+        self.num_classes = 3
+
+    def forward(self, images: Any, features: Any, proposals: Any, targets: Any = None) -> Any:
+        return self.inner(images, features, proposals, targets)
+
+
+def test_heads_that_extend_none_of_detectron2s() -> None:
+    model: Any = weights.build_model(load_config(source_of("mask_rcnn_fpn")))
+    cfg = load_config(source_of("mask_rcnn_fpn")).cfg
+    model.roi_heads = WrappedHeads(cfg, model.backbone.output_shape())
+    family = seen(model)
+    assert family.name == "GeneralizedRCNN with WrappedHeads"
+    assert family.outputs == (*INSTANCES, "pred_masks")
+    assert family.is_own
+    assert not family.postprocessed
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,28 @@
+"""The doctor says of a model of a user's own class what tests/parity/test_own_models.py shows."""
+
+from __future__ import annotations
+
+import pytest
+
+from d2serve.export.doctor import examine
+from tests.conftest import KINDS, source_of
+
+
+@pytest.mark.parametrize(
+    ("model", "cannot"),
+    [
+        ("peaks", {}),
+        ("peaks_of_its_own_ending", {"scripting": "ends in postprocessing of its own"}),
+        ("mask_queries", {"scripting": "ends in postprocessing of its own"}),
+    ],
+)
+def test_the_doctor_agrees_with_the_export(model: str, cannot: dict[str, str]) -> None:
+    diagnosis = examine(source_of(model))
+    said = {
+        each.method if each.runtime == "torchscript" else each.runtime: each.refusal
+        for each in diagnosis.findings
+    }
+    assert said.keys() == set(KINDS)
+    assert {kind for kind, refusal in said.items() if refusal is not None} == cannot.keys()
+    for kind, reason in cannot.items():
+        assert reason in str(said[kind])
