@@ -163,4 +163,4 @@ def test_a_store_without_archives(store: str, tmp_path: Path) -> None:
 def test_inspect_tells_what_is_doubtful_about_a_program(tmp_path: Path) -> None:
     told = run("inspect", str(small_archive(tmp_path / "x.mar"))).stdout
     assert "exactly one instance." in told
-    assert "Python values at mine.py:3 into constants" in told
+    assert "Doubt: the trace made a constant of what depends on the image, at mine.py:3" in told

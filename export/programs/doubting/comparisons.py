@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import inspect
+import linecache
 import operator
-import textwrap
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from types import CodeType, FrameType
+from types import CodeType, FrameType, ModuleType
 
+import torch
+
+# What an attribute is read of: nothing that runs a user's code.
+_LOOKED_INTO = (ModuleType, torch.Tensor)
+_LITERALS = (ast.List, ast.Tuple, ast.ListComp, ast.Constant)
 _OPERATORS: dict[type[ast.operator], Callable[[float, float], float]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -43,18 +49,67 @@ def thresholds(frame: FrameType) -> tuple[float, ...]:
     return tuple(sorted({value for value in found if value is not None and value > 1}))
 
 
+def is_recorded(frame: FrameType) -> bool:
+    """Whether a size goes into a slice or a function of torch's: the trace keeps it as a tensor."""
+    node = _running(frame)
+    if isinstance(node, ast.Subscript):
+        container = _looked_up(node.value, frame)
+        if isinstance(container, (list, tuple, str)) or isinstance(node.value, _LITERALS):
+            return False
+        parts = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
+        return container is not None or any(isinstance(part, ast.Slice) for part in parts)
+    if isinstance(node, ast.Call):
+        called = _looked_up(node.func, frame)
+        if called is None and isinstance(node.func, ast.Attribute):  # of something not looked up
+            return hasattr(torch.Tensor, node.func.attr) and not hasattr(list, node.func.attr)
+        owner = getattr(called, "__module__", None) or type(getattr(called, "__self__", None))
+        return "torch" in str(owner)
+    return False
+
+
+def _running(frame: FrameType) -> ast.expr | None:
+    """The expression that a frame is at, by the positions that its code has of each instruction."""
+    positions = list(frame.f_code.co_positions())[frame.f_lasti // 2]
+    for node in ast.walk(_parsed(frame.f_code)):
+        if isinstance(node, (ast.Subscript, ast.Call, ast.BinOp)):
+            place = (node.lineno, node.end_lineno, node.col_offset, node.end_col_offset)
+            if place == positions:
+                return node
+    return None
+
+
+def _looked_up(node: ast.expr, frame: FrameType) -> object:
+    if isinstance(node, ast.Name):
+        builtin = getattr(builtins, node.id, None)
+        return frame.f_locals.get(node.id, frame.f_globals.get(node.id, builtin))
+    if isinstance(node, ast.Attribute):
+        holder = _looked_up(node.value, frame)
+        return getattr(holder, node.attr, None) if isinstance(holder, _LOOKED_INTO) else None
+    return None
+
+
 @lru_cache(maxsize=256)
-def _parsed(code: CodeType) -> ast.Module:
-    """The function's syntax with the file's line numbers; empty where there is no source."""
+def _parsed(code: CodeType) -> ast.AST:
+    """The function's syntax; empty where there is no source."""
+    for node in ast.walk(_file(code.co_filename)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
+            if (node.name, first) == (code.co_name, code.co_firstlineno):
+                return node
+        elif isinstance(node, ast.Lambda) and node.lineno == code.co_firstlineno:
+            return node
+    return ast.Module([], [])
+
+
+@lru_cache(maxsize=64)
+def _file(name: str) -> ast.Module:
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(code)))
-    except (OSError, SyntaxError, TypeError, ValueError):
+        return ast.parse("".join(linecache.getlines(name)))
+    except (SyntaxError, ValueError):
         return ast.Module([], [])
-    ast.increment_lineno(tree, code.co_firstlineno - 1)
-    return tree
 
 
-def _compared(tree: ast.Module) -> Iterator[ast.expr]:
+def _compared(tree: ast.AST) -> Iterator[ast.expr]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Compare):
             yield node.left

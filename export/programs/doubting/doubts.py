@@ -21,7 +21,7 @@ import torch
 from torch.jit import _builtins
 from torch.jit._trace import TracerWarning
 
-from d2serve.export.programs.doubting.comparisons import only_ends, thresholds
+from d2serve.export.programs.doubting.comparisons import is_recorded, only_ends, thresholds
 from d2serve.export.programs.doubting.harmless import is_harmless
 
 _METHODS = (
@@ -60,13 +60,13 @@ def watching(root: CodeType) -> Iterator[list[Doubt]]:
     """
     found: dict[str, Doubt] = {}
 
-    def notice(values: tuple[object, ...]) -> None:
+    def notice(way: str, values: tuple[object, ...]) -> None:
         frames = _frames_below(root)
         if frames is None:
             return
         given, running = frames
         if any(_comes_from(given, tensor) for tensor in _tensors(values)):
-            doubt = _judged(running)
+            doubt = _judged(way, running)
             if doubt is not None:
                 found.setdefault(doubt.place, doubt)
 
@@ -78,7 +78,7 @@ def watching(root: CodeType) -> Iterator[list[Doubt]]:
 
 
 @contextmanager
-def _watched(notice: Callable[[tuple[object, ...]], None]) -> Iterator[None]:
+def _watched(notice: Callable[[str, tuple[object, ...]], None]) -> Iterator[None]:
     places: list[tuple[Any, str]] = [(torch.Tensor, name) for name in _METHODS]
     places += [(torch, name) for name in _FUNCTIONS]
     before = [(holder, name, vars(holder).get(name)) for holder, name in places]
@@ -103,12 +103,12 @@ def _watched(notice: Callable[[tuple[object, ...]], None]) -> Iterator[None]:
                 setattr(holder, name, own)
 
 
-def _noticing(real: Callable[..., Any], notice: Callable[[tuple[object, ...]], None]) -> Any:
+def _noticing(real: Callable[..., Any], notice: Callable[[str, tuple[object, ...]], None]) -> Any:
     @functools.wraps(real)
     def noticing(*args: Any, **keywords: Any) -> Any:
         if torch._C._get_tracing_state() is not None:
             # Of `x.new_tensor(values)`, x gives no more than its type.
-            notice(args[1:] if real.__name__ == "new_tensor" else args)
+            notice(real.__name__, args[1:] if real.__name__ == "new_tensor" else args)
         return real(*args, **keywords)
 
     return noticing
@@ -151,8 +151,8 @@ def _comes_from(given: list[torch.Tensor], tensor: torch.Tensor) -> bool:
     return False
 
 
-def _judged(running: list[FrameType]) -> Doubt | None:
-    """The doubt that follows from what runs, innermost first; None where it is harmless."""
+def _judged(way: str, running: list[FrameType]) -> Doubt | None:
+    """The doubt about one way to a value, by what runs, innermost first; None: it is harmless."""
     for index, frame in enumerate(running):
         module, code = _module_of(frame), frame.f_code
         if module == __name__:
@@ -161,6 +161,8 @@ def _judged(running: list[FrameType]) -> Doubt | None:
             return None
         if module.partition(".")[0] in _LIBRARIES:
             continue
+        if way == "__index__" and is_recorded(frame):
+            return None
         return _doubt_at(frame, running[index:])
     return None
 

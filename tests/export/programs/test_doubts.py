@@ -12,11 +12,13 @@ import pytest
 import torch
 from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
+from torch.nn import functional
 
 from d2serve.export.programs.doubting.doubts import Doubt, watching
 from d2serve.export.programs.tracing import TRACED, trace
 
 LIMIT = 7
+_LIST = [1, 2, 3, 4]
 
 
 class Asked(nn.Module):
@@ -57,6 +59,8 @@ WAYS: dict[str, Callable[[Tensor], Any]] = {
     "math": lambda x: math.ceil(x.shape[-1] / 7),
     "range": lambda x: list(range(x.shape[0])),
     "index": lambda x: [1, 2, 3, 4][x.shape[0]],
+    "a slice of a list": lambda x: [1, 2, 3][: x.shape[0]],
+    "a list by a name": lambda x: _LIST[x.shape[0]],
     "len of a tensor": lambda x: [0] * len(x),
     "len of Boxes": lambda x: 1 if len(instances(x).pred_boxes) > 40 else 2,
     "len of Instances": lambda x: 1 if len(instances(x)) > 40 else 2,
@@ -84,6 +88,10 @@ def test_what_becomes_a_constant_is_named_with_its_line(way: str) -> None:
 HARMLESS: dict[str, Callable[[Tensor], Any]] = {
     "a tensor of numbers": lambda _x: torch.tensor([1.0, 2.0]),
     "a tensor like another, of numbers": lambda x: x.new_tensor([1.0]),
+    "a slice": lambda x: x[:, : x.shape[1] // 2],
+    "a slice from the end": lambda x: x[..., x.shape[2] - 3 :],
+    "a function of torch's": lambda x: functional.one_hot(torch.zeros(3).long(), x.shape[1]),
+    "a method of a tensor's": lambda x: (x * 2).narrow(1, 0, x.shape[1] - 2),
     "a length that stays a tensor": lambda x: len(x) * 2,
     "a size that stays a tensor": lambda x: x.view(3, x.shape[1] * x.shape[2]),
     "written down": lambda x: f"{x.shape[0]}",
