@@ -19,8 +19,6 @@ from d2serve.export.rewrites.rewrite import TRACING, Rewrite
 _METHOD, _MOST = "nms_and_topK", "post_nms_topk_test"
 # More than any image has.
 _ALL = 1 << 30
-# Beyond any score; ONNX has no infinity to fill with.
-_LOWEST = 3e38
 
 
 class _BestBoxes:
@@ -37,7 +35,7 @@ class _BestBoxes:
 
 def _among_the_best(scores: Tensor, most: int) -> Tensor:
     """(N,) whether a score is among the highest, or equal to the last of them."""
-    lowest = scores.new_zeros(1) - _LOWEST
+    lowest = scores.new_zeros(1) - 1  # below any: they are roots of probabilities
     ordered = torch.cat([scores, lowest]).sort(descending=True).values
     return scores >= ordered[:most][-1]
 
