@@ -11,6 +11,7 @@ from d2serve.cli.progress import console
 from d2serve.handlers.spec.output_names import BOXES, SEM_SEG
 
 if TYPE_CHECKING:
+    from d2serve.handlers.spec.extras import Extra
     from d2serve.handlers.spec.model_spec import ModelSpec
     from d2serve.handlers.spec.provenance import Provenance
 
@@ -25,6 +26,7 @@ def print_spec(spec: ModelSpec, version: str) -> None:
         "program": "\n".join(f"{file}, sha256 {value}" for file, value in spec.sha256.items()),
         "image": f"{_channels(spec)}, {resize}, padded to a multiple of {spec.size_divisibility}",
         "outputs": ", ".join(spec.outputs),
+        "own outputs": ", ".join(map(_shown, spec.extras)),
         "classes": "not named" if spec.class_names is None else ", ".join(spec.class_names),
         "labels": ", ".join(spec.stuff_class_names or ()) or "not named",
         "boxes": spec.box_mode,
@@ -37,6 +39,8 @@ def print_spec(spec: ModelSpec, version: str) -> None:
     }
     if SEM_SEG not in spec.outputs:
         del rows["labels"]
+    if not spec.extras:
+        del rows["own outputs"]
     if BOXES not in spec.outputs:
         for key in ("classes", "boxes", "thresholds"):
             del rows[key]
@@ -63,6 +67,11 @@ def _channels(spec: ModelSpec) -> str:
     if spec.channels == 3:
         return spec.image_format
     return spec.image_form.described
+
+
+def _shown(extra: Extra) -> str:
+    sides = ", ".join("any" if side is None else str(side) for side in extra.shape)
+    return f"{extra.name} ({extra.dtype} [{sides}] per {extra.per})"
 
 
 def _made_of(provenance: Provenance | None) -> str:

@@ -16,7 +16,7 @@ from torch import nn
 from d2serve.export.errors import UnsupportedFamily
 from d2serve.export.failures import in_a_sentence, in_short
 from d2serve.export.programs.carrying import why_not_scripted
-from d2serve.export.programs.doubts import Doubt
+from d2serve.export.programs.doubting.doubts import Doubt
 from d2serve.export.programs.noise import with_what_it_answers
 from d2serve.export.programs.scripting import FIELDS, types_of
 from d2serve.export.programs.torchscript_errors import where_in_script

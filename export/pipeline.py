@@ -18,7 +18,7 @@ from d2serve.export.failures import in_a_sentence
 from d2serve.export.naming import require_place, require_writable
 from d2serve.export.programs.building import onnx_metadata, write_program
 from d2serve.export.programs.carrying import carried
-from d2serve.export.programs.doubts import Doubt
+from d2serve.export.programs.doubting.doubts import Doubt
 from d2serve.export.programs.tracing import program_inputs
 from d2serve.export.programs.unexportable import why_unexportable
 from d2serve.export.proof.isolated_replay import gpu_id, replay

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from d2serve.export.annotations.files import key_of
 from d2serve.export.errors import EvaluationError
 
 _SHOWN = 8
@@ -21,8 +22,8 @@ _SHOWN = 8
 class Matching:
     """Which class each category is."""
 
-    class_of: Mapping[Any, int]
-    """By the category's id; categories that are no class of the model have none."""
+    class_of: Mapping[str, int]
+    """By the category's id as text; categories that are no class of the model have none."""
     names: tuple[str, ...]
     """Of the classes, in order."""
     notes: tuple[str, ...]
@@ -31,7 +32,7 @@ class Matching:
 
 def match_categories(
     categories: Sequence[Mapping[str, Any]],
-    annotated: Mapping[Any, int],
+    annotated: Mapping[str, int],
     names: Sequence[str] | None,
     count: int | None,
     source: object,
@@ -40,7 +41,7 @@ def match_categories(
 
     Args:
         categories: with ``id`` and ``name``, as COCO has them.
-        annotated: by id of a category, how many annotations it has.
+        annotated: by id of a category as text, how many annotations it has.
         names: of the model's classes, where they are known.
         count: of its classes; None where it tells no classes apart.
         source: of the categories; named in notes and errors.
@@ -49,6 +50,7 @@ def match_categories(
         EvaluationError: they cannot be matched, with what was got, expected, and what to do.
     """
     in_order = sorted(categories, key=lambda each: (isinstance(each["id"], str), each["id"]))
+    in_order = [{**each, "id": key_of(each["id"])} for each in in_order]
     own = tuple(str(each["name"]) for each in in_order)
     if count is None:
         return Matching({each["id"]: n for n, each in enumerate(in_order)}, own, ())
@@ -59,7 +61,7 @@ def match_categories(
 
 def _by_name(
     categories: Sequence[Mapping[str, Any]],
-    annotated: Mapping[Any, int],
+    annotated: Mapping[str, int],
     names: tuple[str, ...],
     source: object,
 ) -> Matching:
@@ -67,7 +69,7 @@ def _by_name(
     plain = {_plain(name): number for number, name in enumerate(names)}
     if len(plain) < len(names):  # names that differ in case alone
         plain = {}
-    class_of: dict[Any, int] = {}
+    class_of: dict[str, int] = {}
     strangers: list[Mapping[str, Any]] = []
     for each in categories:
         name = str(each["name"])
@@ -107,7 +109,7 @@ def _by_name(
 
 def _by_order(
     categories: Sequence[Mapping[str, Any]],
-    annotated: Mapping[Any, int],
+    annotated: Mapping[str, int],
     own: tuple[str, ...],
     count: int,
     source: object,
@@ -115,7 +117,7 @@ def _by_order(
     notes: tuple[str, ...] = ()
     if len(categories) == count + 1 and not annotated.get(categories[0]["id"]):
         first = categories[0]
-        if str(first.get("supercategory", "none")) in ("none", "") or first["id"] == 0:
+        if str(first.get("supercategory", "none")) in ("none", "") or first["id"] == "0":
             notes = (
                 f"The category {first['name']} (id {first['id']}) of {source} has no annotations "
                 "and is left out: Roboflow writes the project's name as one.",
@@ -137,7 +139,7 @@ def _by_order(
 
 
 def _pairs(
-    categories: Sequence[Mapping[str, Any]], class_of: Mapping[Any, int], names: Sequence[str]
+    categories: Sequence[Mapping[str, Any]], class_of: Mapping[str, int], names: Sequence[str]
 ) -> list[str]:
     return [
         f"{each['id']} {each['name']} is "

@@ -22,6 +22,7 @@ from d2serve.export.annotations.expectations import Expectations
 from d2serve.export.annotations.files import (
     Coco,
     check_parts,
+    key_of,
     read_coco,
     require_ids,
     require_images,
@@ -133,7 +134,7 @@ def _with_instances(
         thing_dataset_id_to_contiguous_id={n + 1: n for n in range(len(mended.class_names))},
     )
     records = tuple(
-        {**each, "image_id": mended.image_ids[str(each["image_id"])]} for each in chosen.records
+        {**each, "image_id": mended.image_ids[key_of(each["image_id"])]} for each in chosen.records
     )
     return replace(
         chosen,
@@ -208,11 +209,11 @@ def _annotations_of(dataset: str, expected: Expectations) -> Coco:
 
 def _sizes(records: tuple[Record, ...], content: Coco, source: str) -> dict[str, tuple[int, int]]:
     """The sizes of the image files, which must be those that the annotations are made for."""
-    said = {str(image["id"]): image for image in content["images"]}
+    said = {key_of(image["id"]): image for image in content["images"]}
     sizes: dict[str, tuple[int, int]] = {}
     wrong: list[str] = []
     for record in records:
-        file, key = Path(record["file_name"]), str(record["image_id"])
+        file, key = Path(record["file_name"]), key_of(record["image_id"])
         height, width = sizes[key] = size_of(file)
         image = said.get(key, {})
         noted = (image.get("height") or height, image.get("width") or width)

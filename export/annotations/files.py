@@ -60,8 +60,13 @@ def check_parts(content: Any, source: object) -> None:
             lacking = [k for k in keys if not isinstance(entry, dict) or entry.get(k) is None]
             if lacking:
                 raise _format_error(source, f"{part}[{number}] has no {' and no '.join(lacking)}")
+            for key in ("id", "image_id", "category_id"):
+                if not _is_id(entry.get(key, 0)):
+                    raise _format_error(
+                        source, f"{part}[{number}] has the {key} {entry[key]!r}, no number or text"
+                    )
         if part != "annotations":  # whose ids nobody refers to
-            ids = Counter(str(entry["id"]) for entry in entries if "id" in entry)
+            ids = Counter(key_of(entry["id"]) for entry in entries if "id" in entry)
             if ids and ids.most_common(1)[0][1] > 1:
                 raise _format_error(source, f"two {part} have the id {ids.most_common(1)[0][0]}")
 
@@ -72,6 +77,15 @@ def _format_error(source: object, problem: str) -> EvaluationError:
         "'images' (id, file_name), 'annotations' (image_id, category_id, bbox) and 'categories' "
         "(id, name); LabelMe, VGG, YOLO and Pascal VOC have others, which converters bring to it."
     )
+
+
+def key_of(given: Any) -> str:
+    """An id as text: 7, 7.0 and "7" are one, as converters write them in images and annotations."""
+    return str(int(given)) if isinstance(given, float) and given.is_integer() else str(given)
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, (int, float, str)) or value is None
 
 
 def require_ids(content: Coco, source: object) -> None:

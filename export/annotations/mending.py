@@ -14,7 +14,7 @@ from typing import Any
 
 from d2serve.export.annotations.categories import match_categories
 from d2serve.export.annotations.expectations import Expectations
-from d2serve.export.annotations.files import Coco
+from d2serve.export.annotations.files import Coco, key_of
 from d2serve.export.annotations.shapes import (
     area_of,
     box_of,
@@ -59,16 +59,18 @@ def mend(content: Coco, sizes: Sizes, expected: Expectations, source: object) ->
     Raises:
         EvaluationError: what does not fit the model and cannot be filled in.
     """
-    known = {each["id"] for each in content["categories"]}
+    known = {key_of(each["id"]) for each in content["categories"]}
     for each in content["annotations"]:
-        if each["category_id"] not in known:
+        if key_of(each["category_id"]) not in known:
             raise EvaluationError(
                 f"An annotation of {source} has category_id {each['category_id']!r}, which is no "
-                f"category of it (ids {', '.join(map(str, sorted(known, key=str)))}). Is one "
+                f"category of it (ids {', '.join(sorted(known))}). Is one "
                 "numbered from 0 and the other from 1?"
             )
     annotated = Counter(
-        each["category_id"] for each in content["annotations"] if str(each["image_id"]) in sizes
+        key_of(each["category_id"])
+        for each in content["annotations"]
+        if key_of(each["image_id"]) in sizes
     )
     matching = match_categories(
         content["categories"],
@@ -77,17 +79,17 @@ def mend(content: Coco, sizes: Sizes, expected: Expectations, source: object) ->
         expected.family.num_classes,
         source,
     )
-    image_ids = {str(key): number for number, key in enumerate(sizes, 1)}
+    image_ids = {key: number for number, key in enumerate(sizes, 1)}
     filled: Counter[str] = Counter()
     kept: list[dict[str, Any]] = []
     for number, each in enumerate(content["annotations"]):
-        key = str(each["image_id"])
+        key = key_of(each["image_id"])
         if key not in sizes:
             filled["are of images that are not listed, and left out"] += 1
-        elif each["category_id"] in matching.class_of:
+        elif (class_of := matching.class_of.get(key_of(each["category_id"]))) is not None:
             one = _filled(each, number, *sizes[key], filled, source)
             one["image_id"] = image_ids[key]
-            one["category_id"] = matching.class_of[each["category_id"]] + 1
+            one["category_id"] = class_of + 1
             kept.append({"id": len(kept) + 1, **one})
     if not kept:
         raise EvaluationError(
@@ -116,13 +118,13 @@ def _filled(
     source: object,
 ) -> dict[str, Any]:
     shape = segmentation_of(annotation, height, width)
-    box = box_of(annotation, shape)
+    box, has_box = box_of(annotation, shape)
     if box is None:
         raise EvaluationError(
             f"annotations[{number}] of {source} has the bbox {annotation.get('bbox')!r}, expected "
             "x, y, width and height in pixels, or a segmentation, of which they can be had."
         )
-    if box != annotation.get("bbox") and list(annotation.get("bbox") or ()) != box:
+    if not has_box:
         filled["have no bbox: that of the segmentation is taken"] += 1
     area, has_area = area_of(annotation, shape, box, height, width)
     if not has_area:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from d2serve.export.programs.device_scan import check_no_device
-from d2serve.export.programs.doubts import Doubt
+from d2serve.export.programs.doubting.doubts import Doubt
 from d2serve.export.programs.onnx import write_onnx
 from d2serve.export.programs.scripting import script
 from d2serve.export.programs.tracing import trace

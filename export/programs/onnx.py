@@ -18,7 +18,7 @@ from torch import nn
 
 from d2serve.export.errors import ProgramError, one_line
 from d2serve.export.failures import in_short, logged, nothing_printed
-from d2serve.export.programs.doubts import Doubt, watching
+from d2serve.export.programs.doubting.doubts import Doubt, watching
 from d2serve.export.programs.torchscript_errors import where_in_user_code
 from d2serve.export.programs.tracing import TRACED, TraceableModel
 from d2serve.handlers.spec.extras import INSTANCE, Extra

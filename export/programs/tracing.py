@@ -16,7 +16,7 @@ from torch import nn
 from d2serve.export.errors import ProgramError
 from d2serve.export.failures import in_short, logged, nothing_printed
 from d2serve.export.programs.device_scan import follow_the_image
-from d2serve.export.programs.doubts import Doubt, watching
+from d2serve.export.programs.doubting.doubts import Doubt, watching
 from d2serve.export.programs.nms_choice import choosing_nms
 from d2serve.export.programs.torchscript_errors import where_in_user_code
 from d2serve.handlers.spec.model_spec import IMAGE_INPUT, SIZE_INPUTS

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from d2serve.export.errors import ExportError, one_line
 from d2serve.export.programs.device_scan import check_no_device
-from d2serve.export.programs.doubts import Doubt
+from d2serve.export.programs.doubting.doubts import Doubt
 from d2serve.export.programs.onnx import write_onnx
 from d2serve.export.programs.torchscript_errors import where_in_user_code
 from d2serve.export.programs.tracing import (

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from d2serve.export.programs.doubts import Doubt
+from d2serve.export.programs.doubting.doubts import Doubt
 from d2serve.export.reading.image_files import Pixels
 
 # Beyond any padding that a backbone asks for, mostly.

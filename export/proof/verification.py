@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -217,7 +217,7 @@ def _compare_case(
     ]
 
 
-def _judge(record: Verification, outcome: str, crowded: set[str]) -> None:
+def _judge(record: Verification, outcome: str, crowded: Collection[str] = ()) -> None:
     missed = [d for d in record.differences if d.misses]
     if missed:
         lines = "; ".join(

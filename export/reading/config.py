@@ -92,20 +92,32 @@ def about_unknown(keys: Sequence[str]) -> str:
 
 
 def chosen_device(named: str, by_user: bool) -> str:
-    """The device to export on: the CPU where CUDA is only a default and not there.
+    """The device to export on: the CPU, or CUDA where it is named and there.
+
+    A config that training dumped names the device of its machine: a GPU that is not here, ``mps``.
 
     Args:
         named: the config's.
         by_user: whether an override says so.
 
     Raises:
-        ConfigError: the user asks for CUDA, which is not there.
+        ConfigError: it is no device, or the user asks for one that is not there.
     """
-    if not named.startswith("cuda") or torch.cuda.is_available():
+    try:
+        kind, index = torch.device(named).type, torch.device(named).index or 0
+    except RuntimeError:
+        raise ConfigError(f"The device is {named!r}, expected cpu or cuda.") from None
+    if kind == "cpu":
         return named
+    if kind == "cuda" and torch.cuda.is_available():
+        if index < torch.cuda.device_count():
+            return named
+        if not by_user:
+            return "cuda"
     if by_user:
         raise ConfigError(
-            f"The device is overridden to {named}, but torch {torch.__version__} sees no CUDA "
-            "device. Leave it out to export on the CPU: the program runs on either."
+            f"The device is overridden to {named}, but torch {torch.__version__} sees no "
+            f"{'CUDA' if kind == 'cuda' else 'such'} device that an export can use. Leave it out "
+            "to export on the CPU: the program runs on either."
         )
     return "cpu"

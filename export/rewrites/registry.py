@@ -19,6 +19,7 @@ from d2serve.export.rewrites.backbones.swin import (
     SWIN_LAYER,
     SWIN_MERGING,
 )
+from d2serve.export.rewrites.backbones.swin_copies import SWIN_EMBEDDING_COPY, SWIN_LAYER_COPY
 from d2serve.export.rewrites.backbones.vit import (
     SIMPLE_FEATURE_PYRAMID,
     VIT_ATTENTION,
@@ -157,6 +158,8 @@ REWRITES: tuple[Rewrite, ...] = (
     SWIN_MERGING,
     SWIN_ATTENTION,
     SWIN_EMBEDDING,
+    SWIN_LAYER_COPY,
+    SWIN_EMBEDDING_COPY,
     MVIT,
     MVIT_BLOCK,
     MVIT_ATTENTION,

@@ -207,6 +207,10 @@ CONFIGS: dict[str, Case] = {
         "MODEL: {RPN: {IN_FEATURES: [p9]}}", r"cannot build .*p9.*rpn\.py:\d+.*value of the config"
     ),
     "depth of no ResNet": _own("MODEL: {RESNETS: {DEPTH: 17}}", r"cannot build .*17"),
+    "no kind of device": _own("MODEL: {DEVICE: gpu}", r"device is 'gpu', expected cpu or cuda"),
+    "null device": _own("MODEL: {DEVICE: null}", r"MODEL\.DEVICE is None, expected a name"),
+    "null model": _own("MODEL: {META_ARCHITECTURE: null}", r"META_ARCHITECTURE is None"),
+    "data sets of numbers": _own("DATASETS: {TEST: [3, 4]}", r"DATASETS\.TEST has 3, expected"),
     "folder": (lambda folder, _tiny: ["--config-file", str(folder)], r"is a folder, expected"),
     "not there": (lambda _folder, _tiny: ["--config-file", "no.yaml"], r"no\.yaml is neither"),
     "odd overrides": _words("MODEL.WEIGHTS", said=r"KEY VALUE pairs; got 1 words"),
@@ -226,6 +230,15 @@ CONFIGS: dict[str, Case] = {
     ),
     "lazy of itself": _lazy("model = {'a': '${model}'}\n", r"broken\.py|cannot build"),
     "lazy without its neighbour": _lazy("from .base import model\n", r"broken\.py .*base"),
+    "lazy with an interpolation to nothing": _lazy(
+        _LINEAR.replace('"x.pth"', '"${nothing}"'), r"broken\.py has a value .*nothing"
+    ),
+    "lazy with sizes below zero": _yaml(
+        "model: {_target_: torch.nn.Linear}\n"
+        "dataloader: {test: {mapper: {image_format: BGR, augmentations: [{max_size: 9,\n"
+        "  _target_: detectron2.data.transforms.ResizeShortestEdge, short_edge_length: -3}]}}}\n",
+        r"a short edge of -3 pixels",
+    ),
     "lazy of a missing package": _lazy("import no_such_package\n", r"broken\.py .*no_such_package"),
     "lazy YAML that runs code": _yaml(
         "model: {_target_: os.system, command: ls}\n"

@@ -60,7 +60,9 @@ def small_spec(name: str = "shapes") -> ModelSpec:
         versions={"torch": "2.14.1"},
         verification=_VERIFICATION,
         accuracy={},
-        provenance=Provenance("config.yaml", "c" * 64, "model_final.pth", "d" * 64),
+        provenance=Provenance(
+            *("config.yaml", "c" * 64, "model_final.pth", "d" * 64, "the metadata of my_train")
+        ),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import zipfile
@@ -11,6 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from d2serve.cli.app import app
+from tests.cli import small_archives
 from tests.cli.damaged_archives import DAMAGED
 from tests.cli.small_archives import small_archive
 
@@ -38,6 +40,24 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
     result = run("inspect", str(tmp_path / "x.mar"))
     assert result.exit_code == 1
     assert "cannot be read (Permission denied)" in result.stderr
+
+
+def test_what_an_archive_was_made_of_and_where_its_names_come_from(tmp_path: Path) -> None:
+    shown = run("inspect", str(small_archive(tmp_path / "x.mar"))).stdout
+    for text in ("model_final.pth, sha256 dddd", "config.yaml, resolved, sha256 cccc"):
+        assert text in shown
+    assert "class names from the metadata of my_train" in shown
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"), [(-1, "no limit of instances"), (100, "at most 100 instances")]
+)
+def test_how_many_instances_there_are_at_most(
+    limit: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = dataclasses.replace(small_archives.small_spec("x"), detections_per_image=limit)
+    monkeypatch.setattr(small_archives, "small_spec", lambda _name: spec)
+    assert said in run("inspect", str(small_archive(tmp_path / "x.mar"))).stdout
 
 
 def test_a_path_that_leads_through_a_file(tmp_path: Path) -> None:

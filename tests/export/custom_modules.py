@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, ROI_HEADS_REGISTRY, Backbone
-from detectron2.modeling.roi_heads import CascadeROIHeads
+from detectron2.modeling.roi_heads import CascadeROIHeads, StandardROIHeads
 from torch import nn
 
 
@@ -67,6 +67,27 @@ if "OverridingCascadeHeads" not in ROI_HEADS_REGISTRY:
 
         def _run_stage(self, features: Any, proposals: Any, stage: int) -> Any:
             return super()._run_stage(features, proposals, stage)
+
+
+if "WideImageHeads" not in ROI_HEADS_REGISTRY:
+
+    @ROI_HEADS_REGISTRY.register()
+    class WideImageHeads(StandardROIHeads):  # type: ignore[misc]
+        """Keeps large boxes only where an image is wide."""
+
+        limit = 1000
+
+        def forward(self, images: Any, features: Any, proposals: Any, targets: Any = None) -> Any:
+            instances, losses = super().forward(images, features, proposals, targets)
+            if images.tensor.shape[-1] > self.limit:  # wide?
+                instances = [each[each.pred_boxes.area() > 64 * 64] for each in instances]
+            return instances, losses
+
+    @ROI_HEADS_REGISTRY.register()
+    class VastImageHeads(WideImageHeads):
+        """The same for images that are wider than the model's input ever is."""
+
+        limit = 5000
 
 
 for _class in (PlainBackbone, UnscriptableBackbone, UntraceableBackbone, RaisingBackbone):

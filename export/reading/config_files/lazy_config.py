@@ -17,7 +17,7 @@ from detectron2.utils.registry import locate
 from omegaconf import OmegaConf
 from torch import nn
 
-from d2serve.export.errors import ConfigError, one_line
+from d2serve.export.errors import ConfigError, ExportError, one_line
 from d2serve.export.reading.config import ConfigSource, ModelConfig, chosen_device
 from d2serve.export.reading.config_files.code_names import resolve
 from d2serve.export.reading.config_files.lazy_targets import require_known_code
@@ -54,15 +54,28 @@ def read_lazy(
             f"{source.config_file} has no `model`; it has {sorted(map(str, config))}. Expected a "
             "LazyConfig whose `model` is a LazyCall of a detectron2 architecture."
         )
+    try:
+        return _as_model_config(source, path, config, content is not None)
+    except ExportError:
+        raise
+    except Exception as error:  # omegaconf's own, of an interpolation; or of a value of no use
+        raise ConfigError(
+            f"{source.config_file} has a value that cannot be used ({type(error).__name__}: "
+            f"{one_line(error, 200)}). Expected `train`, `model` and `dataloader` as detectron2's "
+            "own LazyConfigs have them."
+        ) from error
+
+
+def _as_model_config(source: ConfigSource, path: Path, config: Any, is_data: bool) -> ModelConfig:
     find: Callable[[str], Any] = locate
-    if content is not None:
+    if is_data:
         find = functools.partial(resolve, own_packages=source.own_packages)
     by_user = any(override.startswith("train.device=") for override in source.overrides)
     device = chosen_device(str(at(config, "train.device") or "cuda"), by_user)
     min_size, max_size = resize_of(source, config, find)
 
     def build() -> nn.Module:
-        if content is not None:
+        if is_data:
             require_known_code(config.model, source)
         model = instantiate(config.model)
         if not isinstance(model, nn.Module):

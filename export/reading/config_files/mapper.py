@@ -36,6 +36,16 @@ def resize_of(source: ConfigSource, config: Any, find: Callable[[str], Any]) -> 
     Raises:
         ConfigError: the mapper does not tell, or does more than a resize to one size.
     """
+    sizes = _resize_of(source, config, find)
+    if sizes[0] < 0 or sizes[1] < 1:
+        raise ConfigError(
+            f"Images are to be resized to a short edge of {sizes[0]} pixels and a long one of at "
+            f"most {sizes[1]}, expected 0 or more (0 leaves images as they are) and 1 or more."
+        )
+    return sizes
+
+
+def _resize_of(source: ConfigSource, config: Any, find: Callable[[str], Any]) -> tuple[int, int]:
     given = (source.min_size_test, source.max_size_test)
     if None not in given:
         return int(given[0] or 0), int(given[1] or 0)

@@ -62,6 +62,8 @@ def merge(cfg: CfgNode, content: Mapping[str, Any], named: str) -> tuple[str, ..
     except Exception as error:  # yacs raises KeyError, ValueError, AssertionError
         raise ConfigError(f"{named}: {why_not_merged(error)}") from error
     target.set_new_allowed(False)
+    for key in unknown:
+        _make_plain(target, key)
     if target is not cfg:
         upgraded = upgrade_config(target)
         cfg.clear()
@@ -124,6 +126,16 @@ def _leaves(value: Any, name: str) -> Iterator[str]:
             yield from _leaves(each, f"{name}.{key}")
     else:
         yield name
+
+
+def _make_plain(cfg: CfgNode, key: str) -> None:
+    """Make text of an unknown value that yacs could not write: it takes "{1, 2}" for a set."""
+    *parents, leaf = key.split(".")
+    holder: Any = cfg
+    for parent in parents:
+        holder = holder.get(parent) if isinstance(holder, dict) else None
+    if isinstance(holder, dict) and leaf in holder and not isinstance(holder[leaf], dict):
+        holder[leaf] = _of_yacs(holder[leaf])
 
 
 def _guessed_version(content: Mapping[str, Any], latest: int) -> int:

@@ -21,9 +21,9 @@ from d2serve.export.reading.config import (
     chosen_device,
 )
 from d2serve.export.reading.config_files.merging import merge, nearest, why_not_merged
-from d2serve.export.reading.config_files.numbers import check_numbers
 from d2serve.export.reading.config_files.project_keys import config_with_keys_of
 from d2serve.export.reading.config_files.resolved_text import text_of_yaml
+from d2serve.export.reading.config_files.value_checks import check_values
 from d2serve.export.reading.families import refuse_projects
 from d2serve.export.reading.installation import advice_on_unregistered
 
@@ -48,9 +48,9 @@ def read_yaml(
     by_user = source.overrides[::2]
     cfg.MODEL.WEIGHTS = zoo_weights or cfg.MODEL.WEIGHTS
     _override(cfg, source.overrides)
+    check_values(cfg)
     cfg.MODEL.DEVICE = chosen_device(cfg.MODEL.DEVICE, "MODEL.DEVICE" in by_user)
     _refuse_by_name(cfg, unknown)
-    check_numbers(cfg)
     cfg.freeze()
     return ModelConfig(
         build=lambda: build_model(cfg.clone()),
@@ -60,9 +60,9 @@ def read_yaml(
         image_format=cfg.INPUT.FORMAT,
         min_size_test=cfg.INPUT.MIN_SIZE_TEST,
         max_size_test=cfg.INPUT.MAX_SIZE_TEST,
-        test_datasets=tuple(cfg.DATASETS.TEST),
-        train_datasets=tuple(cfg.DATASETS.TRAIN),
-        keypoint_oks_sigmas=tuple(cfg.TEST.KEYPOINT_OKS_SIGMAS),
+        test_datasets=tuple(cfg.DATASETS.TEST or ()),
+        train_datasets=tuple(cfg.DATASETS.TRAIN or ()),
+        keypoint_oks_sigmas=tuple(cfg.TEST.KEYPOINT_OKS_SIGMAS or ()),
         trust_weights=source.trust_weights,
         weights_key=source.weights_key,
         resolved=text_of_yaml(cfg),

@@ -92,7 +92,9 @@ class _AnySizeMerging:
         return self.reduction(self.norm(x))
 
 
-class _AnySizeLayer:
+class AnySizeLayer:
+    """BasicLayer, of (B, H, W, C): its features, and the same or what the next layer gets."""
+
     def forward(self, x: Tensor) -> Tuple[Tensor, Tensor]:
         mask = _mask(x, self.window_size, self.shift_size)
         for block in self.blocks:
@@ -188,7 +190,7 @@ SWIN_LAYER = Rewrite(
     methods=("forward",),
     needed_for=_EVERY_WAY,
     reason=f"{_FILE}: BasicLayer makes its mask on a device and of a size that a trace keeps",
-    make=override_methods(_AnySizeLayer),
+    make=override_methods(AnySizeLayer),
 )
 SWIN = Rewrite(
     name="swin",

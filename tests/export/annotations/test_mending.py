@@ -69,9 +69,15 @@ def test_neither_box_nor_segmentation_is_refused_by_its_place(bbox: Any) -> None
         mended(content)
 
 
-@pytest.mark.parametrize(
-    "segmentation", [None, [], [[]], [[1, 2, 3, 4]], {"size": [9, 9], "counts": "x"}, "polygon", 3]
-)
+OTHER_RUNS: list[Any] = ["x", "", "o", [2401], [-1, 2401], {}]
+UNREADABLE: list[Any] = [
+    *(None, [], [[]], [[1, 2, 3, 4]], "polygon", 3, [[1e30] * 6], [["a"] * 6]),
+    {"size": [9, 9], "counts": "x"},
+    *({"size": [*SIZE], "counts": each} for each in OTHER_RUNS),
+]
+
+
+@pytest.mark.parametrize("segmentation", UNREADABLE)
 def test_a_segmentation_that_cannot_be_read_counts_neither_way(segmentation: Any) -> None:
     made = mended(with_first(segmentation=segmentation))
     assert [each["iscrowd"] for each in made.content["annotations"]] == [1, 0]
@@ -97,10 +103,12 @@ def test_masks_as_run_lengths(counts: str) -> None:
     assert (first["bbox"], first["area"], first["iscrowd"]) == (RECTANGLE, 200.0, 0)
 
 
-def test_ids_as_texts_are_ids() -> None:
+@pytest.mark.parametrize("kind", [str, float])
+def test_ids_are_ids_as_texts_and_as_floats(kind: type) -> None:
     content = coco(*NAMES)
     for annotation in content["annotations"]:
-        annotation["image_id"] = "7"
+        for key in ("image_id", "category_id"):
+            annotation[key] = kind(annotation[key])
     assert {each["image_id"] for each in mended(content).content["annotations"]} == {1}
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from d2serve.export.archive.installing import install
-from d2serve.export.archive.staging import settings_for
+from d2serve.export.archive.staging import limits_of, settings_for
+from d2serve.export.reading.family import Family
 from tests.conftest import ROOT
 
 
@@ -62,3 +63,20 @@ def test_only_a_scripted_model_for_a_gpu_is_batched() -> None:
     assert settings_for(True, "cuda:1")["maxBatchDelay"] == 20
     for dynamic_batch, device in ((True, "cpu"), (False, "cuda"), (False, "cpu")):
         assert settings_for(dynamic_batch, device)["batchSize"] == 1
+
+
+@pytest.mark.parametrize(
+    ("limit", "proposals", "allowed"),
+    [
+        (100, 1000, 1000),
+        (2000, 1000, 2000),
+        (-1, 1000, 80_000),  # no limit: a proposal can be an instance of each class
+        (-1, None, 1000),
+        (None, None, 1000),
+    ],
+)
+def test_an_archive_answers_all_that_the_model_finds(
+    limit: int | None, proposals: int | None, allowed: int
+) -> None:
+    family = Family("R-CNN", (), 80, detections_per_image=limit, most_proposals=proposals)
+    assert limits_of(family).max_detections == allowed

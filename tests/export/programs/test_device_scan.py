@@ -57,7 +57,7 @@ def test_a_traced_device_becomes_the_images(tmp_path: Path) -> None:
     traced = torch.jit.trace(Outer(), (torch.ones(3),))  # type: ignore[no-untyped-call]
     follow_the_image(traced)
     check_no_device(traced)
-    torch.jit.save(traced, tmp_path / "program.pt")  # type: ignore[no-untyped-call]
+    torch.jit.save(traced, tmp_path / "program.pt")
     loaded = torch.jit.load(tmp_path / "program.pt")  # type: ignore[no-untyped-call]
     assert torch.equal(loaded(torch.ones(3)), torch.ones(3))
     assert loaded(torch.ones(3, device="meta")).device.type == "meta"

@@ -13,7 +13,7 @@ import torch
 from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 
-from d2serve.export.programs.doubts import Doubt, watching
+from d2serve.export.programs.doubting.doubts import Doubt, watching
 from d2serve.export.programs.tracing import TRACED, trace
 
 LIMIT = 7

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from detectron2.layers import batched_nms as detectron2s
@@ -15,7 +17,7 @@ from d2serve.export.programs.tracing import trace
 class Suppressing(nn.Module):
     """Suppresses the boxes that it is given as (3, 2, N): corners, then score and class."""
 
-    def __init__(self, suppress: object) -> None:
+    def __init__(self, suppress: Callable[..., Tensor]) -> None:
         super().__init__()
         self.suppress = suppress
 
@@ -37,7 +39,9 @@ def crowd(count: int, seed: int = 0) -> Tensor:
 
 @pytest.mark.parametrize("suppress", [detectron2s, torchvisions])
 @pytest.mark.parametrize("traced_with", [50, 4000])
-def test_the_choice_is_eager_torchvisions(suppress: object, traced_with: int) -> None:
+def test_the_choice_is_eager_torchvisions(
+    suppress: Callable[..., Tensor], traced_with: int
+) -> None:
     model = Suppressing(suppress)
     made = trace(model, ("kept",), (crowd(traced_with),))
     assert made.doubts == ()

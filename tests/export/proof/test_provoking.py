@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from d2serve.export.programs.doubts import Doubt
+from d2serve.export.programs.doubting.doubts import Doubt
 from d2serve.export.proof.provoking import Reach, provoking_images
 from d2serve.export.reading.image_files import Pixels
 from d2serve.handlers.requests.preprocessing import resized_shape

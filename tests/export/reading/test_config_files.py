@@ -205,6 +205,34 @@ def test_keys_that_detectron2_does_not_know_are_named(tiny_config: Path, tmp_pat
         read(tiny_config, "DATASETS.VALL", "('x',)")
 
 
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("DATASETS:\n  TEST: null\n  TRAIN: null\n", "SEED", -1),
+        ("MINE:\n  A: '{1, 2}'\n", "MINE", {"A": "{1, 2}"}),
+        ("MINE: '{1, 2}'\n", "MINE", "{1, 2}"),
+        ("MINE: 2024-02-03\n", "MINE", "2024-02-03"),
+        ("MINE: [1j, !!set {a}]\n", "MINE", ["1j", "{'a'}"]),
+    ],
+)
+def test_values_that_yacs_could_not_write_are_texts(
+    text: str, key: str, value: Any, tmp_path: Path
+) -> None:
+    config = read(written(tmp_path, text))
+    assert cfg_of(config)[key] == value
+    assert config.test_datasets == ()
+    assert config.resolved
+
+
+@pytest.mark.parametrize("device", ["cuda:7", "mps", "cuda", "cpu"])
+def test_the_device_of_another_machine_is_not_asked_for(device: str, tmp_path: Path) -> None:
+    config = read(written(tmp_path, f"MODEL: {{DEVICE: '{device}'}}\n"))
+    assert config.device in ("cpu", "cuda")
+    if not torch.cuda.is_available() and device != "cpu":
+        with pytest.raises(ConfigError, match=f"overridden to {device}"):
+            read(written(tmp_path, "SEED: 1\n"), "MODEL.DEVICE", device)
+
+
 def test_a_config_of_version_1_is_brought_up_to_date(tmp_path: Path) -> None:
     file = written(tmp_path, "MODEL:\n  WEIGHT: old.pth\nTEST:\n  AUG_ON: False\nNEW: 1\n")
     config = read(file)

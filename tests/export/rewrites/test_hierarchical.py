@@ -210,7 +210,7 @@ class _Checkpointing:
             return forward(me(), *arguments)
 
         checkpointed.__module__ = "fairscale.nn.checkpoint.checkpoint_activations"
-        module.forward = partial(checkpointed, type(module).forward, weakref.ref(module))  # type: ignore[method-assign]
+        module.forward = partial(checkpointed, type(module).forward, weakref.ref(module))
         return module
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from d2serve.handlers.outputs.records import PanopticSeg, Proposals, Segment
 from d2serve.handlers.outputs.rle import Rle
 from d2serve.handlers.replies.encoding import encode
 from d2serve.handlers.replies.fields import FIELDS, tensors_of
+from d2serve.handlers.spec.extras import IMAGE, INSTANCE, Extra
 from d2serve.handlers.spec.model_spec import PanopticMerge
 from tests.handlers.answers import answer_with, found
 from tests.handlers.samples import spec_with
@@ -22,8 +23,16 @@ INSTANCES = ("pred_boxes", "scores", "pred_classes")
 NAMES = [field.name for field in FIELDS]
 # What every reply says of itself.
 ABOUT = {"model", "version"}
+EXTRAS = (
+    Extra("rank", INSTANCE, "Tensor", "int64", ()),
+    Extra("image_score", IMAGE, "Tensor", "float32", ()),
+)
 EVERYTHING = spec_with(
-    outputs=(*INSTANCES, "pred_masks", "pred_keypoints", "sem_seg"),
+    outputs=(
+        *(*INSTANCES, "pred_masks", "pred_keypoints", "sem_seg"),
+        *(each.output for each in EXTRAS),
+    ),
+    extras=EXTRAS,
     class_names=("thing",),
     panoptic=PanopticMerge(0.5, 1, 0.5),
 )
@@ -34,7 +43,9 @@ def names_in(reply: dict[str, Any]) -> list[str]:
     """The fields of a reply, in its order, as the table names them."""
     names: list[str] = []
     for name, value in reply.items():
-        if isinstance(value, list):
+        if name == "extra_fields":  # described in a place of its own
+            names.append(name)
+        elif isinstance(value, list):
             names += [f"{name}[].{inner}" for inner in value[0]]
         elif name not in ABOUT:
             names.append(name)
@@ -45,8 +56,10 @@ def names_in(reply: dict[str, Any]) -> list[str]:
 def reply_of_everything() -> dict[str, Any]:
     labels = np.zeros((480, 640), np.int32)
     mask = Rle(size=[480, 640], counts="0")
+    instances = found([[0, 0, 9, 9]], (mask,), np.ones((1, 2, 3), np.float32))
     answer = answer_with(
-        found([[0, 0, 9, 9]], (mask,), np.ones((1, 2, 3), np.float32)),
+        replace(instances, extra={"rank": np.array([7])}),
+        extra={"image_score": np.array(0.5, np.float32)},
         sem_seg=labels,
         panoptic_seg=PanopticSeg(labels, (Segment(1, 0, True, 5, 0.5, 0),)),
     )

@@ -1,4 +1,4 @@
-"""Checks the numbers of a YAML config that detectron2 takes as they are, and then fails on late."""
+"""Checks the values of a YAML config that detectron2 takes as they are, and then fails on late."""
 
 from __future__ import annotations
 
@@ -12,12 +12,30 @@ from d2serve.export.errors import ConfigError
 _HEADS = ("ROI_HEADS", "RETINANET", "SEM_SEG_HEAD")
 
 
-def check_numbers(cfg: CfgNode) -> None:
-    """Make sure that sizes, numbers of classes and the pixels' mean and deviation make sense.
+def check_values(cfg: CfgNode) -> None:
+    """Make sure that names are texts, and that sizes, numbers of classes and the pixels' mean and
+    deviation make sense. yacs lets any value be null.
 
     Raises:
         ConfigError: naming the key, what was got and what to give.
     """
+    texts = {
+        "MODEL.META_ARCHITECTURE": cfg.MODEL.META_ARCHITECTURE,
+        "MODEL.ROI_HEADS.NAME": cfg.MODEL.ROI_HEADS.NAME,
+        "MODEL.PROPOSAL_GENERATOR.NAME": cfg.MODEL.PROPOSAL_GENERATOR.NAME,
+        "MODEL.DEVICE": cfg.MODEL.DEVICE,
+        "INPUT.FORMAT": cfg.INPUT.FORMAT,
+    }
+    for key, value in texts.items():
+        if not isinstance(value, str):
+            raise ConfigError(f"{key} is {value!r}, expected a name. Give that of training.")
+    for key, names in (("TRAIN", cfg.DATASETS.TRAIN), ("TEST", cfg.DATASETS.TEST)):
+        wrong = [name for name in names or () if not isinstance(name, str)]
+        if wrong:
+            raise ConfigError(
+                f"DATASETS.{key} has {wrong[0]!r}, expected the names of data sets that are "
+                "registered: a list of texts."
+            )
     for head in _HEADS:
         _check_number(f"MODEL.{head}.NUM_CLASSES", cfg.MODEL[head].NUM_CLASSES, 1)
     _check_number("INPUT.MIN_SIZE_TEST", cfg.INPUT.MIN_SIZE_TEST, 0)

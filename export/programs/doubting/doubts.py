@@ -21,8 +21,8 @@ import torch
 from torch.jit import _builtins
 from torch.jit._trace import TracerWarning
 
-from d2serve.export.programs.comparisons import only_ends, thresholds
-from d2serve.export.programs.harmless import is_harmless
+from d2serve.export.programs.doubting.comparisons import only_ends, thresholds
+from d2serve.export.programs.doubting.harmless import is_harmless
 
 _METHODS = (
     *("__bool__", "__int__", "__float__", "__complex__", "__index__"),

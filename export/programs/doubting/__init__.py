@@ -1,0 +1,1 @@
+"""Notices where a trace makes constants of what depends on the image."""
