@@ -48,6 +48,7 @@ from d2serve.export.rewrites.layers.batch_norm import (
 )
 from d2serve.export.rewrites.layers.conv_activation import CONV_ACTIVATION
 from d2serve.export.rewrites.layers.group_norm import GROUP_NORM_ONNX
+from d2serve.export.rewrites.own_models.best_boxes import BEST_BOXES
 from d2serve.export.rewrites.own_models.deformable_attention import (
     DEFORMABLE_ATTENTION,
     DEFORMABLE_ENCODER,
@@ -129,6 +130,7 @@ REWRITES: tuple[Rewrite, ...] = (
     MASK_QUERIES_INSTANCES,
     DEFORMABLE_ENCODER,
     DEFORMABLE_ATTENTION,
+    BEST_BOXES,
     CASCADE_ROI_HEADS,
     SEM_SEG_FPN_HEAD,
     ROI_HEAD_SWITCHES,

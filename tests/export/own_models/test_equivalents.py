@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from detectron2.structures import Instances
 from torch import Tensor, nn
 from torch.nn import functional
 
+from d2serve.export.rewrites.own_models.best_boxes import BEST_BOXES
 from d2serve.export.rewrites.own_models.deformable_attention import (
     DEFORMABLE_ATTENTION,
     DEFORMABLE_ENCODER,
@@ -198,3 +200,37 @@ def test_the_encoder_of_deformable_attention_is_traced_for_every_size() -> None:
             assert torch.allclose(pixels, slow[size][0], atol=1e-5)
             assert torch.equal(shapes, slow[size][1])
             assert starts.tolist() == [0, size[0] * size[1]]
+
+
+class BestOfAllLevels(nn.Module):
+    """Has the method and the number of CenterNet2's, and chooses by a score in Python as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.post_nms_topk_test = 3
+
+    def nms_and_topK(self, boxlists: list[Instances], nms: bool = True) -> list[Instances]:  # noqa: N802
+        assert nms
+        results = []
+        for found in boxlists:
+            kept = found[found.scores > 0.1]
+            if len(kept) > self.post_nms_topk_test:
+                least = kept.scores.sort(descending=True).values[self.post_nms_topk_test - 1].item()
+                kept = kept[kept.scores >= least]
+            results.append(kept)
+        return results
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [[], [0.3], [0.2, 0.9, 0.05, 0.4], [0.2, 0.9, 0.5, 0.4, 0.3], [0.5, 0.9, 0.5, 0.5, 0.3]],
+)
+def test_the_best_boxes_are_those_that_a_score_in_python_leaves(scores: list[float]) -> None:
+    own: Any = BestOfAllLevels()
+    found = Instances((5, 5), scores=torch.tensor(scores))
+    assert BEST_BOXES.applies(own)
+    expected = own.nms_and_topK([found])
+    equivalent: Any = BEST_BOXES.make(own)
+    (got,) = equivalent.nms_and_topK([found])
+    assert torch.equal(got.scores, expected[0].scores)
+    assert equivalent.post_nms_topk_test == 3
