@@ -160,7 +160,7 @@ def test_it_answers_the_same_with_other_threads(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("input_name", "outputs", "named"),
     [
-        ("pixels", OUTPUTS, r"inputs \['pixels'\].*expected the input 'image'"),
+        ("pixels", OUTPUTS, r"inputs \['pixels'\].*expected the inputs \['image'\]"),
         ("image", (*OUTPUTS, "pred_masks"), "does not match its spec.*pred_masks.*Export"),
     ],
 )
