@@ -15,7 +15,7 @@ _LONGEST_REASON = 60
 _PREFACE = re.compile(
     r"^(detectron2 cannot build the model of this config \(|"
     r"The model cannot be (traced|scripted|exported to ONNX): |"
-    r"\S+ \(\w+\) cannot be exported for \w+: \S+: )"
+    r"(\S+|The model) \(\w+\) cannot be exported for \w+: \S+: )"
 )
 
 

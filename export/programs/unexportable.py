@@ -98,7 +98,7 @@ def why_unexportable(model: nn.Module, runtime: RuntimeFacts, method: str) -> st
         for each in UNEXPORTABLE:
             if runtime.way(method) in each.ways and _stops(each, module):
                 return (
-                    f"{path} ({type(module).__name__}) cannot be exported for {shown}: "
+                    f"{path or 'The model'} ({type(module).__name__}) cannot be exported for {shown}: "
                     f"{place_of(each.stops_at)}: {each.reason}. {each.advice}"
                 )
     return None
