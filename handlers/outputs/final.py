@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from pycocotools import mask as coco_mask
 
 from d2serve.handlers.errors import ModelFailed
 from d2serve.handlers.outputs.extras import image_extras, instance_extras
@@ -21,7 +20,7 @@ from d2serve.handlers.outputs.records import (
     Proposals,
     Segment,
 )
-from d2serve.handlers.outputs.rle import Rle
+from d2serve.handlers.outputs.rle import Rle, encode_whole
 from d2serve.handlers.outputs.selection import Selection
 from d2serve.handlers.requests.preprocessing import ModelInput
 from d2serve.handlers.runtimes.raw_outputs import RawOutputs
@@ -39,7 +38,7 @@ from d2serve.handlers.spec.output_names import (
     SEM_SEG,
 )
 
-# Masks that are encoded at once: pycocotools wants them in another order, which is a copy.
+# Masks that are encoded at once, which takes copies of them.
 _MASKS_AT_ONCE = 16
 
 
@@ -99,12 +98,7 @@ def _encoded(
     _require_size(masks, MASKS, image)
     rles: list[Rle] = []
     for start in range(0, len(kept), _MASKS_AT_ONCE):
-        some = masks[kept[start : start + _MASKS_AT_ONCE]] != 0
-        by_column = np.asfortranarray(some.view(np.uint8).transpose(1, 2, 0))
-        rles += (
-            {"size": [int(n) for n in rle["size"]], "counts": rle["counts"].decode("ascii")}
-            for rle in coco_mask.encode(by_column)
-        )
+        rles += encode_whole(masks[kept[start : start + _MASKS_AT_ONCE]] != 0)
     return tuple(rles)
 
 

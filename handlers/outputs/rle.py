@@ -52,6 +52,20 @@ def encode_transitions(transitions: Int64, masks: int, height: int, width: int) 
     )
 
 
+def encode_whole(masks: npt.NDArray[np.bool_]) -> tuple[Rle, ...]:
+    """COCO RLEs of masks of the whole image.
+
+    Args:
+        masks: (N, H, W).
+    """
+    count, height, width = masks.shape
+    # Down the columns, between two pixels that belong to no mask.
+    lines = np.zeros((count, height * width + 2), np.bool_)
+    lines[:, 1:-1] = masks.transpose(0, 2, 1).reshape(count, height * width)
+    changes = np.flatnonzero(lines[:, 1:] != lines[:, :-1])
+    return encode_transitions(changes, count, height, width)
+
+
 def run_lengths(rle: Rle) -> Int64:
     """Lengths of the runs of an RLE, down the columns of the image; the first is of zeros."""
     groups = np.frombuffer(rle["counts"].encode("ascii"), np.uint8).astype(np.int64) - 48

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from d2serve.handlers.outputs.rle import Rle, encode_transitions, run_lengths
+from d2serve.handlers.outputs.rle import Rle, encode_transitions, encode_whole, run_lengths
 from tests.handlers.samples import cases, coco_rles
 
 Masks = NDArray[np.bool_]
@@ -49,6 +49,7 @@ def test_as_pycocotools(masks: Masks, pairs: list[float], ends: bool) -> None:
         last = [i * (size + 1) + size for i, mask in enumerate(masks) if mask[-1, -1]]
         transitions = np.sort(np.concatenate([transitions, np.array(last, np.int64)]))
     assert list(encode_transitions(transitions, *masks.shape)) == coco_rles(masks)
+    assert list(encode_whole(masks)) == coco_rles(masks)
 
 
 @cases(300)
