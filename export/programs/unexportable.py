@@ -97,9 +97,10 @@ def why_unexportable(model: nn.Module, runtime: RuntimeFacts, method: str) -> st
     for path, module in model.named_modules():
         for each in UNEXPORTABLE:
             if runtime.way(method) in each.ways and _stops(each, module):
+                named = f"{path or 'The model'} ({type(module).__name__})"
                 return (
-                    f"{path or 'The model'} ({type(module).__name__}) cannot be exported for {shown}: "
-                    f"{place_of(each.stops_at)}: {each.reason}. {each.advice}"
+                    f"{named} cannot be exported for {shown}: {place_of(each.stops_at)}: "
+                    f"{each.reason}. {each.advice}"
                 )
     return None
 

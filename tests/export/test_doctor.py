@@ -108,7 +108,7 @@ def test_a_refused_family_is_refused_at_once() -> None:
 
 
 def test_what_else_would_stop_an_export_is_noted() -> None:
-    overrides = ("MODEL.WEIGHTS", "", "DATASETS.TEST", "()")
+    overrides = ("MODEL.WEIGHTS", "", "DATASETS.TRAIN", "()", "DATASETS.TEST", "()")
     notes = examine(ConfigSource(str(config_of("retinanet")), overrides)).notes
     assert any("MODEL.WEIGHTS" in note for note in notes)
     assert any("--class-names" in note for note in notes)

@@ -57,6 +57,7 @@ CASES: list[tuple[str, str, set[str]]] = [
     ("mvitv2_cascade", "tracing", {"bbox", "segm"}),
     ("mask_rcnn_gn_cls_agnostic", "tracing", {"bbox", "segm"}),
     ("semantic_fpn", "tracing", {"sem_seg"}),
+    ("deeplab_v3plus", "scripting", {"sem_seg"}),
     ("panoptic_fpn", "scripting", {"bbox", "segm", "sem_seg"}),
 ]
 IN_THE_GATE = ("rpn_fpn", "semantic_fpn", "panoptic_fpn")
@@ -95,7 +96,21 @@ def test_the_archives_scores_are_eagers(
 
 
 @pytest.mark.server
+@pytest.mark.parametrize(
+    ("model", "method", "dataset", "least"),
+    [
+        ("panoptic_fpn", "scripting", dataset_name("stuff_heldout"), 70),
+        pytest.param(
+            *("panoptic_deeplab", "tracing", "shapes_stuff_heldout_panoptic", 60),
+            marks=pytest.mark.long,
+        ),
+    ],
+)
 def test_panoptic_quality_is_eagers(
+    model: str,
+    method: str,
+    dataset: str,
+    least: float,
     server: TorchServeProcess,
     served: Served,
     stuff_held_out: HeldOut,
@@ -103,17 +118,16 @@ def test_panoptic_quality_is_eagers(
     record_property: Callable[[str, object], None],
 ) -> None:
     """The evaluator takes a client's ``to_detectron2()`` for DefaultPredictor's dict."""
-    name = served("panoptic_fpn", "scripting")
-    dataset = dataset_name("stuff_heldout")
+    name = served(model, method)
     records = DatasetCatalog.get(dataset)
     assert len(records) == len(stuff_held_out.images) >= IMAGES
     files = [Path(record["file_name"]) for record in records]
-    predict = oracle_of("panoptic_fpn").predict
+    predict = oracle_of(model).predict
     eager = _quality(dataset, records, (predict(decode(file.read_bytes())) for file in files))
     answered = (server.http.predict(name, file).to_detectron2() for file in files)
     got = _quality(dataset, records, answered)
-    record_property("panoptic_fpn PQ", [float(eager["PQ"]), float(got["PQ"])])
-    assert eager["PQ"] >= 70
+    record_property(f"{model} PQ", [float(eager["PQ"]), float(got["PQ"])])
+    assert eager["PQ"] >= least
     assert got == pytest.approx(eager, abs=APART)
 
 

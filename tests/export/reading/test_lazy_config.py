@@ -188,9 +188,10 @@ def test_yaml_says_it_itself(option: str, value: object, named: str) -> None:
         load_config(ConfigSource(YAML, **{option: value}))  # type: ignore[arg-type]
 
 
-def test_formats_that_default_predictor_does_not_take(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedFamily, match=r"format is L; DefaultPredictor.*BGR and RGB only"):
-        load_config(ConfigSource(written(tmp_path, image_format="L")))
+def test_formats_that_no_file_is_read_in(tmp_path: Path) -> None:
+    assert load_config(ConfigSource(written(tmp_path, image_format="L"))).image_format == "L"
+    with pytest.raises(UnsupportedFamily, match=r"format is HSV; what is served takes BGR, RGB"):
+        load_config(ConfigSource(written(tmp_path, image_format="HSV")))
 
 
 @pytest.mark.parametrize(
