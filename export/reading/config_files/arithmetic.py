@@ -1,8 +1,9 @@
-"""Reads ``!!python/object/apply:eval`` where it is arithmetic, as Base-RetinaNet.yaml has it.
+"""Reads ``!!python/object/apply:eval`` where it is arithmetic, as detectron2's own configs have it.
 
-detectron2's own config writes the sizes of its anchors as a list of sums over a list. Numbers,
-lists and comprehensions over lists are worked out here, with names of nothing but the
-comprehension's own variable; nothing is called.
+Base-RetinaNet.yaml writes the sizes of its anchors as a list of sums over a list, and the projects'
+configs the sizes of training images as ``[int(x * 0.1 * 640) for x in range(5, 21)]``. Numbers,
+lists and comprehensions over lists and ranges are worked out here, with names of nothing but the
+comprehension's own variable; ``int`` and ``range`` are known, and nothing is called.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 }
 # An expression must not cost more than the config it stands in.
 _MOST_CHARACTERS, _LARGEST_POWER, _LARGEST = 1000, 64, 1e12
+_LONGEST_RANGE = 1000
 
 
 def worked_out(expression: object) -> Any:
@@ -50,14 +52,32 @@ def _value(node: ast.expr, names: Mapping[str, Any]) -> Any:
         if isinstance(node.op, ast.Pow) and abs(right) > _LARGEST_POWER:
             raise ValueError
         return _bounded(_BINARY[type(node.op)](left, right))
+    if isinstance(node, ast.Call) and _called(node) == "int" and len(node.args) == 1:
+        return int(_number(node.args[0], names))
     if isinstance(node, (ast.List, ast.Tuple)):
         return [_value(each, names) for each in node.elts]
     if isinstance(node, ast.ListComp) and len(node.generators) == 1 and not names:
         (loop,) = node.generators
-        over = _value(loop.iter, names)
+        over = _looped_over(loop.iter)
         if isinstance(loop.target, ast.Name) and not loop.ifs and isinstance(over, list):
             return [_value(node.elt, {loop.target.id: each}) for each in over]
     raise ValueError
+
+
+def _looped_over(node: ast.expr) -> Any:
+    if not isinstance(node, ast.Call):
+        return _value(node, {})
+    bounds = [_value(each, {}) for each in node.args]
+    if _called(node) != "range" or not all(isinstance(each, int) for each in bounds):
+        raise ValueError
+    numbers = range(*bounds)
+    if len(numbers) > _LONGEST_RANGE:
+        raise ValueError
+    return list(numbers)
+
+
+def _called(node: ast.Call) -> str | None:
+    return node.func.id if isinstance(node.func, ast.Name) and not node.keywords else None
 
 
 def _number(node: ast.expr, names: Mapping[str, Any]) -> int | float:

@@ -19,7 +19,18 @@ def test_detectron2s_own_retinanet_config_is_read() -> None:
     assert worked_out(RETINANET) == expected
 
 
-@pytest.mark.parametrize("expression", ["-3", "[1, 2.5]", "(1, 2)", "2 ** 3 // 3 - 1 + 4 * 2"])
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "-3",
+        "[1, 2.5]",
+        "(1, 2)",
+        "2 ** 3 // 3 - 1 + 4 * 2",
+        "int(7.9)",
+        "[int(x * 0.1 * 640) for x in range(5, 21)]",
+        "[x for x in range(20, 4, -3)]",
+    ],
+)
 def test_arithmetic_is_worked_out(expression: str) -> None:
     value = eval(expression)
     assert worked_out(expression) == (list(value) if isinstance(value, tuple) else value)
@@ -42,6 +53,16 @@ def test_arithmetic_is_worked_out(expression: str) -> None:
         "1" * 2000,
         "1 / 0",
         "lambda: 1",
+        "int('7')",
+        "int(7, base=8)",
+        "range(3)",
+        "[x for x in range(10**9)]",
+        "[x for x in range(2.5)]",
+        "[x for x in range(1, 2, 0)]",
+        "[x for x in range(1, 2, 3, 4)]",
+        "[x for x in int(3)]",
+        "[print(x) for x in range(3)]",
+        "[int(y) for x in range(3)]",
         7,
     ],
 )
