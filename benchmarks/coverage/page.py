@@ -162,6 +162,9 @@ means that no digit differs. r1, r2, ... are [rewrites](#rewrites). Within bound
 IoU of at least 0.999 on ONNX Runtime and OpenVINO (`handlers/spec/bounds.py`). "compared" counts
 the instances, proposals or labels in detectron2's answers; for scripted programs those to a batch
 of two images of different shapes come on top.
+
+What projects beyond the model zoo give, Mask2Former, CenterNet2 and CenterMask2 among them, is in
+[Export a model of your own](own_models.md#what-was-tried), as it was tried by hand.
 """
 
 _EXAMPLES = """\
