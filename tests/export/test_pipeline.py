@@ -201,7 +201,7 @@ def test_a_mistake_in_the_request_is_named(
 def test_a_store_that_cannot_be_written_is_named(tiny_config: Path, tmp_path: Path) -> None:
     blocked = tmp_path / "store"
     blocked.write_text("a file where the store should be")
-    with pytest.raises(ExportError, match=r"tiny\.mar cannot be written"):
+    with pytest.raises(ExportError, match=r"store cannot be written to \(Not a directory\)"):
         _export(tiny_config, blocked, "tracing")
 
 
