@@ -30,8 +30,7 @@ def print_spec(spec: ModelSpec, version: str) -> None:
         "classes": "not named" if spec.class_names is None else ", ".join(spec.class_names),
         "labels": ", ".join(spec.stuff_class_names or ()) or "not named",
         "boxes": spec.box_mode,
-        "thresholds": f"score {spec.score_thresh}, NMS {spec.nms_thresh}, "
-        f"mask {spec.mask_threshold}, {_most_instances(spec.detections_per_image)}",
+        "thresholds": _thresholds(spec),
         "rewrites": ", ".join(spec.rewrites) or "none",
         "made with": ", ".join(f"{tool} {number}" for tool, number in spec.versions.items()),
         "made of": _made_of(spec.provenance),
@@ -57,10 +56,18 @@ def print_origin(spec: ModelSpec) -> None:
     console.print(f"Made of {made_of}", soft_wrap=True, highlight=False)
 
 
-def _most_instances(limit: int | None) -> str:
-    if limit is not None and limit < 0:  # as detectron2 has it
-        return "no limit of instances"
-    return f"at most {limit} instances"
+def _thresholds(spec: ModelSpec) -> str:
+    """Those that are known: models with an end of their own have theirs inside."""
+    limit = spec.detections_per_image
+    known = {
+        f"score {spec.score_thresh}": spec.score_thresh,
+        f"NMS {spec.nms_thresh}": spec.nms_thresh,
+        f"mask {spec.mask_threshold}": None if spec.postprocessed else spec.mask_threshold,
+        # Negative is detectron2's word for none.
+        f"at most {limit} instances": limit if limit is None or limit >= 0 else None,
+        "no limit of instances": limit if limit is not None and limit < 0 else None,
+    }
+    return ", ".join(text for text, value in known.items() if value is not None) or "its own"
 
 
 def _channels(spec: ModelSpec) -> str:
