@@ -193,10 +193,10 @@ def test_a_pickled_config_that_holds_code_is_refused(tmp_path: Path) -> None:
 
 
 def test_keys_that_detectron2_does_not_know_are_named(tiny_config: Path, tmp_path: Path) -> None:
-    text = f"_BASE_: {tiny_config}\nFLOAT32_PRECISION: ''\nDATASETS:\n  VAL: ('x',)\n"
+    text = f"_BASE_: {tiny_config}\nOF_ANOTHER_VERSION: ''\nDATASETS:\n  VAL: ('x',)\n"
     config = read(written(tmp_path, text + "TEST:\n  DETECTIONS_PER_IMGE: 5\n"))
     (note,) = config.notes
-    for key in ("FLOAT32_PRECISION", "DATASETS.VAL", "TEST.DETECTIONS_PER_IMGE"):
+    for key in ("OF_ANOTHER_VERSION", "DATASETS.VAL", "TEST.DETECTIONS_PER_IMGE"):
         assert key in note
     assert "or is it TEST.DETECTIONS_PER_IMAGE, misspelt?" in note
     assert cfg_of(config).DATASETS.VAL == ("x",)
