@@ -52,6 +52,8 @@ _PROJECTS = (
 
 # How the dynamic linker says that a library was compiled for another torch.
 _OTHER_TORCH = re.compile(r"undefined symbol|lib(?:torch|c10)\S*: cannot open|DLL load failed")
+# How Python says that detectron2 is there without them.
+_NO_OPERATORS = re.compile(r"cannot import name '_C' from 'detectron2'|'detectron2\._C'")
 
 
 def advice_for(error: BaseException) -> str | None:
@@ -70,8 +72,15 @@ def advice_for(error: BaseException) -> str | None:
         return None
     if _OTHER_TORCH.search(str(cause)):
         return _compile_again()
+    if _NO_OPERATORS.search(str(cause)):
+        return (
+            "This detectron2 has no compiled operators (detectron2._C), which what is imported "
+            "needs. Compile detectron2 for the torch that is here, as its page says: "
+            f"{_INSTALL_PAGE}"
+        )
     name = (cause.name or "").partition(".")[0]
-    if name in ("detectron2", "torch") and cause.name == name:
+    is_missing = isinstance(cause, ModuleNotFoundError) and cause.name == name
+    if name in ("detectron2", "torch") and is_missing:
         return (
             f"{name} is not installed for {sys.executable}. Install detectron2 and the torch that "
             f"it needs as its page says: {_INSTALL_PAGE}"

@@ -56,6 +56,19 @@ def test_a_missing_package_is_named(
 
 
 @pytest.mark.parametrize(
+    "error",
+    [
+        ModuleNotFoundError("No module named 'detectron2._C'", name="detectron2._C"),
+        ImportError("cannot import name '_C' from 'detectron2' (x/__init__.py)", name="detectron2"),
+    ],
+)
+def test_a_project_that_needs_compiled_operators_is_told_so(error: ImportError) -> None:
+    advice = str(advice_for(error))
+    assert "no compiled operators (detectron2._C)" in advice
+    assert "not installed" not in advice
+
+
+@pytest.mark.parametrize(
     ("name", "module"),
     [
         ("PointRendROIHeads", "detectron2.projects.point_rend"),
