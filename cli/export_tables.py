@@ -51,7 +51,10 @@ def print_spec(spec: ModelSpec, version: str) -> None:
 
 
 def print_origin(spec: ModelSpec) -> None:
-    """What an archive was made of, in lines."""
+    """What an archive was made of, and what its model answers of its own, in lines."""
+    if spec.extras:
+        own = escape(", ".join(map(_shown, spec.extras)))
+        console.print(f"Its own outputs, compared and served: {own}", soft_wrap=True)
     made_of = escape(_made_of(spec.provenance))
     console.print(f"Made of {made_of}", soft_wrap=True, highlight=False)
 
