@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from d2serve.export.annotations.expectations import expectations_of
 from d2serve.export.archive.describing import spec_of
@@ -86,12 +88,12 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
     oracle = Oracle(config)
     inputs = oracle.model_input(sample)
     family = observed(family, oracle.model, inputs)
-    family = carried(
-        model, family, oracle.predict, telling_variants(sample), inputs, request.method
-    )
-    names = _names(request, config, family, oracle, sample, of_checkpoint(weights.beside))
+    eager = oracle.predict(sample)
+    others = map(oracle.predict, telling_variants(sample))
+    family = carried(model, family, eager, others, inputs, request.method)
+    names = _names(request, config, family, eager, of_checkpoint(weights.beside))
     provenance = provenance_of(request.source, config, weights, names)
-    if count_of(oracle.answer(sample)) == 0:
+    if count_of(oracle.outputs_of(eager, *sample.shape[:2])) == 0:
         raise SampleError(
             f"detectron2 finds nothing in the {'sample' if request.sample_image else 'built-in'} "
             "image above the score threshold, so nothing can be traced or compared. Give an image "
@@ -153,13 +155,12 @@ def _names(
     request: ExportRequest,
     config: ModelConfig,
     family: Family,
-    oracle: Oracle,
-    sample: Pixels,
+    eager: Mapping[str, Any],
     in_checkpoint: FoundNames | None,
 ) -> Names:
     labels = None
     if SEM_SEG in family.outputs:
-        labels = int(oracle.predict(sample)["sem_seg"].shape[0])
+        labels = int(eager["sem_seg"].shape[0])
     elif PANOPTIC_SEG in family.outputs:
         labels = family.num_classes
     classes, stuff = request.class_names, request.stuff_class_names

@@ -8,9 +8,9 @@ makes of the answer in the size of the image as sent by its own postprocessing i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,16 +25,14 @@ from d2serve.export.rewrites.registry import exportable
 from d2serve.export.rewrites.rewrite import SCRIPTING, TRACING
 from d2serve.handlers.spec.extras import IMAGE, INSTANCE, Extra
 
-T = TypeVar("T")
-
 _ENDINGS = ("forward", "inference", "_postprocess", "forward_inference")
 
 
 def carried(
     model: nn.Module,
     family: Family,
-    predict: Callable[[T], Mapping[str, Any]],
-    images: Sequence[T],
+    first: Mapping[str, Any],
+    others: Iterable[Mapping[str, Any]],
     inputs: Mapping[str, Any],
     method: str | None = None,
 ) -> Family:
@@ -43,19 +41,18 @@ def carried(
     Args:
         model: detectron2's or the user's own, in evaluation mode.
         family: what it is.
-        predict: eager detectron2's dict for an image.
-        images: several, with objects and without. Where the model answers nothing of its own to the
-            first, the others are not looked at.
+        first: eager detectron2's dict for an image with objects.
+        others: those for other images, with objects and without. Where the model answers nothing of
+            its own to the first, nobody asks for them.
         inputs: what the model gets of the first: image, height and width.
         method: of export, which has to carry it all; None asks for no method yet.
 
     Raises:
         UnsupportedFamily: something that the model answers would not be served.
     """
-    first = predict(images[0])
     if not with_own_outputs(family, [first]).extras:
         return family
-    family = with_own_outputs(family, [first, *map(predict, images[1:])])
+    family = with_own_outputs(family, [first, *others])
     way = _way(model, family, inputs, first)
     refusal = why_not_scripted(model, way, method) if method is not None else None
     if refusal is not None:

@@ -61,4 +61,5 @@ def with_what_it_answers(
             ) from error
         return answer
 
-    return carried(small, family, predict, images, images[0])
+    first, *others = images
+    return carried(small, family, predict(first), map(predict, others), first)

@@ -130,13 +130,13 @@ def sized_variants(sample: Pixels) -> dict[str, Pixels]:
 
 
 def telling_variants(sample: Pixels) -> list[Pixels]:
-    """The sample, a smaller one of another shape, and plain grey, in which most find nothing.
+    """A smaller sample of another shape, and plain grey, in which most models find nothing.
 
-    What a model answers, by name and shape, can be told from them.
+    What a model answers, by name and shape, can be told from them beside the sample.
     """
     height, width = sample.shape[:2]
     small = scaled(sample, height // 2, max(width // 3, 1))
-    return [sample, small, np.full((160, 240, sample.shape[2]), _GREY, np.uint8)]
+    return [small, np.full((160, 240, sample.shape[2]), _GREY, np.uint8)]
 
 
 def base_of(sample: Pixels) -> Pixels:
