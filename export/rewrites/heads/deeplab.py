@@ -14,6 +14,7 @@ from detectron2.projects.deeplab.semantic_seg import DeepLabV3Head, DeepLabV3Plu
 from torch import Tensor, nn
 from torch.nn import functional
 
+from d2serve.export.rewrites.heads.semantic_fpn import Enlarging
 from d2serve.export.rewrites.method_overrides import override_methods
 from d2serve.export.rewrites.rewrite import SCRIPTING, Rewrite
 
@@ -39,7 +40,7 @@ class _Stage(nn.Module):
         return fused
 
 
-class Decoding:
+class Decoding(Enlarging):
     """The decoder of DeepLab v3+, which Panoptic-DeepLab's heads have as well."""
 
     def decoded(self, features: Dict[str, Tensor]) -> Tensor:
@@ -49,12 +50,6 @@ class Decoding:
         for index, stage in enumerate(self.stages):
             result = stage(levels[index + 1], result)
         return result
-
-    def enlarged(self, maps: Tensor) -> Tensor:
-        """Maps of the decoder's size at that of the image."""
-        return functional.interpolate(
-            maps, scale_factor=float(self.common_stride), mode="bilinear", align_corners=False
-        )
 
 
 class _V3Plus(Decoding):
@@ -66,17 +61,13 @@ class _V3Plus(Decoding):
         return self.enlarged(self.predictor(self.decoded(features))), {}
 
 
-class _V3:
+class _V3(Enlarging):
     def forward(
         self,
         features: Dict[str, Tensor],
         targets: Optional[Tensor] = None,  # noqa: ARG002  # the interface of the head
     ) -> Tuple[Tensor, Dict[str, Tensor]]:
-        logits: Tensor = self.predictor(self.aspp(features[self.level]))
-        logits = functional.interpolate(
-            logits, scale_factor=float(self.common_stride), mode="bilinear", align_corners=False
-        )
-        return logits, {}
+        return self.enlarged(self.predictor(self.aspp(features[self.level]))), {}
 
 
 def use_stages(module: Any) -> None:

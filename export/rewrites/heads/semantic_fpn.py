@@ -18,19 +18,26 @@ from d2serve.export.rewrites.rewrite import SCRIPTING, Rewrite
 # ruff: noqa: UP006
 
 
-class _Scriptable:
+class Enlarging:
+    """The last step of the heads that label pixels."""
+
+    def enlarged(self, maps: Tensor) -> Tensor:
+        """Maps of the head's size at that of the image."""
+        return functional.interpolate(
+            maps,
+            scale_factor=float(self.common_stride),  # type: ignore[attr-defined]
+            mode="bilinear",
+            align_corners=False,
+        )
+
+
+class _Scriptable(Enlarging):
     def forward(
         self,
         features: Dict[str, Tensor],
         targets: Optional[Tensor] = None,  # noqa: ARG002  # the interface of the head
     ) -> Tuple[Tensor, Dict[str, Tensor]]:
-        logits = functional.interpolate(
-            self.layers(features),
-            scale_factor=float(self.common_stride),  # type: ignore[attr-defined]
-            mode="bilinear",
-            align_corners=False,
-        )
-        return logits, {}
+        return self.enlarged(self.layers(features)), {}
 
     def layers(self, features: Dict[str, Tensor]) -> Tensor:
         levels = [features[name] for name in self.in_features]  # type: ignore[attr-defined]

@@ -65,7 +65,7 @@ class TypedPointRend(nn.Module):
             side = 2 * side
             masks = F.interpolate(masks, scale_factor=2.0, mode="bilinear", align_corners=False)
             indices = self.least_certain(masks, classes, side)
-            places = _centres(indices, side)
+            places = centres(indices, side, side)
             fine = _sample_boxes(point_features, self.point_scales, boxes, places)
             logits = self.point_logits(fine, places, representations)
             flat = masks.reshape(masks.shape[0], masks.shape[1], side * side)
@@ -111,7 +111,7 @@ class TypedPointRendHead(TypedPointRend):
 
     def point_logits(self, fine: Tensor, places: Tensor, representations: Tensor) -> Tensor:
         """(R, C, P) logits of points, from their features and from the coarse mask."""
-        logits: Tensor = self.point_head(fine, _sample(representations, places))
+        logits: Tensor = self.point_head(fine, sampled_at(representations, places))
         return logits
 
 
@@ -133,8 +133,8 @@ class TypedImplicitPointRendHead(TypedPointRend):
         return logits
 
 
-def _sample(features: Tensor, places: Tensor) -> Tensor:
-    # (N, C, H, W) at (N, P, 2), x and y from 0 to 1, gives (N, C, P).
+def sampled_at(features: Tensor, places: Tensor) -> Tensor:
+    """(N, C, P) values of (N, C, H, W) features at (N, P, 2) places, x and y from 0 to 1."""
     grid = 2.0 * places.unsqueeze(2) - 1.0
     return F.grid_sample(features, grid, align_corners=False).squeeze(3)
 
@@ -158,11 +158,11 @@ def _sample_boxes(
     return torch.cat(found, dim=0)
 
 
-def _centres(indices: Tensor, side: int) -> Tensor:
-    """(R, P, 2) x and y, from 0 to 1, of flat indices in a grid."""
-    step = 1.0 / float(side)
-    x = step / 2.0 + (indices % side).to(torch.float) * step
-    y = step / 2.0 + torch.div(indices, side, rounding_mode="floor").to(torch.float) * step
+def centres(indices: Tensor, height: int, width: int) -> Tensor:
+    """(N, P, 2) x and y, from 0 to 1, of flat indices in a grid."""
+    x_step, y_step = 1.0 / float(width), 1.0 / float(height)
+    x = x_step / 2.0 + (indices % width).to(torch.float) * x_step
+    y = y_step / 2.0 + torch.div(indices, width, rounding_mode="floor").to(torch.float) * y_step
     return torch.stack((x, y), dim=2)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from d2serve.export.rewrites.method_overrides import override_methods
+from d2serve.export.rewrites.point_rend.mask_heads import centres, sampled_at
 from d2serve.export.rewrites.rewrite import SCRIPTING, TRACING, Rewrite
 
 # ruff: noqa: UP006
@@ -28,12 +29,7 @@ def _uncertain_points(logits: Tensor, count: int) -> Tuple[Tensor, Tensor]:
     best = torch.topk(logits, k=2, dim=1)[0]
     uncertainty = (best[:, 1] - best[:, 0]).reshape(images, height * width)
     indices = torch.topk(uncertainty, k=min(height * width, count), dim=1)[1]
-    x_step, y_step = 1.0 / float(width), 1.0 / float(height)
-    column = indices % width
-    row = torch.div(indices, width, rounding_mode="floor")
-    x = x_step / 2.0 + column.to(torch.float) * x_step
-    y = y_step / 2.0 + row.to(torch.float) * y_step
-    return indices, torch.stack((x, y), dim=2)
+    return indices, centres(indices, height, width)
 
 
 @torch.jit.script
@@ -43,12 +39,6 @@ def _with_points(logits: Tensor, indices: Tensor, found: Tensor) -> Tensor:
     flat = logits.reshape(images, labels, height * width)
     flat = flat.scatter(2, indices.unsqueeze(1).expand(-1, labels, -1), found)
     return flat.reshape(images, labels, height, width)
-
-
-def _sampled(maps: Tensor, places: Tensor) -> Tensor:
-    """(N, C, P) values of (N, C, H, W) maps at (N, P, 2) places, x and y from 0 to 1."""
-    grid = 2.0 * places.unsqueeze(2) - 1.0
-    return functional.grid_sample(maps, grid, align_corners=False).squeeze(3)
 
 
 class _Typed:
@@ -66,8 +56,8 @@ class _Typed:
             indices, places = _uncertain_points(logits, self.subdivision_num_points)
             fine: List[Tensor] = []
             for name in self.in_features:
-                fine.append(_sampled(features[name], places))
-            found = self.point_head(torch.cat(fine), _sampled(coarse, places))
+                fine.append(sampled_at(features[name], places))
+            found = self.point_head(torch.cat(fine), sampled_at(coarse, places))
             logits = _with_points(logits, indices, found)
         return logits, {}
 
