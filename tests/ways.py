@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
-from d2serve.handlers.spec.runtimes import METHODS, TORCHSCRIPT
+from d2serve.handlers.spec.runtimes import METHODS, ONNX, TORCHSCRIPT, runtimes_of
 from d2serve.handlers.spec.runtimes import RUNTIMES as _RUNTIMES
 
 RUNTIMES = tuple(name for name in _RUNTIMES if name != TORCHSCRIPT)
 """Whose archives are called by their names; TorchScript's are called by the method."""
-KINDS = (*METHODS, *RUNTIMES)
-"""Of archives: TorchScript by either method, and ONNX on either runtime."""
+KINDS = (*METHODS, *runtimes_of(ONNX))
+"""Of archives, in which every family is asked: TorchScript by either method, ONNX on either
+runtime."""
 MODELS = (
     "faster_rcnn_fpn",
     "mask_rcnn_fpn",

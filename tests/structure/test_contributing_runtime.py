@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from d2serve.export.programs.building import BUILDERS
-from d2serve.handlers.spec.runtimes import RUNTIMES, TORCHSCRIPT
+from d2serve.handlers.spec.runtimes import METHODS, RUNTIMES, TORCHSCRIPT
 from tests.conftest import ROOT
-from tests.ways import IN_THE_GATE, KINDS
+from tests.ways import IN_THE_GATE
 
 SHIPPED = ("handlers", "export", "client", "server", "cli")
 # Where one runtime's own things are done: its module, its program, its precisions.
@@ -67,7 +67,7 @@ def test_a_runtime_is_in_every_place(name: str) -> None:
     assert f"\n{facts.export_extra} = [" in (ROOT / "pyproject.toml").read_text()
     asked = {kind for kinds in IN_THE_GATE.values() for kind in kinds}
     assert asked & {name, *(facts.methods if name == TORCHSCRIPT else ())}
-    assert asked <= set(KINDS)
+    assert asked <= {*METHODS, *RUNTIMES}
     assert facts.title in (ROOT / "docs" / "runtimes.md").read_text()
     sources = [file.read_text() for file in (ROOT / "tests/handlers/runtimes").glob("test_*.py")]
     assert any(facts.module in text or f"import {name} as" in text for text in sources)
