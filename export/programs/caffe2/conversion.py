@@ -1,4 +1,4 @@
-"""Writes each operator of a trace as Caffe2's, or says that Caffe2 has none, and in which module."""
+"""Writes each operator of a trace as Caffe2's, or says which module has one that Caffe2 lacks."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from d2serve.export.errors import ProgramError
 from d2serve.export.failures import in_short, logged, nothing_printed
+from d2serve.export.programs.doubting.doubts import Doubt, watching
 from d2serve.export.programs.torchscript_errors import where_in_user_code
 
 _ROOT = "__module."
@@ -61,6 +62,8 @@ class Graph:
     inputs: list[Value]
     calls: list[Call]
     outputs: list[Value]
+    doubts: tuple[Doubt, ...]
+    """Places where the trace made constants of what depends on the image."""
 
     def taken(self) -> Iterator[Value]:
         """The values that calls take and that are answered, each as often as it is."""
@@ -79,7 +82,11 @@ def traced_graph(form: nn.Module, inputs: tuple[Tensor, ...]) -> Graph:
     Raises:
         ProgramError: naming the line that cannot be traced.
     """
-    with nothing_printed() as printed, torch.no_grad():
+    with (
+        nothing_printed() as printed,
+        watching(type(form).forward.__code__) as doubts,
+        torch.no_grad(),
+    ):
         try:
             traced = torch.jit.trace(  # type: ignore[no-untyped-call]
                 form, inputs, check_trace=False, _force_outplace=True
@@ -91,7 +98,7 @@ def traced_graph(form: nn.Module, inputs: tuple[Tensor, ...]) -> Graph:
                 "tensors there, or use --format torchscript. All that torch says: "
                 f"{logged(error, printed())}"
             ) from error
-    return _Reading(form).graph(traced.inlined_graph)
+    return _Reading(form).graph(traced.inlined_graph, tuple(doubts))
 
 
 class _Reading:
@@ -100,7 +107,7 @@ class _Reading:
         self._known: dict[str, Any] = {}
         self._calls: list[Call] = []
 
-    def graph(self, found: Any) -> Graph:
+    def graph(self, found: Any, doubts: tuple[Doubt, ...]) -> Graph:
         itself, *given = found.inputs()
         self._known[itself.debugName()] = _Part("")
         inputs = [self._made(each) for each in given]
@@ -108,7 +115,7 @@ class _Reading:
             self._read(node)
         (answer,) = (self._known[each.debugName()] for each in found.outputs())
         outputs = list(answer) if isinstance(answer, list) else [answer]
-        return Graph(inputs, _needed(self._calls, outputs), outputs)
+        return Graph(inputs, _needed(self._calls, outputs), outputs, doubts)
 
     def _read(self, node: Any) -> None:
         kind, taken = node.kind(), [self._known[each.debugName()] for each in node.inputs()]

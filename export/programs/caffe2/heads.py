@@ -24,8 +24,8 @@ from torch import Tensor
 
 from d2serve.export.programs.caffe2.operators import caffe2
 
-_BOXES = "roi_heads"
-_OUTPUTS = ("score_nms", "bbox_nms", "class_nms")
+_HEADS = "roi_heads"
+_BOX_POOLER = "roi_heads.box_pooler"
 
 
 def proposals(rpn: Any, features: dict[str, Tensor], im_info: Tensor) -> Tensor:
@@ -127,19 +127,17 @@ def roi_outputs(
     if isinstance(heads, CascadeROIHeads):
         answer = _cascade(heads, box_levels, rois, im_info)
     else:
-        head = heads.box_head(pooled(heads.box_pooler, box_levels, rois, f"{_BOXES}.box_pooler"))
-        scores, deltas = heads.box_predictor(head)
-        boxes, splits = _moved(heads.box_predictor, rois, deltas, im_info)
-        probabilities = _probabilities(heads.box_predictor, scores)
-        answer = _selected(heads.box_predictor, probabilities, boxes, splits)
+        within = heads.box_head(pooled(heads.box_pooler, box_levels, rois, _BOX_POOLER))
+        answer = _detected(heads.box_predictor, within, rois, im_info)
     if heads.mask_on:
         levels = [features[name] for name in heads.mask_in_features]
-        mask = pooled(heads.mask_pooler, levels, answer["bbox_nms"], f"{_BOXES}.mask_pooler")
-        answer["mask_fcn_probs"] = _masks(heads, mask)
+        within = pooled(heads.mask_pooler, levels, answer["bbox_nms"], f"{_HEADS}.mask_pooler")
+        answer["mask_fcn_probs"] = _masks(heads, within)
     if heads.keypoint_on:
         levels = [features[name] for name in heads.keypoint_in_features]
-        maps = pooled(heads.keypoint_pooler, levels, answer["bbox_nms"], f"{_BOXES}.keypoint_pooler")
-        answer["kps_score"] = heads.keypoint_head.layers(maps)
+        scope = f"{_HEADS}.keypoint_pooler"
+        within = pooled(heads.keypoint_pooler, levels, answer["bbox_nms"], scope)
+        answer["kps_score"] = heads.keypoint_head.layers(within)
     return answer
 
 
@@ -147,12 +145,9 @@ def _res5(
     heads: Any, features: dict[str, Tensor], rois: Tensor, im_info: Tensor
 ) -> dict[str, Tensor]:
     levels = [features[name] for name in heads.in_features]
-    scope = f"{_BOXES}.pooler"
+    scope = f"{_HEADS}.pooler"
     within = heads.res5(pooled(heads.pooler, levels, rois, scope))
-    scores, deltas = heads.box_predictor(within.mean(dim=[2, 3]))
-    boxes, splits = _moved(heads.box_predictor, rois, deltas, im_info)
-    probabilities = _probabilities(heads.box_predictor, scores)
-    answer = _selected(heads.box_predictor, probabilities, boxes, splits)
+    answer = _detected(heads.box_predictor, within.mean(dim=[2, 3]), rois, im_info)
     if heads.mask_on:
         within = heads.res5(pooled(heads.pooler, levels, answer["bbox_nms"], scope))
         answer["mask_fcn_probs"] = _masks(heads, within)
@@ -163,11 +158,17 @@ def _cascade(heads: Any, levels: list[Tensor], rois: Tensor, im_info: Tensor) ->
     """Each stage works on the boxes of the one before; scores are the mean of all."""
     total, splits = None, None
     for head, predictor in zip(heads.box_head, heads.box_predictor, strict=True):
-        scores, deltas = predictor(head(pooled(heads.box_pooler, levels, rois, "roi_heads.box_pooler")))
+        scores, deltas = predictor(head(pooled(heads.box_pooler, levels, rois, _BOX_POOLER)))
         rois, splits = _moved(predictor, rois, deltas, im_info)
         probabilities = _probabilities(predictor, scores)
         total = probabilities if total is None else total + probabilities
     return _selected(predictor, total * (1.0 / len(heads.box_head)), rois, splits)
+
+
+def _detected(predictor: Any, features: Tensor, rois: Tensor, im_info: Tensor) -> dict[str, Tensor]:
+    scores, deltas = predictor(features)
+    boxes, splits = _moved(predictor, rois, deltas, im_info)
+    return _selected(predictor, _probabilities(predictor, scores), boxes, splits)
 
 
 def _moved(predictor: Any, rois: Tensor, deltas: Tensor, im_info: Tensor) -> tuple[Tensor, Tensor]:
@@ -177,7 +178,7 @@ def _moved(predictor: Any, rois: Tensor, deltas: Tensor, im_info: Tensor) -> tup
         deltas,
         im_info,
         weights=[float(each) for each in predictor.box2box_transform.weights],
-        scope=_BOXES,
+        scope=_HEADS,
     )
     return boxes, splits
 
@@ -198,10 +199,10 @@ def _selected(
         nms=float(predictor.test_nms_thresh),
         detections_per_im=int(predictor.test_topk_per_image),
         cls_agnostic_bbox_reg=boxes.shape[1] == 4,
-        scope=_BOXES,
+        scope=_HEADS,
     )
-    named = dict(zip(_OUTPUTS, found[: len(_OUTPUTS)], strict=True))
-    return {name: named[name] for name in ("bbox_nms", "score_nms", "class_nms")}
+    scores, selected, classes = found[:3]
+    return {"bbox_nms": selected, "score_nms": scores, "class_nms": classes}
 
 
 def _masks(heads: Any, features: Tensor) -> Tensor:

@@ -38,7 +38,9 @@ def convolution(net: Net, call: Call) -> None:
         require(_pair(given["dilation"]) == [1, 1], "a dilation, transposed")
         require(given["groups"] == 1, "groups, transposed")
         bias = bias or Weight("", torch.zeros(weight.tensor.shape[1]))
-        net.add("ConvTranspose", call.scope, [given["input"], weight, bias], call.outputs, **arguments)
+        net.add(
+            "ConvTranspose", call.scope, [given["input"], weight, bias], call.outputs, **arguments
+        )
         return
     inputs = [given["input"], weight, *([bias] if bias is not None else [])]
     arguments.update(dilations=_pair(given["dilation"]), group=int(given["groups"]))
@@ -115,7 +117,9 @@ def flatten(net: Net, call: Call) -> None:
     """Flatten to (N, features)."""
     given = call.arguments
     last = (given["self"].rank or 0) - 1
-    require(given["start_dim"] == 1 and given["end_dim"] in (-1, last), "other dimensions than 1 to -1")
+    require(
+        given["start_dim"] == 1 and given["end_dim"] in (-1, last), "other dimensions than 1 to -1"
+    )
     net.add("Flatten", call.scope, [given["self"]], call.outputs, axis=1)
 
 

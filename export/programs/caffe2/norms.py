@@ -43,7 +43,7 @@ def _affine(
 
 
 def _fold(convolution: Step, scale: Tensor, shift: Tensor) -> None:
-    value, weight, *bias = convolution.inputs
+    _value, weight, *bias = convolution.inputs
     if not isinstance(weight, Weight):
         raise TypeError("the weights of a convolution are no weights")
     folded = weight.tensor.double() * scale[:, None, None, None]
