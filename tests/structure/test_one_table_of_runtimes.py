@@ -146,7 +146,7 @@ main()
         check=True,
         env={"COLUMNS": "200", "PATH": "", "TERM": "dumb"},
     ).stdout
-    assert "torchscript, onnx or beads" in told
+    assert "torchscript, onnx, caffe2 or beads" in told
     assert "fp4 for OpenVINO or Abacus" in told
 
 
