@@ -1,0 +1,1 @@
+"""TensorFlow programs from ONNX programs, by an importer of our own: ``converting.convert``."""
