@@ -71,6 +71,7 @@ def _copy(path: Path, archive: zipfile.ZipFile, name: str, folder: Path) -> None
         ) from None
     with source:
         try:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             with (folder / name).open("wb") as target:
                 shutil.copyfileobj(source, target, 1 << 20)
         except OSError as error:
