@@ -91,7 +91,7 @@ def tiered(cases: Iterable[tuple[Any, ...]]) -> list[Any]:
 
 
 def installed(kinds: Iterable[str]) -> list[Any]:
-    """Kinds as a test's parameters; those whose runtime is not installed are skipped."""
+    """Kinds or runtimes as a test's parameters; those that are not installed are skipped."""
     return [pytest.param(kind, marks=skipped(kind)) for kind in kinds]
 
 

@@ -42,7 +42,7 @@ class Converted(tf.Module):  # type: ignore[misc]
             return {name: tf.identity(each, name=name) for name, each in answers.items()}
 
         traced = tf.function(answer, input_signature=given, autograph=False)
-        self.weights = program.weights
+        self.weights = program.weights.all
         self.function = traced.get_concrete_function()
 
     def save(self, folder: Path) -> None:
