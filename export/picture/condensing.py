@@ -49,7 +49,7 @@ def network_of(flow: Flow, title: str, notes: Sequence[str] = ()) -> Network:
     tree = Tree.of(flow.weights, (each.path for each in flow.operations if not _is_end(each)))
     candidates = _gathered(flow, partition(tree))
     kept, makers = _kept(candidates, flow, tree)
-    kept.sort(key=lambda each: each.operations[0] if each.operations else len(flow.operations))
+    kept.sort(key=lambda each: _middle(each) if each.operations else len(flow.operations))
     number_of = {each: number for number, each in enumerate(kept, 1)}
     blocks = _alone_without_frame(
         _terminal(INPUT, flow),
@@ -123,7 +123,7 @@ def _is_small(gathered: _Gathered, flow: Flow, tree: Tree) -> bool:
     if any(tree.children.get(member) for member in part.members):
         return False
     return not any(
-        flow.operations[place].multiply_adds or flow.operations[place].kind in _CHOOSING
+        flow.operations[place].multiply_adds != 0 or flow.operations[place].kind in _CHOOSING
         for place in gathered.operations
     )
 
@@ -133,6 +133,11 @@ def _alone_without_frame(*blocks: Block) -> tuple[Block, ...]:
     return tuple(
         replace(block, frame="") if counts[block.frame] == 1 else block for block in blocks
     )
+
+
+def _middle(gathered: _Gathered) -> int:
+    """When most of a part runs: a file may have some of it long before."""
+    return gathered.operations[len(gathered.operations) // 2]
 
 
 def _gathered(flow: Flow, parts: list[Part]) -> list[_Gathered]:

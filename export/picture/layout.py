@@ -16,9 +16,9 @@ from math import ceil
 from d2serve.export.picture.network import Edge, Network
 
 # Pixels of the picture.
-WIDTH, HEIGHT = 246, 62
+WIDTH, HEIGHT = 268, 62
 GAP = 40
-TOP = 92
+TOP = 108
 MARGIN = 20
 FRAME_REST = 10
 """Between a frame and the boxes in it."""

@@ -94,6 +94,9 @@ def _counted(kinds: Sequence[str]) -> str:
 
 
 def _computed(ran: Sequence[Operation]) -> str:
+    multiplying = [each.kind for each in ran if each.multiply_adds != 0]
+    if multiplying:
+        return _counted(multiplying)
     words = list(dict.fromkeys(_TELLING[each.kind] for each in ran if each.kind in _TELLING))
     rare = [word for word in words if word not in _COMMON]
     if "NMS" in rare or len(rare) > 1:

@@ -16,7 +16,7 @@ class Side(NamedTuple):
     """One side of a tensor."""
 
     size: int | None
-    """None where a file does not say."""
+    """None where it varies and nobody ran the model."""
     varies: bool = False
     """Whether it depends on the image."""
 

@@ -14,7 +14,7 @@ from d2serve.export.picture.network import MOST_BLOCKS
 from d2serve.export.picture.operations import parent_of
 
 _OPENED = re.compile(
-    r"backbone|bottom_up|net|base|body|model|module|proposal_generator|roi_heads|layers"
+    r"backbone|bottom_up|net|base|body|model|module|proposal_generator|roi_heads|layers|blocks"
 )
 _KEPT = re.compile(
     r"stem|res\d+|s\d+|layer\d+|fpn|rpn_head|\w*pooler|\w*predictor|box_head|keypoint_head|"
@@ -133,10 +133,8 @@ def _can_be_opened(part: Part, tree: Tree) -> bool:
     if part.members != (part.path,) or is_kept(part):
         return False
     children = tree.children.get(part.path, ())
-    # A row of layers is one thing.
-    return len(children) > 1 and any(
-        tree.children.get(child) or not _last(child).isdecimal() for child in children
-    )
+    is_short_row = len(children) <= _LONG_LIST and all(_last(each).isdecimal() for each in children)
+    return len(children) > 1 and not is_short_row
 
 
 def is_kept(part: Part) -> bool:

@@ -28,9 +28,7 @@ def shape_text(shape: Shape) -> str:
 
 
 def _side(side: Side) -> str:
-    if side.size is None:
-        return "?"
-    if side.varies and side.size == 0:
+    if not side.size and side.varies:
         return "~"
     return f"~{side.size}" if side.varies else str(side.size)
 
@@ -56,7 +54,7 @@ def figures_of(block: Block) -> str:
     if block.is_idle:
         found.append("not run")
     elif block.row_multiply_adds is not None and block.multiply_adds is not None:
-        found.append(f"{amount(block.row_multiply_adds)} mult-adds × ~{block.rows}")
+        found.append(f"~{block.rows} × {amount(block.row_multiply_adds)} mult-adds")
     elif block.multiply_adds:
         found.append(f"{amount(block.multiply_adds)} mult-adds")
     return " · ".join(found)
