@@ -77,6 +77,6 @@ means that no digit differs. Of a format that a family is refused in, it has the
 stands below in full and which `d2serve doctor` gives beforehand. r1, r2, ... are
 [rewrites](coverage.md#rewrites). The bounds of each runtime are in `handlers/spec/bounds.py`. The
 C++ program runs the very programs of two other columns, and is held to their bounds: with OpenVINO
-that of OpenVINO, with libtorch the traced one. "compared" counts the instances, proposals or labels in
-detectron2's answers.
+that of OpenVINO, with libtorch the traced one. "compared" counts the instances, proposals or labels
+in detectron2's answers.
 """
