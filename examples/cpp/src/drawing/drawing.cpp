@@ -35,7 +35,8 @@ struct Regions {
 std::string name_of_category(const std::optional<std::vector<std::string>>& names,
                              std::int64_t category) {
     const bool named = names && category >= 0 && static_cast<std::size_t>(category) < names->size();
-    return named ? (*names)[static_cast<std::size_t>(category)] : "#" + std::to_string(category);
+    if (named) return (*names)[static_cast<std::size_t>(category)];
+    return std::string("#").append(std::to_string(category));
 }
 
 /// A copy of what can be seen of an image: RGB.
