@@ -27,6 +27,9 @@ MODEL_OF = {
     "mask_rcnn_fpn": "mask_rcnn_fpn",
     "keypoint_rcnn_fpn": "keypoint_rcnn_fpn",
     "keypoint_rcnn_fpn_max": "keypoint_rcnn_fpn",
+    "panoptic_fpn": "panoptic_fpn",
+    "retinanet": "retinanet",
+    "faster_rcnn_c4": "faster_rcnn_c4",
 }
 """By folder of files: the config it was made of. ``keypoint_rcnn_fpn_max`` reads its keypoints off
 in the network (EXPORT_CAFFE2.USE_HEATMAP_MAX_KEYPOINT)."""

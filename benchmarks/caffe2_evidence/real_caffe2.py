@@ -18,12 +18,14 @@ With the environment variable DETECTRON2, another detectron2's folder comes firs
 knew PanopticFPN until 0.5.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import sys
 import types
 from pathlib import Path
-from typing import Any, Dict, List  # noqa: UP035: Python 3.8
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,10 +36,7 @@ if "DETECTRON2" in os.environ:
     sys.modules["detectron2._C"] = types.ModuleType("detectron2._C")
 
 
-Step = Dict[str, Any]  # noqa: UP006: Python 3.8
-
-
-def trace(step: Step) -> None:
+def trace(step: dict[str, Any]) -> None:
     import detectron2.export as exporting
     from detectron2.checkpoint import DetectionCheckpointer
     from detectron2.config import get_cfg
@@ -63,7 +62,7 @@ def trace(step: Step) -> None:
         exporting.Caffe2Tracer(cfg, model, inputs).export_caffe2().save_protobuf(step["to"])
 
 
-def nets(folder: str) -> List[Any]:  # noqa: UP006
+def nets(folder: str) -> list[Any]:
     from caffe2.proto import caffe2_pb2
 
     read = []
@@ -74,7 +73,7 @@ def nets(folder: str) -> List[Any]:  # noqa: UP006
     return read
 
 
-def run_net(step: Step) -> None:
+def run_net(step: dict[str, Any]) -> None:
     from caffe2.python import workspace
 
     predict, init = nets(step["files"])
@@ -96,7 +95,7 @@ def run_net(step: Step) -> None:
     np.savez_compressed(step["to"], **answers)
 
 
-def run_wrapper(step: Step) -> None:
+def run_wrapper(step: dict[str, Any]) -> None:
     from detectron2.data.transforms import ResizeShortestEdge
     from detectron2.export import Caffe2Model
 
