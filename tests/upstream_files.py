@@ -43,6 +43,7 @@ CASES = (DETECTIONS, NOTHING, AS_UPSTREAM)
 of 1; and the scene as upstream's wrapper gives it, padded with zeros and with another scale."""
 
 _RECORDED = "caffe2.npz"
+_LARGE = 40_000
 _AS_SENT = 480
 """Height of the image that the scene was resized from, as far as upstream's scale goes."""
 
@@ -56,7 +57,7 @@ class Case:
     im_info: Float32
     """(1, 3): height and width before padding, and the scale."""
     outputs: Arrays
-    """By name; RetinaNet's feature maps are left out."""
+    """By name; RetinaNet's feature maps are left out, and of all inputs but the scene large maps."""
 
 
 def scene_of(name: str) -> npt.NDArray[np.uint8]:
@@ -94,7 +95,11 @@ def recorded(name: str) -> dict[str, Case]:
 
 def record(name: str, answers: Arrays) -> None:
     """Keep what Caffe2 answered, by ``CASE/OUTPUT``."""
-    kept = {key: value for key, value in answers.items() if "/feature_" not in key}
+    kept = {
+        key: value
+        for key, value in answers.items()
+        if "/feature_" not in key and (key.startswith(f"{DETECTIONS}/") or value.size < _LARGE)
+    }
     np.savez_compressed(FOLDER / name / _RECORDED, **kept)  # type: ignore[arg-type]
 
 
