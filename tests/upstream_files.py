@@ -57,7 +57,7 @@ class Case:
     im_info: Float32
     """(1, 3): height and width before padding, and the scale."""
     outputs: Arrays
-    """By name; RetinaNet's feature maps are left out, and of all inputs but the scene large maps."""
+    """By name; without RetinaNet's feature maps, and large ones are there for the scene only."""
 
 
 def scene_of(name: str) -> npt.NDArray[np.uint8]:
