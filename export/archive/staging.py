@@ -21,7 +21,7 @@ from model_archiver.model_packaging import generate_model_archive
 from d2serve import handlers
 from d2serve.export.archive.packing import pack
 from d2serve.export.errors import ArchiveError, one_line
-from d2serve.export.reading.families import Family
+from d2serve.export.reading.family import Family
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits
 from d2serve.handlers.spec.model_spec import SPEC_FILE, ModelSpec
 from d2serve.handlers.spec.runtimes import RUNTIMES
