@@ -5,9 +5,9 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <utility>
 
+#include "archive/manifest.h"
 #include "archive/sha256.h"
 #include "archive/zip_file.h"
 #include "d2serve_cpp/error.h"
@@ -52,14 +52,6 @@ std::string text_of(const fs::path& file) {
     return {std::istreambuf_iterator<char>(in), {}};
 }
 
-/// A string of a manifest, or another where it does not say.
-std::string said(const nlohmann::json& manifest, const char* name, const std::string& otherwise) {
-    const auto model = manifest.is_object() ? manifest.find("model") : manifest.end();
-    if (model == manifest.end() || !model->is_object()) return otherwise;
-    const auto found = model->find(name);
-    return found != model->end() && found->is_string() ? found->get<std::string>() : otherwise;
-}
-
 }  // namespace
 
 Archive Archive::open(const fs::path& path) {
@@ -95,9 +87,8 @@ Archive Archive::open(const fs::path& path) {
         }
     }
     check_files(made.folder_, made.spec_);
-    const auto parsed = nlohmann::json::parse(manifest, nullptr, false);
-    made.model_ = said(parsed, "modelName", made.spec_.name);
-    made.version_ = said(parsed, "modelVersion", "1.0");
+    made.model_ = in_manifest(manifest, "modelName", made.spec_.name);
+    made.version_ = in_manifest(manifest, "modelVersion", "1.0");
     return made;
 }
 

@@ -9,19 +9,11 @@
 #include <string_view>
 #include <vector>
 
+#include "archive/refusing.h"
+
 namespace d2serve {
 
 using Json = nlohmann::json;
-
-/// Throws the Error that model_spec.json is wrong, and how.
-[[noreturn]] void refuse(const std::string& what);
-
-/// At most 80 characters of a value, for a message.
-std::string shortened(const std::string& text);
-
-/// Throws Error when a value is none of those that a field may have.
-void one_of(const char* name, const std::string& value,
-            std::initializer_list<std::string_view> all);
 
 /// The fields of an object that must be there. Each throws Error when its field is of another type.
 class Fields {

@@ -4,7 +4,7 @@
 #include <set>
 #include <string>
 
-#include "archive/fields.h"
+#include "archive/refusing.h"
 
 namespace d2serve {
 namespace {

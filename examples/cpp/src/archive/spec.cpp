@@ -1,5 +1,6 @@
 // Reads model_spec.json as handlers/spec/model_spec.py does, and refuses what that refuses: a field
-// that is missing, unknown, of a wrong type, or of a value that cannot be.
+// that is missing, unknown, of a wrong type, or of a value that cannot be. And the manifest, here
+// since the JSON library takes long to compile.
 #include "d2serve_cpp/spec.h"
 
 #include <algorithm>
@@ -9,6 +10,7 @@
 #include <set>
 
 #include "archive/fields.h"
+#include "archive/manifest.h"
 #include "archive/output_sets.h"
 #include "d2serve_cpp/error.h"
 
@@ -269,6 +271,14 @@ Spec Spec::from_json(std::string_view text) {
     Spec made = spec_of(raw, version >= 3);
     check(made);
     return made;
+}
+
+std::string in_manifest(std::string_view manifest, const char* name, const std::string& otherwise) {
+    const Json parsed = Json::parse(manifest, nullptr, false);
+    const auto model = parsed.is_object() ? parsed.find("model") : parsed.end();
+    if (model == parsed.end() || !model->is_object()) return otherwise;
+    const auto found = model->find(name);
+    return found != model->end() && found->is_string() ? found->get<std::string>() : otherwise;
 }
 
 Spec read_spec(const std::filesystem::path& folder) {

@@ -52,12 +52,10 @@ const char* name_of(Mode mode) {
 
 using Pixel = std::array<std::uint8_t, 4>;
 
-/// Red, green, blue and alpha of a palette's colours; those that it lacks are grey.
+/// Red, green, blue and alpha of a palette's colours; those that it lacks are black.
 std::vector<Pixel> colours_of(const Samples& samples) {
-    std::vector<Pixel> colours(256);
+    std::vector<Pixel> colours(256, Pixel{0, 0, 0, 255});
     for (std::size_t i = 0; i < colours.size(); ++i) {
-        const auto grey = static_cast<std::uint8_t>(i);
-        colours[i] = {grey, grey, grey, 255};
         if (3 * i + 2 < samples.palette.size()) {
             std::copy_n(samples.palette.begin() + static_cast<std::ptrdiff_t>(3 * i), 3,
                         colours[i].begin());
