@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cpp.building import built, lacking, openvino_options
+from tests.cpp.building import built, lacking, libtorch_options, openvino_options
 from tests.cpp.probing import Probe
 
 
@@ -21,9 +21,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def cpp_build() -> Path:
     """A build of examples/cpp with every engine that there is something to build it with."""
-    return built(
-        "plain", "-DCMAKE_BUILD_TYPE=Release", *openvino_options(), "-DD2SERVE_LIBTORCH=ON"
-    )
+    engines = (*openvino_options(), *libtorch_options())
+    return built("plain", "-DCMAKE_BUILD_TYPE=Release", *engines)
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +30,7 @@ def sanitized_build() -> Path:
     """A build of the library, without engines, that ends at what ASan or UBSan finds."""
     sanitizers = "-DD2SERVE_SANITIZE=address,undefined"
     flags = ("-DCMAKE_BUILD_TYPE=Debug", "-DCMAKE_CXX_FLAGS_DEBUG=-O1 -g1")
-    return built("sanitized", *flags, sanitizers, "-DD2SERVE_OPENVINO=OFF", target="d2serve_probe")
+    return built("sanitized", *flags, sanitizers, "-DD2SERVE_OPENVINO=OFF")
 
 
 @pytest.fixture(scope="session")
