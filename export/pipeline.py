@@ -16,7 +16,7 @@ from d2serve.export.archive.opening import opened
 from d2serve.export.archive.provenance import provenance_of
 from d2serve.export.archive.staging import settings_for, staging
 from d2serve.export.errors import ArchiveError, SampleError, UnsupportedFamily, needing
-from d2serve.export.failures import in_a_sentence
+from d2serve.export.failures import in_a_sentence, nothing_printed
 from d2serve.export.naming import require_place, require_writable
 from d2serve.export.programs.building import onnx_metadata, write_program
 from d2serve.export.programs.carrying import carried
@@ -24,8 +24,9 @@ from d2serve.export.programs.doubting.doubts import Doubt
 from d2serve.export.programs.tracing import program_inputs
 from d2serve.export.programs.unexportable import why_unexportable
 from d2serve.export.proof.isolated_replay import gpu_id, replay
-from d2serve.export.proof.oracle import Oracle, count_of
+from d2serve.export.proof.oracle import Oracle
 from d2serve.export.proof.provoking import Reach, provoking_images
+from d2serve.export.proof.reference import count_of
 from d2serve.export.proof.verification import Case, Verification, plan_cases, verify
 from d2serve.export.reading.config import ModelConfig
 from d2serve.export.reading.config_loading import load_config
@@ -144,7 +145,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
 def _check_installed(request: ExportRequest) -> None:
     # Before minutes of work, not after.
     facts = RUNTIMES[request.chosen_runtime]
-    with needing(facts.package, facts.export_extra):
+    with needing(facts.package, facts.export_extra), nothing_printed():
         import_module(facts.package)
     if request.precision == INT8:
         with needing("nncf", "export-openvino"):

@@ -35,6 +35,7 @@ from d2serve.handlers.spec.runtimes import (
     OPENVINO,
     RUNTIMES,
     SCRIPTING,
+    TENSORFLOW,
     TORCHSCRIPT,
 )
 
@@ -60,12 +61,13 @@ class Program:
     @property
     def files(self) -> list[Path]:
         """All of them, the main one first."""
-        others = sorted(file for file in self.main.parent.iterdir() if file != self.main)
-        return [self.main, *others]
+        files = (file for file in self.main.parent.rglob("*") if file.is_file())
+        return [self.main, *sorted(file for file in files if file != self.main)]
 
     def hashes(self) -> dict[str, str]:
-        """SHA-256 by file name."""
-        return {file.name: sha256_of(file) for file in self.files}
+        """SHA-256 by path within the folder."""
+        folder = self.main.parent
+        return {file.relative_to(folder).as_posix(): sha256_of(file) for file in self.files}
 
 
 def write_program(
@@ -159,11 +161,33 @@ def _caffe2(
     return Program(written.main, _with_heatmaps(family), written.doubts, rewrites)
 
 
+def _tensorflow(
+    request: ExportRequest,
+    model: nn.Module,
+    family: Family,
+    inputs: Inputs,
+    folder: Path,
+    metadata: Mapping[str, object],
+) -> Program:
+    from d2serve.export.programs.tensorflow.converting import convert  # brings TensorFlow
+
+    traced = _onnx(request, model, family, inputs, folder, metadata)
+    converted = convert(traced.main)
+    traced.main.unlink()
+    facts = RUNTIMES[TENSORFLOW]
+    if request.frozen:
+        converted.freeze(folder / facts.frozen_file)
+        return replace(traced, main=folder / facts.frozen_file)
+    converted.save(folder)
+    return replace(traced, main=folder / facts.main_file)
+
+
 BUILDERS: dict[str, Builder] = {
     TORCHSCRIPT: _torchscript,
     ONNXRUNTIME: _onnx,
     OPENVINO: _openvino,
     CAFFE2: _caffe2,
+    TENSORFLOW: _tensorflow,
 }
 """By the runtime that the program is for."""
 

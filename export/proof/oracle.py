@@ -48,6 +48,8 @@ from d2serve.handlers.spec.image_form import BGR, MOST_OF_PILLOW, RGB
 class Oracle:
     """Answers of eager detectron2: DefaultPredictor's for one image, its model's for a batch."""
 
+    owner = "detectron2"
+
     def __init__(self, config: ModelConfig) -> None:
         """Build the model and load its weights, again and apart from the one that is exported.
 
@@ -149,17 +151,6 @@ def _predictor(config: ModelConfig, cfg: CfgNode) -> DefaultPredictor:
         predictor = DefaultPredictor(without_weights)
     load_weights(predictor.model, config)
     return predictor
-
-
-def count_of(answer: Outputs) -> int:
-    """How many things an answer holds: instances, proposals, otherwise labels in the image."""
-    if answer.instances is not None:
-        return len(answer.instances)
-    if answer.proposals is not None:
-        return len(answer.proposals.objectness_logits)
-    if answer.sem_seg is None:
-        return 0 if answer.panoptic_seg is None else len(answer.panoptic_seg.segments)
-    return len(np.unique(answer.sem_seg))
 
 
 def as_outputs(predicted: Mapping[str, Any], height: int, width: int) -> Outputs:
