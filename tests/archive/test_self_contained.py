@@ -51,8 +51,9 @@ def test_the_library_answers_without_detectron2(
     kind: str, exported: Exporter, held_out: HeldOut
 ) -> None:
     file = held_out.images[0]
+    needs_torch = RUNTIMES[TORCHSCRIPT if kind in METHODS else kind].needs_torch
     # As a library it needs no stand-in: programs that are not torch's never ask for torch.
-    refused = "detectron2,cv2,pydantic" + ("" if kind in METHODS else ",torch,torchvision")
+    refused = "detectron2,cv2,pydantic" + (",torch,torchvision" * (not needs_torch))
     with opened(exported("mask_rcnn_fpn", kind)) as contents:
         kept = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         done = subprocess.run(
