@@ -171,7 +171,7 @@ def export(
 
 
 def _names(option: str, text: Optional[str]) -> Optional[list[str]]:
-    from d2serve.export.reading.names.class_names import split_names
+    from d2serve.export.reading.names.given import split_names
 
     return None if text is None else or_fail(lambda: split_names(option, text))
 
