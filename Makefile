@@ -22,7 +22,7 @@ timed = @echo '$(2)'; began=$$(date +%s); $(2); status=$$?; \
 PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15
 
 .PHONY: demo dev check quick-tests test test-all test-copy lint typed
-.PHONY: bench fuzz soak metrics-overhead precision coverage-table audit docs dist clean
+.PHONY: bench fuzz soak metrics-overhead precision coverage-table formats-table audit docs dist clean
 
 demo: $(STAMPS)/demo $(INSTALLED)
 	$(PY) -W ignore -m examples.demo
@@ -74,6 +74,10 @@ precision: $(STAMPS)/test $(INSTALLED)
 # Which of detectron2's model zoo exports, and how far from detectron2 (docs/coverage.md): hours.
 coverage-table: $(STAMPS)/test $(INSTALLED)
 	$(PY) -W ignore -m benchmarks.coverage
+
+# The example models in every format, and how far from detectron2 (docs/formats.md): an hour.
+formats-table: $(STAMPS)/test $(INSTALLED)
+	$(PY) -W ignore -m benchmarks.coverage --examples
 
 # Reads the sources, so it installs nothing of ours.
 lint: $(STAMPS)/test typed

@@ -32,7 +32,7 @@ from d2serve.cli.options import (
 )
 from d2serve.cli.progress import console
 from d2serve.cli.running import fail, needs_detectron2, or_fail, require_ours, run
-from d2serve.cli.runtime_help import FORMAT_HELP, PRECISION_HELP, RUNTIME_HELP
+from d2serve.cli.runtime_help import FORMAT_HELP, FROZEN_HELP, PRECISION_HELP, RUNTIME_HELP
 from d2serve.export.naming import DEFAULT_VERSION, name_from
 from d2serve.handlers.spec.runtimes import FP32, TORCHSCRIPT
 from d2serve.handlers.spec.sixteen_bit import OPENCV
@@ -49,6 +49,7 @@ def export(
     overrides: Overrides = None,
     format: Annotated[str, typer.Option(help=FORMAT_HELP)] = TORCHSCRIPT,
     runtime: Annotated[Optional[str], typer.Option(help=RUNTIME_HELP)] = None,
+    frozen: Annotated[bool, typer.Option("--frozen", help=FROZEN_HELP)] = False,
     precision: Annotated[str, typer.Option(help=PRECISION_HELP)] = FP32,
     calibration_images: Annotated[
         Optional[Path],
@@ -149,6 +150,7 @@ def export(
         output=output,
         format=format,
         runtime=runtime,
+        frozen=frozen,
         precision=precision,
         calibration_images=calibration_images,
         dataset=None if coco_json is None or image_root is None else (coco_json, image_root),

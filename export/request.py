@@ -58,6 +58,8 @@ class ExportRequest:
     format: str = TORCHSCRIPT
     runtime: str | None = None
     """None is the first one of the format: onnxruntime for ONNX."""
+    frozen: bool = False
+    """Write a program that holds its weights as constants, in the one file of which it consists."""
     precision: str = FP32
     calibration_images: Path | None = None
     """Folder of the images for int8; None takes those of DATASETS.TRAIN."""
@@ -100,6 +102,12 @@ class ExportRequest:
                 f"--precision {self.precision} is there for "
                 f"{' and '.join(each.title for each in able)} only, got the runtime {facts.name}. "
                 f"Add: --format {able[0].format} --runtime {able[0].name}"
+            )
+        if self.frozen and not facts.frozen_file:
+            able = [each for each in RUNTIMES.values() if each.frozen_file]
+            raise ConfigError(
+                f"--frozen is there for {' and '.join(each.title for each in able)} only, got "
+                f"--format {self.format}. Leave it out, or add: --format {able[0].format}"
             )
         if self.calibration_images is not None and self.precision != INT8:
             raise ConfigError(

@@ -8,18 +8,18 @@ every way of several models. `make test-all` asks everything.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
 
-from d2serve.handlers.spec.runtimes import METHODS, ONNX, TORCHSCRIPT, runtimes_of
+from d2serve.handlers.spec.runtimes import METHODS, TENSORFLOW, TORCHSCRIPT
 from d2serve.handlers.spec.runtimes import RUNTIMES as _RUNTIMES
 
 RUNTIMES = tuple(name for name in _RUNTIMES if name != TORCHSCRIPT)
 """Whose archives are called by their names; TorchScript's are called by the method."""
-KINDS = (*METHODS, *runtimes_of(ONNX))
-"""Of archives, in which every family is asked: TorchScript by either method, ONNX on either
-runtime."""
+KINDS = (*METHODS, *RUNTIMES)
+"""Of archives, in which every family is asked: TorchScript by either method, and the others."""
 MODELS = (
     "faster_rcnn_fpn",
     "mask_rcnn_fpn",
@@ -58,7 +58,7 @@ IN_THE_GATE = {
     "faster_rcnn_c4": ("tracing",),
     "mask_rcnn_dc5": ("onnxruntime",),
     "cascade_mask_rcnn_fpn": ("openvino",),
-    "panoptic_fpn": ("scripting",),
+    "panoptic_fpn": ("scripting", TENSORFLOW),
     "semantic_fpn": ("tracing",),
     "rpn_fpn": ("scripting",),
     "fcos": ("tracing",),
@@ -79,9 +79,28 @@ IN_THE_GATE = {
 def tiered(cases: Iterable[tuple[Any, ...]]) -> list[Any]:
     """Cases of a test that begin with a model and a kind; those outside the gate are long."""
     return [
-        pytest.param(*case, marks=() if case[1] in IN_THE_GATE[case[0]] else (pytest.mark.long,))
+        pytest.param(
+            *case,
+            marks=(
+                *(() if case[1] in IN_THE_GATE[case[0]] else (pytest.mark.long,)),
+                *skipped(case[1]),
+            ),
+        )
         for case in cases
     ]
+
+
+def installed(kinds: Iterable[str]) -> list[Any]:
+    """Kinds or runtimes as a test's parameters; those that are not installed are skipped."""
+    return [pytest.param(kind, marks=skipped(kind)) for kind in kinds]
+
+
+def skipped(kind: str) -> tuple[pytest.MarkDecorator, ...]:
+    """The marks of a test of this kind where its runtime is not installed; otherwise none."""
+    package = _RUNTIMES[TORCHSCRIPT if kind in METHODS else kind].package
+    if find_spec(package) is not None:
+        return ()
+    return (pytest.mark.skip(reason=f"{package} is not installed: `make dev` brings it"),)
 
 
 def asked(request: pytest.FixtureRequest, *names: str) -> list[tuple[str, ...]]:

@@ -12,6 +12,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from d2serve.export.errors import UnsupportedFamily
+from d2serve.export.programs.caffe2.refusals import why_lost
+from d2serve.export.programs.caffe2.writing import write_caffe2
 from d2serve.export.programs.device_scan import check_no_device
 from d2serve.export.programs.onnx import write_onnx
 from d2serve.export.programs.program import Program
@@ -25,11 +28,13 @@ from d2serve.export.rewrites.registry import exportable
 from d2serve.handlers.spec.image_form import ImageForm
 from d2serve.handlers.spec.output_names import HEATMAPS, KEYPOINTS
 from d2serve.handlers.spec.runtimes import (
+    CAFFE2,
     ONNX,
     ONNXRUNTIME,
     OPENVINO,
     RUNTIMES,
     SCRIPTING,
+    TENSORFLOW,
     TORCHSCRIPT,
 )
 
@@ -113,10 +118,49 @@ def _openvino(
     return replace(traced, main=save(converted, folder))
 
 
+def _caffe2(
+    _request: ExportRequest,
+    model: nn.Module,
+    family: Family,
+    _inputs: Inputs,
+    folder: Path,
+    _metadata: Mapping[str, object],
+) -> Program:
+    lost = why_lost(family)
+    if lost is not None:
+        raise UnsupportedFamily(lost)
+    changed, rewrites = exportable(model, CAFFE2, family.postprocessed, family.own_forward)
+    written = write_caffe2(changed, folder)
+    return Program(written.main, _with_heatmaps(family), written.doubts, rewrites)
+
+
+def _tensorflow(
+    request: ExportRequest,
+    model: nn.Module,
+    family: Family,
+    inputs: Inputs,
+    folder: Path,
+    metadata: Mapping[str, object],
+) -> Program:
+    from d2serve.export.programs.tensorflow.converting import convert  # brings TensorFlow
+
+    traced = _onnx(request, model, family, inputs, folder, metadata)
+    converted = convert(traced.main)
+    traced.main.unlink()
+    facts = RUNTIMES[TENSORFLOW]
+    if request.frozen:
+        converted.freeze(folder / facts.frozen_file)
+        return replace(traced, main=folder / facts.frozen_file)
+    converted.save(folder)
+    return replace(traced, main=folder / facts.main_file)
+
+
 BUILDERS: dict[str, Builder] = {
     TORCHSCRIPT: _torchscript,
     ONNXRUNTIME: _onnx,
     OPENVINO: _openvino,
+    CAFFE2: _caffe2,
+    TENSORFLOW: _tensorflow,
 }
 """By the runtime that the program is for."""
 
@@ -148,4 +192,8 @@ def onnx_metadata(
 def _onnx_outputs(family: Family) -> tuple[str, ...]:
     if family.is_own or family.postprocessed:
         return family.program_outputs  # heads of one's own need not have heatmaps
+    return _with_heatmaps(family)
+
+
+def _with_heatmaps(family: Family) -> tuple[str, ...]:
     return tuple(HEATMAPS if name == KEYPOINTS else name for name in family.program_outputs)

@@ -24,9 +24,10 @@ class Program:
     @property
     def files(self) -> list[Path]:
         """All of them, the main one first."""
-        others = sorted(file for file in self.main.parent.iterdir() if file != self.main)
-        return [self.main, *others]
+        files = (file for file in self.main.parent.rglob("*") if file.is_file())
+        return [self.main, *sorted(file for file in files if file != self.main)]
 
     def hashes(self) -> dict[str, str]:
-        """SHA-256 by file name."""
-        return {file.name: sha256_of(file) for file in self.files}
+        """SHA-256 by path within the folder."""
+        folder = self.main.parent
+        return {file.relative_to(folder).as_posix(): sha256_of(file) for file in self.files}

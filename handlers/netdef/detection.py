@@ -18,7 +18,7 @@ from d2serve.handlers.errors import LoadError
 from d2serve.handlers.netdef.arguments import ArgumentError
 from d2serve.handlers.netdef.files import NET_FILE, read_nets
 from d2serve.handlers.netdef.network import Network
-from d2serve.handlers.netdef.retinanet import RetinaNetEnd
+from d2serve.handlers.netdef.retinanet import RetinaNetEnd, as_written
 from d2serve.handlers.spec.output_names import (
     BOXES,
     CLASSES,
@@ -51,6 +51,7 @@ class DetectionNetwork:
             self.meta_architecture = network.arguments.text("meta_architecture", RCNN)
             self.size_divisibility = network.arguments.integer("size_divisibility", 0)
             self._end = self._read_end()
+            self.panoptic = self._read_panoptic()
         except ArgumentError as error:
             raise LoadError(f"{NET_FILE} cannot be run: {error}. Export the model again.") from None
         self.pixel_mean = self._read_mean()
@@ -113,6 +114,17 @@ class DetectionNetwork:
         if missing:
             raise ArgumentError(f"a {self.meta_architecture} should answer {missing[0]!r}")
         return end
+
+    def _read_panoptic(self) -> tuple[float, int, float] | None:
+        """Overlap, area of stuff and score by which a Panoptic FPN's outputs are merged."""
+        args = self.network.arguments
+        if self.meta_architecture != PANOPTIC:
+            return None
+        return (
+            as_written(args.number("combine_overlap_threshold")),
+            int(args.number("combine_stuff_area_limit")),
+            as_written(args.number("combine_instances_confidence_threshold")),
+        )
 
     def _read_mean(self) -> Tensor:
         inputs = self.network.inputs

@@ -19,6 +19,7 @@ from d2serve.export.reading.config_loading import load_config
 from d2serve.handlers.requests.decoding import decode
 from d2serve.handlers.spec.bounds import TORCHSCRIPT_BOUNDS
 from tests.conftest import KINDS, METHODS, Exporter, HeldOut, source_of
+from tests.ways import installed
 
 # As a TorchServe worker: the archive's folder comes first; nothing of this project is on the path.
 SCRIPT = """
@@ -45,7 +46,7 @@ print(json.dumps({"scores": found.scores.tolist(), "masks": found.masks}))
 """
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", installed(KINDS))
 def test_the_library_answers_without_detectron2(
     kind: str, exported: Exporter, held_out: HeldOut
 ) -> None:

@@ -16,6 +16,7 @@ from d2serve.server.torchserve.process import TorchServeProcess
 from tests.conftest import KINDS, HeldOut, said
 from tests.parity.conftest import Served
 from tests.parity.references import answers, bounds_of, of_many_sizes, reference_for
+from tests.ways import skipped
 
 IMAGES, SIZES = 6, 6
 LEAST = {"peaks": 2, "peaks_of_its_own_ending": 2, "mask_queries": 10}
@@ -27,7 +28,9 @@ IN_THE_GATE = (
     ("mask_queries", "onnxruntime"),
 )
 CASES = [
-    pytest.param(*case, marks=() if case in IN_THE_GATE else (pytest.mark.long,))
+    pytest.param(
+        *case, marks=(*(() if case in IN_THE_GATE else (pytest.mark.long,)), *skipped(case[1]))
+    )
     for case in (
         *(("peaks", kind) for kind in KINDS),
         *(("peaks_of_its_own_ending", kind) for kind in TRACED),

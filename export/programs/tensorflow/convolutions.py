@@ -1,0 +1,127 @@
+"""Convolutions and transposed ones over rows and columns, with channels last as the CPU wants them.
+
+TensorFlow's convolution of an empty batch gives a wrong shape on the CPU: it has as many channels
+as what went in. So a batch that may be empty gets a row more when it is, which is cut off again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from d2serve.export.programs.tensorflow.values import IMAGES, Array, Node, Value
+
+_TO_ROWS_FIRST = (2, 3, 1, 0)
+"""From ONNX's (out, in, rows, columns) to TensorFlow's (rows, columns, in, out). A transposed
+convolution has (in, out, rows, columns) in ONNX and (rows, columns, out, in) in TensorFlow."""
+_NOT_PADDED = ((0, 0), (0, 0))
+Sides = Sequence[Sequence[int]]
+
+
+def padding_of(node: Node) -> Sides:
+    """How many rows go before and after, and how many columns.
+
+    Raises:
+        ProgramError: they follow from sizes (``auto_pad``), which torch never writes.
+    """
+    automatic = node.get("auto_pad", "NOTSET")
+    if automatic == "VALID":
+        return _NOT_PADDED
+    if automatic != "NOTSET":
+        raise node.refusal(f"its padding is {automatic}")
+    top, left, bottom, right = node.get("pads", [0, 0, 0, 0])
+    return (top, bottom), (left, right)
+
+
+def of_rows_and_columns(node: Node) -> Array:
+    """The images that a node is given, channels last.
+
+    Raises:
+        ProgramError: they have not one axis for rows and one for columns.
+    """
+    rank = node.value(0).rank
+    if rank != IMAGES:
+        raise node.refusal(f"its input has {rank} axes, and not the four of a batch of images")
+    return node.array(0, last=True)
+
+
+def _convolution(node: Node) -> Value:
+    images, padding = of_rows_and_columns(node), padding_of(node)
+    strides, dilations = node.get("strides", [1, 1]), node.get("dilations", [1, 1])
+    filters, groups = _filters(node), node.get("group", 1)
+    channels, made = filters.shape[2] * groups, filters.shape[3]
+    images.set_shape([None, None, None, channels])
+
+    def convolved(batch: Array) -> Array:
+        if filters.shape[2] == 1 and groups == channels > 1 and strides[0] == strides[1]:
+            # Each channel for itself: TensorFlow has an operator of its own.
+            apart = tf.reshape(filters, [*filters.shape[:2], groups, made // groups])
+            return tf.nn.depthwise_conv2d(
+                batch, apart, [1, *strides, 1], _explicit(padding), dilations=dilations
+            )
+        return tf.nn.conv2d(batch, filters, strides, _explicit(padding), dilations=dilations)
+
+    return Value(_never_empty(images, lambda batch: _biased(node, convolved(batch))), True)
+
+
+def _transposed(node: Node) -> Value:
+    images, padding = of_rows_and_columns(node), padding_of(node)
+    strides, dilations = node.get("strides", [1, 1]), node.get("dilations", [1, 1])
+    added, filters = node.get("output_padding", [0, 0]), _filters(node)
+    if node.get("group", 1) != 1:
+        raise node.refusal("it is in groups")
+    if node.get("output_shape") is not None:
+        raise node.refusal("the shape of its output is given, and not its padding")
+
+    def sizes(batch: Array) -> Array:
+        given = tf.shape(batch)
+        made = [
+            strides[axis] * (given[axis + 1] - 1)
+            + added[axis]
+            + (filters.shape[axis] - 1) * dilations[axis]
+            + 1
+            - sum(padding[axis])
+            for axis in (0, 1)
+        ]
+        return tf.stack([given[0], *made, filters.shape[2]])
+
+    def convolved(batch: Array) -> Array:
+        return tf.nn.conv2d_transpose(
+            batch, filters, sizes(batch), strides, _explicit(padding), dilations=dilations
+        )
+
+    return Value(_never_empty(images, lambda batch: _biased(node, convolved(batch))), True)
+
+
+def _explicit(padding: Sides) -> Any:
+    return "VALID" if not any(map(sum, padding)) else [(0, 0), *padding, (0, 0)]
+
+
+def _filters(node: Node) -> Array:
+    value = node.value(1)
+    if value.constant is not None:
+        return node.weight(value.constant, _TO_ROWS_FIRST)
+    if value.rank != IMAGES:
+        raise node.refusal(f"its filters have {value.rank} axes, and not four")
+    return tf.transpose(node.array(1), _TO_ROWS_FIRST)
+
+
+def _biased(node: Node, made: Array) -> Array:
+    return tf.nn.bias_add(made, node.array(2)) if node.has(2) else made
+
+
+def _never_empty(images: Array, function: Callable[[Array], Array]) -> Array:
+    if images.shape[0]:  # known, and not 0
+        return function(images)
+    sizes = tf.shape(images)
+    more = tf.concat([1 - tf.minimum(sizes[:1], 1), sizes[1:]], 0)
+    made = function(tf.concat([images, tf.zeros(more, images.dtype)], 0))
+    return made[: sizes[0]]
+
+
+OPERATORS: dict[str, Callable[[Node], Any]] = {
+    "Conv": _convolution,
+    "ConvTranspose": _transposed,
+}
