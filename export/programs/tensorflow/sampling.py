@@ -46,7 +46,9 @@ def _roi_align(node: Node) -> Value:
     times = tf.gather(columns.counts, rows.box)
     before = tf.cumsum(times, exclusive=True)
     row = _repeated(times, before)
-    column = tf.range(tf.size(row)) + tf.gather(tf.gather(columns.starts, rows.box) - before, row)
+    column = tf.range(tf.size(row)) + tf.gather(
+        tf.gather(columns.starts, rows.box) - before, row
+    )
     bins = (rows.box * high + rows.bin) * wide
     pixels = (tf.gather(image_of, rows.box) * sizes[1] + rows.pixel) * sizes[2]
     boxes = tf.shape(corners, tf.int64)[0]
@@ -141,7 +143,8 @@ def _grid_sample(node: Node) -> Value:
         raise node.refusal(f"{mode} with {padding} is not one of bilinear, nearest; zeros, border")
     sizes = tf.shape(images, tf.int64)
     axes = [
-        _on_axis(node, grid[..., 1 - axis], sizes[1 + axis], padding == "border") for axis in (0, 1)
+        _on_axis(node, grid[..., 1 - axis], sizes[1 + axis], padding == "border")
+        for axis in (0, 1)
     ]
     channels = images.shape[3] or sizes[3]
     flat = tf.reshape(images, [-1, channels])
