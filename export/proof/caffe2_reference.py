@@ -37,7 +37,7 @@ class Caffe2Reference:
             image_format: of the images that the model takes.
             min_size, max_size: of ResizeShortestEdge, in pixels.
         """
-        self._model = Caffe2Model.load_protobuf(folder)
+        self.model = Caffe2Model.load_protobuf(folder)
         self._image_format = image_format
         self._sizes = min_size, max_size
 
@@ -49,7 +49,7 @@ class Caffe2Reference:
             pixels = pixels[:, :, ::-1]
         tensor = torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32))
         try:
-            (found,) = self._model([{"image": tensor, "height": height, "width": width}])
+            (found,) = self.model([{"image": tensor, "height": height, "width": width}])
         except RequestError as error:
             raise EagerError(
                 f"The files cannot be run on an image of {height}x{width}: {error}"
