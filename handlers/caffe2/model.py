@@ -27,7 +27,7 @@ from d2serve.handlers.outputs.records import Detections, PanopticSeg
 from d2serve.handlers.outputs.rle import Rle, run_lengths
 from d2serve.handlers.requests.preprocessing import ModelInput
 from d2serve.handlers.spec.model_spec import PanopticMerge
-from d2serve.handlers.spec.output_names import SEM_SEG
+from d2serve.handlers.spec.output_names import BOXES, SEM_SEG
 
 
 class Caffe2Model:
@@ -64,7 +64,8 @@ class Caffe2Model:
             For each image ``"instances"`` by falling score: ``pred_boxes``, ``scores``,
             ``pred_classes`` and, where the model has them, ``pred_masks`` (N, height, width) and
             ``pred_keypoints`` (N, K, 3); of a Panoptic FPN also ``"sem_seg"`` (C, height, width)
-            and ``"panoptic_seg"``, a map and what its segments are.
+            and ``"panoptic_seg"``, a map and what its segments are. A SemanticSegmentor answers
+            ``"sem_seg"`` alone.
 
         Raises:
             InvalidImage: an image is of another shape.
@@ -77,8 +78,10 @@ class Caffe2Model:
         height, width = (int(given.get(side, own)) for side, own in zip(_SIDES, image.shape[1:]))
         raw = self._network.answer(image)
         arrays = {name: value.numpy() for name, value in raw.items()}
-        found = detections(arrays, ModelInput(image.numpy(), height, width))
-        answer: dict[str, Any] = {"instances": _instances(found)}
+        answer: dict[str, Any] = {}
+        if BOXES in raw:
+            found = detections(arrays, ModelInput(image.numpy(), height, width))
+            answer["instances"] = _instances(found)
         if SEM_SEG in raw:
             answer[SEM_SEG] = _enlarged(raw[SEM_SEG], image, height, width)
         thresholds = self._network.panoptic

@@ -30,7 +30,9 @@ from d2serve.handlers.spec.output_names import (
 )
 
 RCNN, PANOPTIC, RETINANET = "GeneralizedRCNN", "PanopticFPN", "RetinaNet"
-META_ARCHITECTURES = (RCNN, PANOPTIC, RETINANET)
+SEMANTIC = "SemanticSegmentor"
+"""Which upstream's tracer did not have."""
+META_ARCHITECTURES = (RCNN, PANOPTIC, RETINANET, SEMANTIC)
 
 # What upstream calls outputs, and what they are.
 _BOXES, _SCORES, _CLASSES = "bbox_nms", "score_nms", "class_nms"
@@ -84,7 +86,8 @@ class DetectionNetwork:
     def outputs(self) -> tuple[str, ...]:
         """Names of what ``answer`` gives."""
         there = (ours for theirs, ours in _OPTIONAL.items() if theirs in self.network.outputs)
-        return (BOXES, SCORES, CLASSES, *there)
+        instances = (BOXES, SCORES, CLASSES) if self.meta_architecture != SEMANTIC else ()
+        return (*instances, *there)
 
     def _padded(self, image: Tensor) -> Tensor:
         unit = max(self.size_divisibility, 1)
@@ -109,6 +112,7 @@ class DetectionNetwork:
             RCNN: (_BOXES, _SCORES, _CLASSES),
             PANOPTIC: (_BOXES, _SCORES, _CLASSES, _MASKS, _SEM_SEG),
             RETINANET: [f"box_{kind}_{i}" for kind in ("cls", "delta") for i in range(levels)],
+            SEMANTIC: (_SEM_SEG,),
         }[self.meta_architecture]
         missing = [name for name in wanted if name not in self.network.outputs]
         if missing:
@@ -143,12 +147,10 @@ class DetectionNetwork:
 
 
 def _named(blobs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    found = {
-        BOXES: blobs[_BOXES],
-        SCORES: blobs[_SCORES],
-        CLASSES: blobs[_CLASSES].to(torch.int64),
-        **{ours: blobs[theirs] for theirs, ours in _OPTIONAL.items() if theirs in blobs},
-    }
+    found = {ours: blobs[theirs] for theirs, ours in _OPTIONAL.items() if theirs in blobs}
+    if _BOXES in blobs:
+        classes = blobs[_CLASSES].to(torch.int64)
+        found |= {BOXES: blobs[_BOXES], SCORES: blobs[_SCORES], CLASSES: classes}
     if MASKS in found:
         found[MASKS] = _of_class(found[MASKS], found[CLASSES])
     if KEYPOINTS in found:  # (N, 4, K) x, y, score, probability

@@ -13,7 +13,7 @@ import pytest
 from d2serve.export.proof.comparison import compare
 from d2serve.export.proof.oracle import Oracle, as_outputs
 from d2serve.server.torchserve.process import TorchServeProcess
-from tests.conftest import KINDS, HeldOut, said
+from tests.conftest import WITHOUT_CAFFE2, HeldOut, said
 from tests.parity.conftest import Served
 from tests.parity.references import answers, bounds_of, of_many_sizes, reference_for
 from tests.ways import skipped

@@ -29,7 +29,7 @@ def converted(graph: Graph, model: nn.Module) -> Net:
         if call.kind.startswith(_OURS):
             _detection(net, call)
             continue
-        convert = LAYERS.get(call.kind)
+        convert = LAYERS.get(call.kind.removesuffix("_"))
         if convert is None:
             raise UnsupportedFamily(_refusal(call, model, ""))
         try:

@@ -54,6 +54,11 @@ class Call:
     """Numbers, texts, None, Value, Weight, or lists of these, by the names of its schema."""
     outputs: list[Value]
 
+    @property
+    def in_place(self) -> bool:
+        """Whether it changes what it takes, which others may have under another name."""
+        return self.kind.endswith("_")
+
 
 @dataclass(frozen=True)
 class Graph:
@@ -89,7 +94,7 @@ def traced_graph(form: nn.Module, inputs: tuple[Tensor, ...]) -> Graph:
     ):
         try:
             traced = torch.jit.trace(  # type: ignore[no-untyped-call]
-                form, inputs, check_trace=False, _force_outplace=True
+                form, inputs, check_trace=False
             )
         except Exception as error:
             raise ProgramError(
@@ -187,7 +192,7 @@ def _needed(calls: list[Call], outputs: list[Value]) -> list[Call]:
     wanted = set(outputs)
     kept = []
     for call in reversed(calls):
-        if wanted.intersection(call.outputs):
+        if wanted.intersection(call.outputs) or call.in_place:
             kept.append(call)
             wanted.update(_values(list(call.arguments.values())))
     return kept[::-1]

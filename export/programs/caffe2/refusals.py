@@ -7,22 +7,25 @@ tracing them, on a small image.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
-from detectron2.layers import ROIAlign
-from detectron2.modeling import GeneralizedRCNN, PanopticFPN, SemanticSegmentor
+from detectron2.layers import DeformConv, ModulatedDeformConv, ROIAlign
+from detectron2.modeling import Backbone, GeneralizedRCNN, PanopticFPN, SemanticSegmentor
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
-from detectron2.modeling.box_regression import _DEFAULT_SCALE_CLAMP, Box2BoxTransform
+from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.modeling.meta_arch import FCOS, ProposalNetwork, RetinaNet
 from detectron2.modeling.poolers import ROIPooler
 from detectron2.modeling.proposal_generator import RPN
+from detectron2.modeling.proposal_generator.rrpn import RRPN
 from detectron2.modeling.roi_heads import (
     BaseKeypointRCNNHead,
     BaseMaskRCNNHead,
     CascadeROIHeads,
     FastRCNNOutputLayers,
     Res5ROIHeads,
+    RROIHeads,
     StandardROIHeads,
 )
 from torch import nn
@@ -35,6 +38,8 @@ from d2serve.export.reading.family import Family
 from d2serve.export.rewrites.own_forwards import own_method
 from d2serve.export.rewrites.registry import known_ending
 
+# detectron2's default, and what Caffe2 has.
+_SCALE_CLAMP = math.log(1000 / 16)
 _ADVICE = "Use --format onnx or --format torchscript."
 
 _RCNN = ("forward", "inference", "preprocess_image")
@@ -46,7 +51,6 @@ _STOOD_FOR: tuple[tuple[type[nn.Module], tuple[str, ...]], ...] = (
     (RetinaNet, ("forward", *_DENSE)),
     (SemanticSegmentor, ("forward",)),
     (RPN, ("forward", "predict_proposals")),
-    (DefaultAnchorGenerator, ("forward", "grid_anchors")),
     (ROIPooler, ("forward",)),
     (CascadeROIHeads, (*_HEADS, "_forward_box", "_run_stage", "_create_proposals_from_boxes")),
     (Res5ROIHeads, (*_HEADS, "_shared_roi_transform")),
@@ -61,6 +65,11 @@ module that is of several, the first counts."""
 _WITHOUT_FORM: tuple[tuple[type[nn.Module], str], ...] = (
     (ProposalNetwork, "Caffe2's CollectRpnProposals gives proposals without their scores"),
     (FCOS, "neither Caffe2 nor detectron2's reader of its files makes boxes of FCOS's maps"),
+)
+
+_NOT_THERE: tuple[tuple[tuple[type[nn.Module], ...], str], ...] = (
+    ((RRPN, RROIHeads), "d2serve writes upright boxes only for Caffe2"),
+    ((DeformConv, ModulatedDeformConv), "Caffe2 has deformable convolution on CUDA only"),
 )
 
 
@@ -106,10 +115,14 @@ def _without_form(model: nn.Module) -> str | None:
 def _unlike(model: nn.Module) -> Iterator[str]:
     """What is not as Caffe2's operators have it."""
     for path, module in model.named_modules():
-        reason = _overridden(module) or _unlike_upstream(module)
+        reason = _not_there(module) or _overridden(module) or _unlike_upstream(module)
         if reason is not None:
             named = f"{path or 'The model'} ({type(module).__name__})"
             yield f"{named} cannot be exported for Caffe2: {reason}"
+
+
+def _not_there(module: nn.Module) -> str | None:
+    return next((reason for kinds, reason in _NOT_THERE if isinstance(module, kinds)), None)
 
 
 def _overridden(module: nn.Module) -> str | None:
@@ -128,6 +141,8 @@ def _overridden(module: nn.Module) -> str | None:
 
 
 def _unlike_upstream(module: Any) -> str | None:
+    if isinstance(module, Backbone) and module.padding_constraints.get("square_size"):
+        return "it wants images padded to a square, of which its files say nothing"
     if isinstance(module, (RPN, RetinaNet)):
         if type(module.anchor_generator) is not DefaultAnchorGenerator:
             return "its anchors are not those of detectron2's DefaultAnchorGenerator"
@@ -146,8 +161,8 @@ def _unlike_upstream(module: Any) -> str | None:
 def _unlike_transform(transform: Any) -> str | None:
     if type(transform) is not Box2BoxTransform:
         return f"its boxes are made by {type(transform).__name__}, expected Box2BoxTransform"
-    if transform.scale_clamp != _DEFAULT_SCALE_CLAMP:
-        return "its boxes grow by another scale_clamp than detectron2's default, log(1000 / 16)"
+    if transform.scale_clamp != _SCALE_CLAMP:
+        return f"its scale_clamp is {transform.scale_clamp}, expected log(1000 / 16)"
     return None
 
 

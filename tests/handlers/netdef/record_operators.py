@@ -159,7 +159,7 @@ OUTPUTS["Reshape"] = 2
 
 def run(type_: str, inputs: list[Any], args: dict[str, Any]) -> list[Any]:
     """What Caffe2 answers."""
-    from caffe2.python import core, workspace  # type: ignore[import-not-found]
+    from caffe2.python import core, workspace
 
     workspace.ResetWorkspace()
     names = [f"in{at}" for at in range(len(inputs))]
