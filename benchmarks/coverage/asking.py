@@ -13,7 +13,7 @@ from benchmarks.coverage.comparing import Ask
 from benchmarks.coverage.record import CPP_KINDS
 from benchmarks.shared.errors import BenchError
 from d2serve.client.results.prediction import parse_prediction
-from d2serve.export.programs.building import Program
+from d2serve.export.programs.program import Program
 from d2serve.export.reading.image_files import Pixels
 from d2serve.handlers.detector import Detector
 from d2serve.handlers.outputs.records import Outputs

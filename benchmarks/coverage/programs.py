@@ -21,8 +21,9 @@ from benchmarks.coverage.record import (
     TRACING,
 )
 from d2serve.export.errors import UnsupportedFamily
-from d2serve.export.programs.building import Program, write_program
+from d2serve.export.programs.building import write_program
 from d2serve.export.programs.openvino import from_onnx, save
+from d2serve.export.programs.program import Program
 from d2serve.export.programs.unexportable import why_unexportable
 from d2serve.export.reading.config import ConfigSource, ModelConfig
 from d2serve.export.reading.families import Family

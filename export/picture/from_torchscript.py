@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from d2serve.export.errors import ProgramError, one_line
-from d2serve.export.picture.operations import INPUT, OUTPUT, Flow, Operation, Side
+from d2serve.export.picture.operations import INPUT, OUTPUT, Flow, Operation
 
 _WRAPPER = "model"
 Makers = frozenset[int]

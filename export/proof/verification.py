@@ -129,7 +129,7 @@ def verify(
     keeps_nms: bool = True,
     progress: Callable[[], None],
 ) -> Verification:
-    """Compare an extracted archive with a reference.
+    """Compare an extracted archive with a reference, and make sure that they agree.
 
     Args:
         model_dir: the extracted archive.
@@ -147,6 +147,43 @@ def verify(
         VerificationError: an answer differs, or nothing was detected on any image.
         EagerError: detectron2 itself stops at every image.
     """
+    record, crowded = measured(
+        model_dir,
+        oracle,
+        cases,
+        bounds,
+        not_reached=not_reached,
+        traced_constants=traced_constants,
+        gpu_id=gpu_id,
+        progress=progress,
+    )
+    _judge(record, outcome, () if keeps_nms else crowded, oracle.owner)
+    return record
+
+
+def measured(
+    model_dir: Path,
+    oracle: Reference,
+    cases: Sequence[Case],
+    bounds: Bounds,
+    *,
+    not_reached: tuple[str, ...] = (),
+    traced_constants: tuple[str, ...] = (),
+    gpu_id: int | None = None,
+    progress: Callable[[], None],
+) -> tuple[Verification, Collection[str]]:
+    """How far an extracted archive and a reference are apart, whatever that is.
+
+    Args:
+        as for ``verify``.
+
+    Returns:
+        The record, and the images on which eager torchvision suppresses class by class.
+
+    Raises:
+        VerificationError: the archive does not answer.
+        EagerError: detectron2 itself stops at every image.
+    """
     expected, eager_seconds = [], []
     answered, refused = [], []
     crowded: set[str] = set()
@@ -159,7 +196,7 @@ def verify(
             refused.append((case, error))
         else:
             answered.append(case)
-            crowded.update(case.images if counts and not keeps_nms else ())
+            crowded.update(case.images if counts else ())
             eager_seconds.append(time.perf_counter() - begun)
         progress()
     if not answered and refused:
@@ -186,16 +223,14 @@ def verify(
             for i, got in zip(indices, answers):
                 outputs = [each.to_outputs() for each in got]
                 differences += _compare_case(cases[i], expected[i], outputs, bounds)
-    record = Verification(
+    return Verification(
         oracle.reference,
         bounds,
         tuple(differences),
         not_reached,
         traced_constants,
         tuple(" and ".join(case.images) for case, _error in refused),
-    )
-    _judge(record, outcome, crowded, oracle.owner)
-    return record
+    ), crowded
 
 
 def _expected(oracle: Reference, case: Case) -> list[Outputs]:
