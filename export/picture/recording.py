@@ -66,11 +66,11 @@ class Modules:
         self._running[-1][1] += 1
 
 
-class _Recorder(TorchDispatchMode):  # type: ignore[misc, unused-ignore]
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Writes down each operator that runs, and whose results it takes."""
 
     def __init__(self, modules: Modules) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.operations: list[Operation] = []
         self._modules = modules
         self._made: Any = WeakIdKeyDictionary()
