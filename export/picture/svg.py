@@ -26,7 +26,6 @@ from d2serve.export.picture.layout import (
 from d2serve.export.picture.network import FUNCTION, TERMINAL, Block, Network
 from d2serve.export.picture.words import (
     LEGEND,
-    amount,
     figures_of,
     shape_text,
     shapes_text,
@@ -94,15 +93,14 @@ def _part_of(block: Block) -> str:
 
 def _description(network: Network) -> str:
     blocks = network.blocks
-    weights = sum(block.weights for block in blocks)
+    names = ", ".join(block.name for block in blocks)
     ways = (f"{blocks[edge.source].name} to {blocks[edge.target].name}" for edge in network.edges)
-    return (
-        f"{network.about}. {len(blocks)} parts with {amount(weights)} weights. {'; '.join(ways)}."
-    )
+    return f"{network.about}. {totals_of(network)}. Parts: {names}. Ways: {'; '.join(ways)}."
 
 
 def _heading(network: Network, width: int) -> Iterator[str]:
-    yield f'<text class="title" x="20" y="34">{_text(network.title)}</text>'
+    title = _fitting(network.title, width - 40, 18)
+    yield f'<text class="title" x="20" y="34">{_text(title)}</text>'
     for line, note in enumerate((network.about, totals_of(network), LEGEND)):
         shown = _fitting(note, width - 40, 11)
         yield f'<text class="soft" x="20" y="{54 + 16 * line}">{_text(shown)}</text>'
@@ -113,7 +111,7 @@ def _frame(frame: Frame, hues: dict[str, str]) -> str:
         f'<rect class="frame" x="{frame.x:g}" y="{frame.y:g}" width="{frame.width:g}" '
         f'height="{frame.height:g}" rx="8"/><text x="{frame.x + FRAME_REST + SPINE + 8:g}" '
         f'y="{frame.y + 16:g}" '
-        f'style="fill:{hues[frame.name]};font-weight:600">{_text(frame.name)}</text>'
+        f'style="fill:{hues[frame.name]};font-weight:600">{_text(_fitting(frame.name, WIDTH - SPINE, 11))}</text>'
     )
 
 
