@@ -150,6 +150,19 @@ RequestLimits limits_of(const Json& raw, bool complete) {
     return made;
 }
 
+void check_provenance(const Json& raw, std::int64_t schema) {
+    const Fields fields(raw, "provenance");
+    fields.only({"config", "config_sha256", "weights", "weights_sha256", "class_names",
+                 "stuff_class_names"});
+    for (const char* name : {"config", "config_sha256", "weights", "weights_sha256"}) {
+        fields.text(name);
+    }
+    for (const char* name : {"class_names", "stuff_class_names"}) {
+        if (schema == 3 && !raw.contains(name)) continue;  // it says where names come from since
+        if (!fields.is_null(name)) fields.text(name);
+    }
+}
+
 void check_form(const Spec& spec) {
     one_of("sixteen_bit", spec.sixteen_bit, {"opencv", "read_image"});
     const auto format = kFormats.find(spec.image_format);
@@ -188,7 +201,7 @@ void check(const Spec& spec) {
     if (!merged) refuse("panoptic has a number below 0");
 }
 
-Spec spec_of(const Json& raw, bool complete_limits) {
+Spec spec_of(const Json& raw, std::int64_t schema) {
     const Fields fields(raw, "");
     Spec made;
     made.name = fields.text("name");
@@ -223,8 +236,8 @@ Spec spec_of(const Json& raw, bool complete_limits) {
     }
     fields.object("verification");
     fields.object("accuracy");
-    made.limits = limits_of(fields.object("limits"), complete_limits);
-    if (!fields.is_null("provenance")) fields.object("provenance");
+    made.limits = limits_of(fields.object("limits"), schema >= 3);
+    if (!fields.is_null("provenance")) check_provenance(fields.object("provenance"), schema);
     made.channels = fields.size("channels", 1);
     made.postprocessed = fields.flag("postprocessed");
     for (const Json& each : fields.list("extras")) made.extras.push_back(extra_of(each));
@@ -268,7 +281,7 @@ Spec Spec::from_json(std::string_view text) {
         }
     }
     check_names(raw);
-    Spec made = spec_of(raw, version >= 3);
+    Spec made = spec_of(raw, version);
     check(made);
     return made;
 }
