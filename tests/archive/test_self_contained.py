@@ -18,6 +18,7 @@ from d2serve.export.proof.oracle import Oracle
 from d2serve.export.reading.config_loading import load_config
 from d2serve.handlers.requests.decoding import decode
 from d2serve.handlers.spec.bounds import TORCHSCRIPT_BOUNDS
+from d2serve.handlers.spec.runtimes import RUNTIMES, TORCHSCRIPT
 from tests.conftest import KINDS, METHODS, Exporter, HeldOut, source_of
 from tests.ways import installed
 
