@@ -17,6 +17,7 @@ from d2serve.export.archive.staging import settings_for, staging
 from d2serve.export.errors import SampleError, UnsupportedFamily, needing
 from d2serve.export.failures import in_a_sentence, nothing_printed
 from d2serve.export.naming import require_place, require_writable
+from d2serve.export.picture.exported import picture_of
 from d2serve.export.programs.building import onnx_metadata, write_program
 from d2serve.export.programs.carrying import carried
 from d2serve.export.programs.doubting.doubts import Doubt
@@ -126,10 +127,14 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
             program, spec = lower(request, config, data, stage, program, spec, settings, progress)
         stage.describe(program.files, spec, settings)
         progress.begin("Packaging", 0)
+        picture, no_picture = picture_of(oracle.model, inputs, request.name, family.name)
+        if picture is not None:
+            stage.picture(picture)
         packed = stage.pack()
         reopen(packed, oracle, sample, gpu_id(device))
         archive = install(packed, request.output, request.name, request.version)
-    return ExportResult(archive, spec, verification, (*config.notes, *weights.notes, *names.notes))
+    notes = (*config.notes, *weights.notes, *names.notes, *filter(None, [no_picture]))
+    return ExportResult(archive, spec, verification, notes)
 
 
 def _check_installed(request: ExportRequest) -> None:

@@ -38,13 +38,13 @@ class _Gathered:
     """Parts of little work, which are shown with the one that they follow."""
 
 
-def network_of(flow: Flow, title: str, notes: Sequence[str] = ()) -> Network:
+def network_of(flow: Flow, title: str, about: str) -> Network:
     """A model's network, of at most about thirty boxes.
 
     Args:
         flow: its operations.
         title: what the picture is called.
-        notes: said below the title.
+        about: said below the title.
     """
     tree = Tree.of(flow.weights, (each.path for each in flow.operations if not _is_end(each)))
     candidates = _gathered(flow, partition(tree))
@@ -62,7 +62,7 @@ def network_of(flow: Flow, title: str, notes: Sequence[str] = ()) -> Network:
             block_of.append(0 if operation.kind == INPUT else len(kept) + 1)
         else:
             block_of.append(None if maker is None else number_of[maker])
-    return Network(title, tuple(notes), blocks, tuple(_edges(flow, block_of)))
+    return Network(title, about, blocks, tuple(_edges(flow, block_of)))
 
 
 def _kept(

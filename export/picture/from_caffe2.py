@@ -59,10 +59,8 @@ def from_caffe2(file: Path) -> Flow:
 
 
 def _node(operator: OperatorDef, weights: dict[str, tuple[int, ...]]) -> Node:
-    path = operator.name or next(
-        (name.rpartition(".")[0] for name in operator.input if name in weights),
-        _MODULES.get(operator.type or "", ""),
-    )
+    named = (name.rpartition(".")[0] for name in operator.input if name in weights)
+    path = operator.name or _MODULES.get(operator.type or "") or next(filter(None, named), "")
     return Node(
         scope=tuple(path.split(".")) if path else (),
         kind=operator.type or "",

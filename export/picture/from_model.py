@@ -12,19 +12,22 @@ from d2serve.export.picture.recording import Given, recorded, timed
 _HEIGHT_LEFT, _WIDTH_LEFT = (5, 8), (3, 4)
 
 
-def from_model(model: nn.Module, given: Given, title: str, *, with_time: bool = False) -> Network:
+def from_model(
+    model: nn.Module, given: Given, title: str, about: str, *, with_time: bool = False
+) -> Network:
     """The network of a model, with the shapes and multiply-adds that an image gives it.
 
     Args:
         model: eager, in evaluation mode.
         given: the dict of an image, as DefaultPredictor gives it to the model.
         title: what the picture is called.
+        about: said below it.
         with_time: measure the time of the parts as well, in one more answer.
     """
     flow = recorded(model, given, _smaller(given))
     if with_time:
         flow.seconds = timed(model, given)
-    return network_of(flow, title)
+    return network_of(flow, title, about)
 
 
 def _smaller(given: Given) -> Given:

@@ -11,6 +11,7 @@ import torch
 from d2serve.export.errors import ProgramError, one_line
 from d2serve.export.picture.operations import INPUT, OUTPUT, Flow, Operation
 
+_as_module: Any = torch.jit._recursive.wrap_cpp_module
 _WRAPPER = "model"
 Makers = frozenset[int]
 """Places of the operations whose results a value is, or is made of."""
@@ -26,7 +27,7 @@ def from_torchscript(file: Path) -> Flow:
     import torchvision  # noqa: F401  # registers its operators
 
     try:
-        module = torch.jit.load(str(file), map_location="cpu")
+        module = torch.jit.load(str(file), map_location="cpu")  # type: ignore[no-untyped-call]
     except (RuntimeError, ValueError) as error:
         raise ProgramError(
             f"{file} is no TorchScript program that can be read here ({one_line(error, 160)}). "
@@ -44,14 +45,14 @@ def from_torchscript(file: Path) -> Flow:
     for makers in answers:
         inputs = tuple(sorted(makers))
         walker.operations.append(Operation("", 0, OUTPUT, inputs, None, name=name))
-    return _unwrapped(walker.operations, module)
+    return _un_as_module(walker.operations, module)
 
 
 def _plain(name: str) -> str:
     return name.partition(".")[0]
 
 
-def _unwrapped(operations: list[Operation], module: Any) -> Flow:
+def _un_as_module(operations: list[Operation], module: Any) -> Flow:
     weights: dict[str, int] = {}
     kinds: dict[str, str] = {}
     counted: set[int] = set()
@@ -119,14 +120,14 @@ class _Walker:
                     every |= makers.get(value.debugName(), _NOTHING)
             if kind == "prim::TupleUnpack" and outputs and outputs[0] in makers:
                 continue
-            if kind.startswith("aten::") or kind.startswith("torchvision::"):
+            if kind.startswith(("aten::", "torchvision::")):
                 every = self._operation(kind, path, every)
             makers.update(dict.fromkeys(outputs, every))
 
     def _attribute(self, node: Any, known: dict[str, Any], output: str) -> None:
         module, path = known[node.inputsAt(0).debugName()]
         name = node.s("name")
-        value = getattr(torch.jit._recursive.wrap_cpp_module(module), name, None)
+        value = getattr(_as_module(module), name, None)
         if isinstance(value, torch.jit.ScriptModule):
             known[output] = (value._c, f"{path}.{name}" if path else name)
 

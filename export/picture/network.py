@@ -62,8 +62,8 @@ class Network:
     """A model as a picture shows it; blocks in the order in which they run."""
 
     title: str
-    notes: tuple[str, ...]
-    """What is said below the title."""
+    about: str
+    """What is said below the title: of what, and on what, it was read."""
     blocks: tuple[Block, ...]
     edges: tuple[Edge, ...]
 

@@ -113,18 +113,19 @@ def _placed(
 ) -> Iterator[tuple[Node, str]]:
     """Each node with the path of its module."""
     paths = _paths(nodes)
-    path_of = dict.fromkeys(inputs, "")
+    made = dict.fromkeys(inputs, (-1, ""))  # when, and in which module
     unnamed = 0
-    for node in nodes:
+    for place, node in enumerate(nodes):
+        given = [made[name] for name in node.inputs if name in made]
         path = paths.get(node.scope)
         if path is None:
-            heirs = [path_of[name] for name in node.inputs if name in path_of]
-            path = heirs[-1] if heirs else ""
-            if node.kind in MULTIPLYING and any(name in values.weights for name in node.inputs):
+            _when, path = max(given, default=(-1, ""))
+            is_learned = any(name in values.weights for name in node.inputs)
+            if node.kind in MULTIPLYING and is_learned and path.partition(".")[0] in ("", _UNNAMED):
                 path = f"{_UNNAMED}.{unnamed}"
                 unnamed += 1
-        if any(name in path_of for name in node.inputs):
-            path_of.update(dict.fromkeys(node.outputs, path))
+        if given:
+            made.update(dict.fromkeys(node.outputs, (place, path)))
         yield node, path
 
 
@@ -132,9 +133,7 @@ def _paths(nodes: Sequence[Node]) -> dict[tuple[str, ...], str]:
     """The path of the module of each scope: without wrappers, and once for a module that runs
     several times, of which exporters number the names (``pooler``, ``pooler_1``)."""
     scopes = {node.scope for node in nodes if node.scope}
-    inner = {scope[1:] for scope in scopes}
     known = {scope[:length] for scope in scopes for length in range(1, len(scope) + 1)}
-    wrapped = len({scope[0] for scope in scopes}) == 1 and any(inner)
     found = {}
     for scope in scopes:
         names: list[str] = []
@@ -142,9 +141,7 @@ def _paths(nodes: Sequence[Node]) -> dict[tuple[str, ...], str]:
             base, _line, number = name.rpartition("_")
             again = number.isdecimal() and (*scope[:place], base) in known
             names.append(base if again else name)
-        if wrapped and names[0] in _WRAPPERS:
-            names = names[1:]
-        found[scope] = ".".join(names)
+        found[scope] = ".".join(names[1:] if names[0] in _WRAPPERS else names)
     return found
 
 

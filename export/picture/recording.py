@@ -66,11 +66,11 @@ class Modules:
         self._running[-1][1] += 1
 
 
-class _Recorder(TorchDispatchMode):  # type: ignore[misc, unused-ignore]
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Writes down each operator that runs, and whose results it takes."""
 
     def __init__(self, modules: Modules) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.operations: list[Operation] = []
         self._modules = modules
         self._made: Any = WeakIdKeyDictionary()
@@ -177,11 +177,25 @@ def _operations(model: nn.Module, given: Given) -> list[Operation]:
     for name, value in given.items():
         if isinstance(value, Tensor):
             recorder.introduce(name, value)
-    with torch.no_grad(), modules.watching(model), recorder:
+    with torch.no_grad(), _attention_in_steps(), modules.watching(model), recorder:
         answer = model([given])
     for name, value in _named(answer):
         recorder.conclude(name, list(_tensors(value)))
     return recorder.operations
+
+
+@contextmanager
+def _attention_in_steps() -> Iterator[None]:
+    """Keep torch from running an attention layer as one operator, which hides what it does."""
+    mha: Any = getattr(torch.backends, "mha", None)  # torch 2.3
+    before = mha is not None and mha.get_fastpath_enabled()
+    if before:
+        mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        if before:
+            mha.set_fastpath_enabled(True)
 
 
 def _mark_varying(operations: list[Operation], others: list[Operation]) -> None:

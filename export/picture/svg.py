@@ -24,7 +24,14 @@ from d2serve.export.picture.layout import (
     lay_out,
 )
 from d2serve.export.picture.network import FUNCTION, TERMINAL, Block, Network
-from d2serve.export.picture.words import amount, figures_of, shape_text, shapes_text, share_of
+from d2serve.export.picture.words import (
+    LEGEND,
+    figures_of,
+    shape_text,
+    shapes_text,
+    share_of,
+    totals_of,
+)
 
 _STYLE = """
 svg{--back:#fff;--ink:#1c2430;--soft:#5b6675;--line:#8a95a5;--box:#fff;--plain:#f4f6f8;--edge:#b9c2cd;
@@ -63,7 +70,7 @@ def svg_of(network: Network) -> str:
             'markerHeight="7" orient="auto"><path d="M0 0L8 4L0 8z" fill="context-stroke"/>'
             "</marker></defs>",
             '<rect width="100%" height="100%" fill="var(--back)"/>',
-            *_heading(network),
+            *_heading(network, width),
             *(_frame(each, hues) for each in layout.frames),
             *_lines(network, layout, hues),
             *(_box(each, network, hues) for each in layout.boxes),
@@ -86,15 +93,17 @@ def _part_of(block: Block) -> str:
 
 def _description(network: Network) -> str:
     blocks = network.blocks
-    weights = sum(block.weights for block in blocks)
+    names = ", ".join(block.name for block in blocks)
     ways = (f"{blocks[edge.source].name} to {blocks[edge.target].name}" for edge in network.edges)
-    return f"{len(blocks)} parts with {amount(weights)} weights. {'; '.join(ways)}."
+    return f"{network.about}. {totals_of(network)}. Parts: {names}. Ways: {'; '.join(ways)}."
 
 
-def _heading(network: Network) -> Iterator[str]:
-    yield f'<text class="title" x="20" y="34">{_text(network.title)}</text>'
-    for line, note in enumerate(network.notes):
-        yield f'<text class="soft" x="20" y="{54 + 16 * line}">{_text(note)}</text>'
+def _heading(network: Network, width: int) -> Iterator[str]:
+    title = _fitting(network.title, width - 40, 18)
+    yield f'<text class="title" x="20" y="34">{_text(title)}</text>'
+    for line, note in enumerate((network.about, totals_of(network), LEGEND)):
+        shown = _fitting(note, width - 40, 11)
+        yield f'<text class="soft" x="20" y="{54 + 16 * line}">{_text(shown)}</text>'
 
 
 def _frame(frame: Frame, hues: dict[str, str]) -> str:
@@ -102,7 +111,7 @@ def _frame(frame: Frame, hues: dict[str, str]) -> str:
         f'<rect class="frame" x="{frame.x:g}" y="{frame.y:g}" width="{frame.width:g}" '
         f'height="{frame.height:g}" rx="8"/><text x="{frame.x + FRAME_REST + SPINE + 8:g}" '
         f'y="{frame.y + 16:g}" '
-        f'style="fill:{hues[frame.name]};font-weight:600">{_text(frame.name)}</text>'
+        f'style="fill:{hues[frame.name]};font-weight:600">{_text(_fitting(frame.name, WIDTH - SPINE, 11))}</text>'
     )
 
 

@@ -53,7 +53,9 @@ def figures_of(block: Block) -> str:
     found = [f"{amount(block.weights)} weights"] if block.weights else []
     if block.is_idle:
         found.append("not run")
-    elif block.row_multiply_adds is not None and block.multiply_adds is not None:
+    elif block.row_multiply_adds is not None and not block.rows:
+        found.append(f"{amount(block.row_multiply_adds)} mult-adds for each")
+    elif block.row_multiply_adds is not None:
         found.append(f"~{block.rows} × {amount(block.row_multiply_adds)} mult-adds")
     elif block.multiply_adds:
         found.append(f"{amount(block.multiply_adds)} mult-adds")
@@ -68,3 +70,16 @@ def share_of(block: Block, network: Network) -> float | None:
         return (block.seconds or 0.0) / (sum(each.seconds or 0.0 for each in network.blocks) or 1.0)
     total = sum(each.multiply_adds or 0 for each in network.blocks)
     return block.multiply_adds / total if total and block.multiply_adds else None
+
+
+def totals_of(network: Network) -> str:
+    """A whole network's weights and multiply-adds, and what its percentages are of."""
+    found = [f"{amount(sum(block.weights for block in network.blocks))} weights"]
+    multiply_adds = sum(block.multiply_adds or 0 for block in network.blocks)
+    if multiply_adds:
+        found.append(f"{amount(multiply_adds)} multiply-adds")
+        found.append(f"percentages: share of {network.shared}")
+    return " · ".join(found)
+
+
+LEGEND = "~ marks what depends on the image · a dashed box has no weights · a dashed line goes back"

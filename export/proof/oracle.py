@@ -42,7 +42,7 @@ from d2serve.export.rewrites.registry import is_panoptic_deeplab
 from d2serve.export.rewrites.stand_ins import buildable, runnable
 from d2serve.handlers.outputs.records import Detections, Outputs, Proposals
 from d2serve.handlers.spec.extras import IMAGE, INSTANCE
-from d2serve.handlers.spec.image_form import BGR, MOST_OF_PILLOW, RGB
+from d2serve.handlers.spec.image_form import BGR, MOST_OF_PILLOW, RGB, ImageForm
 
 
 class Oracle:
@@ -69,7 +69,6 @@ class Oracle:
             self._predictor.model = self._model
         self.reference = "; ".join(("eager detectron2 on the same images", *notes))
         """What the answers are, for the record."""
-        self._resize = ResizeShortestEdge([config.min_size_test] * 2, config.max_size_test)
 
     @property
     def model(self) -> nn.Module:
@@ -83,7 +82,7 @@ class Oracle:
             EagerError: detectron2 itself stops at this image.
         """
         if self._predictor is not None:
-            pixels = self._as_taken(image)
+            pixels = _as_taken(image, self.form)
             if self._config.image_format == RGB:  # it turns the channels round, however many
                 pixels = pixels[:, :, ::-1]
             with _running(image.shape[0], image.shape[1]):
@@ -111,22 +110,39 @@ class Oracle:
 
     def model_input(self, image: Pixels) -> dict[str, torch.Tensor | int]:
         """The dict that DefaultPredictor gives to the model for an image of ``form``."""
-        pixels = self._as_taken(image)
-        if self._config.min_size_test:
-            pixels = self._resize.get_transform(pixels).apply_image(pixels)
-        tensor = torch.as_tensor(pixels.astype("float32").transpose(2, 0, 1))
-        return {"image": tensor, "height": image.shape[0], "width": image.shape[1]}
-
-    def _as_taken(self, image: Pixels) -> npt.NDArray[Any]:
-        """An image with the channels in the model's order, of a type that detectron2 resizes."""
-        pixels = image[:, :, ::-1] if self.form.image_format == BGR else image
-        return pixels if self.form.channels <= MOST_OF_PILLOW else pixels.astype(np.float32)
+        config = self._config
+        return prepared(image, self.form, config.min_size_test, config.max_size_test)
 
     def _run(self, inputs: list[dict[str, torch.Tensor | int]]) -> list[dict[str, Any]]:
         first = inputs[0]
         with torch.no_grad(), _running(int(first["height"]), int(first["width"])):
             predicted: list[dict[str, Any]] = self._model(inputs)
         return predicted
+
+
+def prepared(
+    image: Pixels, form: ImageForm, min_size_test: int, max_size_test: int
+) -> dict[str, torch.Tensor | int]:
+    """The dict that DefaultPredictor gives to a model for an image.
+
+    Args:
+        image: (height, width, channels) of ``form``.
+        form: of the images that the model takes.
+        min_size_test, max_size_test: as the config has them, in pixels; a minimum of 0 does not
+            resize.
+    """
+    pixels = _as_taken(image, form)
+    if min_size_test:
+        resize = ResizeShortestEdge([min_size_test] * 2, max_size_test)
+        pixels = resize.get_transform(pixels).apply_image(pixels)
+    tensor = torch.as_tensor(pixels.astype("float32").transpose(2, 0, 1))
+    return {"image": tensor, "height": image.shape[0], "width": image.shape[1]}
+
+
+def _as_taken(image: Pixels, form: ImageForm) -> npt.NDArray[Any]:
+    """An image with the channels in the model's order, of a type that detectron2 resizes."""
+    pixels = image[:, :, ::-1] if form.image_format == BGR else image
+    return pixels if form.channels <= MOST_OF_PILLOW else pixels.astype(np.float32)
 
 
 @contextmanager

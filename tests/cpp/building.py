@@ -2,53 +2,27 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from filelock import FileLock
 
+from environment.cpp import definitions as defined_here
 from tests.exports import ROOT
 
 SOURCES = ROOT / "examples" / "cpp"
 BUILT = Path(sys.prefix) / ".d2serve" / "cpp-tests"
 """Builds stay there, so that a second run compiles only what has changed."""
-_HEADERS = ("jpeglib.h", "png.h", "zlib.h")
 
 
-def lacking() -> str | None:
-    """What is missing to build it, in words; None where nothing is."""
-    if shutil.which("g++") is None:
-        return "there is no g++: apt-get install g++ libjpeg-dev libpng-dev zlib1g-dev"
-    included = "#include <stdio.h>\n" + "".join(f"#include <{each}>\n" for each in _HEADERS)
-    tried = subprocess.run(
-        ["g++", "-x", "c++", "-fsyntax-only", "-"], input=included, text=True, capture_output=True
-    )
-    if tried.returncode:
-        return "there is no jpeglib.h or png.h: apt-get install libjpeg-dev libpng-dev zlib1g-dev"
-    for module in ("nlohmann_json", "openvino"):
-        if importlib.util.find_spec(module) is None:
-            return f"there is no {module}: pip install '.[cpp]'"
-    return None
+def libtorch_options() -> list[str]:
+    """Where torch's headers and libraries are."""
+    import torch
 
-
-def options(*more: str) -> list[str]:
-    """What CMake has to be told to find what the environment's wheels bring."""
-    found = importlib.util.find_spec("nlohmann_json")
-    assert found is not None
-    assert found.submodule_search_locations is not None
-    [json] = found.submodule_search_locations
-    return [f"-DNLOHMANN_JSON_INCLUDE_DIR={json}/include", *more]
-
-
-def openvino_options() -> list[str]:
-    """Where OpenVINO's CMake files are."""
-    from openvino.utils import get_cmake_path
-
-    return [f"-DOpenVINO_DIR={get_cmake_path()}"]
+    [folder] = torch.__path__
+    return ["-DD2SERVE_LIBTORCH=ON", f"-DD2SERVE_TORCH={folder}"]
 
 
 def built(name: str, *definitions: str, target: str = "all") -> Path:
@@ -56,7 +30,7 @@ def built(name: str, *definitions: str, target: str = "all") -> Path:
     folder = BUILT / name
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
-        configure(SOURCES, folder, "-DD2SERVE_TESTS=ON", *options(*definitions))
+        configure(SOURCES, folder, "-DD2SERVE_TESTS=ON", *defined_here(), *definitions)
         run("cmake", "--build", folder, "--target", target)
     return folder
 

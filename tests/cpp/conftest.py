@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cpp.building import built, lacking, openvino_options
+from environment.cpp import lacking
+from tests.cpp.building import built
 from tests.cpp.probing import Probe
 
 
@@ -21,9 +22,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def cpp_build() -> Path:
     """A build of examples/cpp with every engine that there is something to build it with."""
-    return built(
-        "plain", "-DCMAKE_BUILD_TYPE=Release", *openvino_options(), "-DD2SERVE_LIBTORCH=ON"
-    )
+    return built("plain", "-DCMAKE_BUILD_TYPE=Release")
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +30,8 @@ def sanitized_build() -> Path:
     """A build of the library, without engines, that ends at what ASan or UBSan finds."""
     sanitizers = "-DD2SERVE_SANITIZE=address,undefined"
     flags = ("-DCMAKE_BUILD_TYPE=Debug", "-DCMAKE_CXX_FLAGS_DEBUG=-O1 -g1")
-    return built("sanitized", *flags, sanitizers, "-DD2SERVE_OPENVINO=OFF", target="d2serve_probe")
+    engines = ("-DD2SERVE_OPENVINO=OFF", "-DD2SERVE_LIBTORCH=OFF")
+    return built("sanitized", *flags, sanitizers, *engines)
 
 
 @pytest.fixture(scope="session")

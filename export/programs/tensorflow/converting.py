@@ -42,8 +42,8 @@ class Converted(tf.Module):  # type: ignore[misc]
             return {name: tf.identity(each, name=name) for name, each in answers.items()}
 
         traced = tf.function(answer, input_signature=given, autograph=False)
-        self.weights = program.weights.all
         self.function = traced.get_concrete_function()
+        self.weights = program.weights.all
 
     def save(self, folder: Path) -> None:
         """Write a SavedModel, its signature named ``serving_default``, into an empty folder."""

@@ -34,7 +34,6 @@ class Program:
         self.weights = Weights()
         self.graph = proto.graph
         self._ranks = _ranks_in(onnx.shape_inference.infer_shapes(proto, data_prop=True).graph)
-        self._constants: dict[int, Scope] = {}
 
     def __call__(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Tensors by the names of the program's outputs, for those by the names of its inputs."""
@@ -45,10 +44,8 @@ class Program:
     def _run(self, graph: onnx.GraphProto, outer: Scope) -> list[Any]:
         scope = {**outer, **_initial(graph)}
         for node in graph.node:
-            if node.op_type == IF:
-                made = self._branch(node, scope)
-            else:
-                made = self._compute(node, scope)
+            compute = self._branch if node.op_type == IF else self._compute
+            made = compute(node, scope)
             for name, value in zip(node.output, made):
                 scope[name] = self._of_known_rank(name, value)
         node = self._node(onnx.NodeProto(op_type="Identity"), ())
@@ -111,7 +108,7 @@ def _values(node: Node) -> list[Value]:
     return [each if isinstance(each, Value) else Value(each) for each in several]
 
 
-def _initial(graph: onnx.GraphProto) -> Iterator[tuple[str, Value]] | Scope:
+def _initial(graph: onnx.GraphProto) -> Scope:
     return {each.name: Value(onnx.numpy_helper.to_array(each)) for each in graph.initializer}
 
 

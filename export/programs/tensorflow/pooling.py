@@ -33,9 +33,7 @@ def _average(node: Node) -> Value:
     if not _is_nothing(padding) and padding != counted:
         # Of each window, the share that counts.
         ones = _padded(tf.ones_like(images[:1, :, :, :1]), counted, 1)
-        rest = [
-            [every[0] - some[0], every[1] - some[1]] for every, some in zip(padding, counted)
-        ]
+        rest = [[every[0] - some[0], every[1] - some[1]] for every, some in zip(padding, counted)]
         shares = tf.nn.avg_pool2d(_padded(ones, rest, 0), window, strides, "VALID")
         pooled = pooled / shares
     return Value(pooled, channels_last=True)

@@ -43,7 +43,7 @@ def _resize(node: Node) -> Value:
         images = node.array(0, last=True)
         made = tf.raw_ops.ResizeBilinear(images=images, size=size, half_pixel_centers=True)
         return Value(made, channels_last=True)
-    data = node.ordered(value, value.channels_last)
+    data = tf.convert_to_tensor(node.ordered(value, value.channels_last))
     for each in axes:
         data = _along(node, data, each, axis_in(value, each.index))
     return Value(data, value.channels_last)

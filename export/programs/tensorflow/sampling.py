@@ -1,9 +1,9 @@
 """Reading feature maps between their pixels: RoiAlign and GridSample.
 
-RoiAlign's average over the samples of a bin is one product of a sparse matrix, with a row for a bin
-and a column for a pixel, and the feature map. Each weight is a product of one along rows and one
-along columns, so either axis is worked out for itself, and samples of a bin that read the same pixel
-make one weight. How many samples a bin has depends on its box.
+RoiAlign's average over the samples of a bin is one product of a sparse matrix, with a row for a
+bin and a column for a pixel, and the feature map. Each weight is a product of one along rows and
+one along columns, so either axis is worked out for itself, and samples of a bin that read the same
+pixel make one weight. How many samples a bin has depends on its box.
 """
 
 from __future__ import annotations
@@ -46,9 +46,7 @@ def _roi_align(node: Node) -> Value:
     times = tf.gather(columns.counts, rows.box)
     before = tf.cumsum(times, exclusive=True)
     row = _repeated(times, before)
-    column = tf.range(tf.size(row)) + tf.gather(
-        tf.gather(columns.starts, rows.box) - before, row
-    )
+    column = tf.range(tf.size(row)) + tf.gather(tf.gather(columns.starts, rows.box) - before, row)
     bins = (rows.box * high + rows.bin) * wide
     pixels = (tf.gather(image_of, rows.box) * sizes[1] + rows.pixel) * sizes[2]
     boxes = tf.shape(corners, tf.int64)[0]
@@ -69,7 +67,7 @@ def _roi_align(node: Node) -> Value:
 
 
 def _reads(node: Node, start: Array, end: Array, bins: int, size: Array) -> _Reads:
-    """What boxes from ``start`` to ``end`` (each (boxes,)) read of ``size`` pixels along an axis."""
+    """What boxes read along an axis of ``size`` pixels; ``start`` and ``end`` are (boxes,)."""
     half_pixel = node.get("coordinate_transformation_mode", "half_pixel") == "half_pixel"
     start, end = (start - 0.5, end - 0.5) if half_pixel else (start, end)
     length = end - start if half_pixel else tf.maximum(end - start, 1.0)
@@ -143,8 +141,7 @@ def _grid_sample(node: Node) -> Value:
         raise node.refusal(f"{mode} with {padding} is not one of bilinear, nearest; zeros, border")
     sizes = tf.shape(images, tf.int64)
     axes = [
-        _on_axis(node, grid[..., 1 - axis], sizes[1 + axis], padding == "border")
-        for axis in (0, 1)
+        _on_axis(node, grid[..., 1 - axis], sizes[1 + axis], padding == "border") for axis in (0, 1)
     ]
     channels = images.shape[3] or sizes[3]
     flat = tf.reshape(images, [-1, channels])

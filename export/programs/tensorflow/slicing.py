@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,18 +25,14 @@ def _slice(node: Node) -> Value:
     value = node.value(0)
     starts, ends = node.array(1), node.array(2)
     steps = node.known(4, "steps") if node.has(4) else None
-    axes: Sequence[int]
-    if node.has(3):
-        axes = [int(axis) for axis in node.known(3, "axes")]
-    else:
-        axes = range(starts.shape[0])
+    axes = node.known(3, "axes") if node.has(3) else range(starts.shape[0])
     rank = value.rank
     if rank is None:
         raise node.refusal("how many axes its input has depends on the image")
     found = [slice(None)] * rank
     for index, axis in enumerate(axes):
         step = 1 if steps is None else int(steps[index])
-        found[axis_in(value, axis)] = slice(
+        found[axis_in(value, int(axis))] = slice(
             _bound(starts, index), _bound(ends, index), None if step == 1 else step
         )
     return Value(node.ordered(value, value.channels_last)[tuple(found)], value.channels_last)

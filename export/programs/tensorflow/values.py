@@ -59,11 +59,10 @@ def rank_of(array: Array) -> int | None:
     return rank
 
 
-class Weights(tf.Module):  # type: ignore[misc]
+class Weights:
     """Large constants of a program, each kept once in each order of axes that is asked for."""
 
     def __init__(self) -> None:
-        super().__init__(name="weights")
         self.all: list[ResourceVariable] = []
         self._made: dict[tuple[int, Sequence[int] | None], tuple[Constant, ResourceVariable]] = {}
 
