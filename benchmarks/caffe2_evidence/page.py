@@ -43,8 +43,8 @@ def render(rows: Sequence[Row], refused: Mapping[str, str], images: int, machine
         [
             "# Caffe2's own answers",
             "",
-            "Made by `make caffe2-evidence`, which runs the files in Caffe2 itself: PyTorch 1.9.1 on "
-            "Python 3.8, the last PyTorch that has it. "
+            "Made by `make caffe2-evidence`, which runs the files in Caffe2 itself: PyTorch 1.9.1 "
+            "on Python 3.8, the last PyTorch that has it. "
             f"Each model answered the same {images} held-out images of the example data, of many "
             "sizes. A cell has the largest difference of a box in pixels and of a score; masks, "
             "keypoints and labels where there are any; and on how many images another number of "
@@ -54,8 +54,9 @@ def render(rows: Sequence[Row], refused: Mapping[str, str], images: int, machine
             _agreement("Files of `d2serve export --format caffe2`", ours).as_markdown(),
             *_refusals(refused),
             _agreement("Files of upstream's own tracer", upstreams).as_markdown(),
-            "The models of these files are tiny, and some of their proposals tie; upstream's Panoptic "
-            "FPN enlarges its maps so that they fade towards the border, and differs for that.",
+            "The models of these files are tiny, and some of their proposals tie, of which either "
+            "is right; upstream's Panoptic FPN enlarges its maps so that they fade towards the "
+            "border, and its labels differ for that.",
             "",
             _wrapper(rows).as_markdown(),
         ]
@@ -65,7 +66,7 @@ def render(rows: Sequence[Row], refused: Mapping[str, str], images: int, machine
 def _agreement(title: str, rows: Sequence[Row]) -> Table:
     return Table(
         title=title,
-        note="Caffe2 was given what our reader gives to the network: padded with the mean, scale 1.",
+        note="Caffe2 was given what our reader gives: padded with the mean, scale 1.",
         header=("model", "detections", "Caffe2 and our interpreter", "Caffe2 and eager detectron2"),
         rows=tuple(
             (row.name, str(_detections(row.eager)), _cell(row.interpreter), _cell(row.eager))
@@ -77,9 +78,9 @@ def _agreement(title: str, rows: Sequence[Row]) -> Table:
 def _wrapper(rows: Sequence[Row]) -> Table:
     return Table(
         title="What upstream's wrapper changes",
-        note="Each beside eager detectron2. Upstream's `Caffe2Model` pads an image with zeros before "
-        "the network subtracts the mean, and gives the network the scale by which the image was "
-        "resized, which moves where it clips boxes.",
+        note="Each beside eager detectron2. Upstream's `Caffe2Model` pads an image with zeros "
+        "before the network subtracts the mean, and gives the network the scale by which the image "
+        "was resized, which moves where it clips boxes.",
         header=("model", "mean, scale 1 (ours)", "zeros", "scale", "zeros and scale (upstream's)"),
         rows=tuple(
             (row.name, *map(_cell, (row.eager, row.zeros, row.scale, row.both))) for row in rows
