@@ -61,6 +61,13 @@ COMMANDS = {
         "client",
         "d2serve extract model_store/shapes.mar --output models",
     ),
+    "graph": Command(
+        "picturing",
+        "graph",
+        "Draw the network of a model: of a config or of a program's file.",
+        "export",
+        "d2serve graph COCO-Detection/retinanet_R_50_FPN_3x.yaml --output retinanet.svg",
+    ),
     "verify": Command(
         "exporting",
         "verify",

@@ -13,13 +13,15 @@ from typing import Any
 
 import pytest
 
-from d2serve.handlers.spec.runtimes import METHODS, TENSORFLOW, TORCHSCRIPT
+from d2serve.handlers.spec.runtimes import CAFFE2, METHODS, TENSORFLOW, TORCHSCRIPT
 from d2serve.handlers.spec.runtimes import RUNTIMES as _RUNTIMES
 
 RUNTIMES = tuple(name for name in _RUNTIMES if name != TORCHSCRIPT)
 """Whose archives are called by their names; TorchScript's are called by the method."""
 KINDS = (*METHODS, *RUNTIMES)
 """Of archives, in which every family is asked: TorchScript by either method, and the others."""
+WITHOUT_CAFFE2 = tuple(kind for kind in KINDS if kind != CAFFE2)
+"""Those of the families that Caffe2's files cannot hold, and of models of the user's own."""
 MODELS = (
     "faster_rcnn_fpn",
     "mask_rcnn_fpn",
@@ -33,16 +35,16 @@ FAMILIES = {
     "cascade_mask_rcnn_fpn": KINDS,
     "panoptic_fpn": KINDS,
     "semantic_fpn": KINDS,
-    "rpn_fpn": KINDS,
-    "fcos": KINDS,
-    "mask_rcnn_dconv_fpn": KINDS,
-    "point_rend": KINDS,
-    "vitdet": KINDS,
+    "rpn_fpn": WITHOUT_CAFFE2,
+    "fcos": WITHOUT_CAFFE2,
+    "mask_rcnn_dconv_fpn": WITHOUT_CAFFE2,
+    "point_rend": WITHOUT_CAFFE2,
+    "vitdet": WITHOUT_CAFFE2,
     "regnet_mask_rcnn": KINDS,
-    "swin_mask_rcnn": KINDS,
-    "mvitv2_cascade": KINDS,
+    "swin_mask_rcnn": WITHOUT_CAFFE2,
+    "mvitv2_cascade": WITHOUT_CAFFE2,
     "mask_rcnn_gn_cls_agnostic": KINDS,
-    "deeplab_v3plus": KINDS,
+    "deeplab_v3plus": WITHOUT_CAFFE2,
     "panoptic_deeplab": METHODS,
     "rotated_faster_rcnn_fpn": METHODS,
 }
@@ -54,7 +56,7 @@ IN_THE_GATE = {
     "mask_rcnn_fpn": KINDS,
     "faster_rcnn_fpn": ("onnxruntime",),
     "keypoint_rcnn_fpn": ("scripting",),
-    "retinanet": ("openvino",),
+    "retinanet": ("openvino", CAFFE2),
     "faster_rcnn_c4": ("tracing",),
     "mask_rcnn_dc5": ("onnxruntime",),
     "cascade_mask_rcnn_fpn": ("openvino",),

@@ -1,6 +1,7 @@
-"""The four programs of a row, made by the exporter's own functions and loaded by the handler's.
+"""The programs of a row, made by the exporter's own functions.
 
-ONNX Runtime and OpenVINO share one trace, as it takes longest.
+What is made of an ONNX program shares one trace, as it takes longest; the C++ program runs what
+Python runs.
 """
 
 from __future__ import annotations
@@ -11,16 +12,23 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from benchmarks.coverage.record import ONNXRUNTIME, OPENVINO, SCRIPTING, TRACING
+from benchmarks.coverage.record import (
+    CPP_LIBTORCH,
+    CPP_OPENVINO,
+    ONNXRUNTIME,
+    OPENVINO,
+    SCRIPTING,
+    TRACING,
+)
 from d2serve.export.errors import UnsupportedFamily
-from d2serve.export.programs.building import Program, write_program
+from d2serve.export.programs.building import write_program
 from d2serve.export.programs.openvino import from_onnx, save
+from d2serve.export.programs.program import Program
 from d2serve.export.programs.unexportable import why_unexportable
 from d2serve.export.reading.config import ConfigSource, ModelConfig
 from d2serve.export.reading.families import Family
 from d2serve.export.request import ExportRequest
-from d2serve.handlers.detector import Detector
-from d2serve.handlers.spec.model_spec import SPEC_FILE, ModelSpec, read_spec
+from d2serve.handlers.spec.model_spec import SPEC_FILE, ModelSpec
 from d2serve.handlers.spec.runtimes import (
     FP32,
     METHODS,
@@ -29,6 +37,9 @@ from d2serve.handlers.spec.runtimes import (
     TORCHSCRIPT,
     RuntimeFacts,
 )
+
+_RUN_IN_CPP = {CPP_OPENVINO: OPENVINO, CPP_LIBTORCH: TRACING}
+"""The program that the C++ program runs with either engine, by its kind in Python."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +61,7 @@ class Programs:
         self._subject = subject
         self._folder = folder
         self._onnx: Program | Exception | None = None
+        self._made: dict[str, Program] = {}
 
     def make(self, kind: str) -> Program:
         """One program, with its spec beside it.
@@ -57,6 +69,12 @@ class Programs:
         Raises:
             ExportError: it cannot be made; the message says why.
         """
+        kind = _RUN_IN_CPP.get(kind, kind)
+        if kind not in self._made:
+            self._made[kind] = self._new(kind)
+        return self._made[kind]
+
+    def _new(self, kind: str) -> Program:
         refusal = why_unexportable(self._subject.model, _runtime_of(kind), _method_of(kind))
         if refusal is not None:
             raise UnsupportedFamily(refusal)
@@ -134,9 +152,3 @@ def _method_of(kind: str) -> str:
 
 def _runtime_of(kind: str) -> RuntimeFacts:
     return RUNTIMES[TORCHSCRIPT if kind in METHODS else kind]
-
-
-def load(program: Program) -> Detector:
-    """The program as a server has it, on one thread and with batches where it takes them."""
-    traced = read_spec(program.main.parent).method == TRACING
-    return Detector.open(program.main.parent, batching="auto" if traced else "always", threads=1)

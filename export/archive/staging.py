@@ -21,9 +21,9 @@ from model_archiver.model_packaging import generate_model_archive
 from d2serve import handlers
 from d2serve.export.archive.packing import pack
 from d2serve.export.errors import ArchiveError, one_line
-from d2serve.export.reading.families import Family
+from d2serve.export.reading.family import Family
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits
-from d2serve.handlers.spec.model_spec import SPEC_FILE, ModelSpec
+from d2serve.handlers.spec.model_spec import PICTURE_FILE, SPEC_FILE, ModelSpec
 from d2serve.handlers.spec.runtimes import RUNTIMES
 
 _MOST_OF_A_LIMIT = 2**31 - 1
@@ -78,6 +78,10 @@ class Staging:
             yaml.safe_dump(dict(settings), sort_keys=False),
         ]
         (self._parts / CONFIG_FILE).write_text("\n".join(lines), encoding="utf-8")
+
+    def picture(self, svg: str) -> None:
+        """Add the picture of the network."""
+        (self._extra / PICTURE_FILE).write_text(svg, encoding="utf-8")
 
     def lay_out(self) -> Path:
         """The archive's contents in a folder, as TorchServe extracts them."""

@@ -6,26 +6,29 @@ A new runtime is one entry in ``BUILDERS``, beside its entry in handlers/spec/ru
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from d2serve.export.errors import UnsupportedFamily
+from d2serve.export.programs.caffe2.refusals import why_lost
+from d2serve.export.programs.caffe2.writing import write_caffe2
 from d2serve.export.programs.device_scan import check_no_device
-from d2serve.export.programs.doubting.doubts import Doubt
 from d2serve.export.programs.onnx import write_onnx
+from d2serve.export.programs.program import Program
 from d2serve.export.programs.scripting import script
 from d2serve.export.programs.tracing import trace
 from d2serve.export.reading.config import ModelConfig
 from d2serve.export.reading.families import Family
-from d2serve.export.reading.names.class_names import Names
+from d2serve.export.reading.names.given import Names
 from d2serve.export.request import ExportRequest
 from d2serve.export.rewrites.registry import exportable
-from d2serve.handlers.digests import sha256_of
 from d2serve.handlers.spec.image_form import ImageForm
 from d2serve.handlers.spec.output_names import HEATMAPS, KEYPOINTS
 from d2serve.handlers.spec.runtimes import (
+    CAFFE2,
     ONNX,
     ONNXRUNTIME,
     OPENVINO,
@@ -36,34 +39,8 @@ from d2serve.handlers.spec.runtimes import (
 )
 
 Inputs = tuple[torch.Tensor, ...]
-Builder = Callable[
-    [ExportRequest, nn.Module, Family, Inputs, Path, Mapping[str, object]], "Program"
-]
+Builder = Callable[[ExportRequest, nn.Module, Family, Inputs, Path, Mapping[str, object]], Program]
 """Makes the program that ``write_program`` is asked for."""
-
-
-@dataclass(frozen=True)
-class Program:
-    """The files of a program, alone in a folder."""
-
-    main: Path
-    outputs: tuple[str, ...]
-    """Names of what it answers, in its order."""
-    doubts: tuple[Doubt, ...]
-    """Places where a trace made constants of what depends on the image."""
-    rewrites: tuple[str, ...]
-    """Names of what upstream's own export would have failed at."""
-
-    @property
-    def files(self) -> list[Path]:
-        """All of them, the main one first."""
-        files = (file for file in self.main.parent.rglob("*") if file.is_file())
-        return [self.main, *sorted(file for file in files if file != self.main)]
-
-    def hashes(self) -> dict[str, str]:
-        """SHA-256 by path within the folder."""
-        folder = self.main.parent
-        return {file.relative_to(folder).as_posix(): sha256_of(file) for file in self.files}
 
 
 def write_program(
@@ -141,6 +118,22 @@ def _openvino(
     return replace(traced, main=save(converted, folder))
 
 
+def _caffe2(
+    _request: ExportRequest,
+    model: nn.Module,
+    family: Family,
+    _inputs: Inputs,
+    folder: Path,
+    _metadata: Mapping[str, object],
+) -> Program:
+    lost = why_lost(family)
+    if lost is not None:
+        raise UnsupportedFamily(lost)
+    changed, rewrites = exportable(model, CAFFE2, family.postprocessed, family.own_forward)
+    written = write_caffe2(changed, folder)
+    return Program(written.main, _with_heatmaps(family), written.doubts, rewrites)
+
+
 def _tensorflow(
     request: ExportRequest,
     model: nn.Module,
@@ -168,6 +161,7 @@ BUILDERS: dict[str, Builder] = {
     TORCHSCRIPT: _torchscript,
     ONNXRUNTIME: _onnx,
     OPENVINO: _openvino,
+    CAFFE2: _caffe2,
     TENSORFLOW: _tensorflow,
 }
 """By the runtime that the program is for."""
@@ -200,4 +194,8 @@ def onnx_metadata(
 def _onnx_outputs(family: Family) -> tuple[str, ...]:
     if family.is_own or family.postprocessed:
         return family.program_outputs  # heads of one's own need not have heatmaps
+    return _with_heatmaps(family)
+
+
+def _with_heatmaps(family: Family) -> tuple[str, ...]:
     return tuple(HEATMAPS if name == KEYPOINTS else name for name in family.program_outputs)

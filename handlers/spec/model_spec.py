@@ -28,6 +28,8 @@ from d2serve.handlers.zip_directory import is_outside
 SCHEMA_VERSION = 4
 READABLE_SCHEMAS = (2, 3, SCHEMA_VERSION)
 SPEC_FILE = "model_spec.json"
+PICTURE_FILE = "model.svg"
+"""The picture of the network, which no server reads."""
 
 IMAGE_INPUT = "image"
 """Name of the first input of an ONNX or OpenVINO program, and the only one of most."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from d2serve.handlers.spec.bounds import ONNX_BOUNDS, TORCHSCRIPT_BOUNDS, Bounds
+from d2serve.handlers.spec.bounds import CAFFE2_BOUNDS, ONNX_BOUNDS, TORCHSCRIPT_BOUNDS, Bounds
 
 TRACING, SCRIPTING = "tracing", "scripting"
 METHODS = (TRACING, SCRIPTING)
 """Of export."""
 TORCHSCRIPT, ONNXRUNTIME, OPENVINO = "torchscript", "onnxruntime", "openvino"
+CAFFE2 = "caffe2"
 TENSORFLOW = "tensorflow"
 ONNX = "onnx"
 """The format of ONNX Runtime's programs, from which OpenVINO's and TensorFlow's are made."""
@@ -128,6 +129,23 @@ RUNTIMES: dict[str, RuntimeFacts] = {
             runs_on_gpu=False,
             needs_torch=False,
             bounds=ONNX_BOUNDS,
+        ),
+        RuntimeFacts(
+            name=CAFFE2,
+            title="Caffe2",
+            format=CAFFE2,
+            module="d2serve.handlers.runtimes.caffe2",
+            package="torch",
+            export_extra="export",
+            export_packages=(),
+            main_file="model.pb",
+            platform="caffe2_netdef",
+            methods=(TRACING,),
+            batching_methods=(),
+            precisions=(FP32,),
+            runs_on_gpu=False,
+            needs_torch=True,
+            bounds=CAFFE2_BOUNDS,
         ),
         RuntimeFacts(
             name=TENSORFLOW,

@@ -18,7 +18,8 @@ from d2serve.export.archive.staging import staging
 from d2serve.export.doctor import examine
 from d2serve.export.errors import ConfigError
 from d2serve.export.programs import building
-from d2serve.export.programs.building import Program, write_program
+from d2serve.export.programs.building import write_program
+from d2serve.export.programs.program import Program
 from d2serve.export.reading.config import ConfigSource
 from d2serve.export.request import ExportRequest
 from d2serve.handlers.digests import sha256_of

@@ -82,7 +82,7 @@ def test_json_that_is_no_object(text: str, kind: str) -> None:
     ("changes", "message"),
     [
         ({"method": "onnx"}, "method is 'onnx', expected one of .*'tracing', 'scripting'"),
-        ({"runtime": "caffe2"}, "runtime is 'caffe2', expected one of"),
+        ({"runtime": "theano"}, "runtime is 'theano', expected one of"),
         ({"image_format": "bgr"}, "image_format is 'bgr', expected one of"),
         ({"channels": 4}, "channels is 4, expected 3 for 'BGR'"),
         ({"image_format": "L"}, "channels is 3, expected 1 for 'L'"),
