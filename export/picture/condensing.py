@@ -49,7 +49,7 @@ def network_of(flow: Flow, title: str, about: str) -> Network:
     tree = Tree.of(flow.weights, (each.path for each in flow.operations if not _is_end(each)))
     candidates = _gathered(flow, partition(tree))
     kept, makers = _kept(candidates, flow, tree)
-    kept.sort(key=lambda each: _middle(each) if each.operations else len(flow.operations))
+    kept.sort(key=lambda each: _when(each, flow))
     number_of = {each: number for number, each in enumerate(kept, 1)}
     blocks = _alone_without_frame(
         _terminal(INPUT, flow),
@@ -102,7 +102,7 @@ def _makers(
         own = of_operation.get(place)
         given = [before[each] for each in operation.inputs if before[each] is not None]
         last = given[-1] if given else None
-        if own is None or own in passing:
+        if own is None or own in passing or (own in small and operation.kind in _PASSING):
             makers.append(None)
             before.append(last)
             continue
@@ -135,9 +135,11 @@ def _alone_without_frame(*blocks: Block) -> tuple[Block, ...]:
     )
 
 
-def _middle(gathered: _Gathered) -> int:
-    """When most of a part runs: a file may have some of it long before."""
-    return gathered.operations[len(gathered.operations) // 2]
+def _when(gathered: _Gathered, flow: Flow) -> int:
+    """When a part runs, what does not run being last."""
+    if not gathered.operations:
+        return len(flow.operations)
+    return gathered.operations[len(gathered.operations) // 2 if flow.is_scattered else 0]
 
 
 def _gathered(flow: Flow, parts: list[Part]) -> list[_Gathered]:
