@@ -47,9 +47,9 @@ std::string reply_to(const nlohmann::json& given) {
 int main() {
     for (std::string line; std::getline(std::cin, line);) {
         try {
-            std::cout << reply_to(nlohmann::json::parse(line)) << '\n';
+            std::cout << reply_to(nlohmann::json::parse(line)) << std::endl;
         } catch (const Error& error) {
-            std::cout << nlohmann::json({{"error", error.what()}}).dump() << '\n';
+            std::cout << nlohmann::json({{"error", error.what()}}).dump() << std::endl;
         }
     }
     return 0;

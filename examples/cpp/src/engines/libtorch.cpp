@@ -3,6 +3,7 @@
 // A traced program takes the tensors that the spec's inputs name, of one image, and gives a tuple in
 // the order of its outputs; a scripted one takes List[Dict[str, Tensor]] and gives the same.
 #include <ATen/Parallel.h>
+#include <c10/util/Exception.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/script.h>
 #include <torch/version.h>
@@ -55,6 +56,12 @@ std::string one_line(const std::exception& error) {
     return last.substr(0, 300);
 }
 
+/// torch warns of what its own functions will do some day.
+class Silence : public c10::WarningHandler {
+  public:
+    void process(const c10::Warning&) override {}
+};
+
 class Libtorch : public Engine {
   public:
     Libtorch(const Spec& spec, const std::filesystem::path& program, int threads)
@@ -83,6 +90,8 @@ class Libtorch : public Engine {
         // The optimiser specialises for input shapes, and images nearly always bring a new one.
         torch::jit::setGraphExecutorOptimize(false);
         const c10::InferenceMode no_gradients;
+        Silence silence;
+        const c10::WarningUtils::WarningHandlerGuard no_warnings(&silence);
         try {
             return spec_.method == "scripting" ? run_scripted(input) : run_traced(input);
         } catch (const Error&) {
