@@ -11,13 +11,13 @@ import torch
 from d2serve.export.errors import ConfigError, ProgramError
 from d2serve.export.failures import in_a_sentence
 from d2serve.export.picture.condensing import network_of
-from d2serve.export.picture.from_caffe2 import from_caffe2
 from d2serve.export.picture.from_model import from_model
-from d2serve.export.picture.from_onnx import from_onnx
-from d2serve.export.picture.from_openvino import from_openvino
-from d2serve.export.picture.from_torchscript import from_torchscript
 from d2serve.export.picture.network import Network
 from d2serve.export.picture.operations import Flow
+from d2serve.export.picture.readers.from_caffe2 import from_caffe2
+from d2serve.export.picture.readers.from_onnx import from_onnx
+from d2serve.export.picture.readers.from_openvino import from_openvino
+from d2serve.export.picture.readers.from_torchscript import from_torchscript
 from d2serve.export.picture.svg import svg_of
 from d2serve.export.proof.oracle import prepared
 from d2serve.export.reading.config import ConfigSource, ModelConfig
