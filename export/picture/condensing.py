@@ -52,10 +52,7 @@ def network_of(flow: Flow, title: str, about: str) -> Network:
     number_of = {each: number for number, each in enumerate(kept, 1)}
     blocks = _alone_without_frame(
         terminal_block(INPUT, flow),
-        *(
-            block_of_part(each.part, each.absorbed, each.phase, each.operations, flow)
-            for each in kept
-        ),
+        *(_block(each, flow) for each in kept),
         terminal_block(OUTPUT, flow),
     )
     block_of: list[int | None] = []
