@@ -22,7 +22,8 @@ timed = @echo '$(2)'; began=$$(date +%s); $(2); status=$$?; \
 PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15
 
 .PHONY: demo dev check quick-tests test test-all test-copy lint typed
-.PHONY: bench fuzz soak metrics-overhead precision coverage-table audit docs dist clean
+.PHONY: cpp cpp-demo cpp-fuzz bench bench-cpp fuzz soak metrics-overhead precision caffe2-evidence
+.PHONY: coverage-table formats-table audit docs dist clean
 
 demo: $(STAMPS)/demo $(INSTALLED)
 	$(PY) -W ignore -m examples.demo
@@ -51,6 +52,26 @@ test-copy: $(STAMPS)/package
 	$(PYTEST) $(TIER); status=$$?; \
 	[ ! -e $(STAMPS)/was-dev ] || $(MAKE) --no-print-directory dev; exit $$status
 
+# The library and command of examples/cpp, with an engine for each library that is there: OpenVINO,
+# which this installs, and torch. CXX names another compiler.
+CPP := examples/cpp/build
+cpp: $(STAMPS)/cpp
+	@definitions=$$($(PY) -m environment.cpp) && export PATH="$(abspath $(VENV))/bin:$$PATH" && \
+	  cmake -S examples/cpp -B $(CPP) -G Ninja -DCMAKE_BUILD_TYPE=Release $$definitions && \
+	  cmake --build $(CPP)
+
+# The same, and an answer of it: exports the example model, which takes a detectron2.
+CPP_MODEL := model_store/shapes_mask_rcnn_onnx.mar
+cpp-demo: $(STAMPS)/demo $(INSTALLED) cpp
+	@[ -e $(CPP_MODEL) ] || $(VENV)/bin/d2serve export --config-file examples/shapes/models/mask_rcnn_fpn.yaml \
+	  --format onnx --export-method tracing --name $(notdir $(basename $(CPP_MODEL))) --import examples.shapes.dataset
+	$(CPP)/bin/d2serve_predict $(CPP_MODEL) examples/shapes/sample.jpg --draw demo.png --time
+
+# Mutated images, archives and specs for the C++ library under sanitizers: make cpp-fuzz SECONDS=3600
+SECONDS ?= 300
+cpp-fuzz: $(STAMPS)/test $(INSTALLED)
+	D2SERVE_FUZZ_SECONDS=$(SECONDS) $(PY) -m pytest -q -s tests/cpp/test_fuzzing.py
+
 bench: $(STAMPS)/test $(INSTALLED)
 	$(PY) -W ignore -m benchmarks.serving
 
@@ -67,13 +88,28 @@ soak: $(STAMPS)/test $(INSTALLED)
 metrics-overhead: $(STAMPS)/test $(INSTALLED)
 	$(PY) -W ignore -m benchmarks.metrics_overhead
 
+# What the C++ program costs beside the Python library on the same archives, a few minutes.
+bench-cpp: $(STAMPS)/test $(INSTALLED) cpp
+	$(PY) -W ignore -m benchmarks.cpp
+
 # What bf16 and int8 cost the example models in AP.
 precision: $(STAMPS)/test $(INSTALLED)
 	$(PY) -W ignore -m benchmarks.precision
 
+# Our Caffe2 files, and upstream's, in Caffe2 itself (docs/caffe2_evidence.md). The last torch that
+# has it is for Python 3.8: make caffe2-evidence PYTHON38=path, where it is not found. 2.2 GB.
+PYTHON38 ?= $(firstword $(shell command -v python3.8) $(wildcard $(HOME)/.pyenv/versions/3.8*/bin/python3.8))
+LEGACY := $(STAMPS)/caffe2
+caffe2-evidence: $(STAMPS)/test $(INSTALLED) $(LEGACY)/done
+	$(PY) -W ignore -m benchmarks.caffe2_evidence $(abspath $(LEGACY))/bin/python
+
 # Which of detectron2's model zoo exports, and how far from detectron2 (docs/coverage.md): hours.
 coverage-table: $(STAMPS)/test $(INSTALLED)
 	$(PY) -W ignore -m benchmarks.coverage
+
+# The example models in every format, and how far from detectron2 (docs/formats.md): an hour.
+formats-table: $(STAMPS)/test $(INSTALLED)
+	$(PY) -W ignore -m benchmarks.coverage --examples
 
 # Reads the sources, so it installs nothing of ours.
 lint: $(STAMPS)/test typed
@@ -114,7 +150,7 @@ dist: $(STAMPS)/venv
 
 clean:
 	rm -rf $(TYPED) build dist site docs/reference/cli.md .mypy_cache .ruff_cache .pytest_cache .hypothesis demo.png
-	rm -rf examples/shapes/data
+	rm -rf examples/shapes/data $(CPP)
 	@[ "$(VENV)" = .venv ] && rm -rf .venv || echo "left alone: $(VENV)"
 
 $(STAMPS)/venv:
@@ -138,9 +174,28 @@ $(STAMPS)/test: $(STAMPS)/demo $(INSTALLING)
 	@$(PY) -m environment.install bench --if-missing cv2=opencv-python-headless
 	@rm -rf build *.egg-info && touch $@
 
+# Only what it names, and beside what is there: neither d2serve nor detectron2 goes into it.
+$(STAMPS)/cpp: $(STAMPS)/venv pyproject.toml constraints.txt
+	@$(PIP) install --quiet $$([ -e $(STAMPS)/made ] && echo -c constraints.txt) $$($(PY) -c 'import tomllib; \
+	  print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["cpp"])')
+	@touch $@
+
 $(STAMPS)/docs: $(STAMPS)/demo $(INSTALLING)
 	@$(PY) -m environment.install docs
 	@rm -rf build *.egg-info && touch $@
+
+$(LEGACY)/done: benchmarks/caffe2_evidence/requirements.txt requirements-detectron2.txt | $(STAMPS)/venv
+	@[ -n "$(PYTHON38)" ] && $(PYTHON38) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 8))' || { \
+	  echo "Caffe2 needs Python 3.8, and none was found ($(PYTHON38)). Name one:" \
+	  "make caffe2-evidence PYTHON38=/path/to/python3.8" >&2; exit 1; }
+	@echo "Installing torch 1.9.1 with Caffe2 from the package registry: a few minutes ..."
+	@$(PYTHON38) -m venv $(LEGACY)
+	@$(LEGACY)/bin/python -m pip --disable-pip-version-check install --quiet \
+	  -r benchmarks/caffe2_evidence/requirements.txt
+	@$(LEGACY)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps \
+	  --target "$$($(LEGACY)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+	  --python-version 3.10 --only-binary=:all: -r requirements-detectron2.txt
+	@touch $@
 
 # The rooms as the package d2serve: a copy, as users have it.
 $(STAMPS)/package: $(STAMPS)/demo $(SOURCES)

@@ -54,6 +54,13 @@ COMMANDS = {
         "client",
         "d2serve inspect model_store/shapes.mar",
     ),
+    "extract": Command(
+        "extracting",
+        "extract",
+        "Take the program out of an archive, as the engine that runs it wants it.",
+        "client",
+        "d2serve extract model_store/shapes.mar --output models",
+    ),
     "graph": Command(
         "picturing",
         "graph",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,11 @@ from detectron2.config import CfgNode
 from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.engine import DefaultPredictor
 from detectron2.structures import Instances
-from pycocotools import mask as coco_mask
 from torch import nn
 
 from d2serve.export.errors import EagerError, one_line
 from d2serve.export.programs.torchscript_errors import where_in_user_code
+from d2serve.export.proof.as_records import detections_of, panoptic_of
 from d2serve.export.proof.panoptic_labels import described
 from d2serve.export.reading.config import ModelConfig
 from d2serve.export.reading.image_files import Pixels
@@ -39,14 +40,15 @@ from d2serve.export.rewrites.endings import DETECTIONS
 from d2serve.export.rewrites.own_models.endings import KEYS
 from d2serve.export.rewrites.registry import is_panoptic_deeplab
 from d2serve.export.rewrites.stand_ins import buildable, runnable
-from d2serve.handlers.outputs.records import Detections, Outputs, PanopticSeg, Proposals, Segment
-from d2serve.handlers.outputs.rle import Rle
+from d2serve.handlers.outputs.records import Detections, Outputs, Proposals
 from d2serve.handlers.spec.extras import IMAGE, INSTANCE
 from d2serve.handlers.spec.image_form import BGR, MOST_OF_PILLOW, RGB, ImageForm
 
 
 class Oracle:
     """Answers of eager detectron2: DefaultPredictor's for one image, its model's for a batch."""
+
+    owner = "detectron2"
 
     def __init__(self, config: ModelConfig) -> None:
         """Build the model and load its weights, again and apart from the one that is exported.
@@ -167,17 +169,6 @@ def _predictor(config: ModelConfig, cfg: CfgNode) -> DefaultPredictor:
     return predictor
 
 
-def count_of(answer: Outputs) -> int:
-    """How many things an answer holds: instances, proposals, otherwise labels in the image."""
-    if answer.instances is not None:
-        return len(answer.instances)
-    if answer.proposals is not None:
-        return len(answer.proposals.objectness_logits)
-    if answer.sem_seg is None:
-        return 0 if answer.panoptic_seg is None else len(answer.panoptic_seg.segments)
-    return len(np.unique(answer.sem_seg))
-
-
 def as_outputs(predicted: Mapping[str, Any], height: int, width: int) -> Outputs:
     """detectron2's dict for one image as the record that the handler produces.
 
@@ -192,7 +183,7 @@ def as_outputs(predicted: Mapping[str, Any], height: int, width: int) -> Outputs
         width=width,
         instances=None if instances is None else as_detections(instances.to("cpu")),
         sem_seg=None if sem_seg is None else sem_seg.argmax(dim=0).cpu().numpy().astype(np.int32),
-        panoptic_seg=None if panoptic is None else _panoptic(*panoptic),
+        panoptic_seg=None if panoptic is None else panoptic_of(*panoptic),
         proposals=None if proposals is None else _proposals(proposals.to("cpu")),
         extra={
             name: array_of(shown(IMAGE, name), value)
@@ -203,42 +194,9 @@ def as_outputs(predicted: Mapping[str, Any], height: int, width: int) -> Outputs
 
 def as_detections(instances: Instances) -> Detections:
     """detectron2's postprocessed Instances as the record that the handler produces."""
-    height, width = instances.image_size
-    keypoints = instances.pred_keypoints.numpy() if instances.has("pred_keypoints") else None
-    masks = _encode(instances.pred_masks.numpy()) if instances.has("pred_masks") else None
-    return Detections(
-        height=height,
-        width=width,
-        boxes=instances.pred_boxes.tensor.numpy(),
-        scores=instances.scores.numpy(),
-        classes=instances.pred_classes.numpy(),
-        masks=masks,
-        keypoints=keypoints,
-        extra={
-            name: array_of(shown(INSTANCE, name), value)
-            for name, value in own_to_model(instances.get_fields(), DETECTIONS)
-        },
-    )
-
-
-def _panoptic(labels: torch.Tensor, segments: list[dict[str, Any]]) -> PanopticSeg:
-    segment_ids = labels.cpu().numpy().astype(np.int32)
-    return PanopticSeg(
-        labels=segment_ids,
-        segments=tuple(
-            Segment(
-                id=each["id"],
-                category_id=each["category_id"],
-                isthing=bool(each["isthing"]),
-                # detectron2 has it for stuff only.
-                area=int((segment_ids == each["id"]).sum()),
-                score=each.get("score"),
-                instance_id=each.get("instance_id"),
-                label=each.get("label"),
-            )
-            for each in segments
-        ),
-    )
+    own = own_to_model(instances.get_fields(), DETECTIONS)
+    extra = {name: array_of(shown(INSTANCE, name), value) for name, value in own}
+    return replace(detections_of(instances), extra=extra)
 
 
 def _proposals(instances: Instances) -> Proposals:
@@ -246,12 +204,4 @@ def _proposals(instances: Instances) -> Proposals:
     return Proposals(
         boxes=instances.proposal_boxes.tensor.numpy(),
         objectness_logits=instances.objectness_logits.numpy(),
-    )
-
-
-def _encode(masks: np.ndarray[tuple[int, int, int], np.dtype[np.bool_]]) -> tuple[Rle, ...]:
-    encoded = (coco_mask.encode(np.asfortranarray(mask.astype(np.uint8))) for mask in masks)
-    return tuple(
-        {"size": [int(n) for n in rle["size"]], "counts": rle["counts"].decode("ascii")}
-        for rle in encoded
     )

@@ -18,7 +18,7 @@ from d2serve.handlers.errors import LoadError
 from d2serve.handlers.netdef.arguments import ArgumentError
 from d2serve.handlers.netdef.files import NET_FILE, read_nets
 from d2serve.handlers.netdef.network import Network
-from d2serve.handlers.netdef.retinanet import RetinaNetEnd
+from d2serve.handlers.netdef.retinanet import RetinaNetEnd, as_written
 from d2serve.handlers.spec.output_names import (
     BOXES,
     CLASSES,
@@ -30,7 +30,9 @@ from d2serve.handlers.spec.output_names import (
 )
 
 RCNN, PANOPTIC, RETINANET = "GeneralizedRCNN", "PanopticFPN", "RetinaNet"
-META_ARCHITECTURES = (RCNN, PANOPTIC, RETINANET)
+SEMANTIC = "SemanticSegmentor"
+"""Which upstream's tracer did not have."""
+META_ARCHITECTURES = (RCNN, PANOPTIC, RETINANET, SEMANTIC)
 
 # What upstream calls outputs, and what they are.
 _BOXES, _SCORES, _CLASSES = "bbox_nms", "score_nms", "class_nms"
@@ -51,6 +53,7 @@ class DetectionNetwork:
             self.meta_architecture = network.arguments.text("meta_architecture", RCNN)
             self.size_divisibility = network.arguments.integer("size_divisibility", 0)
             self._end = self._read_end()
+            self.panoptic = self._read_panoptic()
         except ArgumentError as error:
             raise LoadError(f"{NET_FILE} cannot be run: {error}. Export the model again.") from None
         self.pixel_mean = self._read_mean()
@@ -83,7 +86,8 @@ class DetectionNetwork:
     def outputs(self) -> tuple[str, ...]:
         """Names of what ``answer`` gives."""
         there = (ours for theirs, ours in _OPTIONAL.items() if theirs in self.network.outputs)
-        return (BOXES, SCORES, CLASSES, *there)
+        instances = (BOXES, SCORES, CLASSES) if self.meta_architecture != SEMANTIC else ()
+        return (*instances, *there)
 
     def _padded(self, image: Tensor) -> Tensor:
         unit = max(self.size_divisibility, 1)
@@ -108,11 +112,23 @@ class DetectionNetwork:
             RCNN: (_BOXES, _SCORES, _CLASSES),
             PANOPTIC: (_BOXES, _SCORES, _CLASSES, _MASKS, _SEM_SEG),
             RETINANET: [f"box_{kind}_{i}" for kind in ("cls", "delta") for i in range(levels)],
+            SEMANTIC: (_SEM_SEG,),
         }[self.meta_architecture]
         missing = [name for name in wanted if name not in self.network.outputs]
         if missing:
             raise ArgumentError(f"a {self.meta_architecture} should answer {missing[0]!r}")
         return end
+
+    def _read_panoptic(self) -> tuple[float, int, float] | None:
+        """Overlap, area of stuff and score by which a Panoptic FPN's outputs are merged."""
+        args = self.network.arguments
+        if self.meta_architecture != PANOPTIC:
+            return None
+        return (
+            as_written(args.number("combine_overlap_threshold")),
+            int(args.number("combine_stuff_area_limit")),
+            as_written(args.number("combine_instances_confidence_threshold")),
+        )
 
     def _read_mean(self) -> Tensor:
         inputs = self.network.inputs
@@ -131,12 +147,10 @@ class DetectionNetwork:
 
 
 def _named(blobs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    found = {
-        BOXES: blobs[_BOXES],
-        SCORES: blobs[_SCORES],
-        CLASSES: blobs[_CLASSES].to(torch.int64),
-        **{ours: blobs[theirs] for theirs, ours in _OPTIONAL.items() if theirs in blobs},
-    }
+    found = {ours: blobs[theirs] for theirs, ours in _OPTIONAL.items() if theirs in blobs}
+    if _BOXES in blobs:
+        classes = blobs[_CLASSES].to(torch.int64)
+        found |= {BOXES: blobs[_BOXES], SCORES: blobs[_SCORES], CLASSES: classes}
     if MASKS in found:
         found[MASKS] = _of_class(found[MASKS], found[CLASSES])
     if KEYPOINTS in found:  # (N, 4, K) x, y, score, probability

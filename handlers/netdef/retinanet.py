@@ -46,9 +46,9 @@ class RetinaNetEnd:
             read_anchor_generator(args.data("serialized_anchor_generator")),
             args.number("score_threshold"),
             args.integer("topk_candidates"),
-            _as_written(args.number("nms_threshold")),
+            as_written(args.number("nms_threshold")),
             args.integer("max_detections_per_image"),
-            tuple(_as_written(each) for each in weights),
+            tuple(as_written(each) for each in weights),
         )
 
     def read(self, blobs: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -77,6 +77,6 @@ def _by_anchor(values: Tensor, each: int) -> Tensor:
     return values.view(-1, each, height, width).permute(2, 3, 0, 1).reshape(-1, each)
 
 
-def _as_written(value: float | np.float32) -> float:
+def as_written(value: float | np.float32) -> float:
     """The decimal number that was rounded to float32 to be kept: 0.6 for 0.60000002."""
     return float(str(np.float32(value)))

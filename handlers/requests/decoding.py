@@ -206,7 +206,9 @@ def _by_hand(data: bytes, page: TiffPage, limits: RequestLimits, form: ImageForm
 
 def _pixels(data: bytes, image: Image.Image, form: ImageForm) -> Pixels:
     method = _transposition(image)
-    decoded = decode_fast(data, image) if form.channels == COLOUR.channels else None
+    # Of a grey file it makes three channels, which are no bands of the file.
+    fast = form.channels == COLOUR.channels and (form.image_format != BANDS or image.mode == RGB)
+    decoded = decode_fast(data, image) if fast else None
     if decoded is not None:
         if method is None:
             return decoded

@@ -27,12 +27,12 @@ def heatmap_max_keypoint(args: Arguments) -> Step:
     softmax = args.boolean("should_output_softmax", True)
 
     def step(heatmaps: Tensor, boxes: Tensor) -> Tensor:
-        count, kinds, cells = heatmaps.shape[:3]
-        flat = heatmaps.reshape(count, kinds, -1)
+        cells = heatmaps.shape[2]
+        flat = heatmaps.flatten(2)
         peak = flat.argmax(-1)
         y, x = peak // cells, peak % cells
         # Beyond the border, the cell on the other side stands in.
-        bordered = F.pad(heatmaps, (1, 1, 1, 1), mode="reflect").reshape(count, kinds, -1)
+        bordered = F.pad(heatmaps, (1, 1, 1, 1), mode="reflect").flatten(2)
         around = [
             bordered.gather(2, ((y + row) * (cells + 2) + x + column)[..., None])[..., 0]
             for row in range(3)

@@ -21,6 +21,7 @@ from d2serve.handlers.netdef.messages import (
     encode,
 )
 from d2serve.handlers.netdef.wire import WireError
+from tests.handlers.samples import cases
 
 _NET = NetDef(
     name="net",
@@ -116,6 +117,7 @@ def test_damage_is_named(data: bytes, reason: str) -> None:
 
 
 @given(st.binary(max_size=200))
+@cases(200)
 def test_any_bytes_are_a_net_or_refused(data: bytes) -> None:
     try:
         net = decode(NetDef, data)
@@ -125,6 +127,7 @@ def test_any_bytes_are_a_net_or_refused(data: bytes) -> None:
 
 
 @given(st.data())
+@cases(200)
 def test_a_damaged_net_is_a_net_or_refused(data: st.DataObject) -> None:
     whole = bytearray(encode(_NET))
     for _ in range(data.draw(st.integers(1, 4))):

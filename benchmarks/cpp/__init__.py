@@ -1,0 +1,1 @@
+"""What the C++ program costs beside the Python library: ``make bench-cpp``."""
