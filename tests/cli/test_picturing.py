@@ -69,7 +69,7 @@ def test_what_cannot_be_drawn_leaves_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("output", ["x.png", "none/x.svg"])
 def test_a_path_that_cannot_be_written_is_said(output: str, tmp_path: Path) -> None:
-    torch.jit.script(nn.Conv2d(3, 4, 3)).save(str(tmp_path / "x.pt"))
+    torch.jit.script(nn.Conv2d(3, 4, 3)).save(str(tmp_path / "x.pt"))  # type: ignore[no-untyped-call]
     result = run("graph", str(tmp_path / "x.pt"), "--output", str(tmp_path / output))
     assert result.exit_code == 1
     said = "does not end in .svg" if output == "x.png" else "cannot be written (No such file"

@@ -72,7 +72,7 @@ _WITHOUT_FORM: tuple[tuple[type[nn.Module], str], ...] = (
     (FCOS, "neither Caffe2 nor detectron2's reader of its files makes boxes of FCOS's maps"),
 )
 
-_DEFORMABLE = (
+_DEFORMABLE: tuple[type[nn.Module], ...] = (
     TorchvisionDeformConv,
     *(each.replaces for each in (DEFORM_CONV, MODULATED_DEFORM_CONV)),
 )

@@ -94,6 +94,7 @@ def test_sides_that_depend_on_the_image_are_marked() -> None:
     assert not classes.varies
     heads = network.blocks[blocks["mask_head"]]
     assert heads.rows == instances.size
+    assert heads.rows is not None
     assert heads.multiply_adds is not None
     assert heads.row_multiply_adds == heads.multiply_adds // heads.rows
     assert sum(edge.goes_back for edge in network.edges) == 0

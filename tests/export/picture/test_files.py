@@ -15,8 +15,8 @@ from torch import nn
 
 from d2serve.export.errors import ConfigError, ExportError, ProgramError
 from d2serve.export.picture.condensing import network_of
-from d2serve.export.picture.from_onnx import from_onnx
 from d2serve.export.picture.network import Network
+from d2serve.export.picture.readers.from_onnx import from_onnx
 from d2serve.export.picture.sources import draw, of_file
 from d2serve.export.reading.config import ConfigSource
 from d2serve.handlers.bundle import read_bundled_spec
@@ -72,7 +72,7 @@ def test_a_scripted_program_has_them_too(exported: Exporter, tmp_path: Path) -> 
     assert _weights(network) == 2_165_586
 
 
-def _onnx_file(path: Path, names: tuple[str, ...], sides: tuple[object, ...]) -> Path:
+def _onnx_file(path: Path, names: tuple[str, ...], sides: tuple[int | str, ...]) -> Path:
     weight = numpy_helper.from_array(np.zeros((8, 3, 3, 3), np.float32), "net.stem.conv.weight")
     dense = numpy_helper.from_array(np.zeros((5, 8), np.float32), "net.head.weight")
     nodes = [
@@ -153,7 +153,7 @@ def test_caffe2s_files_are_read_also_without_names(named: bool, tmp_path: Path) 
 
 
 def _saved(folder: Path) -> None:
-    torch.jit.script(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())).save(str(folder / "x.pt"))
+    torch.jit.script(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())).save(str(folder / "x.pt"))  # type: ignore[no-untyped-call]
 
 
 def test_any_torchscript_program_is_drawn(tmp_path: Path) -> None:

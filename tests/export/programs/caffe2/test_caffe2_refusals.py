@@ -39,7 +39,7 @@ def tiny(*overrides: object, config: str = "faster_rcnn_R_50_FPN_3x") -> Any:
     return build_model(cfg).eval()
 
 
-class OwnHeads(StandardROIHeads):
+class OwnHeads(StandardROIHeads):  # type: ignore[misc]
     """Changes what Caffe2's operators stand for."""
 
     def _forward_box(self, features: Any, proposals: Any) -> Any:
@@ -59,13 +59,13 @@ def as_class(model: nn.Module, path: str, kind: type) -> nn.Module:
     return model
 
 
-def with_scale_clamp() -> nn.Module:
+def with_scale_clamp() -> Any:
     model = tiny()
     model.proposal_generator.box2box_transform.scale_clamp = 3.0
     return model
 
 
-def with_softplus() -> nn.Module:
+def with_softplus() -> Any:
     model = tiny()
     model.backbone.bottom_up.stem.conv1.activation = nn.functional.softplus
     return model

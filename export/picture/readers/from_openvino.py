@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from d2serve.export.errors import ProgramError, needing, one_line
-from d2serve.export.picture.nodes import Node, Values, flow_of_nodes, scope_of
 from d2serve.export.picture.operations import Flow, Shape, Side
+from d2serve.export.picture.readers.nodes import Node, Values, flow_of_nodes, scope_of
 
 _PASSING_WEIGHTS = ("Convert", "FakeQuantize", "Multiply", "Subtract", "Reshape")
 _ENDS = ("Parameter", "Constant", "Result")
