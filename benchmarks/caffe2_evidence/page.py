@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from benchmarks.shared.machine import Machine
 from benchmarks.shared.table import Table
@@ -48,7 +49,8 @@ def render(rows: Sequence[Row], refused: Mapping[str, str], images: int, machine
             f"Each model answered the same {images} held-out images of the example data, of many "
             "sizes. A cell has the largest difference of a box in pixels and of a score; masks, "
             "keypoints and labels where there are any; and on how many images another number of "
-            "instances was found, which then are not compared. The reading side ran on torch "
+            "instances was found, which then are not compared. A box is compared with the nearest "
+            "of its class, so tens of pixels are another object. The reading side ran on torch "
             f"{machine.versions['torch']}.",
             "",
             _agreement("Files of `d2serve export --format caffe2`", ours).as_markdown(),
@@ -105,7 +107,7 @@ def _cell(comparison: Comparison) -> str:
     same = [d for d in comparison if not _other_count(d)]
     parts = []
     if same and any(d.detections for d in same):
-        parts.append(f"{_most(same, 'box_px'):.2g} px, {_most(same, 'score'):.2g}")
+        parts.append(_boxes(same))
     masks = sum(d.masks_differing for d in same)
     if masks:
         parts.append(f"{masks} masks, IoU at least {min(d.mask_iou for d in same):.4f}")
@@ -119,6 +121,14 @@ def _cell(comparison: Comparison) -> str:
     if other:
         parts.append(f"**other count on {other} of {len(comparison)}**")
     return ", ".join(parts) or "equal"
+
+
+def _boxes(comparison: Comparison) -> str:
+    worst, usual = _most(comparison, "box_px"), median(each.box_px for each in comparison)
+    score = f"{_most(comparison, 'score'):.2g}"
+    if worst < 1:  # pixel
+        return f"{worst:.2g} px, {score}"
+    return f"{worst:.0f} px (of half the images at least {usual:.2g}), {score}"
 
 
 def _most(comparison: Comparison, field: str) -> float:

@@ -6,6 +6,7 @@ import json
 import stat
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +52,7 @@ def altered() -> list[str]:
     extra = {"name": "depth", "per": "instance", "kind": "Tensor", "dtype": "float32", "shape": [3]}
     more = {**raw, "outputs": [*raw["outputs"], "instances.extra.depth"]}
     texts += [json.dumps({**more, "extras": [{**extra, n: v}]}) for n in extra for v in _WRONG]
-    texts += [
-        json.dumps({**raw, "schema_version": version}) for version in (1, 2, 3, 4, 5, "4", 4.0)
-    ]
+    texts += [json.dumps({**raw, "schema_version": version}) for version in (1, 2, 3, 4, 5, "4")]
     for outputs in (
         ["sem_seg"],
         ["scores", "pred_classes"],
@@ -85,11 +84,20 @@ def test_a_spec_is_refused_where_python_refuses_it(probe: Probe) -> None:
     assert sum(taken) > 20
 
 
+def test_python_writes_what_is_no_number(probe: Probe) -> None:
+    text = replace(
+        SPEC, accuracy={"fp32": {'AP-"NaN': float("nan"), "AR": float("-inf")}}
+    ).to_json()
+    assert "NaN," in text
+    assert "-Infinity" in text
+    assert probe.refusals([text]) == [None]
+
+
 def test_json_of_any_depth_is_read_or_refused(probe: Probe) -> None:
     assert probe.refusals(["[" * 1_000_000, '{"a":' * 100_000])[0] is not None
 
 
-@cases(25)
+@cases(6)
 @given(some=st.lists(specs(), min_size=4, max_size=4))
 def test_specs_of_every_family_are_taken(some: list[ModelSpec], probe: Probe) -> None:
     assert probe.refusals([each.to_json() for each in some]) == [None] * len(some)

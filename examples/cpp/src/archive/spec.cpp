@@ -150,6 +150,31 @@ RequestLimits limits_of(const Json& raw, bool complete) {
     return made;
 }
 
+/// Python writes NaN and Infinity into JSON, such as for the AP of a class that no image shows.
+std::string without_non_numbers(std::string_view text) {
+    std::string made;
+    bool in_string = false;
+    while (!text.empty()) {
+        std::size_t some = 1;
+        if (in_string && text[0] == '\\') {
+            some = std::min<std::size_t>(2, text.size());
+        } else if (text[0] == '"') {
+            in_string = !in_string;
+        } else if (!in_string) {
+            for (const std::string_view name : {"NaN", "-Infinity", "Infinity"}) {
+                if (!text.starts_with(name)) continue;
+                made += "null";
+                text.remove_prefix(name.size());
+                some = 0;
+                break;
+            }
+        }
+        made += text.substr(0, some);
+        text.remove_prefix(some);
+    }
+    return made;
+}
+
 void check_provenance(const Json& raw, std::int64_t schema) {
     const Fields fields(raw, "provenance");
     fields.only({"config", "config_sha256", "weights", "weights_sha256", "class_names",
@@ -265,7 +290,7 @@ bool Spec::has(std::string_view output) const {
 }
 
 Spec Spec::from_json(std::string_view text) {
-    Json raw = Json::parse(text, nullptr, false);
+    Json raw = Json::parse(without_non_numbers(text), nullptr, false);
     if (raw.is_discarded()) {
         throw Error("model_spec.json is not JSON: export the model again.");
     }
