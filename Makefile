@@ -22,7 +22,7 @@ timed = @echo '$(2)'; began=$$(date +%s); $(2); status=$$?; \
 PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15
 
 .PHONY: demo dev check quick-tests test test-all test-copy lint typed
-.PHONY: cpp cpp-demo cpp-fuzz bench fuzz soak metrics-overhead precision caffe2-evidence
+.PHONY: cpp cpp-demo cpp-fuzz bench bench-cpp fuzz soak metrics-overhead precision caffe2-evidence
 .PHONY: coverage-table formats-table audit docs dist clean
 
 demo: $(STAMPS)/demo $(INSTALLED)
@@ -87,6 +87,10 @@ soak: $(STAMPS)/test $(INSTALLED)
 # What metrics, a request's id and its line in the log add to a request, about two minutes.
 metrics-overhead: $(STAMPS)/test $(INSTALLED)
 	$(PY) -W ignore -m benchmarks.metrics_overhead
+
+# What the C++ program costs beside the Python library on the same archives, a few minutes.
+bench-cpp: $(STAMPS)/test $(INSTALLED) cpp
+	$(PY) -W ignore -m benchmarks.cpp
 
 # What bf16 and int8 cost the example models in AP.
 precision: $(STAMPS)/test $(INSTALLED)

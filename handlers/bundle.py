@@ -60,7 +60,7 @@ def copy_program(path: Path, folder: Path, where_there: Sequence[str] = ()) -> N
     if path.is_dir():
         files = (SPEC_FILE, *read_spec(path).sha256)
         for name in (*files, *(each for each in where_there if (path / each).is_file())):
-            _copy(path, partial((path / name).open, "rb"), name, folder)
+            _copy(path, partial(_opened, path / name), name, folder)
         return
     with opened_archive(path) as archive:
         files = (SPEC_FILE, *_spec(path, archive).sha256)
@@ -79,6 +79,10 @@ def _spec(path: Path, archive: zipfile.ZipFile) -> ModelSpec:
         return ModelSpec.from_json(text.decode("utf-8", "replace"))
     except SpecError as error:
         raise SpecError(f"{path}: {error}") from error
+
+
+def _opened(file: Path) -> IO[bytes]:
+    return file.open("rb")
 
 
 def _copy(path: Path, opened: Callable[[], IO[bytes]], name: str, folder: Path) -> None:

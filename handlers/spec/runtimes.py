@@ -61,6 +61,8 @@ class RuntimeFacts:
     frozen_file: str = ""
     """Main file of a program that holds its weights as constants (``--frozen``); empty where the
     runtime has no such programs."""
+    frozen_platform: str = ""
+    """The platform of such a program."""
     numbered: bool = False
     """Whether its makers' server wants the main file, and what lies beside it, in a folder of a
     version's number."""
@@ -68,6 +70,10 @@ class RuntimeFacts:
     def way(self, method: str) -> str:
         """What rewrites name as the way to a program: the method, or the format made from it."""
         return method if self.format == TORCHSCRIPT else self.made_from or self.format
+
+    def platform_of(self, program: str) -> str:
+        """The platform of a program, by the name of its main file."""
+        return self.frozen_platform if program == self.frozen_file else self.platform
 
 
 RUNTIMES: dict[str, RuntimeFacts] = {
@@ -159,6 +165,7 @@ RUNTIMES: dict[str, RuntimeFacts] = {
             bounds=ONNX_BOUNDS,
             made_from=ONNX,
             frozen_file="frozen_graph.pb",
+            frozen_platform="tensorflow_graphdef",
             numbered=True,
         ),
     )

@@ -14,12 +14,10 @@ from d2serve.client.errors import ArchiveRefused, ClientError
 from d2serve.handlers.bundle import copy_program
 from d2serve.handlers.errors import LoadError
 from d2serve.handlers.runtimes.loading import check_program
-from d2serve.handlers.spec.model_spec import ModelSpec
+from d2serve.handlers.spec.model_spec import PICTURE_FILE, ModelSpec
 from d2serve.handlers.spec.runtimes import RUNTIMES
 from d2serve.server.archives.contents import ArchiveContents, read_contents
 
-PICTURE = "model.svg"
-"""Of the model's graph, which an archive may have."""
 # Of TensorFlow Serving's versions, each an integer: 3 and 3.0 are the third.
 _NUMBER = re.compile(r"([1-9][0-9]{0,17})(?:\.0)?")
 
@@ -57,7 +55,7 @@ def extract(archive: Path, output: Path) -> Path:
         with tempfile.TemporaryDirectory(prefix=".d2serve-", dir=output) as private:
             made = Path(private, "made")
             made.mkdir()
-            copy_program(archive, made, (PICTURE,))
+            copy_program(archive, made, (PICTURE_FILE,))
             check_program(made, spec)
             target.parent.mkdir(parents=True, exist_ok=True)
             made.rename(target)

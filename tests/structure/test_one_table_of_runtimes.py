@@ -50,6 +50,7 @@ MADE_UP = RuntimeFacts(
     needs_torch=False,
     bounds=Bounds(1.0, 0.1, 1.0, 0.9, 0, 0.1),
     frozen_file="model.ice",
+    frozen_platform="abacus_icicles",
 )
 
 
@@ -89,6 +90,8 @@ def test_its_programs_may_be_made_from_another_format() -> None:
 
 def test_the_metadata_names_its_platform() -> None:
     assert json.loads(describe(spec(), "m", "1"))["platform"] == "abacus_beads"
+    frozen = spec_with(runtime="abacus", program="model.ice", sha256={"model.ice": ""})
+    assert json.loads(describe(frozen, "m", "1"))["platform"] == "abacus_icicles"
 
 
 def request(**options: Any) -> ExportRequest:

@@ -96,16 +96,16 @@ def _transposed(node: Node) -> Value:
         raise node.refusal("the shape of its output is given, and not its padding")
 
     def sizes(batch: Array) -> Array:
-        given = tf.shape(batch)
+        given, window = tf.shape(batch), tf.shape(filters)
         made = [
             strides[axis] * (given[axis + 1] - 1)
             + added[axis]
-            + (filters.shape[axis] - 1) * dilations[axis]
+            + (window[axis] - 1) * dilations[axis]
             + 1
             - sum(padding[axis])
             for axis in (0, 1)
         ]
-        return tf.stack([given[0], *made, filters.shape[2]])
+        return tf.stack([given[0], *made, window[2]])
 
     def convolved(batch: Array) -> Array:
         return tf.nn.conv2d_transpose(

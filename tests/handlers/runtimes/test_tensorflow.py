@@ -30,32 +30,28 @@ FROZEN, SAVED = "frozen_graph.pb", "saved_model.pb"
 FORMS = pytest.mark.parametrize("main", [SAVED, FROZEN])
 
 
-class Shapes(tf.Module):  # type: ignore[misc]
+def answer(image: Any, half: Any) -> dict[str, Any]:
     """(0, 0, width, height) / 2 as box, the mean as score, its class 5; nothing of a dark image."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.half = tf.Variable(tf.fill([4], 0.5))
-
-    def answer(self, image: Any) -> dict[str, Any]:
-        size = tf.cast(tf.shape(image), tf.float32)
-        count = tf.cond(tf.reduce_mean(image) > 1, lambda: 1, lambda: 0)
-        box = tf.stack([tf.zeros([]), tf.zeros([]), size[2], size[1]]) * self.half
-        answers = {
-            "pred_boxes": tf.repeat(box[None], count, 0),
-            "scores": tf.repeat(tf.reduce_mean(image)[None], count),
-            "pred_classes": tf.repeat(tf.constant([5], tf.int64), count),
-        }
-        return {name: tf.identity(value, name=name) for name, value in answers.items()}
+    size = tf.cast(tf.shape(image), tf.float32)
+    count = tf.cond(tf.reduce_mean(image) > 1, lambda: 1, lambda: 0)
+    box = tf.stack([tf.zeros([]), tf.zeros([]), size[2], size[1]]) * half
+    answers = {
+        "pred_boxes": tf.repeat(box[None], count, 0),
+        "scores": tf.repeat(tf.reduce_mean(image)[None], count),
+        "pred_classes": tf.repeat(tf.constant([5], tf.int64), count),
+    }
+    return {name: tf.identity(value, name=name) for name, value in answers.items()}
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a SavedModel and the frozen graph of the same program."""
     folder = tmp_path_factory.mktemp("tensorflow")
-    module = Shapes()
+    module = tf.Module()
+    module.half = tf.Variable(tf.fill([4], 0.5))
     given = tf.TensorSpec([3, None, None], tf.float32, "image")
-    function = tf.function(module.answer, input_signature=[given]).get_concrete_function()
+    traced = tf.function(lambda image: answer(image, module.half), input_signature=[given])
+    function = traced.get_concrete_function()
     tf.saved_model.save(module, str(folder), signatures={"serving_default": function})
     frozen = freezing.convert_variables_to_constants_v2(function).graph.as_graph_def()
     (folder / FROZEN).write_bytes(frozen.SerializeToString())
