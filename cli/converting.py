@@ -11,7 +11,6 @@ from typer import Context
 from d2serve.cli.export_tables import print_origin, print_scores, print_verification
 from d2serve.cli.progress import console
 from d2serve.cli.running import fail, needs_detectron2, run
-from d2serve.handlers.spec.runtimes import CAFFE2
 
 if TYPE_CHECKING:
     from d2serve.export.from_caffe2 import Caffe2Request
@@ -30,13 +29,13 @@ def convert(context: Context, request: Caffe2Request, format: str, run_eval: boo
         format: of the command.
         run_eval: whether to measure the AP as well.
     """
-    _require_fitting(context, request.source is not None, format)
     with needs_detectron2():
         from d2serve.export import from_caffe2
 
         if request.source is not None:
             from d2serve.export.proof import checking
 
+    _require_fitting(context, request.source is not None, format == from_caffe2.FORMAT)
     result = run(lambda progress: from_caffe2.export_files(request, progress))
     for note in result.notes:
         console.print(f"[yellow]Note:[/] {escape(note)}", soft_wrap=True, highlight=False)
@@ -53,9 +52,9 @@ def convert(context: Context, request: Caffe2Request, format: str, run_eval: boo
         print_scores(*scores)
 
 
-def _require_fitting(context: Context, has_config: bool, format: str) -> None:
+def _require_fitting(context: Context, has_config: bool, right_format: bool) -> None:
     misplaced = _given(context, (*_OF_PROGRAMS, *_OF_DATA))
-    if format != CAFFE2:
+    if not right_format:
         misplaced += _given(context, ("format",))
     if misplaced:
         fail(

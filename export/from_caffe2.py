@@ -43,6 +43,8 @@ from d2serve.handlers.spec.sixteen_bit import OPENCV, SIXTEEN_BIT_WAYS
 if TYPE_CHECKING:  # brings detectron2
     from d2serve.export.proof.beside_eager import Beside
 
+FORMAT = RUNTIMES[CAFFE2].format
+"""Of the files."""
 EAGER = "beside_eager"
 """Key of the verification's record: what eager detectron2 answered, where it was asked."""
 

@@ -74,9 +74,12 @@ def _row(subject: Subject, images: Sequence[Pixels], python: Path) -> Row:
     )
 
 
-def _compared(expected: Sequence[Outputs], got: Sequence[Outputs]) -> list[Difference]:
+def _compared(
+    expected: Sequence[Outputs | None], got: Sequence[Outputs | None]
+) -> list[Difference | None]:
     return [
-        compare(str(number), *each, CAFFE2_BOUNDS) for number, each in enumerate(zip(expected, got))
+        None if one is None or other is None else compare(str(number), one, other, CAFFE2_BOUNDS)
+        for number, (one, other) in enumerate(zip(expected, got))
     ]
 
 

@@ -27,6 +27,10 @@ from d2serve.handlers.outputs.records import Outputs
 Blobs = dict[str, Tensor]
 
 
+class _Stopped(Exception):
+    """Caffe2 stopped at this image."""
+
+
 class _Network:
     """Stands for a network: keeps what it is given, or answers what Caffe2 did."""
 
@@ -43,6 +47,8 @@ class _Network:
         self.given.append((data, im_info))
         if self._answers is None:
             return self._real.run(inputs)
+        if f"{number}/{self.outputs[0]}" not in self._answers:
+            raise _Stopped
         return {name: torch.from_numpy(self._answers[f"{number}/{name}"]) for name in self.outputs}
 
 
@@ -87,8 +93,8 @@ WAYS = (OURS, ZEROS, SCALE, UPSTREAMS)
 
 def of_caffe2(
     subject: Subject, images: Sequence[Pixels], python: Path, folder: Path
-) -> dict[Way, list[Outputs]]:
-    """What Caffe2 itself answers.
+) -> dict[Way, list[Outputs | None]]:
+    """What Caffe2 itself answers; None where it stops at an image.
 
     Args:
         subject: whose files are run.
@@ -116,8 +122,15 @@ def of_caffe2(
     for way, step in zip(WAYS, steps):
         with np.load(step["to"]) as answers:
             _asked, reader = _with(subject, dict(answers))
-            found[way] = [reader.answer(image) for image in images]
+            found[way] = [_answer(reader, image) for image in images]
     return found
+
+
+def _answer(reader: Caffe2Reference, image: Pixels) -> Outputs | None:
+    try:
+        return reader.answer(image)
+    except _Stopped:
+        return None
 
 
 def _reader(subject: Subject) -> Caffe2Reference:

@@ -13,8 +13,8 @@ from d2serve.export.proof.comparison import Difference
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "caffe2_evidence.md"
 
-Comparison = Sequence[Difference]
-"""Of two answers, image by image."""
+Comparison = Sequence[Difference | None]
+"""Of two answers, image by image; None where Caffe2 stopped."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ def render(rows: Sequence[Row], refused: Mapping[str, str], images: int, machine
             *_refusals(refused),
             _agreement("Files of upstream's own tracer", upstreams).as_markdown(),
             "The models of these files are tiny, and some of their proposals tie, of which either "
-            "is right; upstream's Panoptic FPN enlarges its maps so that they fade towards the "
-            "border, and its labels differ for that.",
+            "is right. Upstream's tracer enlarges heatmaps of keypoints and maps of labels so that "
+            "they fade towards the border, for which those differ.",
             "",
             _wrapper(rows).as_markdown(),
         ]
@@ -100,11 +100,12 @@ def _refusals(refused: Mapping[str, str]) -> Iterable[str]:
 
 
 def _detections(comparison: Comparison) -> int:
-    return sum(each.detections for each in comparison)
+    return sum(each.detections for each in comparison if each is not None)
 
 
 def _cell(comparison: Comparison) -> str:
-    same = [d for d in comparison if not _other_count(d)]
+    answered = [each for each in comparison if each is not None]
+    same = [d for d in answered if not _other_count(d)]
     parts = []
     if same and any(d.detections for d in same):
         parts.append(_boxes(same))
@@ -115,23 +116,24 @@ def _cell(comparison: Comparison) -> str:
     if keypoints:
         parts.append(f"keypoints {keypoints:.2g} px")
     for name in ("labels_differing", "segments_differing"):
-        if most := _most(comparison, name):
+        if most := _most(answered, name):
             parts.append(f"{int(most)} px of {name.partition('_')[0]}")
-    other = len(comparison) - len(same)
-    if other:
+    if other := len(answered) - len(same):
         parts.append(f"**other count on {other} of {len(comparison)}**")
+    if stopped := len(comparison) - len(answered):
+        parts.append(f"**Caffe2 stops at {stopped} of {len(comparison)}**")
     return ", ".join(parts) or "equal"
 
 
-def _boxes(comparison: Comparison) -> str:
+def _boxes(comparison: Sequence[Difference]) -> str:
     worst, usual = _most(comparison, "box_px"), median(each.box_px for each in comparison)
     score = f"{_most(comparison, 'score'):.2g}"
-    if worst < 1:  # pixel
+    if worst < 0.1:  # pixels
         return f"{worst:.2g} px, {score}"
-    return f"{worst:.0f} px (of half the images at least {usual:.2g}), {score}"
+    return f"{worst:.1f} px (on the median image {usual:.2g}), {score}"
 
 
-def _most(comparison: Comparison, field: str) -> float:
+def _most(comparison: Sequence[Difference], field: str) -> float:
     return max((float(getattr(each, field)) for each in comparison), default=0.0)
 
 

@@ -6,8 +6,7 @@ resized nor what its classes are called.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import prod
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,13 +63,13 @@ def read_caffe2_files(folder: Path) -> Caffe2Files:
     except (LoadError, ModelFailed) as error:
         raise ConfigError(f"--from-caffe2 {folder}: {error}") from error
     graph = _Graph(net, fills)
-    instances: tuple[Any, ...] = (None,)
+    family = Family(_name(net, network), network.outputs, None)
     if network.meta_architecture == RETINANET:
-        instances = (graph.dense_classes(), *_of_retinanet(net))
+        family = replace(family, num_classes=graph.dense_classes(), **_of_retinanet(net))
     elif BOXES in network.outputs:
-        instances = (graph.roi_classes(), *_of_rcnn(graph))
-    panoptic = None if network.panoptic is None else PanopticMerge(*network.panoptic)
-    family = Family(_name(net, network), network.outputs, *instances, panoptic=panoptic)
+        family = replace(family, num_classes=graph.roi_classes(), **_of_rcnn(graph))
+    if network.panoptic is not None:
+        family = replace(family, panoptic=PanopticMerge(*network.panoptic))
     return Caffe2Files(folder, network, family, num_labels)
 
 
@@ -99,23 +98,23 @@ def _name(net: NetDef, network: DetectionNetwork) -> str:
     return f"Panoptic FPN ({name})" if network.meta_architecture == PANOPTIC else name
 
 
-def _of_retinanet(net: NetDef) -> tuple[float, float, int]:
+def _of_retinanet(net: NetDef) -> dict[str, Any]:
     """Thresholds of score and NMS, and the most detections of an image."""
     args = Arguments(net.arg)
-    return (
-        as_written(args.number("score_threshold")),
-        as_written(args.number("nms_threshold")),
-        args.integer("max_detections_per_image"),
-    )
+    return {
+        "score_thresh": as_written(args.number("score_threshold")),
+        "nms_thresh": as_written(args.number("nms_threshold")),
+        "detections_per_image": args.integer("max_detections_per_image"),
+    }
 
 
-def _of_rcnn(graph: _Graph) -> tuple[float, float, int]:
+def _of_rcnn(graph: _Graph) -> dict[str, Any]:
     args = Arguments(graph.choice_of_boxes().arg)
-    return (
-        as_written(args.number("score_thresh", 0.05)),
-        as_written(args.number("nms", 0.3)),
-        args.integer("detections_per_im", 100),
-    )
+    return {
+        "score_thresh": as_written(args.number("score_thresh", 0.05)),
+        "nms_thresh": as_written(args.number("nms", 0.3)),
+        "detections_per_image": args.integer("detections_per_im", 100),
+    }
 
 
 class _Graph:
@@ -150,4 +149,4 @@ class _Graph:
             found = self._columns(maker.input[0])
             return None if found is None else found + 1
         shape = self._shapes.get(maker.input[1], ()) if len(maker.input) > 1 else ()
-        return shape[0] if shape and prod(shape) else None
+        return shape[0] if shape else None

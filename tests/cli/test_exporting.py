@@ -12,9 +12,11 @@ from d2serve.cli.app import app
 from examples.shapes.dataset import register_generated
 from examples.shapes.generate import generate_split
 from tests.conftest import Exporter, HeldOut, config_of
+from tests.upstream_files import FOLDER
 
 CONFIG = str(config_of("mask_rcnn_fpn"))
 WIDE = {"COLUMNS": "200"}
+FILES = FOLDER / "mask_rcnn_fpn"
 
 
 def run(*words: str) -> Result:
@@ -195,3 +197,23 @@ def test_class_names_that_cannot_be_read_are_refused_before_any_work() -> None:
     assert result.exit_code == 1
     assert "--class-names is" in result.output
     assert "no/such.yaml" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "--config-file is missing"),
+        (["--from-caffe2", str(FILES), "--precision", "int8"], "--precision does not go with"),
+        (
+            ["--from-caffe2", str(FILES), "--format", "onnx", "--frozen"],
+            "--frozen, --format do not",
+        ),
+        (["--from-caffe2", str(FILES), "MODEL.MASK_ON", "False"], "OVERRIDES needs --config-file"),
+        (["--from-caffe2", str(FILES), "--run-eval"], "--run-eval needs --config-file"),
+        (["--from-caffe2", str(FILES)], "do not say how images are prepared"),
+    ],
+)
+def test_what_an_export_of_caffe2_files_takes(words: list[str], message: str) -> None:
+    result = run("export", *words)
+    assert result.exit_code == 1
+    assert message in " ".join(result.output.split())

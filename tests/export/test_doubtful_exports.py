@@ -8,9 +8,10 @@ import pytest
 
 from d2serve.export.doctor import examine
 from d2serve.export.errors import VerificationError
-from d2serve.export.pipeline import ExportResult, export
+from d2serve.export.pipeline import export
 from d2serve.export.reading.config import ConfigSource
 from d2serve.export.request import ExportRequest, Progress
+from d2serve.export.result import ExportResult
 from tests.export import custom_modules
 
 pytestmark = pytest.mark.export

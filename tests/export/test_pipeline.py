@@ -15,11 +15,12 @@ import torch
 from d2serve.export import pipeline
 from d2serve.export.archive.opening import opened
 from d2serve.export.errors import ConfigError, ExportError, ProgramError, VerificationError
-from d2serve.export.pipeline import ExportResult, export
+from d2serve.export.pipeline import export
 from d2serve.export.programs.building import write_program
 from d2serve.export.programs.program import Program
 from d2serve.export.reading.config import ConfigSource
 from d2serve.export.request import ExportRequest, Progress
+from d2serve.export.result import ExportResult
 from d2serve.handlers.digests import sha256_of
 from d2serve.handlers.spec.model_spec import read_spec
 from tests.export.conftest import write_tiny_config

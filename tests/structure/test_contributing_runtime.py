@@ -16,8 +16,9 @@ from tests.conftest import ROOT
 from tests.ways import IN_THE_GATE, installed
 
 SHIPPED = ("handlers", "export", "client", "server", "cli")
-# Where one runtime's own things are done: its module, its program, its precisions.
-OWN = ("handlers/runtimes/", "export/programs/", "export/precision/")
+# Where one runtime's own things are done: its module, its program, its precisions, and the way of
+# programs that were made elsewhere.
+OWN = ("handlers/runtimes/", "export/programs/", "export/precision/", "export/from_caffe2.py")
 
 
 def listed() -> list[str]:

@@ -11,9 +11,10 @@ import pytest
 
 from d2serve.export.archive.opening import opened
 from d2serve.export.errors import EvaluationError, PrecisionError, SampleError
-from d2serve.export.pipeline import ExportResult, export
+from d2serve.export.pipeline import export
 from d2serve.export.precision import accuracy
 from d2serve.export.request import ExportRequest, Progress
+from d2serve.export.result import ExportResult
 from d2serve.handlers.runtimes.cpu_features import slow_precision
 from d2serve.handlers.spec.model_spec import read_spec
 from tests.conftest import HeldOut, source_of
