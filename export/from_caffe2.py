@@ -20,6 +20,9 @@ from d2serve.export.archive.staging import settings_for, staging
 from d2serve.export.errors import ConfigError, SampleError
 from d2serve.export.failures import in_a_sentence
 from d2serve.export.naming import DEFAULT_VERSION, require_place, require_writable
+from d2serve.export.picture.condensing import network_of
+from d2serve.export.picture.readers.from_caffe2 import from_caffe2
+from d2serve.export.picture.svg import svg_of
 from d2serve.export.programs.program import Program
 from d2serve.export.proof.caffe2_reference import Caffe2Reference
 from d2serve.export.proof.reference import count_of
@@ -142,6 +145,8 @@ def export_files(request: Caffe2Request, progress: Progress) -> ExportResult:
             notes.append(about(eager))
         spec = replace(spec, verification=record)
         stage.describe(program.files, spec, settings)
+        network = network_of(from_caffe2(program.main), request.name, files.family.name)
+        stage.picture(svg_of(network))
         progress.begin("Packaging", 0)
         packed = stage.pack()
         reopen(packed, reference, sample, None)

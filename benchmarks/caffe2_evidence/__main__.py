@@ -14,7 +14,14 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.caffe2_evidence.answers import of_caffe2, of_interpreter
+from benchmarks.caffe2_evidence.answers import (
+    OURS,
+    SCALE,
+    UPSTREAMS,
+    ZEROS,
+    of_caffe2,
+    of_interpreter,
+)
 from benchmarks.caffe2_evidence.page import PAGE, Row, render
 from benchmarks.caffe2_evidence.subjects import Subject, ours, upstreams
 from benchmarks.shared.errors import BenchError
@@ -53,21 +60,17 @@ def main(python: Annotated[Path, typer.Argument(help="Of the legacy environment.
 
 def _row(subject: Subject, images: Sequence[Pixels], python: Path) -> Row:
     eager = [subject.oracle.answer(image) for image in images]
-
-    def caffe2(*, zeros: bool, scale: bool) -> list[Outputs]:
-        with tempfile.TemporaryDirectory() as folder:
-            return of_caffe2(subject, images, python, Path(folder), zeros=zeros, scale=scale)
-
-    real = caffe2(zeros=False, scale=False)
+    with tempfile.TemporaryDirectory() as folder:
+        real = of_caffe2(subject, images, python, Path(folder))
     return Row(
         subject.name,
         subject.family,
         subject.upstreams,
-        interpreter=_compared(real, of_interpreter(subject, images)),
-        eager=_compared(eager, real),
-        zeros=_compared(eager, caffe2(zeros=True, scale=False)),
-        scale=_compared(eager, caffe2(zeros=False, scale=True)),
-        both=_compared(eager, caffe2(zeros=True, scale=True)),
+        interpreter=_compared(real[OURS], of_interpreter(subject, images)),
+        eager=_compared(eager, real[OURS]),
+        zeros=_compared(eager, real[ZEROS]),
+        scale=_compared(eager, real[SCALE]),
+        both=_compared(eager, real[UPSTREAMS]),
     )
 
 

@@ -7,6 +7,7 @@ down, Caffe2 answers it, and the reader goes on with that answer: boxes, masks a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +30,17 @@ Blobs = dict[str, Tensor]
 class _Network:
     """Stands for a network: keeps what it is given, or answers what Caffe2 did."""
 
-    def __init__(self, real: Network, prepare: Any, answers: Mapping[str, Any] | None) -> None:
+    def __init__(self, real: Network, answers: Mapping[str, Any] | None) -> None:
         self._real = real
-        self._prepare = prepare
         self._answers = answers
         self.outputs = real.outputs
-        self.given: list[dict[str, npt.NDArray[np.float32]]] = []
+        self.given: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]] = []
 
     def run(self, inputs: Sequence[Tensor]) -> Blobs:
         """As ``Network.run``."""
         number = len(self.given)
         data, im_info = (value.numpy() for value in inputs)
-        self.given.append(self._prepare(number, data, im_info))
+        self.given.append((data, im_info))
         if self._answers is None:
             return self._real.run(inputs)
         return {name: torch.from_numpy(self._answers[f"{number}/{name}"]) for name in self.outputs}
@@ -52,50 +52,72 @@ def of_interpreter(subject: Subject, images: Sequence[Pixels]) -> list[Outputs]:
     return [reference.answer(image) for image in images]
 
 
+@dataclass(frozen=True)
+class Way:
+    """How an image and its size are given to a network."""
+
+    zeros: bool
+    """Whether images are padded with zeros, not with the mean."""
+    scale: bool
+    """Whether the scale by which they were resized is told, not 1."""
+
+    def prepared(
+        self, image: Pixels, data: npt.NDArray[np.float32], im_info: npt.NDArray[np.float32]
+    ) -> dict[str, npt.NDArray[np.float32]]:
+        """What the network gets for what our reader would give it."""
+        height, width = (int(side) for side in im_info[0, :2])
+        data, im_info = data.copy(), im_info.copy()
+        if self.zeros:
+            data[:, :, height:] = 0
+            data[:, :, :, width:] = 0
+        if self.scale:
+            im_info[0, 2] = image.shape[0] / height
+        return {"data": data, "im_info": im_info}
+
+
+OURS, ZEROS, SCALE, UPSTREAMS = (
+    Way(zeros=False, scale=False),
+    Way(zeros=True, scale=False),
+    Way(zeros=False, scale=True),
+    Way(zeros=True, scale=True),
+)
+"""Ours, the two that upstream's wrapper has otherwise, and both, which is its own."""
+WAYS = (OURS, ZEROS, SCALE, UPSTREAMS)
+
+
 def of_caffe2(
-    subject: Subject,
-    images: Sequence[Pixels],
-    python: Path,
-    folder: Path,
-    *,
-    zeros: bool = False,
-    scale: bool = False,
-) -> list[Outputs]:
-    """What Caffe2 itself answers to what our reader gives it.
+    subject: Subject, images: Sequence[Pixels], python: Path, folder: Path
+) -> dict[Way, list[Outputs]]:
+    """What Caffe2 itself answers.
 
     Args:
         subject: whose files are run.
         images: in RGB order.
         python: of the legacy environment.
         folder: an empty one.
-        zeros: pad images with zeros, as upstream's wrapper does.
-        scale: tell how images were resized, as upstream's wrapper does.
     """
-
-    def prepare(
-        number: int, data: npt.NDArray[np.float32], im_info: npt.NDArray[np.float32]
-    ) -> dict[str, npt.NDArray[np.float32]]:
-        height, width = (int(side) for side in im_info[0, :2])
-        if zeros:
-            data = data.copy()
-            data[:, :, height:] = 0
-            data[:, :, :, width:] = 0
-        if scale:
-            im_info = im_info.copy()
-            im_info[0, 2] = images[number].shape[0] / height
-        return {"data": data, "im_info": im_info}
-
-    asked, reader = _with(subject, prepare, None)
+    asked, reader = _with(subject, None)
     for image in images:
         reader.answer(image)
-    inputs, outputs = folder / "inputs.npz", folder / "outputs.npz"
-    arrays = {f"{i}/{k}": v for i, each in enumerate(asked.given) for k, v in each.items()}
-    np.savez(inputs, **arrays)  # type: ignore[arg-type]
-    step = {"do": "net", "files": str(subject.files), "inputs": str(inputs), "to": str(outputs)}
-    run_steps(python, [step])
-    with np.load(outputs) as answers:
-        _asked, reader = _with(subject, prepare, dict(answers))
-        return [reader.answer(image) for image in images]
+    steps = []
+    for number, way in enumerate(WAYS):
+        inputs, outputs = folder / f"inputs{number}.npz", folder / f"outputs{number}.npz"
+        arrays = {
+            f"{index}/{name}": value
+            for index, (image, given) in enumerate(zip(images, asked.given))
+            for name, value in way.prepared(image, *given).items()
+        }
+        np.savez(inputs, **arrays)  # type: ignore[arg-type]
+        steps.append(
+            {"do": "net", "files": str(subject.files), "inputs": str(inputs), "to": str(outputs)}
+        )
+    run_steps(python, steps)
+    found = {}
+    for way, step in zip(WAYS, steps):
+        with np.load(step["to"]) as answers:
+            _asked, reader = _with(subject, dict(answers))
+            found[way] = [reader.answer(image) for image in images]
+    return found
 
 
 def _reader(subject: Subject) -> Caffe2Reference:
@@ -103,11 +125,9 @@ def _reader(subject: Subject) -> Caffe2Reference:
     return Caffe2Reference(subject.files, image_format, subject.min_size, subject.max_size)
 
 
-def _with(
-    subject: Subject, prepare: Any, answers: Mapping[str, Any] | None
-) -> tuple[_Network, Caffe2Reference]:
+def _with(subject: Subject, answers: Mapping[str, Any] | None) -> tuple[_Network, Caffe2Reference]:
     reader = _reader(subject)
     network: Any = DetectionNetwork.load(subject.files)
-    network.network = _Network(network.network, prepare, answers)
+    network.network = _Network(network.network, answers)
     reader.model = type(reader.model)(network)
     return network.network, reader

@@ -22,7 +22,7 @@ from d2serve.handlers.spec.model_spec import read_spec
 from d2serve.handlers.spec.runtimes import RUNTIMES, TRACING
 
 _ROOT = Path(__file__).resolve().parent.parent.parent
-_CPP = _ROOT / "examples" / "cpp" / "build" / "d2serve_predict"
+_CPP = _ROOT / "examples" / "cpp" / "build" / "bin" / "d2serve_predict"
 
 
 def bounds_of(program: Program) -> Bounds:

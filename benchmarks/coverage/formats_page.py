@@ -56,7 +56,10 @@ def _table(coverage: Coverage) -> Iterable[str]:
     yield f"| {' | '.join(titles)} |"
     yield f"| --- | --- | ---: |{' --- |' * len(FORMAT_KINDS)}"
     for row in coverage.examples.values():
-        cells = (in_words(row.cells[kind], letters) for kind in FORMAT_KINDS)
+        cells = (
+            in_words(row.cells[kind], letters) if kind in row.cells else "not run"
+            for kind in FORMAT_KINDS
+        )
         yield f"| {' | '.join([row.family or '', row.config, compared(row), *cells])} |"
 
 

@@ -18,6 +18,7 @@ from benchmarks.coverage.record import (
     ONNXRUNTIME,
     OPENVINO,
     SCRIPTING,
+    TENSORFLOW,
     TRACING,
 )
 from d2serve.export.errors import UnsupportedFamily
@@ -38,6 +39,20 @@ from d2serve.handlers.spec.runtimes import (
     RuntimeFacts,
 )
 
+
+def _openvino(onnx: Path, folder: Path) -> Path:
+    return save(from_onnx(onnx), folder)
+
+
+def _tensorflow(onnx: Path, folder: Path) -> Path:
+    from d2serve.export.programs.tensorflow.converting import convert  # brings TensorFlow
+
+    convert(onnx).save(folder)
+    return folder / RUNTIMES[TENSORFLOW].main_file
+
+
+_OF_ONNX = {OPENVINO: _openvino, TENSORFLOW: _tensorflow}
+"""What makes a program of an ONNX file, in an empty folder, by kind."""
 _RUN_IN_CPP = {CPP_OPENVINO: OPENVINO, CPP_LIBTORCH: TRACING}
 """The program that the C++ program runs with either engine, by its kind in Python."""
 
@@ -82,8 +97,11 @@ class Programs:
             program = self._write(kind, kind, TORCHSCRIPT, TORCHSCRIPT)
         elif kind == ONNXRUNTIME:
             program = self._traced()
+        elif kind in _OF_ONNX:
+            program = self._converted(kind, self._traced())
         else:
-            program = self._converted(self._traced())
+            facts = RUNTIMES[kind]
+            program = self._write(kind, TRACING, facts.format, facts.name)
         spec = self._spec(kind, program)
         (program.main.parent / SPEC_FILE).write_text(spec.to_json(), encoding="utf-8")
         return program
@@ -92,15 +110,14 @@ class Programs:
         if self._onnx is None:
             try:
                 self._onnx = self._write("onnx", TRACING, ONNX, ONNXRUNTIME)
-            except Exception as error:  # OpenVINO's refusal is the same one
+            except Exception as error:  # what is made of it is refused for the same reason
                 self._onnx = error
         if isinstance(self._onnx, Exception):
             raise self._onnx
         return self._onnx
 
-    def _converted(self, traced: Program) -> Program:
-        folder = self._new_folder(OPENVINO)
-        main = save(from_onnx(traced.main), folder)
+    def _converted(self, kind: str, traced: Program) -> Program:
+        main = _OF_ONNX[kind](traced.main, self._new_folder(kind))
         return Program(main, traced.outputs, traced.doubts, traced.rewrites)
 
     def _write(self, name: str, method: str, format_: str, runtime: str) -> Program:

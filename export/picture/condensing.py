@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from d2serve.export.picture.naming import detail_of, name_of
-from d2serve.export.picture.network import FUNCTION, MODULE, TERMINAL, Block, Edge, Network
+from d2serve.export.picture.blocks import block_of_part, terminal_block
+from d2serve.export.picture.naming import AFTER, BEFORE, BETWEEN
+from d2serve.export.picture.network import Block, Edge, Network
 from d2serve.export.picture.operations import INPUT, OUTPUT, Flow, Operation, Shape
 from d2serve.export.picture.partition import Part, Tree, is_kept, partition
 
@@ -24,7 +24,6 @@ _PASSING = frozenset(_PASSING_NAMES.split())
 _CHOOSING = frozenset(
     ("topk", "nms", "TopK", "NonMaxSuppression", "GenerateProposals", "BoxWithNMSLimit")
 )
-BEFORE, BETWEEN, AFTER = "before", "between", "after"
 
 
 @dataclass(eq=False)
@@ -49,12 +48,12 @@ def network_of(flow: Flow, title: str, about: str) -> Network:
     tree = Tree.of(flow.weights, (each.path for each in flow.operations if not _is_end(each)))
     candidates = _gathered(flow, partition(tree))
     kept, makers = _kept(candidates, flow, tree)
-    kept.sort(key=lambda each: _middle(each) if each.operations else len(flow.operations))
+    kept.sort(key=lambda each: _when(each, flow))
     number_of = {each: number for number, each in enumerate(kept, 1)}
     blocks = _alone_without_frame(
-        _terminal(INPUT, flow),
+        terminal_block(INPUT, flow),
         *(_block(each, flow) for each in kept),
-        _terminal(OUTPUT, flow),
+        terminal_block(OUTPUT, flow),
     )
     block_of: list[int | None] = []
     for operation, maker in zip(flow.operations, makers):
@@ -102,7 +101,7 @@ def _makers(
         own = of_operation.get(place)
         given = [before[each] for each in operation.inputs if before[each] is not None]
         last = given[-1] if given else None
-        if own is None or own in passing:
+        if own is None or own in passing or (own in small and operation.kind in _PASSING):
             makers.append(None)
             before.append(last)
             continue
@@ -135,9 +134,11 @@ def _alone_without_frame(*blocks: Block) -> tuple[Block, ...]:
     )
 
 
-def _middle(gathered: _Gathered) -> int:
-    """When most of a part runs: a file may have some of it long before."""
-    return gathered.operations[len(gathered.operations) // 2]
+def _when(gathered: _Gathered, flow: Flow) -> int:
+    """When a part runs, what does not run being last."""
+    if not gathered.operations:
+        return len(flow.operations)
+    return gathered.operations[len(gathered.operations) // 2 if flow.is_scattered else 0]
 
 
 def _gathered(flow: Flow, parts: list[Part]) -> list[_Gathered]:
@@ -202,52 +203,5 @@ def _tells(shapes: dict[Shape, None]) -> bool:
 
 
 def _block(gathered: _Gathered, flow: Flow) -> Block:
-    part = gathered.part
     ran = [flow.operations[place] for place in gathered.operations]
-    counts = [each.multiply_adds for each in ran]
-    places = {(each.path, each.step) for each in ran}
-    per_row, rows = _by_rows(ran)
-    weights = 0
-    if gathered.phase in ("", BEFORE):
-        parts = (part, *gathered.absorbed)
-        weights = sum(
-            count for path, count in flow.weights.items() if any(_is_in(path, p) for p in parts)
-        )
-    return Block(
-        name=name_of(part, gathered.phase),
-        detail=detail_of(part, flow.kinds, ran),
-        frame=part.path.partition(".")[0],
-        role=MODULE if weights else FUNCTION,
-        path=part.path,
-        weights=weights,
-        multiply_adds=None
-        if None in counts
-        else sum(each.multiply_adds or 0 for each in ran if each.rows != 0),
-        row_multiply_adds=per_row,
-        rows=rows,
-        seconds=sum(flow.seconds.get(place, 0.0) for place in places) if flow.seconds else None,
-        is_idle=not ran,
-    )
-
-
-def _by_rows(ran: Sequence[Operation]) -> tuple[int | None, int | None]:
-    """The multiply-adds of a row and the number of rows, where all work is on as many rows as the
-    image has objects."""
-    multiplying = [each for each in ran if each.multiply_adds]
-    rows = {each.rows for each in multiplying}
-    varying = all(each.shape and each.shape[0].varies for each in multiplying)
-    if len(rows) != 1 or not varying or None in rows:
-        return None, None
-    (count,) = rows
-    return sum((each.multiply_adds or 0) // max(count or 0, 1) for each in multiplying), count
-
-
-def _is_in(path: str, part: Part) -> bool:
-    return path in part.own or any(
-        path == member or path.startswith(f"{member}.") for member in part.members
-    )
-
-
-def _terminal(kind: str, flow: Flow) -> Block:
-    names = dict.fromkeys(each.name for each in flow.operations if each.kind == kind)
-    return Block(kind, ", ".join(names), "", TERMINAL, "", 0, 0)
+    return block_of_part(gathered.part, gathered.absorbed, gathered.phase, ran, flow)

@@ -6,9 +6,9 @@ from torch import nn
 
 from d2serve.export.errors import one_line
 from d2serve.export.picture.from_model import from_model
-from d2serve.export.picture.recording import Given
-from d2serve.export.picture.sources import about_model
+from d2serve.export.picture.readers.recording import Given
 from d2serve.export.picture.svg import svg_of
+from d2serve.export.picture.words import about_model
 
 
 def picture_of(

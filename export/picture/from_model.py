@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from d2serve.export.picture.condensing import network_of
 from d2serve.export.picture.network import Network
-from d2serve.export.picture.recording import Given, recorded, timed
+from d2serve.export.picture.readers.recording import Given, recorded, timed
 
 # How much of the image's height and width a second one has, which tells the sides that vary.
 _HEIGHT_LEFT, _WIDTH_LEFT = (5, 8), (3, 4)

@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from d2serve.export.picture.operations import Operation
 from d2serve.export.picture.partition import OWN_WORK, PYRAMID, Part
 
-_PHASES = {"before": "preprocessing", "between": "between heads", "after": "postprocessing"}
+BEFORE, BETWEEN, AFTER = "before", "between", "after"
+"""When the whole model's own work runs: in relation to all of its modules."""
+_PHASES = {BEFORE: "preprocessing", BETWEEN: "between heads", AFTER: "postprocessing"}
 
 # What is worth saying of work that has no module, by the operators of torch, ONNX and Caffe2.
 _TELLING = {

@@ -59,6 +59,8 @@ class Flow:
     """The classes of modules, where they are known."""
     seconds: Mapping[tuple[str, int], float] = field(default_factory=dict)
     """How long what ran at (path, step) took, where it was measured."""
+    is_scattered: bool = False
+    """Whether some of a part may stand long before the rest, as in files of OpenVINO's."""
 
 
 def parent_of(path: str) -> str:

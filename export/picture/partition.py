@@ -7,8 +7,9 @@ as long as there is room: the part with most weights first.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from d2serve.export.picture.network import MOST_BLOCKS
 from d2serve.export.picture.operations import parent_of
@@ -97,7 +98,18 @@ def partition(tree: Tree) -> list[Part]:
             continue
         place = parts.index(part)
         parts[place : place + 1] = inner
-    return parts
+    return _told_apart(parts)
+
+
+def _told_apart(parts: list[Part]) -> list[Part]:
+    """Parts of the same name have their parent's before it."""
+    counts = Counter(part.name for part in parts)
+    return [
+        replace(part, name=f"{_last(parent_of(part.path))}.{part.name}")
+        if counts[part.name] > 1 and parent_of(part.path) and part.members == (part.path,)
+        else part
+        for part in parts
+    ]
 
 
 def _opened(tree: Tree, path: str) -> Iterator[Part]:

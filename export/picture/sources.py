@@ -11,14 +11,15 @@ import torch
 from d2serve.export.errors import ConfigError, ProgramError
 from d2serve.export.failures import in_a_sentence
 from d2serve.export.picture.condensing import network_of
-from d2serve.export.picture.from_caffe2 import from_caffe2
 from d2serve.export.picture.from_model import from_model
-from d2serve.export.picture.from_onnx import from_onnx
-from d2serve.export.picture.from_openvino import from_openvino
-from d2serve.export.picture.from_torchscript import from_torchscript
 from d2serve.export.picture.network import Network
 from d2serve.export.picture.operations import Flow
+from d2serve.export.picture.readers.from_caffe2 import from_caffe2
+from d2serve.export.picture.readers.from_onnx import from_onnx
+from d2serve.export.picture.readers.from_openvino import from_openvino
+from d2serve.export.picture.readers.from_torchscript import from_torchscript
 from d2serve.export.picture.svg import svg_of
+from d2serve.export.picture.words import about_model
 from d2serve.export.proof.oracle import prepared
 from d2serve.export.reading.config import ConfigSource, ModelConfig
 from d2serve.export.reading.config_loading import load_config
@@ -87,7 +88,12 @@ def of_file(file: Path, title: str = "") -> Network:
     Raises:
         ProgramError: it is not there, damaged or of another kind.
     """
-    form = FORMATS[file.suffix.lower()]
+    form = FORMATS.get(file.suffix.lower())
+    if form is None:
+        raise ProgramError(
+            f"{file} is none of the files that are drawn. Expected one that ends in "
+            f"{', '.join(FORMATS)}."
+        )
     if not file.is_file():
         what = "is a folder" if file.is_dir() else "cannot be opened: there is no such file"
         raise ProgramError(f"{file} {what}. Expected a file: {form.what.partition(',')[0]}.")
@@ -118,8 +124,3 @@ def of_config(config: ModelConfig, title: str) -> Network:
     weights = "" if has_weights else ", with random weights"
     about = about_model(family.name, *sample.shape[:2]) + weights
     return from_model(model, given, title, about, with_time=True)
-
-
-def about_model(family: str, height: int, width: int) -> str:
-    """What is said of an eager model's picture."""
-    return f"{family}, as eager detectron2 answers an image of {height}×{width}"

@@ -107,11 +107,12 @@ def _heading(network: Network, width: int) -> Iterator[str]:
 
 
 def _frame(frame: Frame, hues: dict[str, str]) -> str:
+    name = _text(_fitting(frame.name, WIDTH - SPINE, 11))
     return (
         f'<rect class="frame" x="{frame.x:g}" y="{frame.y:g}" width="{frame.width:g}" '
-        f'height="{frame.height:g}" rx="8"/><text x="{frame.x + FRAME_REST + SPINE + 8:g}" '
-        f'y="{frame.y + 16:g}" '
-        f'style="fill:{hues[frame.name]};font-weight:600">{_text(_fitting(frame.name, WIDTH - SPINE, 11))}</text>'
+        f'height="{frame.height:g}" rx="8"/>'
+        f'<text x="{frame.x + FRAME_REST + SPINE + 8:g}" y="{frame.y + 16:g}" '
+        f'style="fill:{hues[frame.name]};font-weight:600">{name}</text>'
     )
 
 

@@ -83,3 +83,8 @@ def totals_of(network: Network) -> str:
 
 
 LEGEND = "~ marks what depends on the image · a dashed box has no weights · a dashed line goes back"
+
+
+def about_model(family: str, height: int, width: int) -> str:
+    """What is said of the picture of an eager model that answered an image of this size."""
+    return f"{family}, as eager detectron2 answers an image of {height}×{width}"

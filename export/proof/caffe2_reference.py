@@ -62,11 +62,12 @@ class Caffe2Reference:
 
 
 def _outputs(found: dict[str, Any], height: int, width: int) -> Outputs:
-    sem_seg, panoptic = found.get("sem_seg"), found.get("panoptic_seg")
+    instances, sem_seg = found.get("instances"), found.get("sem_seg")
+    panoptic = found.get("panoptic_seg")
     return Outputs(
         height,
         width,
-        detections_of(found["instances"]),
+        None if instances is None else detections_of(instances),
         None if sem_seg is None else sem_seg.argmax(dim=0).numpy().astype(np.int32),
         None if panoptic is None else panoptic_of(*panoptic),
         None,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,7 +22,7 @@ from d2serve.handlers.netdef.files import NET_FILE, WEIGHTS_FILE, read_nets
 from d2serve.handlers.netdef.messages import NetDef, OperatorDef
 from d2serve.handlers.netdef.retinanet import as_written
 from d2serve.handlers.spec.model_spec import PanopticMerge
-from d2serve.handlers.spec.output_names import HEATMAPS, KEYPOINTS, MASKS, SEM_SEG
+from d2serve.handlers.spec.output_names import BOXES, HEATMAPS, KEYPOINTS, MASKS, SEM_SEG
 
 _SIDE = 64  # pixels, of an image by which labels are counted
 # What a class's scores go through between the layer that makes them and the choice of boxes.
@@ -63,15 +64,13 @@ def read_caffe2_files(folder: Path) -> Caffe2Files:
     except (LoadError, ModelFailed) as error:
         raise ConfigError(f"--from-caffe2 {folder}: {error}") from error
     graph = _Graph(net, fills)
-    retinanet = network.meta_architecture == RETINANET
-    thresholds = _of_retinanet(net) if retinanet else _of_rcnn(graph)
-    family = Family(
-        _name(net, network),
-        network.outputs,
-        graph.dense_classes() if retinanet else graph.roi_classes(),
-        *thresholds,
-        panoptic=None if network.panoptic is None else PanopticMerge(*network.panoptic),
-    )
+    instances: tuple[Any, ...] = (None,)
+    if network.meta_architecture == RETINANET:
+        instances = (graph.dense_classes(), *_of_retinanet(net))
+    elif BOXES in network.outputs:
+        instances = (graph.roi_classes(), *_of_rcnn(graph))
+    panoptic = None if network.panoptic is None else PanopticMerge(*network.panoptic)
+    family = Family(_name(net, network), network.outputs, *instances, panoptic=panoptic)
     return Caffe2Files(folder, network, family, num_labels)
 
 
@@ -85,6 +84,8 @@ def _labels(network: DetectionNetwork) -> int | None:
 def _name(net: NetDef, network: DetectionNetwork) -> str:
     if network.meta_architecture == RETINANET:
         return "RetinaNet"
+    if BOXES not in network.outputs:
+        return "Semantic segmentation"
     masks = MASKS in network.outputs
     keypoints = bool({KEYPOINTS, HEATMAPS} & set(network.outputs))
     kinds = {

@@ -1,9 +1,8 @@
 """The wire format of protobuf, as far as Caffe2's messages use it.
 
-A worker would load the protobuf package for two small files only, and that package makes a Python
-object of each of the millions of weights, which numpy reads as they lie. What is read comes from
-anywhere, so every length is held against the bytes that are there. The format:
-https://protobuf.dev/programming-guides/encoding/
+A worker would need the protobuf package for these two files only. The weights are read by numpy as
+they lie. What is read comes from anywhere, so every length is held against the bytes that are there.
+The format: https://protobuf.dev/programming-guides/encoding/
 """
 
 from __future__ import annotations

@@ -17,14 +17,6 @@ BUILT = Path(sys.prefix) / ".d2serve" / "cpp-tests"
 """Builds stay there, so that a second run compiles only what has changed."""
 
 
-def libtorch_options() -> list[str]:
-    """Where torch's headers and libraries are."""
-    import torch
-
-    [folder] = torch.__path__
-    return ["-DD2SERVE_LIBTORCH=ON", f"-DD2SERVE_TORCH={folder}"]
-
-
 def built(name: str, *definitions: str, target: str = "all") -> Path:
     """The folder of a build of examples/cpp, made or brought up to date."""
     folder = BUILT / name

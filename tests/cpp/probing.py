@@ -49,16 +49,37 @@ class Probe:
             for pixels, height, width in images
         ]
 
-    def input(self, model: Path, image: Path) -> tuple[npt.NDArray[np.float32], tuple[int, int]]:
-        """What a program gets of an image file, and the image's own height and width."""
-        answer = self.run("input", str(model), str(image))
-        channels, height, width, *sent = map(int, answer.line().split())
-        return answer.array(np.float32, (channels, height, width)), (sent[0], sent[1])
+    def inputs(
+        self, model: Path, files: Sequence[Path]
+    ) -> list[tuple[npt.NDArray[np.float32], tuple[int, int]]]:
+        """What a program gets of image files, and each image's own height and width."""
+        answer = self.run("input", str(model), *map(str, files))
+        made = []
+        for _ in files:
+            channels, height, width, *sent = map(int, answer.line().split())
+            tensor = answer.array(np.float32, (channels, height, width))
+            made.append((tensor, (sent[0], sent[1])))
+        return made
 
-    def run(self, *arguments: str, given: bytes = b"") -> Answer:
+    def refusals(self, specs: Sequence[str]) -> list[str | None]:
+        """Of texts of model_spec.json, why each is refused; None where it is not."""
+        given = "".join(text.replace("\n", " ") + "\n" for text in specs).encode()
+        answer = self.run("specs", given=given)
+        lines = [answer.line() for _ in specs]
+        return [None if line == "ok" else line.removeprefix("error ") for line in lines]
+
+    def open(self, model: Path) -> str:
+        """Name and version of an archive that can be opened, otherwise the message why not."""
+        done = subprocess.run(
+            [self.program, "open", model], capture_output=True, text=True, check=False, timeout=60
+        )
+        assert (done.returncode, done.stdout == "") in ((0, False), (1, True)), done.stderr[-4000:]
+        return (done.stdout or done.stderr).strip()
+
+    def run(self, *arguments: str, given: bytes = b"", wait: float = 300) -> Answer:
         """What the program says; a test fails where it does not succeed."""
         done = subprocess.run(
-            [self.program, *arguments], input=given, capture_output=True, check=False, timeout=300
+            [self.program, *arguments], input=given, capture_output=True, check=False, timeout=wait
         )
         assert done.returncode == 0, done.stderr.decode(errors="replace")[-4000:]
         return Answer(done.stdout)

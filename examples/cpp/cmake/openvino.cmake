@@ -15,4 +15,4 @@ file(GLOB openvino_needed
   ${openvino_folder}/libopenvino_ir_frontend.so.[0-9]*
   ${openvino_folder}/libopenvino_onnx_frontend.so.[0-9]*
   ${openvino_folder}/libtbb.so.[0-9]*)
-install(FILES ${openvino_needed} DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(FILES ${openvino_needed} DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT openvino)

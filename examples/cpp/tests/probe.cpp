@@ -1,10 +1,10 @@
 // Shows the tests what the library makes of a file, as bytes: they compare them with Python's.
 //
 //   d2serve_probe image FORMAT CHANNELS SIXTEEN_BIT < names of files
-//   d2serve_probe resize HEIGHT WIDTH CHANNELS NEW_HEIGHT NEW_WIDTH < pixels > pixels
-//   d2serve_probe input MODEL FILE > floats
-//   d2serve_probe raw MODEL FILE > names, types, shapes and values of the program's outputs
-//   d2serve_probe fuzz SECONDS SEED FILE ...
+//   d2serve_probe resize < lines "HEIGHT WIDTH CHANNELS NEW_HEIGHT NEW_WIDTH", pixels after each >
+//   pixels d2serve_probe specs < texts of model_spec.json, one a line > "ok" or "error MESSAGE" for
+//   each d2serve_probe open MODEL > its name and version d2serve_probe input MODEL FILE > sizes,
+//   then floats d2serve_probe fuzz SECONDS SEED FILE ...
 #include <chrono>
 #include <cstdlib>
 #include <fstream>
@@ -16,7 +16,6 @@
 #include <string>
 
 #include "d2serve_cpp/archive.h"
-#include "d2serve_cpp/engine.h"
 #include "d2serve_cpp/error.h"
 #include "d2serve_cpp/image.h"
 #include "d2serve_cpp/input.h"
@@ -63,24 +62,31 @@ int resizes() {
     return 0;
 }
 
-int input(const Spec& spec, const char* file) {
-    const ModelInput made = preprocess(read_image_file(file, spec.image_form(), spec.limits), spec);
-    std::cout << made.channels << ' ' << made.resized_height << ' ' << made.resized_width << ' '
-              << made.height << ' ' << made.width << '\n';
-    write(made.tensor);
+int inputs(const Spec& spec, int count, char** files) {
+    for (int i = 0; i < count; ++i) {
+        const Image image = read_image_file(files[i], spec.image_form(), spec.limits);
+        const ModelInput made = preprocess(image, spec);
+        std::cout << made.channels << ' ' << made.resized_height << ' ' << made.resized_width << ' '
+                  << made.height << ' ' << made.width << '\n';
+        write(made.tensor);
+    }
     return 0;
 }
 
-int raw_outputs(const Archive& archive, const char* file) {
-    const Spec& spec = archive.spec();
-    const auto engine = load_engine(spec, archive.folder(), 0);
-    const Image image = read_image_file(file, spec.image_form(), spec.limits);
-    for (const auto& [name, tensor] : engine->run(preprocess(image, spec))) {
-        std::cout << name << ' ' << name_of(tensor.dtype);
-        for (const auto side : tensor.shape) std::cout << ' ' << side;
-        std::cout << '\n';
-        write(tensor.data);
+int specs() {
+    for (std::string text; std::getline(std::cin, text);) {
+        try {
+            Spec::from_json(text);
+            std::cout << "ok\n";
+        } catch (const Error& error) {
+            std::cout << "error " << error.what() << '\n';
+        }
     }
+    return 0;
+}
+
+int open(const Archive& archive) {
+    std::cout << archive.model() << ' ' << archive.version() << '\n';
     return 0;
 }
 
@@ -189,8 +195,11 @@ int main(int count, char** words) {
     try {
         if (what == "image" && count == 5) return images({words[2], std::atoi(words[3]), words[4]});
         if (what == "resize") return resizes();
-        if (what == "input" && count == 4) return input(Archive::open(words[2]).spec(), words[3]);
-        if (what == "raw" && count == 4) return raw_outputs(Archive::open(words[2]), words[3]);
+        if (what == "input" && count > 3) {
+            return inputs(Archive::open(words[2]).spec(), count - 3, words + 3);
+        }
+        if (what == "specs") return specs();
+        if (what == "open" && count == 3) return open(Archive::open(words[2]));
         if (what == "fuzz" && count > 4) {
             return fuzz(std::atof(words[2]), static_cast<unsigned>(std::atoi(words[3])), count - 4,
                         words + 4);

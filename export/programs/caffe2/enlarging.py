@@ -40,13 +40,14 @@ def bilinear(net: Net, call: Call) -> None:
     scale = int(height)
     require(height == width == scale, "scales that are not whole or not the same")
     taken = _given(call)
-    require(taken.channels is not None, "an unknown number of channels")
+    channels = taken.channels or 0
+    require(channels > 0, "an unknown number of channels")
     padded = Value(f"{call.outputs[0].name}.padded", 4)
     net.add("PadImage", call.scope, [taken], [padded], mode="edge", pads=[1] * 4)
     kernel = triangle(scale)
-    weight = np.zeros((taken.channels, taken.channels, *kernel.shape), np.float32)
-    weight[range(taken.channels), range(taken.channels)] = kernel
-    bias = Weight("", torch.zeros(taken.channels))
+    weight = np.zeros((channels, channels, *kernel.shape), np.float32)
+    weight[range(channels), range(channels)] = kernel
+    bias = Weight("", torch.zeros(channels))
     net.add(
         "ConvTranspose",
         call.scope,
@@ -71,13 +72,12 @@ def triangle(scale: int) -> Any:
 
 
 def _given(call: Call) -> Value:
-    value = call.arguments.get("input", call.arguments.get("self"))
-    require(isinstance(value, Value), "a constant")
+    value: Value = call.arguments.get("input", call.arguments.get("self"))
     return value
 
 
 def _scales(call: Call) -> tuple[float, float]:
     given = call.arguments
-    factors = given.get("scale_factors")
-    require(factors is not None and len(factors) == 2, "a fixed size (give scale_factor)")
+    factors: list[float] = given.get("scale_factors") or []
+    require(len(factors) == 2, "a fixed size (give scale_factor)")
     return float(factors[0]), float(factors[1])

@@ -58,7 +58,8 @@ def proposals(rpn: Any, features: dict[str, Tensor], im_info: Tensor) -> Tensor:
         rois.append(found[0])
         scores.append(found[1])
     if len(rois) == 1:
-        return rois[0]
+        alone: Tensor = rois[0]
+        return alone
     # The operator uses no more of its levels than their number.
     collected: Tensor = caffe2(
         "CollectRpnProposals",
@@ -156,13 +157,13 @@ def _res5(
 
 def _cascade(heads: Any, levels: list[Tensor], rois: Tensor, im_info: Tensor) -> dict[str, Tensor]:
     """Each stage works on the boxes of the one before; scores are the mean of all."""
-    total, splits = None, None
+    probabilities, splits = [], None
     for head, predictor in zip(heads.box_head, heads.box_predictor, strict=True):
         scores, deltas = predictor(head(pooled(heads.box_pooler, levels, rois, _BOX_POOLER)))
         rois, splits = _moved(predictor, rois, deltas, im_info)
-        probabilities = _probabilities(predictor, scores)
-        total = probabilities if total is None else total + probabilities
-    return _selected(predictor, total * (1.0 / len(heads.box_head)), rois, splits)
+        probabilities.append(_probabilities(predictor, scores))
+    mean = sum(probabilities[1:], probabilities[0]) * (1.0 / len(probabilities))
+    return _selected(predictor, mean, rois, splits)
 
 
 def _detected(predictor: Any, features: Tensor, rois: Tensor, im_info: Tensor) -> dict[str, Tensor]:

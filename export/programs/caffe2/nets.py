@@ -38,6 +38,7 @@ class Net:
         """Begin with nothing but what the graph is given."""
         self._uses = Counter(graph.taken())
         self._steps: list[Step] = []
+        self._makers: dict[Value | Weight, Step] = {}
         self._same: dict[Value, Value | Weight] = {}
 
     def add(
@@ -48,9 +49,22 @@ class Net:
         outputs: Sequence[Value],
         **arguments: ArgumentValue,
     ) -> None:
-        """Append an operator; its arguments are Caffe2's."""
+        """Append an operator.
+
+        Args:
+            kind: Caffe2's name of it.
+            scope: path of the module that it is of; what no module calls belongs to the one that
+                makes what it takes.
+            inputs: what it takes.
+            outputs: what it makes.
+            arguments: Caffe2's.
+        """
         known = [self.itself(each) for each in inputs]
-        self._steps.append(Step(kind, scope, known, list(outputs), arguments))
+        before = next((self.maker(each) for each in known if isinstance(each, Value)), None)
+        scope = scope or (before.scope if before is not None else "")
+        step = Step(kind, scope, known, list(outputs), arguments)
+        self._steps.append(step)
+        self._makers.update(dict.fromkeys(outputs, step))
 
     def let_be(self, value: Value, other: Value | Weight) -> None:
         """Let a value be the same blob as what is there already."""
@@ -66,8 +80,7 @@ class Net:
 
     def maker(self, value: Value) -> Step | None:
         """The operator that makes a value; None of what the network is given."""
-        wanted = self.itself(value)
-        return next((step for step in reversed(self._steps) if wanted in step.outputs), None)
+        return self._makers.get(self.itself(value))
 
     def written(
         self,

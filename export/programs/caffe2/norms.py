@@ -21,7 +21,9 @@ def batch_norm(net: Net, call: Call) -> None:
     stated = [given[name] for name in ("running_mean", "running_var", "weight", "bias")]
     require(all(each is None or isinstance(each, Weight) for each in stated), "computed statistics")
     require(isinstance(stated[1], Weight), "no running statistics")
-    scale, shift = _affine(*(each and each.tensor.double() for each in stated), given["eps"])
+    mean, var, weight, bias = (each and each.tensor.double() for each in stated)
+    scale = torch.rsqrt(var + given["eps"]) * (1.0 if weight is None else weight)
+    shift = (0.0 if bias is None else bias) - mean * scale
     value: Value = given["input"]
     before = net.maker(value)
     if before is not None and before.kind == "Conv" and net.uses(value) == 1:
@@ -33,13 +35,6 @@ def batch_norm(net: Net, call: Call) -> None:
     factor, added = (Weight("", each.float().reshape(-1, *ones)) for each in (scale, shift))
     net.add("Mul", call.scope, [value, factor], [scaled])
     net.add("Add", call.scope, [scaled, added], call.outputs)
-
-
-def _affine(
-    mean: Tensor, var: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
-) -> tuple[Tensor, Tensor]:
-    scale = torch.rsqrt(var + eps) * (1.0 if weight is None else weight)
-    return scale, (0.0 if bias is None else bias) - mean * scale
 
 
 def _fold(convolution: Step, scale: Tensor, shift: Tensor) -> None:

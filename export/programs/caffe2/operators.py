@@ -136,7 +136,7 @@ _SHAPES: Mapping[str, Callable[..., object]] = MappingProxyType(
     }
 )
 
-_LIBRARY = torch.library.Library(NAMESPACE, "DEF")
+_LIBRARY: Any = torch.library.Library(NAMESPACE, "DEF")  # type: ignore[no-untyped-call]
 for _schema in _SCHEMAS:
     _name = _schema.partition("(")[0]
     _LIBRARY.define(_schema)

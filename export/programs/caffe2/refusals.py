@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from detectron2.layers import DeformConv, ModulatedDeformConv, ROIAlign
+from detectron2.layers import ROIAlign
 from detectron2.modeling import Backbone, GeneralizedRCNN, PanopticFPN, SemanticSegmentor
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.modeling.box_regression import Box2BoxTransform
@@ -35,6 +35,11 @@ from d2serve.export.programs.caffe2.conversion import converted
 from d2serve.export.programs.caffe2.forms import form_of
 from d2serve.export.programs.caffe2.writing import graph_of
 from d2serve.export.reading.family import Family
+from d2serve.export.rewrites.deform_conv.torchvision_form import (
+    DEFORM_CONV,
+    MODULATED_DEFORM_CONV,
+    TorchvisionDeformConv,
+)
 from d2serve.export.rewrites.own_forwards import own_method
 from d2serve.export.rewrites.registry import known_ending
 
@@ -67,9 +72,13 @@ _WITHOUT_FORM: tuple[tuple[type[nn.Module], str], ...] = (
     (FCOS, "neither Caffe2 nor detectron2's reader of its files makes boxes of FCOS's maps"),
 )
 
+_DEFORMABLE: tuple[type[nn.Module], ...] = (
+    TorchvisionDeformConv,
+    *(each.replaces for each in (DEFORM_CONV, MODULATED_DEFORM_CONV)),
+)
 _NOT_THERE: tuple[tuple[tuple[type[nn.Module], ...], str], ...] = (
     ((RRPN, RROIHeads), "d2serve writes upright boxes only for Caffe2"),
-    ((DeformConv, ModulatedDeformConv), "Caffe2 has deformable convolution on CUDA only"),
+    (_DEFORMABLE, "Caffe2 has deformable convolution on CUDA only"),
 )
 
 

@@ -28,14 +28,14 @@ PARTS = {
     "vitdet": ("patch_embed", "blocks.0", "blocks.5", "fpn", *_RPN, *_BOXES, *_MASKS),
     "swin_mask_rcnn": ("patch_embed", "layers.0", "layers.3", "fpn", *_RPN, *_BOXES, *_MASKS),
     "point_rend": (*_RESNET, "fpn", *_RPN, *_BOXES, "mask_head"),
-    "panoptic_deeplab": (*_RESNET, "decoder", "center_head", "offset_head"),
+    "panoptic_deeplab": (*_RESNET, "sem_seg_head.decoder", "center_head", "offset_head"),
     "faster_rcnn_c4": (*_RPN, "pooler", "res5", "box_predictor", "detections"),
     "mask_queries": (*_RESNET, "fpn", "predictor"),
     "keypoint_rcnn_fpn": ("keypoint_pooler", "keypoint_head"),
     "mvitv2_cascade": ("patch_embed", "blocks 0–1", "blocks 6–7", "fpn"),
     "regnet_mask_rcnn": ("stem", "s1", "s4", "fpn"),
     "fcos": ("fpn", "cls_subnet", "ctrness"),
-    "deeplab_v3plus": ("res5", "decoder", "predictor"),
+    "deeplab_v3plus": ("backbone.res5", "decoder.res5", "decoder.res2", "predictor"),
 }
 # Of one structure each.
 _SOON = (
@@ -94,6 +94,7 @@ def test_sides_that_depend_on_the_image_are_marked() -> None:
     assert not classes.varies
     heads = network.blocks[blocks["mask_head"]]
     assert heads.rows == instances.size
+    assert heads.rows is not None
     assert heads.multiply_adds is not None
     assert heads.row_multiply_adds == heads.multiply_adds // heads.rows
     assert sum(edge.goes_back for edge in network.edges) == 0

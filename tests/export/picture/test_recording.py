@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from d2serve.export.picture.condensing import network_of
 from d2serve.export.picture.from_model import from_model
 from d2serve.export.picture.network import Block, Network
-from d2serve.export.picture.recording import recorded, timed
+from d2serve.export.picture.readers.recording import recorded, timed
 from tests.export.picture.geometry import require_readable
 
 _GIVEN = {"image": torch.rand(3, 48, 64), "height": 48, "width": 64}
@@ -75,7 +75,7 @@ def test_a_head_that_nothing_reaches_has_the_work_of_one() -> None:
         def __init__(self) -> None:
             super().__init__()
             self.roi_heads = nn.Module()
-            self.roi_heads.mask_head = nn.Conv2d(3, 5, 3)  # type: ignore[assignment]
+            self.roi_heads.mask_head = nn.Conv2d(3, 5, 3)
 
         def forward(self, inputs: list[dict[str, Any]]) -> list[dict[str, Tensor]]:
             image = inputs[0]["image"][None]
@@ -98,12 +98,12 @@ def test_work_of_little_weight_is_shown_with_what_it_follows() -> None:
 
 def test_what_was_learned_and_does_not_run_is_shown_as_that() -> None:
     model = _Model(first=nn.Conv2d(3, 4, 1))
-    model.first.register_module("training_only", nn.Linear(7, 3))  # type: ignore[union-attr, operator]
+    model.first.register_module("training_only", nn.Linear(7, 3))
     model.register_parameter("beside", nn.Parameter(torch.zeros(5)))
     network = from_model(model.eval(), _GIVEN, "x", "")
     assert sum(block.weights for block in network.blocks) == 16 + 24 + 5
     class_only = _Model(first=nn.Identity())
-    class_only.auxiliary = nn.Linear(7, 3)  # type: ignore[assignment]
+    class_only.auxiliary = nn.Linear(7, 3)
     class_only.forward = lambda inputs: [{"answer": inputs[0]["image"] * 2}]  # type: ignore[method-assign]
     idle = [b for b in from_model(class_only.eval(), _GIVEN, "x", "").blocks if b.is_idle]
     assert [(block.name, block.weights) for block in idle] == [("auxiliary", 24)]

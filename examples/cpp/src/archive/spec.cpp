@@ -150,6 +150,44 @@ RequestLimits limits_of(const Json& raw, bool complete) {
     return made;
 }
 
+/// Python writes NaN and Infinity into JSON, such as for the AP of a class that no image shows.
+std::string without_non_numbers(std::string_view text) {
+    std::string made;
+    bool in_string = false;
+    while (!text.empty()) {
+        std::size_t some = 1;
+        if (in_string && text[0] == '\\') {
+            some = std::min<std::size_t>(2, text.size());
+        } else if (text[0] == '"') {
+            in_string = !in_string;
+        } else if (!in_string) {
+            for (const std::string_view name : {"NaN", "-Infinity", "Infinity"}) {
+                if (!text.starts_with(name)) continue;
+                made += "null";
+                text.remove_prefix(name.size());
+                some = 0;
+                break;
+            }
+        }
+        made += text.substr(0, some);
+        text.remove_prefix(some);
+    }
+    return made;
+}
+
+void check_provenance(const Json& raw, std::int64_t schema) {
+    const Fields fields(raw, "provenance");
+    fields.only({"config", "config_sha256", "weights", "weights_sha256", "class_names",
+                 "stuff_class_names"});
+    for (const char* name : {"config", "config_sha256", "weights", "weights_sha256"}) {
+        fields.text(name);
+    }
+    for (const char* name : {"class_names", "stuff_class_names"}) {
+        if (schema == 3 && !raw.contains(name)) continue;  // it says where names come from since
+        if (!fields.is_null(name)) fields.text(name);
+    }
+}
+
 void check_form(const Spec& spec) {
     one_of("sixteen_bit", spec.sixteen_bit, {"opencv", "read_image"});
     const auto format = kFormats.find(spec.image_format);
@@ -188,7 +226,7 @@ void check(const Spec& spec) {
     if (!merged) refuse("panoptic has a number below 0");
 }
 
-Spec spec_of(const Json& raw, bool complete_limits) {
+Spec spec_of(const Json& raw, std::int64_t schema) {
     const Fields fields(raw, "");
     Spec made;
     made.name = fields.text("name");
@@ -223,8 +261,8 @@ Spec spec_of(const Json& raw, bool complete_limits) {
     }
     fields.object("verification");
     fields.object("accuracy");
-    made.limits = limits_of(fields.object("limits"), complete_limits);
-    if (!fields.is_null("provenance")) fields.object("provenance");
+    made.limits = limits_of(fields.object("limits"), schema >= 3);
+    if (!fields.is_null("provenance")) check_provenance(fields.object("provenance"), schema);
     made.channels = fields.size("channels", 1);
     made.postprocessed = fields.flag("postprocessed");
     for (const Json& each : fields.list("extras")) made.extras.push_back(extra_of(each));
@@ -252,7 +290,7 @@ bool Spec::has(std::string_view output) const {
 }
 
 Spec Spec::from_json(std::string_view text) {
-    Json raw = Json::parse(text, nullptr, false);
+    Json raw = Json::parse(without_non_numbers(text), nullptr, false);
     if (raw.is_discarded()) {
         throw Error("model_spec.json is not JSON: export the model again.");
     }
@@ -268,7 +306,7 @@ Spec Spec::from_json(std::string_view text) {
         }
     }
     check_names(raw);
-    Spec made = spec_of(raw, version >= 3);
+    Spec made = spec_of(raw, version);
     check(made);
     return made;
 }

@@ -18,9 +18,8 @@ std::vector<Rle> encoded(const Tensor& masks, std::size_t count,
                   {static_cast<std::int64_t>(count), image.height, image.width});
     std::vector<Rle> rles;
     for (std::size_t index : kept) {
-        const std::vector<bool> set = values_as<bool>(rows_of(masks, {index}));
-        rles.push_back(
-            encode_whole(image.height, image.width, [&](std::size_t i) { return set[i]; }));
+        const std::vector<bool> mask = values_as<bool>(rows_of(masks, {index}));
+        rles.push_back(encode_whole(image.height, image.width, mask));
     }
     return rles;
 }

@@ -45,12 +45,12 @@ Rle RunLengths::rle(int height, int width) const {
     return made;
 }
 
-Rle encode_whole(int height, int width, const std::function<bool(std::size_t)>& is_set) {
+Rle encode_whole(int height, int width, const std::vector<bool>& mask) {
     RunLengths runs;
     for (int x = 0; x < width; ++x) {
         for (int y = 0; y < height; ++y) {
             runs.set(static_cast<std::int64_t>(x) * height + y,
-                     is_set(static_cast<std::size_t>(y) * width + x));
+                     mask[static_cast<std::size_t>(y) * width + x]);
         }
     }
     return runs.rle(height, width);

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <vector>
 
 #include "d2serve_cpp/outputs.h"
@@ -23,8 +22,8 @@ class RunLengths {
     bool value_ = false;
 };
 
-/// The RLE of a mask, (height, width) row by row; a pixel is set where `is_set(index)` says so.
-Rle encode_whole(int height, int width, const std::function<bool(std::size_t)>& is_set);
+/// The RLE of a mask, (height, width) row by row.
+Rle encode_whole(int height, int width, const std::vector<bool>& mask);
 
 /// Lengths of the runs of an RLE, down the columns of the image; the first is of zeros.
 std::vector<std::int64_t> run_lengths(const Rle& rle);

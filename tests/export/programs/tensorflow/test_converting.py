@@ -67,7 +67,7 @@ def converted(program: Path) -> Converted:
     return convert(program)
 
 
-Answer = Callable[[np.ndarray], dict[str, np.ndarray]]  # type: ignore[type-arg]
+Answer = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
 def assert_as_eager(model: Small, answer: Answer) -> None:
@@ -84,7 +84,7 @@ def assert_as_eager(model: Small, answer: Answer) -> None:
 
 
 def test_answers_of_any_size_and_of_nothing(model: Small, converted: Converted) -> None:
-    def answer(image: np.ndarray) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
+    def answer(image: np.ndarray) -> dict[str, np.ndarray]:
         answers = converted.function(image=tf.constant(image))
         return {name: each.numpy() for name, each in answers.items()}
 
@@ -100,7 +100,7 @@ def test_saved_with_a_signature_that_names_all(
     assert named == {"image": tf.TensorSpec((3, None, None), tf.float32, "image")}
     assert set(signature.structured_outputs) == {"pred_boxes", "pred_masks"}
 
-    def answer(image: np.ndarray) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
+    def answer(image: np.ndarray) -> dict[str, np.ndarray]:
         return {name: each.numpy() for name, each in signature(image=tf.constant(image)).items()}
 
     assert_as_eager(model, answer)
@@ -117,7 +117,7 @@ def test_frozen_with_the_weights_in_one_file(
     whole = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(graph, name=""), [])
     function = whole.prune("image:0", [f"{name}:0" for name in names])
 
-    def answer(image: np.ndarray) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
+    def answer(image: np.ndarray) -> dict[str, np.ndarray]:
         answers = function(tf.constant(image))
         return {name: each.numpy() for name, each in zip(names, answers)}
 

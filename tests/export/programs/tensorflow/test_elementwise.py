@@ -99,7 +99,7 @@ def test_remainders_as_in_c() -> None:
 
 
 @pytest.mark.parametrize("exponent", [np.array([2.0], np.float32), np.array([3])])
-def test_powers(exponent: np.ndarray) -> None:  # type: ignore[type-arg]
+def test_powers(exponent: np.ndarray) -> None:
     assert_same("Pow", [drawn(1, 3, 4), exponent])
 
 

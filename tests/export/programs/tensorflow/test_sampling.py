@@ -23,7 +23,7 @@ def test_every_operator_of_the_tables_is_asked() -> None:
     assert asked == {*sampling.OPERATORS, *suppression.OPERATORS}
 
 
-def boxes_of(seed: int, count: int, most: float) -> np.ndarray:  # type: ignore[type-arg]
+def boxes_of(seed: int, count: int, most: float) -> np.ndarray:
     """Some beyond the borders, some without a width."""
     random = np.random.default_rng(seed)
     corners = random.uniform(-0.2 * most, 1.2 * most, (count, 2, 2)).astype(np.float32)

@@ -23,7 +23,7 @@ seeds = st.integers(0, 2**31)
 some_shapes = st.lists(st.integers(0, 4), min_size=1, max_size=4)
 
 
-def integers(*values: int) -> np.ndarray:  # type: ignore[type-arg]
+def integers(*values: int) -> np.ndarray:
     return np.array(values, np.int64)
 
 

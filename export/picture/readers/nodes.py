@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
-from d2serve.export.picture.multiply_adds import (
+from d2serve.export.picture.operations import INPUT, OUTPUT, Flow, Operation, Shape
+from d2serve.export.picture.readers.multiply_adds import (
     convolution,
     matrix_product,
     transposed_convolution,
 )
-from d2serve.export.picture.operations import INPUT, OUTPUT, Flow, Operation, Shape
 
 _WRAPPERS = ("model", "_wrapped_model", "module")
 _UNNAMED = "layers"

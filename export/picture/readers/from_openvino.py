@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from d2serve.export.errors import ProgramError, needing, one_line
-from d2serve.export.picture.nodes import Node, Values, flow_of_nodes, scope_of
 from d2serve.export.picture.operations import Flow, Shape, Side
+from d2serve.export.picture.readers.nodes import Node, Values, flow_of_nodes, scope_of
 
 _PASSING_WEIGHTS = ("Convert", "FakeQuantize", "Multiply", "Subtract", "Reshape")
 _ENDS = ("Parameter", "Constant", "Result")
@@ -43,12 +43,14 @@ def from_openvino(file: Path) -> Flow:
                 continue
             outputs = tuple(map(_name, each.outputs()))
             nodes.append(Node(scope_of(name), kind, inputs, outputs))
-    return flow_of_nodes(
+    flow = flow_of_nodes(
         _in_breadth(nodes),
         Values(shapes, weights),
         [_name(each.output(0)) for each in model.get_parameters()],
         [_name(each.input(0).get_source_output()) for each in model.get_results()],
     )
+    flow.is_scattered = True
+    return flow
 
 
 def _in_breadth(nodes: list[Node]) -> list[Node]:

@@ -7,7 +7,7 @@ happens between modules, proposals and NMS for example, is seen as well as what 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,54 +16,15 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from d2serve.export.picture.multiply_adds import of_call
 from d2serve.export.picture.operations import INPUT, OUTPUT, Flow, Operation, Shape, Side
+from d2serve.export.picture.readers.multiply_adds import of_call
+from d2serve.export.picture.readers.running_modules import Modules
 
 Given = Mapping[str, Any]
 """The dict of an image, as a model gets it."""
 
 # A number of a tensor as Python's own, or a question of its size: nothing that computes.
 _NO_WORK = ("aten::_local_scalar_dense", "aten::sym_size", "aten::detach")
-
-
-class Modules:
-    """Which module runs, told by hooks."""
-
-    def __init__(self) -> None:
-        self._running: list[list[Any]] = [["", 0]]
-        self.when_changed: Callable[[], None] = lambda: None
-
-    @property
-    def place(self) -> tuple[str, int]:
-        """The path of the module that runs, and how many within it have run."""
-        path, step = self._running[-1]
-        return path, step
-
-    @contextmanager
-    def watching(self, model: nn.Module) -> Iterator[None]:
-        """Know of the model's modules what runs within this."""
-        hooks = []
-        for path, module in model.named_modules():
-            if path:
-                hooks.append(module.register_forward_pre_hook(self._enter(path)))
-                hooks.append(module.register_forward_hook(self._leave))
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
-
-    def _enter(self, path: str) -> Callable[..., None]:
-        def hook(*_given: Any) -> None:
-            self.when_changed()
-            self._running.append([path, 0])
-
-        return hook
-
-    def _leave(self, *_given: Any) -> None:
-        self.when_changed()
-        self._running.pop()
-        self._running[-1][1] += 1
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -9,8 +9,8 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from d2serve.export.errors import ProgramError, one_line
-from d2serve.export.picture.nodes import Node, Values, flow_of_nodes, scope_of
 from d2serve.export.picture.operations import Flow, Shape, Side
+from d2serve.export.picture.readers.nodes import Node, Values, flow_of_nodes, scope_of
 
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from d2serve.export.errors import ProgramError
-from d2serve.export.picture.nodes import Node, Values, flow_of_nodes
 from d2serve.export.picture.operations import Flow, Shape, Side
+from d2serve.export.picture.readers.nodes import Node, Values, flow_of_nodes
 from d2serve.handlers.errors import LoadError
 from d2serve.handlers.netdef.files import NET_FILE, WEIGHTS_FILE, read_nets
 from d2serve.handlers.netdef.messages import OperatorDef
