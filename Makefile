@@ -22,7 +22,8 @@ timed = @echo '$(2)'; began=$$(date +%s); $(2); status=$$?; \
 PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15
 
 .PHONY: demo dev check quick-tests test test-all test-copy lint typed
-.PHONY: cpp cpp-demo cpp-fuzz bench bench-cpp fuzz soak metrics-overhead precision coverage-table audit docs dist clean
+.PHONY: cpp cpp-demo cpp-fuzz bench bench-cpp fuzz soak metrics-overhead precision caffe2-evidence
+.PHONY: coverage-table formats-table audit docs dist clean
 
 demo: $(STAMPS)/demo $(INSTALLED)
 	$(PY) -W ignore -m examples.demo
@@ -95,9 +96,20 @@ bench-cpp: $(STAMPS)/test $(INSTALLED) cpp
 precision: $(STAMPS)/test $(INSTALLED)
 	$(PY) -W ignore -m benchmarks.precision
 
+# Our Caffe2 files, and upstream's, in Caffe2 itself (docs/caffe2_evidence.md). The last torch that
+# has it is for Python 3.8: make caffe2-evidence PYTHON38=path, where it is not found. 2.2 GB.
+PYTHON38 ?= $(firstword $(shell command -v python3.8) $(wildcard $(HOME)/.pyenv/versions/3.8*/bin/python3.8))
+LEGACY := $(STAMPS)/caffe2
+caffe2-evidence: $(STAMPS)/test $(INSTALLED) $(LEGACY)/done
+	$(PY) -W ignore -m benchmarks.caffe2_evidence $(abspath $(LEGACY))/bin/python
+
 # Which of detectron2's model zoo exports, and how far from detectron2 (docs/coverage.md): hours.
 coverage-table: $(STAMPS)/test $(INSTALLED)
 	$(PY) -W ignore -m benchmarks.coverage
+
+# The example models in every format, and how far from detectron2 (docs/formats.md): an hour.
+formats-table: $(STAMPS)/test $(INSTALLED)
+	$(PY) -W ignore -m benchmarks.coverage --examples
 
 # Reads the sources, so it installs nothing of ours.
 lint: $(STAMPS)/test typed
@@ -171,6 +183,19 @@ $(STAMPS)/cpp: $(STAMPS)/venv pyproject.toml constraints.txt
 $(STAMPS)/docs: $(STAMPS)/demo $(INSTALLING)
 	@$(PY) -m environment.install docs
 	@rm -rf build *.egg-info && touch $@
+
+$(LEGACY)/done: benchmarks/caffe2_evidence/requirements.txt requirements-detectron2.txt | $(STAMPS)/venv
+	@[ -n "$(PYTHON38)" ] && $(PYTHON38) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 8))' || { \
+	  echo "Caffe2 needs Python 3.8, and none was found ($(PYTHON38)). Name one:" \
+	  "make caffe2-evidence PYTHON38=/path/to/python3.8" >&2; exit 1; }
+	@echo "Installing torch 1.9.1 with Caffe2 from the package registry: a few minutes ..."
+	@$(PYTHON38) -m venv $(LEGACY)
+	@$(LEGACY)/bin/python -m pip --disable-pip-version-check install --quiet \
+	  -r benchmarks/caffe2_evidence/requirements.txt
+	@$(LEGACY)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps \
+	  --target "$$($(LEGACY)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
+	  --python-version 3.10 --only-binary=:all: -r requirements-detectron2.txt
+	@touch $@
 
 # The rooms as the package d2serve: a copy, as users have it.
 $(STAMPS)/package: $(STAMPS)/demo $(SOURCES)

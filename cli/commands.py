@@ -54,6 +54,20 @@ COMMANDS = {
         "client",
         "d2serve inspect model_store/shapes.mar",
     ),
+    "extract": Command(
+        "extracting",
+        "extract",
+        "Take the program out of an archive, as the engine that runs it wants it.",
+        "client",
+        "d2serve extract model_store/shapes.mar --output models",
+    ),
+    "graph": Command(
+        "picturing",
+        "graph",
+        "Draw the network of a model: of a config or of a program's file.",
+        "export",
+        "d2serve graph COCO-Detection/retinanet_R_50_FPN_3x.yaml --output retinanet.svg",
+    ),
     "verify": Command(
         "exporting",
         "verify",

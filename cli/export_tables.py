@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from d2serve.cli.progress import console
+from d2serve.handlers.spec.model_spec import PICTURE_FILE
 from d2serve.handlers.spec.output_names import BOXES, SEM_SEG
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from d2serve.handlers.spec.provenance import Provenance
 
 
-def print_spec(spec: ModelSpec, version: str) -> None:
+def print_spec(spec: ModelSpec, version: str, picture: bytes | None) -> None:
     title = f"{spec.name} {version}: {spec.family}"
     table = Table(title=escape(title), show_header=False, title_justify="left")
     resize = f"short edge {spec.min_size_test}, long edge at most {spec.max_size_test}"
@@ -34,6 +35,7 @@ def print_spec(spec: ModelSpec, version: str) -> None:
         "rewrites": ", ".join(spec.rewrites) or "none",
         "made with": ", ".join(f"{tool} {number}" for tool, number in spec.versions.items()),
         "made of": _made_of(spec.provenance),
+        "picture": f"{PICTURE_FILE}, {len(picture) / 1000:.0f} kB" if picture else "none",
         "schema": str(spec.schema_version),
     }
     if SEM_SEG not in spec.outputs:

@@ -12,6 +12,7 @@ from typing import Annotated, Optional
 import typer
 from rich.markup import escape
 
+from d2serve.cli.converting import convert
 from d2serve.cli.export_tables import (
     print_accuracy,
     print_origin,
@@ -19,6 +20,7 @@ from d2serve.cli.export_tables import (
     print_verification,
 )
 from d2serve.cli.options import (
+    CONFIG_FILE_HELP,
     DEFAULT_STORE,
     Archive,
     ConfigFile,
@@ -26,20 +28,22 @@ from d2serve.cli.options import (
     Imports,
     MaxSizeTest,
     MinSizeTest,
+    OptionalConfigFile,
     Overrides,
     TrustWeights,
     WeightsKey,
 )
 from d2serve.cli.progress import console
 from d2serve.cli.running import fail, needs_detectron2, or_fail, require_ours, run
-from d2serve.cli.runtime_help import FORMAT_HELP, PRECISION_HELP, RUNTIME_HELP
+from d2serve.cli.runtime_help import FORMAT_HELP, FROZEN_HELP, PRECISION_HELP, RUNTIME_HELP
 from d2serve.export.naming import DEFAULT_VERSION, name_from
 from d2serve.handlers.spec.runtimes import FP32, TORCHSCRIPT
 from d2serve.handlers.spec.sixteen_bit import OPENCV
 
 
 def export(
-    config_file: ConfigFile,
+    context: typer.Context,
+    config_file: OptionalConfigFile = None,
     export_method: Annotated[
         str,
         typer.Option(
@@ -49,6 +53,7 @@ def export(
     overrides: Overrides = None,
     format: Annotated[str, typer.Option(help=FORMAT_HELP)] = TORCHSCRIPT,
     runtime: Annotated[Optional[str], typer.Option(help=RUNTIME_HELP)] = None,
+    frozen: Annotated[bool, typer.Option("--frozen", help=FROZEN_HELP)] = False,
     precision: Annotated[str, typer.Option(help=PRECISION_HELP)] = FP32,
     calibration_images: Annotated[
         Optional[Path],
@@ -117,38 +122,79 @@ def export(
     image_format: ImageFormat = None,
     trust_weights: TrustWeights = False,
     weights_key: WeightsKey = None,
+    from_caffe2: Annotated[
+        Optional[Path],
+        typer.Option(
+            "--from-caffe2",
+            help="Folder with the model.pb and model_init.pb that detectron2's Caffe2Tracer wrote, "
+            "to serve as they are, without detectron2. With --config-file or with "
+            "--min-size-test, --max-size-test and --image-format.",
+            metavar="DIR",
+        ),
+    ] = None,
 ) -> None:
     """Turn a detectron2 model into a verified archive for TorchServe."""
+    if config_file is None and from_caffe2 is None:
+        fail("--config-file is missing. " + CONFIG_FILE_HELP)
+    with needs_detectron2():
+        from d2serve.export.from_caffe2 import Caffe2Request
+        from d2serve.export.reading.config import ConfigSource
+
+    names = _names("--class-names", class_names)
+    stuff_names = _names("--stuff-class-names", stuff_class_names)
+    source = None
+    if config_file is not None:
+        source = ConfigSource(
+            config_file,
+            overrides or (),
+            imports or (),
+            min_size_test,
+            max_size_test,
+            image_format,
+            trust_weights,
+            weights_key,
+        )
+    if name is None:
+        named = config_file or str(from_caffe2.resolve() if from_caffe2 else "")
+        name = or_fail(lambda: name_from(named))
+    if from_caffe2 is not None:
+        caffe2_request = Caffe2Request(
+            from_caffe2,
+            name,
+            version,
+            source,
+            min_size_test,
+            max_size_test,
+            image_format,
+            names,
+            stuff_names,
+            sample_image,
+            sixteen_bit,
+            output,
+        )
+        convert(context, caffe2_request, format, run_eval)
+        return
     with needs_detectron2():
         from d2serve.export import pipeline
         from d2serve.export.proof import checking
-        from d2serve.export.reading.config import ConfigSource
         from d2serve.export.request import ExportRequest
 
     if (coco_json is None) != (image_root is None):
         fail("--coco-json and --image-root go together: give both or neither.")
-    source = ConfigSource(
-        config_file,
-        overrides or (),
-        imports or (),
-        min_size_test,
-        max_size_test,
-        image_format,
-        trust_weights,
-        weights_key,
-    )
+    assert source is not None  # one of the two was given
     request = ExportRequest(
         source=source,
         method=export_method,
-        name=name or or_fail(lambda: name_from(config_file)),
+        name=name,
         version=version,
         sample_image=sample_image,
-        class_names=_names("--class-names", class_names),
-        stuff_class_names=_names("--stuff-class-names", stuff_class_names),
+        class_names=names,
+        stuff_class_names=stuff_names,
         sixteen_bit=sixteen_bit,
         output=output,
         format=format,
         runtime=runtime,
+        frozen=frozen,
         precision=precision,
         calibration_images=calibration_images,
         dataset=None if coco_json is None or image_root is None else (coco_json, image_root),
@@ -171,7 +217,7 @@ def export(
 
 
 def _names(option: str, text: Optional[str]) -> Optional[list[str]]:
-    from d2serve.export.reading.names.class_names import split_names
+    from d2serve.export.reading.names.given import split_names
 
     return None if text is None else or_fail(lambda: split_names(option, text))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 from rich.markup import escape
@@ -11,24 +11,36 @@ from rich.table import Table
 
 from d2serve.cli.export_tables import print_accuracy, print_spec, print_verification
 from d2serve.cli.options import DEFAULT_STORE, Archive
-from d2serve.cli.progress import console, error_console
-from d2serve.cli.running import fail
+from d2serve.cli.pictures import write_picture
+from d2serve.cli.progress import console, error_console, note
+from d2serve.cli.running import fail, needs_detectron2, run
 from d2serve.client.errors import ArchiveRefused
-from d2serve.handlers.spec.model_spec import SPEC_FILE
+from d2serve.handlers.spec.model_spec import SPEC_FILE, ModelSpec
 from d2serve.server.archives.contents import ArchiveContents, read_contents
+
+if TYPE_CHECKING:
+    from d2serve.export.request import Progress
 
 _NOT_OURS = "not made by d2serve"
 
 
-def inspect(archive: Archive) -> None:
+def inspect(
+    archive: Archive,
+    graph: Annotated[
+        Optional[Path],
+        typer.Option(help="Write the picture of the network, an SVG file, to this path."),
+    ] = None,
+) -> None:
     """Show what an archive holds and how it was verified."""
     try:
         contents = read_contents(archive, whole=True)
         spec = contents.spec()
     except ArchiveRefused as error:
         fail(error)
+    if graph is not None:
+        write_picture(graph, contents.picture or _drawn(archive, spec))
     try:
-        print_spec(spec, contents.version)
+        print_spec(spec, contents.version, contents.picture)
         print_verification(spec.verification)
         print_accuracy(spec)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -36,6 +48,21 @@ def inspect(archive: Archive) -> None:
             f"{archive} is damaged: its {SPEC_FILE} lacks what `d2serve export` writes "
             f"({type(error).__name__}: {error}). Export the model again."
         )
+
+
+def _drawn(archive: Path, spec: ModelSpec) -> bytes:
+    """The picture of an archive that was made before archives had one, of its program."""
+    note(f"{archive} was made before archives had pictures: this one is drawn from {spec.program}.")
+    with needs_detectron2():
+        from d2serve.export.archive.opening import opened
+        from d2serve.export.picture.sources import draw_file
+
+    def draw(_progress: Progress) -> str:
+        with opened(archive) as folder:
+            return draw_file(folder / spec.program, spec.name)
+
+    drawn: str = run(draw)
+    return drawn.encode()
 
 
 def list_archives(

@@ -18,25 +18,29 @@ ConfigFile = Annotated[
     str,
     typer.Option("--config-file", help=CONFIG_FILE_HELP),
 ]
+OptionalConfigFile = Annotated[
+    Optional[str],
+    typer.Option("--config-file", help=f"{CONFIG_FILE_HELP} Needed but for --from-caffe2."),
+]
 MinSizeTest = Annotated[
     Optional[int],
     typer.Option(
-        help="Short edge of the resized image in pixels. Only for a "
-        "LazyConfig without a test mapper."
+        help="Short edge of the resized image in pixels. Only for a LazyConfig without a test "
+        "mapper, and for --from-caffe2 without a config."
     ),
 ]
 MaxSizeTest = Annotated[
     Optional[int],
     typer.Option(
-        help="Upper bound of the resized image's long edge in pixels. "
-        "Only for a LazyConfig without a test mapper."
+        help="Upper bound of the resized image's long edge in pixels. Only for a LazyConfig "
+        "without a test mapper, and for --from-caffe2 without a config."
     ),
 ]
 ImageFormat = Annotated[
     Optional[str],
     typer.Option(
         help="Images that the model takes: BGR, RGB, L (grey) or RGBA; of other bands BGR. "
-        "Only for a LazyConfig without a test mapper."
+        "Only for a LazyConfig without a test mapper, and for --from-caffe2 without a config."
     ),
 ]
 TrustWeights = Annotated[

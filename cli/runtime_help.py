@@ -36,6 +36,12 @@ def _choices_of_precisions() -> str:
     return f"{FP32}, or {_or(lower)} for {_or(tuple(able))}, at a measured price in AP."
 
 
+def _choices_of_frozen() -> str:
+    able = [facts.title for facts in RUNTIMES.values() if facts.frozen_file]
+    return f"Write the program as one file with its weights as constants ({_or(able)} only)."
+
+
 FORMAT_HELP = f"{_or(formats())}."
 RUNTIME_HELP = _choices_of_runtimes()
 PRECISION_HELP = _choices_of_precisions()
+FROZEN_HELP = _choices_of_frozen()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -12,35 +12,38 @@ from typing import Any
 from d2serve.export.annotations.expectations import expectations_of
 from d2serve.export.archive.describing import spec_of
 from d2serve.export.archive.installing import install
-from d2serve.export.archive.opening import opened
 from d2serve.export.archive.provenance import provenance_of
 from d2serve.export.archive.staging import settings_for, staging
-from d2serve.export.errors import ArchiveError, SampleError, UnsupportedFamily, needing
-from d2serve.export.failures import in_a_sentence
+from d2serve.export.errors import SampleError, UnsupportedFamily, needing
+from d2serve.export.failures import in_a_sentence, nothing_printed
 from d2serve.export.naming import require_place, require_writable
+from d2serve.export.picture.exported import picture_of
 from d2serve.export.programs.building import onnx_metadata, write_program
 from d2serve.export.programs.carrying import carried
 from d2serve.export.programs.doubting.doubts import Doubt
 from d2serve.export.programs.tracing import program_inputs
 from d2serve.export.programs.unexportable import why_unexportable
-from d2serve.export.proof.isolated_replay import gpu_id, replay
-from d2serve.export.proof.oracle import Oracle, count_of
+from d2serve.export.proof.isolated_replay import gpu_id
+from d2serve.export.proof.oracle import Oracle
 from d2serve.export.proof.provoking import Reach, provoking_images
+from d2serve.export.proof.reference import count_of
+from d2serve.export.proof.reopening import reopen
 from d2serve.export.proof.verification import Case, Verification, plan_cases, verify
 from d2serve.export.reading.config import ModelConfig
 from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.families import family_of
 from d2serve.export.reading.family import Family
-from d2serve.export.reading.image_files import Pixels, write_image_file
+from d2serve.export.reading.image_files import Pixels
 from d2serve.export.reading.image_form import image_form_of
-from d2serve.export.reading.names.class_names import Names, find_names
+from d2serve.export.reading.names.class_names import find_names
+from d2serve.export.reading.names.given import Names
 from d2serve.export.reading.names.sources import FoundNames, of_checkpoint
 from d2serve.export.reading.own_models.answers import observed
 from d2serve.export.reading.samples import load_sample, most_sample_pixels, telling_variants
 from d2serve.export.reading.weights import build_model, load_weights
 from d2serve.export.request import ExportRequest, Progress
-from d2serve.handlers.errors import LoadError
-from d2serve.handlers.spec.model_spec import ModelSpec, read_spec
+from d2serve.export.result import ExportResult
+from d2serve.handlers.spec.model_spec import ModelSpec
 from d2serve.handlers.spec.output_names import BOXES, PANOPTIC_SEG, SEM_SEG
 from d2serve.handlers.spec.runtimes import (
     FP32,
@@ -48,17 +51,6 @@ from d2serve.handlers.spec.runtimes import (
     RUNTIMES,
     TORCHSCRIPT,
 )
-
-
-@dataclass(frozen=True)
-class ExportResult:
-    """What an export made."""
-
-    archive: Path
-    spec: ModelSpec
-    verification: Verification
-    notes: tuple[str, ...] = ()
-    """What the user should know of how config and weights were read."""
 
 
 @in_a_sentence
@@ -135,16 +127,20 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
             program, spec = lower(request, config, data, stage, program, spec, settings, progress)
         stage.describe(program.files, spec, settings)
         progress.begin("Packaging", 0)
+        picture, no_picture = picture_of(oracle.model, inputs, request.name, family.name)
+        if picture is not None:
+            stage.picture(picture)
         packed = stage.pack()
-        _reopen(packed, oracle, sample, gpu_id(device))
+        reopen(packed, oracle, sample, gpu_id(device))
         archive = install(packed, request.output, request.name, request.version)
-    return ExportResult(archive, spec, verification, (*config.notes, *weights.notes, *names.notes))
+    notes = (*config.notes, *weights.notes, *names.notes, *filter(None, [no_picture]))
+    return ExportResult(archive, spec, verification, notes)
 
 
 def _check_installed(request: ExportRequest) -> None:
     # Before minutes of work, not after.
     facts = RUNTIMES[request.chosen_runtime]
-    with needing(facts.package, facts.export_extra):
+    with needing(facts.package, facts.export_extra), nothing_printed():
         import_module(facts.package)
     if request.precision == INT8:
         with needing("nncf", "export-openvino"):
@@ -204,18 +200,3 @@ def _verify(
         gpu_id=gpu,
         progress=progress.advance,
     )
-
-
-def _reopen(archive: Path, oracle: Oracle, sample: Pixels, gpu: int | None) -> None:
-    with opened(archive) as model_dir:
-        try:
-            spec = read_spec(model_dir)
-        except LoadError as error:
-            raise ArchiveError(f"The archive that was written cannot be read: {error}") from error
-        if spec.precision == FP32:
-            case = Case({"sample": sample}, False)
-            bounds = RUNTIMES[spec.runtime].bounds
-            verify(model_dir, oracle, [case], bounds, gpu_id=gpu, progress=lambda: None)
-        else:  # what it may differ by was judged by its AP; here it only has to answer
-            picture = write_image_file(sample, archive.with_name("sample"))
-            replay(model_dir, [[picture]], gpu_id=gpu)

@@ -58,6 +58,8 @@ class ExportRequest:
     format: str = TORCHSCRIPT
     runtime: str | None = None
     """None is the first one of the format: onnxruntime for ONNX."""
+    frozen: bool = False
+    """Write a program that holds its weights as constants, in the one file of which it consists."""
     precision: str = FP32
     calibration_images: Path | None = None
     """Folder of the images for int8; None takes those of DATASETS.TRAIN."""
@@ -78,18 +80,13 @@ class ExportRequest:
         Raises:
             ConfigError: naming the option, what was got and what to give.
         """
-        _check_choice("--export-method", self.method, METHODS)
-        _check_choice("--format", self.format, formats())
-        _check_choice("--precision", self.precision, precisions())
-        _check_choice("--sixteen-bit", self.sixteen_bit, SIXTEEN_BIT_WAYS)
+        check_choice("--export-method", self.method, METHODS)
+        check_choice("--format", self.format, formats())
+        check_choice("--precision", self.precision, precisions())
+        check_choice("--sixteen-bit", self.sixteen_bit, SIXTEEN_BIT_WAYS)
         possible = runtimes_of(self.format)
-        _check_choice(f"--runtime (for --format {self.format})", self.chosen_runtime, possible)
-        for option, value in (("--name", self.name), ("--version", self.version)):
-            if not _NAME.fullmatch(value):
-                raise ConfigError(
-                    f"{option} is {value!r}, expected letters, digits, '_', '-' and '.' only: it "
-                    "becomes part of the model's address."
-                )
+        check_choice(f"--runtime (for --format {self.format})", self.chosen_runtime, possible)
+        check_address(self.name, self.version)
         facts = RUNTIMES[self.chosen_runtime]
         if self.method not in facts.methods:
             methods = " or ".join(facts.methods)
@@ -106,6 +103,12 @@ class ExportRequest:
                 f"{' and '.join(each.title for each in able)} only, got the runtime {facts.name}. "
                 f"Add: --format {able[0].format} --runtime {able[0].name}"
             )
+        if self.frozen and not facts.frozen_file:
+            able = [each for each in RUNTIMES.values() if each.frozen_file]
+            raise ConfigError(
+                f"--frozen is there for {' and '.join(each.title for each in able)} only, got "
+                f"--format {self.format}. Leave it out, or add: --format {able[0].format}"
+            )
         if self.calibration_images is not None and self.precision != INT8:
             raise ConfigError(
                 f"--calibration-images is for --precision int8, got {self.precision}: leave it out."
@@ -116,6 +119,25 @@ class ExportRequest:
             )
 
 
-def _check_choice(option: str, value: str, allowed: Sequence[str]) -> None:
+def check_address(name: str, version: str) -> None:
+    """Make sure that a name and a version can be part of a model's address.
+
+    Raises:
+        ConfigError: naming the option and what was got.
+    """
+    for option, value in (("--name", name), ("--version", version)):
+        if not _NAME.fullmatch(value):
+            raise ConfigError(
+                f"{option} is {value!r}, expected letters, digits, '_', '-' and '.' only: it "
+                "becomes part of the model's address."
+            )
+
+
+def check_choice(option: str, value: str, allowed: Sequence[str]) -> None:
+    """Make sure that an option has one of the values that it may have.
+
+    Raises:
+        ConfigError: naming them.
+    """
     if value not in allowed:
         raise ConfigError(f"{option} is {value!r}, expected one of {', '.join(allowed)}.")

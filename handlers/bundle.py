@@ -11,7 +11,10 @@ from __future__ import annotations
 import shutil
 import tempfile
 import zipfile
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import IO
 
 from d2serve.handlers.archive_checks import opened_archive, read_spec_text
 from d2serve.handlers.errors import ArchiveRefused, LoadError, SpecError
@@ -34,18 +37,35 @@ def unpack_program(path: Path) -> Path:
     """Unpack a .mar's spec and program into a new private folder, which is the caller's to remove.
 
     Raises:
+        LoadError: see ``copy_program``.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="d2serve-program-"))
+    try:
+        copy_program(path, folder)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return folder
+
+
+def copy_program(path: Path, folder: Path, where_there: Sequence[str] = ()) -> None:
+    """Copy the spec and program of a .mar, or of an extracted one, into a folder.
+
+    Args:
+        where_there: names of other files to copy, of those that it has.
+
+    Raises:
         LoadError: see ``read_bundled_spec``; or the disk is full.
     """
+    if path.is_dir():
+        files = (SPEC_FILE, *read_spec(path).sha256)
+        for name in (*files, *(each for each in where_there if (path / each).is_file())):
+            _copy(path, partial(_opened, path / name), name, folder)
+        return
     with opened_archive(path) as archive:
-        spec = _spec(path, archive)
-        folder = Path(tempfile.mkdtemp(prefix="d2serve-program-"))
-        try:
-            for name in (SPEC_FILE, *spec.sha256):
-                _copy(path, archive, name, folder)
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-    return folder
+        files = (SPEC_FILE, *_spec(path, archive).sha256)
+        for name in (*files, *(each for each in where_there if each in archive.namelist())):
+            _copy(path, partial(archive.open, name), name, folder)
 
 
 def _spec(path: Path, archive: zipfile.ZipFile) -> ModelSpec:
@@ -61,16 +81,21 @@ def _spec(path: Path, archive: zipfile.ZipFile) -> ModelSpec:
         raise SpecError(f"{path}: {error}") from error
 
 
-def _copy(path: Path, archive: zipfile.ZipFile, name: str, folder: Path) -> None:
+def _opened(file: Path) -> IO[bytes]:
+    return file.open("rb")
+
+
+def _copy(path: Path, opened: Callable[[], IO[bytes]], name: str, folder: Path) -> None:
     try:
-        source = archive.open(name)
-    except KeyError:
+        source = opened()
+    except (KeyError, FileNotFoundError):
         raise ArchiveRefused(
             f"{path} has no {name}, which its {SPEC_FILE} names. It was changed or damaged: export "
             "it again."
         ) from None
     with source:
         try:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             with (folder / name).open("wb") as target:
                 shutil.copyfileobj(source, target, 1 << 20)
         except OSError as error:

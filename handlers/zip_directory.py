@@ -48,7 +48,7 @@ def too_many_entries(file: IO[bytes]) -> str | None:
 def traps(entries: list[zipfile.ZipInfo], archive_bytes: int) -> str | None:
     """What is wrong with the entries that an archive lists, or None where nothing is."""
     names = Counter(entry.filename for entry in entries)
-    outside = [name for name in names if _is_outside(name)]
+    outside = [name for name in names if is_outside(name)]
     links = [each.filename for each in entries if stat.S_ISLNK(each.external_attr >> 16)]
     twice = sorted(name for name, count in names.items() if count > 1)
     for found, what in (
@@ -67,7 +67,9 @@ def traps(entries: list[zipfile.ZipInfo], archive_bytes: int) -> str | None:
     return None
 
 
-def _is_outside(name: str) -> bool:
+def is_outside(name: str) -> bool:
+    """Whether an entry of that name would be unpacked to elsewhere than the folder chosen for it,
+    on any system."""
     path = PurePosixPath(name.replace("\\", "/"))
     if not path.parts:
         return True

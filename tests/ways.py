@@ -8,18 +8,20 @@ every way of several models. `make test-all` asks everything.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
 
-from d2serve.handlers.spec.runtimes import METHODS, ONNX, TORCHSCRIPT, runtimes_of
+from d2serve.handlers.spec.runtimes import CAFFE2, METHODS, TENSORFLOW, TORCHSCRIPT
 from d2serve.handlers.spec.runtimes import RUNTIMES as _RUNTIMES
 
 RUNTIMES = tuple(name for name in _RUNTIMES if name != TORCHSCRIPT)
 """Whose archives are called by their names; TorchScript's are called by the method."""
-KINDS = (*METHODS, *runtimes_of(ONNX))
-"""Of archives, in which every family is asked: TorchScript by either method, ONNX on either
-runtime."""
+KINDS = (*METHODS, *RUNTIMES)
+"""Of archives, in which every family is asked: TorchScript by either method, and the others."""
+WITHOUT_CAFFE2 = tuple(kind for kind in KINDS if kind != CAFFE2)
+"""Those of the families that Caffe2's files cannot hold, and of models of the user's own."""
 MODELS = (
     "faster_rcnn_fpn",
     "mask_rcnn_fpn",
@@ -33,16 +35,16 @@ FAMILIES = {
     "cascade_mask_rcnn_fpn": KINDS,
     "panoptic_fpn": KINDS,
     "semantic_fpn": KINDS,
-    "rpn_fpn": KINDS,
-    "fcos": KINDS,
-    "mask_rcnn_dconv_fpn": KINDS,
-    "point_rend": KINDS,
-    "vitdet": KINDS,
+    "rpn_fpn": WITHOUT_CAFFE2,
+    "fcos": WITHOUT_CAFFE2,
+    "mask_rcnn_dconv_fpn": WITHOUT_CAFFE2,
+    "point_rend": WITHOUT_CAFFE2,
+    "vitdet": WITHOUT_CAFFE2,
     "regnet_mask_rcnn": KINDS,
-    "swin_mask_rcnn": KINDS,
-    "mvitv2_cascade": KINDS,
+    "swin_mask_rcnn": WITHOUT_CAFFE2,
+    "mvitv2_cascade": WITHOUT_CAFFE2,
     "mask_rcnn_gn_cls_agnostic": KINDS,
-    "deeplab_v3plus": KINDS,
+    "deeplab_v3plus": WITHOUT_CAFFE2,
     "panoptic_deeplab": METHODS,
     "rotated_faster_rcnn_fpn": METHODS,
 }
@@ -54,11 +56,11 @@ IN_THE_GATE = {
     "mask_rcnn_fpn": KINDS,
     "faster_rcnn_fpn": ("onnxruntime",),
     "keypoint_rcnn_fpn": ("scripting",),
-    "retinanet": ("openvino",),
+    "retinanet": ("openvino", CAFFE2),
     "faster_rcnn_c4": ("tracing",),
     "mask_rcnn_dc5": ("onnxruntime",),
     "cascade_mask_rcnn_fpn": ("openvino",),
-    "panoptic_fpn": ("scripting",),
+    "panoptic_fpn": ("scripting", TENSORFLOW),
     "semantic_fpn": ("tracing",),
     "rpn_fpn": ("scripting",),
     "fcos": ("tracing",),
@@ -79,9 +81,28 @@ IN_THE_GATE = {
 def tiered(cases: Iterable[tuple[Any, ...]]) -> list[Any]:
     """Cases of a test that begin with a model and a kind; those outside the gate are long."""
     return [
-        pytest.param(*case, marks=() if case[1] in IN_THE_GATE[case[0]] else (pytest.mark.long,))
+        pytest.param(
+            *case,
+            marks=(
+                *(() if case[1] in IN_THE_GATE[case[0]] else (pytest.mark.long,)),
+                *skipped(case[1]),
+            ),
+        )
         for case in cases
     ]
+
+
+def installed(kinds: Iterable[str]) -> list[Any]:
+    """Kinds or runtimes as a test's parameters; those that are not installed are skipped."""
+    return [pytest.param(kind, marks=skipped(kind)) for kind in kinds]
+
+
+def skipped(kind: str) -> tuple[pytest.MarkDecorator, ...]:
+    """The marks of a test of this kind where its runtime is not installed; otherwise none."""
+    package = _RUNTIMES[TORCHSCRIPT if kind in METHODS else kind].package
+    if find_spec(package) is not None:
+        return ()
+    return (pytest.mark.skip(reason=f"{package} is not installed: `make dev` brings it"),)
 
 
 def asked(request: pytest.FixtureRequest, *names: str) -> list[tuple[str, ...]]:

@@ -1,8 +1,8 @@
-"""Makes docs/coverage.md, so that nobody has to believe a table.
+"""Makes docs/coverage.md and docs/formats.md, so that nobody has to believe a table.
 
 ``python -m benchmarks.coverage`` (``make coverage-table``) makes every row, ``--resume`` those that
-a run which was ended left out, ``--only NAME`` one or several; each is written as soon as it is
-done.
+a run which was ended left out, ``--only NAME`` one or several, ``--examples`` those of the example
+models (``make formats-table``); each is written as soon as it is done.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.coverage import record
-from benchmarks.coverage.page import PAGE, render
+from benchmarks.coverage import formats_page, page, record
 from benchmarks.coverage.record import HELD_OUT, RESULTS, Coverage, Row
 from benchmarks.coverage.rows import made_apart
 from benchmarks.coverage.zoo import same_models, zoo_configs
@@ -34,12 +33,13 @@ _PACKAGES = ("python", "detectron2", "torch", "torchvision", "onnxruntime", "ope
 
 def main(
     only: Annotated[list[str] | None, typer.Option(help="Make these rows only.")] = None,
+    examples: Annotated[bool, typer.Option(help="Make the example models' rows only.")] = False,
     resume: Annotated[bool, typer.Option(help="Keep the rows that are there.")] = False,
 ) -> None:
-    """Make the table of what exports."""
+    """Make the tables of what exports."""
     try:
         with shown_progress() as (begin, advance):
-            make(only, resume, begin, advance)
+            make(list(example_models()) if examples else only, resume, begin, advance)
     except BenchError as error:
         error_console.print(f"{type(error).__name__}: {error}", style="red", markup=False)
         sys.exit(1)
@@ -124,7 +124,8 @@ def _save(coverage: Coverage) -> None:
     used = {name for row in rows for cell in row.cells.values() for name in cell.rewrites}
     coverage.reasons = {each.name: each.reason for each in REWRITES if each.name in used}
     record.write(coverage)
-    PAGE.write_text(render(coverage), encoding="utf-8")
+    for each in (page, formats_page):
+        each.PAGE.write_text(each.render(coverage), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from benchmarks.coverage.counterparts import counterparts
-from benchmarks.coverage.programs import load
 from benchmarks.coverage.record import DIFFERS, EXPORTS, SCRIPTING, Cell
-from d2serve.export.programs.building import Program
+from d2serve.export.programs.program import Program
 from d2serve.export.proof.comparison import Difference, compare
 from d2serve.export.proof.oracle import Oracle
 from d2serve.export.reading.image_files import Pixels
 from d2serve.handlers.outputs.records import Outputs
-from d2serve.handlers.spec.runtimes import RUNTIMES
+from d2serve.handlers.spec.bounds import Bounds
+
+Ask = Callable[[Sequence[Pixels]], list[Outputs]]
+"""Answers images, all in one call of the program where it takes several."""
 
 _MISSES_SHOWN = 3
 
@@ -37,17 +39,12 @@ class Reference:
         return Reference(list(images), alone, batch, oracle.answer_batch(batch))
 
 
-def compared(kind: str, program: Program, reference: Reference) -> Cell:
-    """Load a program and compare its answers with the reference."""
-    detector = load(program)
-    bounds = RUNTIMES[detector.spec.runtime].bounds
-    pairs = [
-        (expected, detector([image])[0])
-        for image, expected in zip(reference.images, reference.answers)
-    ]
+def compared(kind: str, program: Program, ask: Ask, bounds: Bounds, reference: Reference) -> Cell:
+    """Ask a loaded program and compare its answers with the reference."""
+    pairs = list(zip(reference.answers, one_by_one(ask, reference.images)))
     labels = [f"image {number}" for number in range(1, len(pairs) + 1)]
     if kind == SCRIPTING:
-        pairs += list(zip(reference.batch_answers, detector(reference.batch)))
+        pairs += list(zip(reference.batch_answers, ask(reference.batch)))
         labels += [f"image {number} of the batch" for number in (1, 2)]
     differences = [
         compare(label, expected, got, bounds) for label, (expected, got) in zip(labels, pairs)
@@ -67,6 +64,11 @@ def compared(kind: str, program: Program, reference: Reference) -> Cell:
         labels_differing=sum(each.labels_differing for each in differences),
         segments_differing=sum(each.segments_differing for each in differences),
     )
+
+
+def one_by_one(ask: Ask, images: Sequence[Pixels]) -> list[Outputs]:
+    """The answers to images that each go alone."""
+    return [ask([image])[0] for image in images]
 
 
 def _told(missed: list[Difference]) -> str:

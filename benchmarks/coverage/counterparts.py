@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from d2serve.export.proof.oracle import count_of
+from d2serve.export.proof.reference import count_of
 from d2serve.handlers.outputs.records import Detections, Outputs
 from d2serve.handlers.spec.bounds import Bounds
 

@@ -9,10 +9,9 @@ from benchmarks.coverage.record import (
     DIFFERS,
     EXPORTS,
     FAILED,
-    HELD_OUT,
-    KINDS,
     REFUSED,
     SCRIPTING,
+    ZOO_KINDS,
     Cell,
     Coverage,
     Row,
@@ -22,44 +21,48 @@ from benchmarks.coverage.zoo import DETECTIONS, LONG_EDGE, PROPOSALS, SHORT_EDGE
 
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "coverage.md"
 
-_HEADER = "| {} | family | compared | tracing | scripting, with batches | onnxruntime | openvino |"
+_HEADER = (
+    "| configuration | family | compared | tracing | scripting, with batches | onnxruntime "
+    "| openvino |"
+)
 _RULE = "| --- | --- | ---: | --- | --- | --- | --- |"
 
 
 def render(coverage: Coverage) -> str:
     """The page as Markdown."""
-    letters = {name: f"r{number}" for number, name in enumerate(sorted(coverage.reasons), 1)}
+    letters = letters_of(coverage)
     parts = [
         _INTRODUCTION.format(
             versions=", ".join(f"{name} {version}" for name, version in coverage.versions.items()),
             cpu=coverage.cpu,
-            days=_days(coverage),
+            days=days(coverage.zoo),
             summary=_summary(coverage.zoo),
         ),
-        "## The example models\n",
-        _EXAMPLES.format(held_out=HELD_OUT),
-        *_table("model", coverage.examples, letters),
-        "\n## The model zoo\n",
+        "## The model zoo\n",
         _ZOO.format(short=SHORT_EDGE, long=LONG_EDGE, proposals=PROPOSALS, detections=DETECTIONS),
-        *_table("configuration", coverage.zoo, letters),
+        *_table(coverage.zoo, letters),
         "\n## Rewrites\n",
         "What upstream's module is replaced for; most are equivalents bit by bit.\n",
         *(f"- **{letters[name]}** `{name}`: {coverage.reasons[name]}" for name in letters),
-        *_messages("What does not export", coverage, (REFUSED,)),
-        *_messages("What is out of bounds", coverage, (DIFFERS,)),
-        *_messages("What failed, and should not have", coverage, (FAILED,)),
+        *messages(coverage.zoo),
     ]
     return "\n".join(parts).rstrip() + "\n"
 
 
-def _days(coverage: Coverage) -> str:
-    days = sorted({row.made for row in (*coverage.zoo.values(), *coverage.examples.values())})
-    return days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}" if days else "never"
+def letters_of(coverage: Coverage) -> dict[str, str]:
+    """Short names of the rewrites: r1, r2, ..."""
+    return {name: f"r{number}" for number, name in enumerate(sorted(coverage.reasons), 1)}
+
+
+def days(rows: dict[str, Row]) -> str:
+    """When rows were made, as ``2026-11-29`` or ``2026-11-29 to 2026-11-30``."""
+    made = sorted({row.made for row in rows.values()})
+    return made[0] if len(made) == 1 else f"{made[0]} to {made[-1]}" if made else "never"
 
 
 def _summary(rows: dict[str, Row]) -> str:
     told = []
-    for kind in KINDS:
+    for kind in ZOO_KINDS:
         verdicts = [row.cells[kind].verdict for row in rows.values()]
         counts = ((verdicts.count(each), words) for each, words in _IN_WORDS.items())
         told.append(f"{kind} {', '.join(f'{n} {words}' for n, words in counts if n)}")
@@ -74,21 +77,22 @@ _IN_WORDS = {
 }
 
 
-def _table(what: str, rows: dict[str, Row], letters: dict[str, str]) -> Iterable[str]:
-    yield _HEADER.format(what)
+def _table(rows: dict[str, Row], letters: dict[str, str]) -> Iterable[str]:
+    yield _HEADER
     yield _RULE
     for row in rows.values():
         name = row.config if row.same_as is None else f"{row.config} (as {row.same_as})"
-        cells = [_cell(row.cells[kind], letters) for kind in KINDS]
-        yield f"| {' | '.join([name, row.family or '', _compared(row), *cells])} |"
+        cells = [in_words(row.cells[kind], letters) for kind in ZOO_KINDS]
+        yield f"| {' | '.join([name, row.family or '', compared(row), *cells])} |"
 
 
-def _compared(row: Row) -> str:
+def compared(row: Row) -> str:
     """Instances, proposals or labels on which the kinds without batches were compared."""
     return str(max((c.detections for kind, c in row.cells.items() if kind != SCRIPTING)) or "")
 
 
-def _cell(cell: Cell, letters: dict[str, str]) -> str:
+def in_words(cell: Cell, letters: dict[str, str]) -> str:
+    """A cell as its table has it; ``letters`` are short names of the rewrites."""
     if cell.verdict == REFUSED:
         return f"no: {_escaped(in_short(cell.message))}"
     if cell.verdict == FAILED:
@@ -123,17 +127,27 @@ def _difference(cell: Cell) -> str:
     return ", ".join(told) or "0"
 
 
-def _messages(title: str, coverage: Coverage, verdicts: tuple[str, ...]) -> Iterable[str]:
+def messages(rows: dict[str, Row]) -> Iterable[str]:
+    """What the cells of a table say in short, in full."""
+    for title, verdict in (
+        ("What does not export", REFUSED),
+        ("What is out of bounds", DIFFERS),
+        ("What failed, and should not have", FAILED),
+    ):
+        yield from _messages(title, rows, verdict)
+
+
+def _messages(title: str, rows: dict[str, Row], verdict: str) -> Iterable[str]:
     where: dict[str, dict[str, list[str]]] = {}
-    for row in (*coverage.examples.values(), *coverage.zoo.values()):
+    for row in rows.values():
         for kind, cell in row.cells.items():
-            if cell.verdict in verdicts and row.same_as is None:
+            if cell.verdict == verdict and row.same_as is None:
                 where.setdefault(cell.message, {}).setdefault(row.config, []).append(kind)
     if where:
         yield f"\n## {title}\n"
     for message, configs in where.items():
         named = "; ".join(
-            config if len(kinds) == len(KINDS) else f"{config} ({', '.join(kinds)})"
+            config if len(kinds) == len(rows[config].cells) else f"{config} ({', '.join(kinds)})"
             for config, kinds in configs.items()
         )
         yield f"- {named}: {_escaped(message)}"
@@ -163,12 +177,9 @@ IoU of at least 0.999 on ONNX Runtime and OpenVINO (`handlers/spec/bounds.py`). 
 the instances, proposals or labels in detectron2's answers; for scripted programs those to a batch
 of two images of different shapes come on top.
 
-What projects beyond the model zoo give, Mask2Former, CenterNet2 and CenterMask2 among them, is in
+Trained models, in every format that there is, are in [Formats](formats.md). What projects beyond
+the model zoo give, Mask2Former, CenterNet2 and CenterMask2 among them, is in
 [Export a model of your own](own_models.md#what-was-tried), as it was tried by hand.
-"""
-
-_EXAMPLES = """\
-Trained models carry the claim: {held_out} generated images that no model was trained on.
 """
 
 _ZOO = """\

@@ -1,6 +1,7 @@
-"""The four programs of a row, made by the exporter's own functions and loaded by the handler's.
+"""The programs of a row, made by the exporter's own functions.
 
-ONNX Runtime and OpenVINO share one trace, as it takes longest.
+What is made of an ONNX program shares one trace, as it takes longest; the C++ program runs what
+Python runs.
 """
 
 from __future__ import annotations
@@ -11,16 +12,24 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from benchmarks.coverage.record import ONNXRUNTIME, OPENVINO, SCRIPTING, TRACING
+from benchmarks.coverage.record import (
+    CPP_LIBTORCH,
+    CPP_OPENVINO,
+    ONNXRUNTIME,
+    OPENVINO,
+    SCRIPTING,
+    TENSORFLOW,
+    TRACING,
+)
 from d2serve.export.errors import UnsupportedFamily
-from d2serve.export.programs.building import Program, write_program
+from d2serve.export.programs.building import write_program
 from d2serve.export.programs.openvino import from_onnx, save
+from d2serve.export.programs.program import Program
 from d2serve.export.programs.unexportable import why_unexportable
 from d2serve.export.reading.config import ConfigSource, ModelConfig
 from d2serve.export.reading.families import Family
 from d2serve.export.request import ExportRequest
-from d2serve.handlers.detector import Detector
-from d2serve.handlers.spec.model_spec import SPEC_FILE, ModelSpec, read_spec
+from d2serve.handlers.spec.model_spec import SPEC_FILE, ModelSpec
 from d2serve.handlers.spec.runtimes import (
     FP32,
     METHODS,
@@ -29,6 +38,23 @@ from d2serve.handlers.spec.runtimes import (
     TORCHSCRIPT,
     RuntimeFacts,
 )
+
+
+def _openvino(onnx: Path, folder: Path) -> Path:
+    return save(from_onnx(onnx), folder)
+
+
+def _tensorflow(onnx: Path, folder: Path) -> Path:
+    from d2serve.export.programs.tensorflow.converting import convert  # brings TensorFlow
+
+    convert(onnx).save(folder)
+    return folder / RUNTIMES[TENSORFLOW].main_file
+
+
+_OF_ONNX = {OPENVINO: _openvino, TENSORFLOW: _tensorflow}
+"""What makes a program of an ONNX file, in an empty folder, by kind."""
+_RUN_IN_CPP = {CPP_OPENVINO: OPENVINO, CPP_LIBTORCH: TRACING}
+"""The program that the C++ program runs with either engine, by its kind in Python."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +76,7 @@ class Programs:
         self._subject = subject
         self._folder = folder
         self._onnx: Program | Exception | None = None
+        self._made: dict[str, Program] = {}
 
     def make(self, kind: str) -> Program:
         """One program, with its spec beside it.
@@ -57,6 +84,12 @@ class Programs:
         Raises:
             ExportError: it cannot be made; the message says why.
         """
+        kind = _RUN_IN_CPP.get(kind, kind)
+        if kind not in self._made:
+            self._made[kind] = self._new(kind)
+        return self._made[kind]
+
+    def _new(self, kind: str) -> Program:
         refusal = why_unexportable(self._subject.model, _runtime_of(kind), _method_of(kind))
         if refusal is not None:
             raise UnsupportedFamily(refusal)
@@ -64,8 +97,11 @@ class Programs:
             program = self._write(kind, kind, TORCHSCRIPT, TORCHSCRIPT)
         elif kind == ONNXRUNTIME:
             program = self._traced()
+        elif kind in _OF_ONNX:
+            program = self._converted(kind, self._traced())
         else:
-            program = self._converted(self._traced())
+            facts = RUNTIMES[kind]
+            program = self._write(kind, TRACING, facts.format, facts.name)
         spec = self._spec(kind, program)
         (program.main.parent / SPEC_FILE).write_text(spec.to_json(), encoding="utf-8")
         return program
@@ -74,15 +110,14 @@ class Programs:
         if self._onnx is None:
             try:
                 self._onnx = self._write("onnx", TRACING, ONNX, ONNXRUNTIME)
-            except Exception as error:  # OpenVINO's refusal is the same one
+            except Exception as error:  # what is made of it is refused for the same reason
                 self._onnx = error
         if isinstance(self._onnx, Exception):
             raise self._onnx
         return self._onnx
 
-    def _converted(self, traced: Program) -> Program:
-        folder = self._new_folder(OPENVINO)
-        main = save(from_onnx(traced.main), folder)
+    def _converted(self, kind: str, traced: Program) -> Program:
+        main = _OF_ONNX[kind](traced.main, self._new_folder(kind))
         return Program(main, traced.outputs, traced.doubts, traced.rewrites)
 
     def _write(self, name: str, method: str, format_: str, runtime: str) -> Program:
@@ -134,9 +169,3 @@ def _method_of(kind: str) -> str:
 
 def _runtime_of(kind: str) -> RuntimeFacts:
     return RUNTIMES[TORCHSCRIPT if kind in METHODS else kind]
-
-
-def load(program: Program) -> Detector:
-    """The program as a server has it, on one thread and with batches where it takes them."""
-    traced = read_spec(program.main.parent).method == TRACING
-    return Detector.open(program.main.parent, batching="auto" if traced else "always", threads=1)

@@ -9,12 +9,18 @@ from typing import Any
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "coverage.json"
 
-TRACING, SCRIPTING, ONNXRUNTIME, OPENVINO = KINDS = (
+TRACING, SCRIPTING, ONNXRUNTIME, OPENVINO = ZOO_KINDS = (
     "tracing",
     "scripting",
     "onnxruntime",
     "openvino",
 )
+"""Of a row of the model zoo."""
+CPP_OPENVINO, CPP_LIBTORCH = CPP_KINDS = ("cpp_openvino", "cpp_libtorch")
+"""The C++ program with either engine."""
+CAFFE2, TENSORFLOW = "caffe2", "tensorflow"
+FORMAT_KINDS = (*ZOO_KINDS, *CPP_KINDS, CAFFE2, TENSORFLOW)
+"""Of a row of an example model."""
 
 HELD_OUT = 12
 """Images on which the example models are compared."""

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
 
-from benchmarks.coverage.record import FAILED, KINDS, Cell, Row, row_of
+from benchmarks.coverage.record import FAILED, FORMAT_KINDS, ZOO_KINDS, Cell, Row, row_of
 from benchmarks.coverage.trial import Job
 from benchmarks.coverage.wording import without_paths
 
@@ -39,13 +39,14 @@ def made_apart(config: str, images: list[Path] | None = None) -> Row:
     """
     with tempfile.TemporaryDirectory(prefix="d2serve-coverage-") as folder:
         result, job_file = Path(folder, "row.json"), Path(folder, "job.json")
+        kinds = ZOO_KINDS if images is None else FORMAT_KINDS
         files = None if images is None else [str(image) for image in images]
-        job_file.write_text(json.dumps(asdict(Job(config, str(result), files))))
+        job_file.write_text(json.dumps(asdict(Job(config, str(result), kinds, files))))
         ended = _run(job_file)
         row = Row(config, None, {}, str(date.today()))
         if result.exists():
             row = row_of(json.loads(result.read_text()))
-    failed = {kind: Cell(FAILED, ended) for kind in KINDS if kind not in row.cells}
+    failed = {kind: Cell(FAILED, ended) for kind in kinds if kind not in row.cells}
     return replace(row, cells={**row.cells, **failed})
 
 

@@ -21,9 +21,10 @@ import torch
 from PIL import Image
 from torch import nn
 
+from benchmarks.coverage.asking import bounds_of, opened
 from benchmarks.coverage.comparing import Reference, compared
 from benchmarks.coverage.programs import Programs, Subject
-from benchmarks.coverage.record import FAILED, KINDS, REFUSED, Cell, Row
+from benchmarks.coverage.record import FAILED, REFUSED, Cell, Row
 from benchmarks.coverage.weights import settle
 from benchmarks.coverage.wording import without_paths
 from benchmarks.coverage.zoo import source_of
@@ -55,6 +56,8 @@ class Job:
     config: str
     """A zoo configuration, or an example's YAML file or LazyConfig."""
     result: str
+    kinds: Sequence[str]
+    """Of programs, in the order in which they are made."""
     images: Sequence[str] | None = None
     """Files of images for a trained model; None is for the zoo's, with random weights."""
 
@@ -88,13 +91,14 @@ def make_row(job: Job, folder: Path, write: Callable[[Row], None]) -> None:
         row = replace(row, family=family_of(prepared.model).name)
         subject, reference = _asked(prepared, job.images)
     except Exception as error:  # it stands in the row, whatever it is
-        for kind in KINDS:
+        for kind in job.kinds:
             tell(kind, _not_made(error))
         return
     programs = Programs(subject, folder)
-    for kind in KINDS:
+    for kind in job.kinds:
         try:
-            cell = compared(kind, programs.make(kind), reference)
+            program = programs.make(kind)
+            cell = compared(kind, program, opened(kind, program), bounds_of(program), reference)
         except Exception as error:  # likewise
             cell = _not_made(error)
         tell(kind, cell)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module, metadata
 
 from torch import nn
 
 from d2serve.export.archive.staging import limits_of
-from d2serve.export.programs.building import Program
+from d2serve.export.programs.program import Program
 from d2serve.export.reading.config import ModelConfig
 from d2serve.export.reading.family import Family
-from d2serve.export.reading.names.class_names import Names
+from d2serve.export.reading.names.given import Names
 from d2serve.export.request import ExportRequest
 from d2serve.handlers.spec.image_form import ImageForm
 from d2serve.handlers.spec.model_spec import ModelSpec
@@ -31,20 +31,55 @@ def spec_of(
     provenance: Provenance,
 ) -> ModelSpec:
     """What the server has to know of a program, before it is verified."""
-    divisibility = getattr(getattr(model, "backbone", None), "size_divisibility", 0)
-    return ModelSpec(
+    return spec_for(
+        program,
+        family,
+        form,
+        names,
+        provenance,
         name=request.name,
-        family=family.name,
         method=request.method,
         runtime=request.chosen_runtime,
+        min_size_test=config.min_size_test,
+        max_size_test=config.max_size_test,
+        size_divisibility=getattr(getattr(model, "backbone", None), "size_divisibility", 0),
+        made_with=("detectron2", *RUNTIMES[request.chosen_runtime].export_packages),
+    )
+
+
+def spec_for(
+    program: Program,
+    family: Family,
+    form: ImageForm,
+    names: Names,
+    provenance: Provenance,
+    *,
+    name: str,
+    method: str,
+    runtime: str,
+    min_size_test: int,
+    max_size_test: int,
+    size_divisibility: int,
+    made_with: Sequence[str],
+) -> ModelSpec:
+    """The same of a program from wherever it comes.
+
+    Args:
+        made_with: packages beside torch whose versions are recorded.
+    """
+    return ModelSpec(
+        name=name,
+        family=family.name,
+        method=method,
+        runtime=runtime,
         precision=FP32,
         program=program.main.name,
         sha256=program.hashes(),
         image_format=form.image_format,
         channels=form.channels,
-        min_size_test=config.min_size_test,
-        max_size_test=config.max_size_test,
-        size_divisibility=divisibility,
+        min_size_test=min_size_test,
+        max_size_test=max_size_test,
+        size_divisibility=size_divisibility,
         outputs=program.outputs,
         extras=family.extras,
         box_mode=family.box_mode,
@@ -56,9 +91,9 @@ def spec_of(
         detections_per_image=family.detections_per_image,
         limits=limits_of(family),
         mask_threshold=0.5,  # detector_postprocess's default, which DefaultPredictor uses
-        dynamic_batch=request.method in RUNTIMES[request.chosen_runtime].batching_methods,
+        dynamic_batch=method in RUNTIMES[runtime].batching_methods,
         rewrites=program.rewrites,
-        versions=_versions(request.chosen_runtime),
+        versions=_versions(made_with),
         verification={},
         accuracy={},
         provenance=provenance,
@@ -67,8 +102,8 @@ def spec_of(
     )
 
 
-def _versions(runtime: str) -> Mapping[str, str]:
-    packages = ("detectron2", "torch", "torchvision", *RUNTIMES[runtime].export_packages)
+def _versions(made_with: Sequence[str]) -> Mapping[str, str]:
+    packages = dict.fromkeys((*made_with, "torch", "torchvision"))
     found = {name: str(import_module(name).__version__) for name in packages}
     try:
         ours = metadata.version("d2serve")

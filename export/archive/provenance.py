@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from d2serve.export.reading.config import ConfigSource, ModelConfig
-from d2serve.export.reading.names.class_names import Names
+from d2serve.export.reading.names.given import Names
 from d2serve.export.reading.weights import LoadedWeights
 from d2serve.handlers.digests import sha256_of
 from d2serve.handlers.spec.provenance import Provenance

@@ -21,9 +21,9 @@ from model_archiver.model_packaging import generate_model_archive
 from d2serve import handlers
 from d2serve.export.archive.packing import pack
 from d2serve.export.errors import ArchiveError, one_line
-from d2serve.export.reading.families import Family
+from d2serve.export.reading.family import Family
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits
-from d2serve.handlers.spec.model_spec import SPEC_FILE, ModelSpec
+from d2serve.handlers.spec.model_spec import PICTURE_FILE, SPEC_FILE, ModelSpec
 from d2serve.handlers.spec.runtimes import RUNTIMES
 
 _MOST_OF_A_LIMIT = 2**31 - 1
@@ -60,7 +60,12 @@ class Staging:
     def describe(
         self, program: Sequence[Path], spec: ModelSpec, settings: Mapping[str, object]
     ) -> None:
-        """Choose the program, by its files, and write its spec and TorchServe's settings."""
+        """Choose the program and write its spec and TorchServe's settings.
+
+        Args:
+            program: its files, the main one first; where there are several, they are all that is in
+                the main one's folder.
+        """
         self._program = list(program)
         stand_in = self._extra / "torch.py"
         stand_in.unlink(missing_ok=True)
@@ -74,11 +79,18 @@ class Staging:
         ]
         (self._parts / CONFIG_FILE).write_text("\n".join(lines), encoding="utf-8")
 
+    def picture(self, svg: str) -> None:
+        """Add the picture of the network."""
+        (self._extra / PICTURE_FILE).write_text(svg, encoding="utf-8")
+
     def lay_out(self) -> Path:
         """The archive's contents in a folder, as TorchServe extracts them."""
         target = self._folder / "laid_out"
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir()
+        main, *others = self._program
+        # Of a folder the archiver takes what is in it.
+        extra = (self._extra, main.parent) if others else (self._extra,)
         # The archiver empties TMPDIR/NAME, so it must not be a folder that others use.
         with _temporary_directory(self._folder / "archiver"):
             generate_model_archive(
@@ -86,8 +98,8 @@ class Staging:
                     model_name=self._name,
                     handler=str(self._parts / _HANDLER_FILE),
                     version=self._version,
-                    serialized_file=str(self._program[0]),
-                    extra_files=",".join(str(each) for each in (self._extra, *self._program[1:])),
+                    serialized_file=str(main),
+                    extra_files=",".join(map(str, extra)),
                     export_path=str(target),
                     archive_format="no-archive",
                     config_file=str(self._parts / CONFIG_FILE),

@@ -28,8 +28,8 @@ from d2serve.export.errors import (
 )
 from d2serve.export.precision.bf16 import to_bf16
 from d2serve.export.precision.int8 import FEWEST_IMAGES, to_int8_within
-from d2serve.export.programs.building import Program
 from d2serve.export.programs.openvino import save
+from d2serve.export.programs.program import Program
 from d2serve.export.proof.evaluation import (
     LEAST_AP,
     Scores,

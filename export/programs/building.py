@@ -6,62 +6,41 @@ A new runtime is one entry in ``BUILDERS``, beside its entry in handlers/spec/ru
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from d2serve.export.errors import UnsupportedFamily
+from d2serve.export.programs.caffe2.refusals import why_lost
+from d2serve.export.programs.caffe2.writing import write_caffe2
 from d2serve.export.programs.device_scan import check_no_device
-from d2serve.export.programs.doubting.doubts import Doubt
 from d2serve.export.programs.onnx import write_onnx
+from d2serve.export.programs.program import Program
 from d2serve.export.programs.scripting import script
 from d2serve.export.programs.tracing import trace
 from d2serve.export.reading.config import ModelConfig
 from d2serve.export.reading.families import Family
-from d2serve.export.reading.names.class_names import Names
+from d2serve.export.reading.names.given import Names
 from d2serve.export.request import ExportRequest
 from d2serve.export.rewrites.registry import exportable
-from d2serve.handlers.digests import sha256_of
 from d2serve.handlers.spec.image_form import ImageForm
 from d2serve.handlers.spec.output_names import HEATMAPS, KEYPOINTS
 from d2serve.handlers.spec.runtimes import (
+    CAFFE2,
     ONNX,
     ONNXRUNTIME,
     OPENVINO,
     RUNTIMES,
     SCRIPTING,
+    TENSORFLOW,
     TORCHSCRIPT,
 )
 
 Inputs = tuple[torch.Tensor, ...]
-Builder = Callable[
-    [ExportRequest, nn.Module, Family, Inputs, Path, Mapping[str, object]], "Program"
-]
+Builder = Callable[[ExportRequest, nn.Module, Family, Inputs, Path, Mapping[str, object]], Program]
 """Makes the program that ``write_program`` is asked for."""
-
-
-@dataclass(frozen=True)
-class Program:
-    """The files of a program, alone in a folder."""
-
-    main: Path
-    outputs: tuple[str, ...]
-    """Names of what it answers, in its order."""
-    doubts: tuple[Doubt, ...]
-    """Places where a trace made constants of what depends on the image."""
-    rewrites: tuple[str, ...]
-    """Names of what upstream's own export would have failed at."""
-
-    @property
-    def files(self) -> list[Path]:
-        """All of them, the main one first."""
-        others = sorted(file for file in self.main.parent.iterdir() if file != self.main)
-        return [self.main, *others]
-
-    def hashes(self) -> dict[str, str]:
-        """SHA-256 by file name."""
-        return {file.name: sha256_of(file) for file in self.files}
 
 
 def write_program(
@@ -139,10 +118,51 @@ def _openvino(
     return replace(traced, main=save(converted, folder))
 
 
+def _caffe2(
+    _request: ExportRequest,
+    model: nn.Module,
+    family: Family,
+    _inputs: Inputs,
+    folder: Path,
+    _metadata: Mapping[str, object],
+) -> Program:
+    lost = why_lost(family)
+    if lost is not None:
+        raise UnsupportedFamily(lost)
+    changed, rewrites = exportable(model, CAFFE2, family.postprocessed, family.own_forward)
+    written = write_caffe2(changed, folder)
+    return Program(written.main, _with_heatmaps(family), written.doubts, rewrites)
+
+
+def _tensorflow(
+    request: ExportRequest,
+    model: nn.Module,
+    family: Family,
+    inputs: Inputs,
+    folder: Path,
+    metadata: Mapping[str, object],
+) -> Program:
+    from d2serve.export.programs.tensorflow.converting import convert  # brings TensorFlow
+
+    traced = _onnx(request, model, family, inputs, folder, metadata)
+    converted = convert(traced.main)
+    traced.main.unlink()
+    facts = RUNTIMES[TENSORFLOW]
+    if request.frozen:
+        converted.freeze(folder / facts.frozen_file)
+        return replace(traced, main=folder / facts.frozen_file)
+    converted.save(folder)
+    # Optional, and drawn by lot: two exports would differ in it.
+    (folder / "fingerprint.pb").unlink(missing_ok=True)
+    return replace(traced, main=folder / facts.main_file)
+
+
 BUILDERS: dict[str, Builder] = {
     TORCHSCRIPT: _torchscript,
     ONNXRUNTIME: _onnx,
     OPENVINO: _openvino,
+    CAFFE2: _caffe2,
+    TENSORFLOW: _tensorflow,
 }
 """By the runtime that the program is for."""
 
@@ -174,4 +194,8 @@ def onnx_metadata(
 def _onnx_outputs(family: Family) -> tuple[str, ...]:
     if family.is_own or family.postprocessed:
         return family.program_outputs  # heads of one's own need not have heatmaps
+    return _with_heatmaps(family)
+
+
+def _with_heatmaps(family: Family) -> tuple[str, ...]:
     return tuple(HEATMAPS if name == KEYPOINTS else name for name in family.program_outputs)

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from d2serve.export.errors import ExportError, one_line
+from d2serve.export.programs.caffe2.refusals import why_lost
+from d2serve.export.programs.caffe2.writing import graph_of
 from d2serve.export.programs.device_scan import check_no_device
 from d2serve.export.programs.doubting.doubts import Doubt
 from d2serve.export.programs.onnx import write_onnx
@@ -30,7 +32,7 @@ from d2serve.export.programs.tracing import (
     trace,
 )
 from d2serve.export.reading.family import Family
-from d2serve.handlers.spec.runtimes import ONNX
+from d2serve.handlers.spec.runtimes import CAFFE2, ONNX
 
 # (height, width) of the images of a trial, and how bright they are.
 _FIRST = ((128, 160), (512, 640))
@@ -64,9 +66,11 @@ def try_tracing(
         model: of ``rewrites.registry.exportable``, on random weights; it is changed.
         family: what it is, with what it answers.
         channels: of its images.
-        way: TRACING or ONNX.
+        way: TRACING, ONNX or CAFFE2.
         own: paths of the user's own modules.
     """
+    if way == CAFFE2:  # tracing it takes seconds, and does not ask what it answers
+        return _try_caffe2(model, family)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         make_small(model, channels, own)
@@ -86,6 +90,11 @@ def try_tracing(
         except ExportError as error:
             return Tried(str(error))
         return Tried(difference, made.doubts)
+
+
+def _try_caffe2(model: nn.Module, family: Family) -> Tried:
+    lost = why_lost(family)
+    return Tried(lost) if lost is not None else Tried(None, graph_of(model)[0].doubts)
 
 
 def trial_image(

@@ -14,8 +14,9 @@ from detectron2.modeling.roi_heads import RROIHeads
 from torch import nn
 
 from d2serve.export.errors import place_of
+from d2serve.export.programs.caffe2.refusals import why_no_caffe2
 from d2serve.export.rewrites.registry import PANOPTIC_DEEPLAB
-from d2serve.handlers.spec.runtimes import ONNX, TORCHSCRIPT, RuntimeFacts
+from d2serve.handlers.spec.runtimes import CAFFE2, ONNX, TORCHSCRIPT, RuntimeFacts
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,8 @@ def why_unexportable(model: nn.Module, runtime: RuntimeFacts, method: str) -> st
     """
     if isinstance(model, SemanticSegmentor) and labels_of(model) == 1:
         return _ONE_LABEL
+    if runtime.way(method) == CAFFE2:
+        return why_no_caffe2(model)
     shown = method if runtime.format == TORCHSCRIPT else runtime.name
     for path, module in model.named_modules():
         for each in UNEXPORTABLE:

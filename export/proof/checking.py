@@ -30,7 +30,8 @@ from d2serve.export.reading.config import ConfigSource, ModelConfig
 from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.families import Family, family_of
 from d2serve.export.reading.image_files import SUFFIXES, read_image_file
-from d2serve.export.reading.names.class_names import Names, find_names
+from d2serve.export.reading.names.class_names import find_names
+from d2serve.export.reading.names.given import Names
 from d2serve.export.reading.names.sources import of_checkpoint
 from d2serve.export.reading.own_models.answers import observed
 from d2serve.export.reading.samples import builtin_sample

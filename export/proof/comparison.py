@@ -14,7 +14,7 @@ from d2serve.export.proof.instance_comparison import (
     compare_proposals,
 )
 from d2serve.export.proof.label_comparison import compare_labels, compare_panoptic
-from d2serve.export.proof.oracle import count_of
+from d2serve.export.proof.reference import count_of
 from d2serve.handlers.outputs.records import Outputs
 from d2serve.handlers.spec.bounds import Bounds
 

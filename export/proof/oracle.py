@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,11 @@ from detectron2.config import CfgNode
 from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.engine import DefaultPredictor
 from detectron2.structures import Instances
-from pycocotools import mask as coco_mask
 from torch import nn
 
 from d2serve.export.errors import EagerError, one_line
 from d2serve.export.programs.torchscript_errors import where_in_user_code
+from d2serve.export.proof.as_records import detections_of, panoptic_of
 from d2serve.export.proof.panoptic_labels import described
 from d2serve.export.reading.config import ModelConfig
 from d2serve.export.reading.image_files import Pixels
@@ -39,14 +40,15 @@ from d2serve.export.rewrites.endings import DETECTIONS
 from d2serve.export.rewrites.own_models.endings import KEYS
 from d2serve.export.rewrites.registry import is_panoptic_deeplab
 from d2serve.export.rewrites.stand_ins import buildable, runnable
-from d2serve.handlers.outputs.records import Detections, Outputs, PanopticSeg, Proposals, Segment
-from d2serve.handlers.outputs.rle import Rle
+from d2serve.handlers.outputs.records import Detections, Outputs, Proposals
 from d2serve.handlers.spec.extras import IMAGE, INSTANCE
-from d2serve.handlers.spec.image_form import BGR, MOST_OF_PILLOW, RGB
+from d2serve.handlers.spec.image_form import BGR, MOST_OF_PILLOW, RGB, ImageForm
 
 
 class Oracle:
     """Answers of eager detectron2: DefaultPredictor's for one image, its model's for a batch."""
+
+    owner = "detectron2"
 
     def __init__(self, config: ModelConfig) -> None:
         """Build the model and load its weights, again and apart from the one that is exported.
@@ -67,7 +69,6 @@ class Oracle:
             self._predictor.model = self._model
         self.reference = "; ".join(("eager detectron2 on the same images", *notes))
         """What the answers are, for the record."""
-        self._resize = ResizeShortestEdge([config.min_size_test] * 2, config.max_size_test)
 
     @property
     def model(self) -> nn.Module:
@@ -81,7 +82,7 @@ class Oracle:
             EagerError: detectron2 itself stops at this image.
         """
         if self._predictor is not None:
-            pixels = self._as_taken(image)
+            pixels = _as_taken(image, self.form)
             if self._config.image_format == RGB:  # it turns the channels round, however many
                 pixels = pixels[:, :, ::-1]
             with _running(image.shape[0], image.shape[1]):
@@ -109,22 +110,39 @@ class Oracle:
 
     def model_input(self, image: Pixels) -> dict[str, torch.Tensor | int]:
         """The dict that DefaultPredictor gives to the model for an image of ``form``."""
-        pixels = self._as_taken(image)
-        if self._config.min_size_test:
-            pixels = self._resize.get_transform(pixels).apply_image(pixels)
-        tensor = torch.as_tensor(pixels.astype("float32").transpose(2, 0, 1))
-        return {"image": tensor, "height": image.shape[0], "width": image.shape[1]}
-
-    def _as_taken(self, image: Pixels) -> npt.NDArray[Any]:
-        """An image with the channels in the model's order, of a type that detectron2 resizes."""
-        pixels = image[:, :, ::-1] if self.form.image_format == BGR else image
-        return pixels if self.form.channels <= MOST_OF_PILLOW else pixels.astype(np.float32)
+        config = self._config
+        return prepared(image, self.form, config.min_size_test, config.max_size_test)
 
     def _run(self, inputs: list[dict[str, torch.Tensor | int]]) -> list[dict[str, Any]]:
         first = inputs[0]
         with torch.no_grad(), _running(int(first["height"]), int(first["width"])):
             predicted: list[dict[str, Any]] = self._model(inputs)
         return predicted
+
+
+def prepared(
+    image: Pixels, form: ImageForm, min_size_test: int, max_size_test: int
+) -> dict[str, torch.Tensor | int]:
+    """The dict that DefaultPredictor gives to a model for an image.
+
+    Args:
+        image: (height, width, channels) of ``form``.
+        form: of the images that the model takes.
+        min_size_test, max_size_test: as the config has them, in pixels; a minimum of 0 does not
+            resize.
+    """
+    pixels = _as_taken(image, form)
+    if min_size_test:
+        resize = ResizeShortestEdge([min_size_test] * 2, max_size_test)
+        pixels = resize.get_transform(pixels).apply_image(pixels)
+    tensor = torch.as_tensor(pixels.astype("float32").transpose(2, 0, 1))
+    return {"image": tensor, "height": image.shape[0], "width": image.shape[1]}
+
+
+def _as_taken(image: Pixels, form: ImageForm) -> npt.NDArray[Any]:
+    """An image with the channels in the model's order, of a type that detectron2 resizes."""
+    pixels = image[:, :, ::-1] if form.image_format == BGR else image
+    return pixels if form.channels <= MOST_OF_PILLOW else pixels.astype(np.float32)
 
 
 @contextmanager
@@ -151,17 +169,6 @@ def _predictor(config: ModelConfig, cfg: CfgNode) -> DefaultPredictor:
     return predictor
 
 
-def count_of(answer: Outputs) -> int:
-    """How many things an answer holds: instances, proposals, otherwise labels in the image."""
-    if answer.instances is not None:
-        return len(answer.instances)
-    if answer.proposals is not None:
-        return len(answer.proposals.objectness_logits)
-    if answer.sem_seg is None:
-        return 0 if answer.panoptic_seg is None else len(answer.panoptic_seg.segments)
-    return len(np.unique(answer.sem_seg))
-
-
 def as_outputs(predicted: Mapping[str, Any], height: int, width: int) -> Outputs:
     """detectron2's dict for one image as the record that the handler produces.
 
@@ -176,7 +183,7 @@ def as_outputs(predicted: Mapping[str, Any], height: int, width: int) -> Outputs
         width=width,
         instances=None if instances is None else as_detections(instances.to("cpu")),
         sem_seg=None if sem_seg is None else sem_seg.argmax(dim=0).cpu().numpy().astype(np.int32),
-        panoptic_seg=None if panoptic is None else _panoptic(*panoptic),
+        panoptic_seg=None if panoptic is None else panoptic_of(*panoptic),
         proposals=None if proposals is None else _proposals(proposals.to("cpu")),
         extra={
             name: array_of(shown(IMAGE, name), value)
@@ -187,42 +194,9 @@ def as_outputs(predicted: Mapping[str, Any], height: int, width: int) -> Outputs
 
 def as_detections(instances: Instances) -> Detections:
     """detectron2's postprocessed Instances as the record that the handler produces."""
-    height, width = instances.image_size
-    keypoints = instances.pred_keypoints.numpy() if instances.has("pred_keypoints") else None
-    masks = _encode(instances.pred_masks.numpy()) if instances.has("pred_masks") else None
-    return Detections(
-        height=height,
-        width=width,
-        boxes=instances.pred_boxes.tensor.numpy(),
-        scores=instances.scores.numpy(),
-        classes=instances.pred_classes.numpy(),
-        masks=masks,
-        keypoints=keypoints,
-        extra={
-            name: array_of(shown(INSTANCE, name), value)
-            for name, value in own_to_model(instances.get_fields(), DETECTIONS)
-        },
-    )
-
-
-def _panoptic(labels: torch.Tensor, segments: list[dict[str, Any]]) -> PanopticSeg:
-    segment_ids = labels.cpu().numpy().astype(np.int32)
-    return PanopticSeg(
-        labels=segment_ids,
-        segments=tuple(
-            Segment(
-                id=each["id"],
-                category_id=each["category_id"],
-                isthing=bool(each["isthing"]),
-                # detectron2 has it for stuff only.
-                area=int((segment_ids == each["id"]).sum()),
-                score=each.get("score"),
-                instance_id=each.get("instance_id"),
-                label=each.get("label"),
-            )
-            for each in segments
-        ),
-    )
+    own = own_to_model(instances.get_fields(), DETECTIONS)
+    extra = {name: array_of(shown(INSTANCE, name), value) for name, value in own}
+    return replace(detections_of(instances), extra=extra)
 
 
 def _proposals(instances: Instances) -> Proposals:
@@ -230,12 +204,4 @@ def _proposals(instances: Instances) -> Proposals:
     return Proposals(
         boxes=instances.proposal_boxes.tensor.numpy(),
         objectness_logits=instances.objectness_logits.numpy(),
-    )
-
-
-def _encode(masks: np.ndarray[tuple[int, int, int], np.dtype[np.bool_]]) -> tuple[Rle, ...]:
-    encoded = (coco_mask.encode(np.asfortranarray(mask.astype(np.uint8))) for mask in masks)
-    return tuple(
-        {"size": [int(n) for n in rle["size"]], "counts": rle["counts"].decode("ascii")}
-        for rle in encoded
     )

@@ -18,7 +18,7 @@ from d2serve.export.errors import EagerError, VerificationError
 from d2serve.export.programs.nms_choice import noticing_class_by_class
 from d2serve.export.proof.comparison import Difference, compare
 from d2serve.export.proof.isolated_replay import replay
-from d2serve.export.proof.oracle import Oracle, count_of
+from d2serve.export.proof.reference import Reference, count_of
 from d2serve.export.reading.image_files import Pixels, write_image_file
 from d2serve.export.reading.samples import (
     base_of,
@@ -77,7 +77,7 @@ class Case:
 
 
 def plan_cases(
-    sample: Pixels, oracle: Oracle, dynamic_batch: bool
+    sample: Pixels, oracle: Reference, dynamic_batch: bool
 ) -> tuple[list[Case], tuple[str, ...]]:
     """Choose the images on which a program is verified, from a sample image.
 
@@ -104,7 +104,7 @@ def plan_cases(
     return cases, tuple(name for name in special if name not in found)
 
 
-def _special(sample: Pixels, boxes: Float32, oracle: Oracle) -> dict[str, Pixels | None]:
+def _special(sample: Pixels, boxes: Float32, oracle: Reference) -> dict[str, Pixels | None]:
     """Images without a detection and with exactly one, or None for what was not found."""
 
     def count(image: Pixels) -> int:
@@ -118,7 +118,7 @@ def _special(sample: Pixels, boxes: Float32, oracle: Oracle) -> dict[str, Pixels
 
 def verify(
     model_dir: Path,
-    oracle: Oracle,
+    oracle: Reference,
     cases: Sequence[Case],
     bounds: Bounds,
     *,
@@ -129,11 +129,11 @@ def verify(
     keeps_nms: bool = True,
     progress: Callable[[], None],
 ) -> Verification:
-    """Compare an extracted archive with eager detectron2.
+    """Compare an extracted archive with a reference, and make sure that they agree.
 
     Args:
         model_dir: the extracted archive.
-        oracle: eager detectron2.
+        oracle: eager detectron2, or what stands for it.
         cases: the images.
         bounds: within which the answers agree.
         not_reached: goes into the record.
@@ -145,6 +145,43 @@ def verify(
 
     Raises:
         VerificationError: an answer differs, or nothing was detected on any image.
+        EagerError: detectron2 itself stops at every image.
+    """
+    record, crowded = measured(
+        model_dir,
+        oracle,
+        cases,
+        bounds,
+        not_reached=not_reached,
+        traced_constants=traced_constants,
+        gpu_id=gpu_id,
+        progress=progress,
+    )
+    _judge(record, outcome, () if keeps_nms else crowded, oracle.owner)
+    return record
+
+
+def measured(
+    model_dir: Path,
+    oracle: Reference,
+    cases: Sequence[Case],
+    bounds: Bounds,
+    *,
+    not_reached: tuple[str, ...] = (),
+    traced_constants: tuple[str, ...] = (),
+    gpu_id: int | None = None,
+    progress: Callable[[], None],
+) -> tuple[Verification, Collection[str]]:
+    """How far an extracted archive and a reference are apart, whatever that is.
+
+    Args:
+        as for ``verify``.
+
+    Returns:
+        The record, and the images on which eager torchvision suppresses class by class.
+
+    Raises:
+        VerificationError: the archive does not answer.
         EagerError: detectron2 itself stops at every image.
     """
     expected, eager_seconds = [], []
@@ -159,7 +196,7 @@ def verify(
             refused.append((case, error))
         else:
             answered.append(case)
-            crowded.update(case.images if counts and not keeps_nms else ())
+            crowded.update(case.images if counts else ())
             eager_seconds.append(time.perf_counter() - begun)
         progress()
     if not answered and refused:
@@ -186,19 +223,17 @@ def verify(
             for i, got in zip(indices, answers):
                 outputs = [each.to_outputs() for each in got]
                 differences += _compare_case(cases[i], expected[i], outputs, bounds)
-    record = Verification(
+    return Verification(
         oracle.reference,
         bounds,
         tuple(differences),
         not_reached,
         traced_constants,
         tuple(" and ".join(case.images) for case, _error in refused),
-    )
-    _judge(record, outcome, crowded)
-    return record
+    ), crowded
 
 
-def _expected(oracle: Oracle, case: Case) -> list[Outputs]:
+def _expected(oracle: Reference, case: Case) -> list[Outputs]:
     images = list(case.images.values())
     return oracle.answer_batch(images) if case.together else [oracle.answer(i) for i in images]
 
@@ -217,7 +252,12 @@ def _compare_case(
     ]
 
 
-def _judge(record: Verification, outcome: str, crowded: Collection[str] = ()) -> None:
+def _judge(
+    record: Verification,
+    outcome: str,
+    crowded: Collection[str] = (),
+    owner: str = "detectron2",
+) -> None:
     missed = [d for d in record.differences if d.misses]
     if missed:
         lines = "; ".join(
@@ -227,12 +267,12 @@ def _judge(record: Verification, outcome: str, crowded: Collection[str] = ()) ->
         if not advice and any(d.image in crowded for d in missed):
             advice = _OTHER_NMS
         raise VerificationError(
-            f"The program's answer is not detectron2's on {len(missed)} of "
+            f"The program's answer is not {owner}'s on {len(missed)} of "
             f"{len(record.differences)} comparisons: {lines}. {outcome}{advice}"
         )
     if record.detections == 0:
         raise VerificationError(
-            "detectron2 finds nothing on any of the images, so there was nothing to compare. Give "
+            f"{owner} finds nothing on any of the images, so there was nothing to compare. Give "
             "images with objects that the model knows: --sample-image, or --images of `verify`."
         )
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from detectron2.config import CfgNode
 from torch import nn
 
 from d2serve.export.errors import ConfigError
+
+if TYPE_CHECKING:  # what asks for an export without a config needs no detectron2
+    from detectron2.config import CfgNode
 
 
 @dataclass(frozen=True)

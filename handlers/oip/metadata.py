@@ -27,7 +27,7 @@ def describe(spec: ModelSpec, model: str, version: str) -> bytes:
         {
             "name": model,
             "versions": [version],
-            "platform": RUNTIMES[spec.runtime].platform,
+            "platform": RUNTIMES[spec.runtime].platform_of(spec.program),
             "inputs": [
                 {"name": "image", "datatype": BYTES, "shape": [1]},
                 {"name": "image", "datatype": UINT8, "shape": [-1, -1, spec.channels]},

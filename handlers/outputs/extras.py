@@ -6,6 +6,8 @@ only, and leaves out every field of an instance with it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -17,13 +19,13 @@ from d2serve.handlers.spec.model_spec import ModelSpec
 
 
 def instance_extras(
-    raw: RawOutputs, spec: ModelSpec, count: int, kept: npt.NDArray[np.intp]
+    raw: RawOutputs, extras: Sequence[Extra], count: int, kept: npt.NDArray[np.intp]
 ) -> Extras:
     """The fields of the model's own of the instances that are kept, each (N, ...).
 
     Args:
         raw: the program's outputs.
-        spec: the model's.
+        extras: the spec's.
         count: instances in the program's answer.
         kept: indices of those that the reply has, in its order.
 
@@ -31,7 +33,7 @@ def instance_extras(
         ModelFailed: one has not the shape that the spec says.
     """
     found = {}
-    for extra in spec.extras:
+    for extra in extras:
         if extra.per == INSTANCE:
             values = raw[extra.output]
             if values.ndim == 0 or len(values) != count or not extra.fits(values.shape[1:]):

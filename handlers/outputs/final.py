@@ -88,7 +88,7 @@ def _instances(
         classes=classes[kept],
         masks=masks,
         keypoints=keypoints,
-        extra=instance_extras(raw, spec, len(scores), kept),
+        extra=instance_extras(raw, spec.extras, len(scores), kept),
     )
 
 

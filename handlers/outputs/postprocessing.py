@@ -9,6 +9,8 @@ empty ones are.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -25,6 +27,7 @@ from d2serve.handlers.outputs.selection import EVERYTHING, Selection, select
 from d2serve.handlers.outputs.semantic import label_map
 from d2serve.handlers.requests.preprocessing import ModelInput
 from d2serve.handlers.runtimes.raw_outputs import RawOutputs
+from d2serve.handlers.spec.extras import Extra
 from d2serve.handlers.spec.model_spec import ModelSpec
 from d2serve.handlers.spec.output_names import (
     BOXES,
@@ -61,7 +64,9 @@ def postprocess(
     merges = BOXES in raw and SEM_SEG in raw and spec.panoptic is not None
     instances = sem_seg = panoptic_seg = proposals = None
     if BOXES in raw:
-        instances = _instances(raw, image, spec, EVERYTHING if merges else selection)
+        wanted = EVERYTHING if merges else selection
+        ending = spec.box_mode, spec.mask_threshold
+        instances = detections(raw, image, *ending, wanted, spec.extras)
     if SEM_SEG in raw:
         logits = raw[SEM_SEG].astype(np.float32, copy=False)
         sem_seg = label_map(logits, image.resized, image.height, image.width)
@@ -81,13 +86,29 @@ def postprocess(
     return select(outputs, selection) if merges else outputs
 
 
-def _instances(
-    raw: RawOutputs, image: ModelInput, spec: ModelSpec, selection: Selection
+def detections(
+    raw: RawOutputs,
+    image: ModelInput,
+    box_mode: str = XYXY_ABS,
+    mask_threshold: float = 0.5,
+    selection: Selection = EVERYTHING,
+    extras: Sequence[Extra] = (),
 ) -> Detections:
+    """Bring a program's instances in one image to the size at which the image was sent.
+
+    Args:
+        raw: the program's outputs, see RawOutputs.
+        image: what was given to the program.
+        box_mode, mask_threshold, extras: as in the spec; the defaults are detectron2's.
+        selection: what of them is wanted.
+
+    Raises:
+        ModelFailed: a box or a score is infinite or not a number.
+    """
     in_program = raw[BOXES].astype(np.float32, copy=False)
     scores = raw[SCORES].astype(np.float32)
     classes = raw[CLASSES].astype(np.int64)
-    boxes, not_empty = _boxes(in_program, scores, spec.box_mode, image)
+    boxes, not_empty = _boxes(in_program, scores, box_mode, image)
     by_score = not_empty[np.argsort(-scores[not_empty], kind="stable")]
     kept = by_score[selection.wanted(scores[by_score], classes[by_score])]
     boxes = boxes[kept]
@@ -97,9 +118,9 @@ def _instances(
         boxes=boxes,
         scores=scores[kept],
         classes=classes[kept],
-        masks=_masks(raw, boxes, kept, image, spec.mask_threshold) if selection.masks else None,
+        masks=_masks(raw, boxes, kept, image, mask_threshold) if selection.masks else None,
         keypoints=_keypoints(raw, in_program, kept, image),
-        extra=instance_extras(raw, spec, len(in_program), kept),
+        extra=instance_extras(raw, extras, len(in_program), kept),
     )
 
 

@@ -52,8 +52,7 @@ def load_runtime(model_dir: Path, spec: ModelSpec, device: str, threads: int = 1
     Raises:
         LoadError: program missing or changed, runtime not installed, device not there.
     """
-    for name, expected in spec.sha256.items():
-        _check_file(model_dir / name, expected)
+    check_program(model_dir, spec)
     facts = RUNTIMES[spec.runtime]
     try:
         module = importlib.import_module(facts.module)
@@ -66,12 +65,19 @@ def load_runtime(model_dir: Path, spec: ModelSpec, device: str, threads: int = 1
     return runtime
 
 
-def _check_file(file: Path, expected: str) -> None:
-    if not file.is_file():
-        raise LoadError(f"{file.name} is missing from the archive: export the model again.")
-    found = sha256_of(file)
-    if found != expected:
-        raise LoadError(
-            f"{file.name} has sha256 {found[:12]}..., the spec says {expected[:12]}...: "
-            "the archive was changed or damaged. Export it again."
-        )
+def check_program(model_dir: Path, spec: ModelSpec) -> None:
+    """Compare a program's files with the hashes in its spec.
+
+    Raises:
+        LoadError: one is missing or was changed.
+    """
+    for name, expected in spec.sha256.items():
+        file = model_dir / name
+        if not file.is_file():
+            raise LoadError(f"{name} is missing from the archive: export the model again.")
+        found = sha256_of(file)
+        if found != expected:
+            raise LoadError(
+                f"{name} has sha256 {found[:12]}..., the spec says {expected[:12]}...: "
+                "the archive was changed or damaged. Export it again."
+            )

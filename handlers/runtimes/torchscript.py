@@ -17,6 +17,7 @@ from torch.jit import optimized_execution
 
 from d2serve.handlers.errors import LoadError
 from d2serve.handlers.runtimes.raw_outputs import Float32, RawOutputs, Size, sizes_of
+from d2serve.handlers.runtimes.torch_threads import TorchThreads
 from d2serve.handlers.spec.model_spec import ModelSpec
 from d2serve.handlers.spec.runtimes import SCRIPTING
 
@@ -30,7 +31,7 @@ class TorchScriptRuntime:
         self._program = program
         self._spec = spec
         self._device = torch.device(device)
-        self.set_threads(threads)
+        self._threads = TorchThreads(threads)
 
     @property
     def on_gpu(self) -> bool:
@@ -39,17 +40,11 @@ class TorchScriptRuntime:
 
     def set_threads(self, threads: int) -> None:
         """Use this many threads within an operator."""
-        self._threads = threads
-        self._share_out()
-
-    def _share_out(self) -> None:
-        # torch keeps the number for each thread that calls it; a new one gets what was set last.
-        if torch.get_num_threads() != self._threads:
-            torch.set_num_threads(self._threads)
+        self._threads = TorchThreads(threads)
 
     def run(self, images: Sequence[Float32], sizes: Sequence[Size] = ()) -> list[RawOutputs]:
         """See ``Runtime.run``."""
-        self._share_out()
+        self._threads.use()
         given: list[tuple[torch.Tensor, ...]]
         given = [(torch.from_numpy(image).to(self._device),) for image in images]
         if self._spec.postprocessed:

@@ -31,6 +31,10 @@ class Bounds:
 TORCHSCRIPT_BOUNDS = Bounds(
     box_px=0.01, score=1e-4, keypoint_px=0.01, mask_iou=1.0, keypoint_ties=0, label_share=1e-5
 )
+# Its operators are torch's own, but a weighted mean of a box or a mask is summed in another order.
+CAFFE2_BOUNDS = Bounds(
+    box_px=0.01, score=1e-4, keypoint_px=0.01, mask_iou=0.9999, keypoint_ties=1, label_share=1e-4
+)
 # Other libraries sum convolutions in another order.
 ONNX_BOUNDS = Bounds(
     box_px=0.01, score=1e-3, keypoint_px=0.01, mask_iou=0.999, keypoint_ties=1, label_share=1e-4

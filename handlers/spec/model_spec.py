@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from d2serve.handlers.errors import SpecError
@@ -23,10 +23,13 @@ from d2serve.handlers.spec.output_sets import problems_of_outputs
 from d2serve.handlers.spec.provenance import Provenance
 from d2serve.handlers.spec.runtimes import METHODS, RUNTIMES, precisions
 from d2serve.handlers.spec.sixteen_bit import OPENCV
+from d2serve.handlers.zip_directory import is_outside
 
 SCHEMA_VERSION = 4
 READABLE_SCHEMAS = (2, 3, SCHEMA_VERSION)
 SPEC_FILE = "model_spec.json"
+PICTURE_FILE = "model.svg"
+"""The picture of the network, which no server reads."""
 
 IMAGE_INPUT = "image"
 """Name of the first input of an ONNX or OpenVINO program, and the only one of most."""
@@ -65,7 +68,8 @@ class ModelSpec:
     program: str
     """Name of the program's main file, beside this spec."""
     sha256: Mapping[str, str]
-    """SHA-256, in hexadecimal, of every file of the program, by name."""
+    """SHA-256, in hexadecimal, of every file of the program, by its path beside this spec, with
+    ``/`` between folders."""
     image_format: str
     """What the program's channels are, one of ``image_form.FORMATS`` (cfg.INPUT.FORMAT)."""
     min_size_test: int
@@ -190,7 +194,11 @@ class ModelSpec:
         )
         problems += problems_of_extras(self.extras, self.outputs)
         names = (self.program, *self.sha256)
-        problems += [f"{n!r} is no plain file name" for n in names if Path(n).name != n]
+        problems += [
+            f"{name!r} is no path of a file beside {SPEC_FILE}"
+            for name in names
+            if not _is_beside(name)
+        ]
         if self.program not in self.sha256:
             problems.append(f"sha256 has no hash of the program, {self.program}")
         problems += [
@@ -211,6 +219,12 @@ class ModelSpec:
         problems += [f"limits: {problem}" for problem in problems_of(asdict(self.limits))]
         if problems:
             raise SpecError(f"{SPEC_FILE} is wrong: {'; '.join(problems)}. Export the model again.")
+
+
+def _is_beside(name: str) -> bool:
+    """Whether a name leads to a file in the spec's folder or below, written in one way only."""
+    path = PurePosixPath(name)
+    return "\\" not in name and path.as_posix() == name and not is_outside(name)
 
 
 def read_spec(model_dir: Path) -> ModelSpec:

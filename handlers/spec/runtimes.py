@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from d2serve.handlers.spec.bounds import ONNX_BOUNDS, TORCHSCRIPT_BOUNDS, Bounds
+from d2serve.handlers.spec.bounds import CAFFE2_BOUNDS, ONNX_BOUNDS, TORCHSCRIPT_BOUNDS, Bounds
 
 TRACING, SCRIPTING = "tracing", "scripting"
 METHODS = (TRACING, SCRIPTING)
 """Of export."""
 TORCHSCRIPT, ONNXRUNTIME, OPENVINO = "torchscript", "onnxruntime", "openvino"
+CAFFE2 = "caffe2"
+TENSORFLOW = "tensorflow"
 ONNX = "onnx"
-"""The format of ONNX Runtime's programs, from which OpenVINO's are made."""
+"""The format of ONNX Runtime's programs, from which OpenVINO's and TensorFlow's are made."""
 FP32, BF16, INT8 = "fp32", "bf16", "int8"
 
 
@@ -29,7 +31,7 @@ class RuntimeFacts:
     title: str
     """As its makers write it."""
     format: str
-    """Of ``--format``: what torch exports for it."""
+    """Of ``--format``: what torch exports for it, unless its programs are ``made_from`` that."""
     module: str
     """Ours, with ``load(program, spec, device, threads)``; imported by workers that need it."""
     package: str
@@ -53,10 +55,25 @@ class RuntimeFacts:
     """Otherwise a worker finds a stand-in for torch, and starts without it."""
     bounds: Bounds
     """Within which its answers in fp32 are detectron2's."""
+    made_from: str = ""
+    """The format that torch exports and its programs are converted from, where that is not the
+    format that users ask for: what that one refuses is refused for this runtime too."""
+    frozen_file: str = ""
+    """Main file of a program that holds its weights as constants (``--frozen``); empty where the
+    runtime has no such programs."""
+    frozen_platform: str = ""
+    """The platform of such a program."""
+    numbered: bool = False
+    """Whether its makers' server wants the main file, and what lies beside it, in a folder of a
+    version's number."""
 
     def way(self, method: str) -> str:
         """What rewrites name as the way to a program: the method, or the format made from it."""
-        return method if self.format == TORCHSCRIPT else self.format
+        return method if self.format == TORCHSCRIPT else self.made_from or self.format
+
+    def platform_of(self, program: str) -> str:
+        """The platform of a program, by the name of its main file."""
+        return self.frozen_platform if program == self.frozen_file else self.platform
 
 
 RUNTIMES: dict[str, RuntimeFacts] = {
@@ -112,6 +129,44 @@ RUNTIMES: dict[str, RuntimeFacts] = {
             runs_on_gpu=False,
             needs_torch=False,
             bounds=ONNX_BOUNDS,
+        ),
+        RuntimeFacts(
+            name=CAFFE2,
+            title="Caffe2",
+            format=CAFFE2,
+            module="d2serve.handlers.runtimes.caffe2",
+            package="torch",
+            export_extra="export",
+            export_packages=(),
+            main_file="model.pb",
+            platform="caffe2_netdef",
+            methods=(TRACING,),
+            batching_methods=(),
+            precisions=(FP32,),
+            runs_on_gpu=False,
+            needs_torch=True,
+            bounds=CAFFE2_BOUNDS,
+        ),
+        RuntimeFacts(
+            name=TENSORFLOW,
+            title="TensorFlow",
+            format="tensorflow",
+            module="d2serve.handlers.runtimes.tensorflow",
+            package="tensorflow",
+            export_extra="export-tensorflow",
+            export_packages=("onnx", "tensorflow"),
+            main_file="saved_model.pb",
+            platform="tensorflow_savedmodel",
+            methods=(TRACING,),
+            batching_methods=(),
+            precisions=(FP32,),
+            runs_on_gpu=False,
+            needs_torch=False,
+            bounds=ONNX_BOUNDS,
+            made_from=ONNX,
+            frozen_file="frozen_graph.pb",
+            frozen_platform="tensorflow_graphdef",
+            numbered=True,
         ),
     )
 }

@@ -16,7 +16,7 @@ from typing import Any
 from d2serve.client.errors import ArchiveRefused
 from d2serve.handlers.archive_checks import opened_archive
 from d2serve.handlers.errors import LoadError, SpecError
-from d2serve.handlers.spec.model_spec import SCHEMA_VERSION, SPEC_FILE, ModelSpec
+from d2serve.handlers.spec.model_spec import PICTURE_FILE, SCHEMA_VERSION, SPEC_FILE, ModelSpec
 
 MANIFEST = "MAR-INF/MANIFEST.json"
 
@@ -38,6 +38,8 @@ class ArchiveContents:
     description: Mapping[str, Any] | None
     """The object of model_spec.json, of whatever schema; None where `d2serve export` did not make
     the archive."""
+    picture: bytes | None = None
+    """model.svg, the network of the model; None in archives that were made before there was one."""
 
     def spec(self) -> ModelSpec:
         """The whole of model_spec.json.
@@ -110,7 +112,11 @@ def _contents(archive: Path, size: int, read: Read) -> ArchiveContents:
         f"{name}{version}".encode()  # half of a surrogate pair could not even be printed
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _no_archive_error(archive, error) from error
-    return ArchiveContents(archive, name, version, size, _description(archive, read))
+    try:
+        picture = read(PICTURE_FILE)
+    except KeyError:
+        picture = None
+    return ArchiveContents(archive, name, version, size, _description(archive, read), picture)
 
 
 def _description(archive: Path, read: Read) -> Mapping[str, Any] | None:

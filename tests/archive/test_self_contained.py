@@ -18,7 +18,9 @@ from d2serve.export.proof.oracle import Oracle
 from d2serve.export.reading.config_loading import load_config
 from d2serve.handlers.requests.decoding import decode
 from d2serve.handlers.spec.bounds import TORCHSCRIPT_BOUNDS
+from d2serve.handlers.spec.runtimes import RUNTIMES, TORCHSCRIPT
 from tests.conftest import KINDS, METHODS, Exporter, HeldOut, source_of
+from tests.ways import installed
 
 # As a TorchServe worker: the archive's folder comes first; nothing of this project is on the path.
 SCRIPT = """
@@ -45,13 +47,14 @@ print(json.dumps({"scores": found.scores.tolist(), "masks": found.masks}))
 """
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", installed(KINDS))
 def test_the_library_answers_without_detectron2(
     kind: str, exported: Exporter, held_out: HeldOut
 ) -> None:
     file = held_out.images[0]
+    needs_torch = RUNTIMES[TORCHSCRIPT if kind in METHODS else kind].needs_torch
     # As a library it needs no stand-in: programs that are not torch's never ask for torch.
-    refused = "detectron2,cv2,pydantic" + ("" if kind in METHODS else ",torch,torchvision")
+    refused = "detectron2,cv2,pydantic" + (",torch,torchvision" * (not needs_torch))
     with opened(exported("mask_rcnn_fpn", kind)) as contents:
         kept = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         done = subprocess.run(

@@ -11,6 +11,7 @@ from d2serve.handlers.outputs.records import Outputs
 from d2serve.handlers.requests.decoding import decode
 from tests.conftest import KINDS, Exporter, HeldOut
 from tests.handlers.samples import bits
+from tests.ways import installed
 
 THREADS, ROUNDS = 3, 2
 
@@ -21,7 +22,7 @@ def told(answers: list[Outputs]) -> object:
     return bits(found.boxes), bits(found.scores), found.classes.tolist(), found.masks
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", installed(KINDS))
 def test_each_gets_its_own_answer(kind: str, exported: Exporter, held_out: HeldOut) -> None:
     images = [decode(file.read_bytes()) for file in held_out.images[:THREADS]]
     with Detector.open(exported("mask_rcnn_fpn", kind), threads=1) as detector:

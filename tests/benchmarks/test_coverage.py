@@ -1,4 +1,4 @@
-"""docs/coverage.md: every configuration, as recorded, and not stale where that is quick to see."""
+"""docs/coverage.md and docs/formats.md: as recorded, and not stale where that is quick to see."""
 
 from __future__ import annotations
 
@@ -6,16 +6,26 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.coverage import record
+from benchmarks.coverage import formats_page, page, record
 from benchmarks.coverage.__main__ import example_models, make
-from benchmarks.coverage.page import PAGE, render
-from benchmarks.coverage.record import EXPORTS, FAILED, KINDS, REFUSED, Cell, Coverage, Row
+from benchmarks.coverage.record import (
+    EXPORTS,
+    FAILED,
+    FORMAT_KINDS,
+    REFUSED,
+    ZOO_KINDS,
+    Cell,
+    Coverage,
+    Row,
+)
 from benchmarks.coverage.rows import made_apart
 from benchmarks.coverage.wording import in_short, power
 from benchmarks.coverage.zoo import same_models, zoo_configs
 from benchmarks.shared.errors import BenchError
+from d2serve.handlers.spec.runtimes import METHODS, RUNTIMES, TORCHSCRIPT
 
 _STALE = "docs/coverage.md is stale: make coverage-table"
+_STALE_FORMATS = "docs/formats.md is stale: make formats-table"
 _QUICK = (
     "COCO-Detection/fast_rcnn_R_50_FPN_1x.yaml",
     "COCO-Detection/rpn_R_50_FPN_1x.yaml",
@@ -23,16 +33,30 @@ _QUICK = (
 )
 
 
-def test_the_page_is_what_the_record_says() -> None:
-    assert PAGE.read_text(encoding="utf-8") == render(record.read()), _STALE
+def test_the_pages_are_what_the_record_says() -> None:
+    recorded = record.read()
+    for each in (page, formats_page):
+        assert each.PAGE.read_text(encoding="utf-8") == each.render(recorded), _STALE
 
 
 def test_there_is_a_row_for_every_configuration() -> None:
     recorded = record.read()
     assert sorted(recorded.zoo) == zoo_configs(), _STALE
-    assert sorted(recorded.examples) == sorted(example_models()), _STALE
-    rows = (*recorded.zoo.values(), *recorded.examples.values())
-    assert all(set(row.cells) == set(KINDS) for row in rows), _STALE
+    assert all(set(row.cells) == set(ZOO_KINDS) for row in recorded.zoo.values()), _STALE
+
+
+def test_there_is_a_cell_for_every_example_model_in_every_format() -> None:
+    recorded = record.read().examples
+    assert sorted(recorded) == sorted(example_models()), _STALE_FORMATS
+    assert all(set(row.cells) == set(FORMAT_KINDS) for row in recorded.values()), _STALE_FORMATS
+    runtimes = {name for name in RUNTIMES if name != TORCHSCRIPT}
+    assert {*METHODS, *runtimes} <= set(FORMAT_KINDS)
+
+
+def test_no_trained_model_is_out_of_bounds_in_any_format() -> None:
+    for row in record.read().examples.values():
+        verdicts = {kind: cell.verdict for kind, cell in row.cells.items()}
+        assert set(verdicts.values()) <= {EXPORTS, REFUSED}, (row.config, verdicts)
 
 
 def test_rows_that_share_a_run_describe_the_same_model() -> None:
@@ -45,7 +69,7 @@ def test_rows_that_share_a_run_describe_the_same_model() -> None:
 def test_a_quick_row_comes_out_as_recorded(config: str) -> None:
     recorded, made = record.read().zoo[config], made_apart(config)
     assert made.family == recorded.family, _STALE
-    for kind in KINDS:
+    for kind in ZOO_KINDS:
         was, now = recorded.cells[kind], made.cells[kind]
         told = f"{config}, {kind}: recorded {was}, made now {now}. {_STALE}"
         assert (now.verdict, now.rewrites) == (was.verdict, was.rewrites), told
@@ -78,15 +102,21 @@ def test_nothing_that_differs_or_fails_is_hidden() -> None:
     }
     coverage = Coverage("a CPU", {"torch": "1"}, {"some_rewrite": "because"})
     coverage.zoo["a.yaml"] = Row("a.yaml", "Mask R-CNN FPN", cells, "2026-01-02")
-    page = render(coverage)
+    coverage.examples["b"] = Row(
+        "b", "RetinaNet", dict.fromkeys(FORMAT_KINDS, cells["scripting"]), "2026-01-03"
+    )
+    formats = formats_page.render(coverage)
+    assert "| RetinaNet | b |  | no: It cannot be | no: It cannot be |" in formats
+    assert "- b: It cannot be: a reason. Do this." in formats
+    told = page.render(coverage)
     assert (
         "| a.yaml | Mask R-CNN FPN | 90 | 2e-4 px (r1) | no: It cannot be "
-        "| **differs**: 87 of 90 within bounds; 2e-4 px (r1) | **failed**: RuntimeError |" in page
+        "| **differs**: 87 of 90 within bounds; 2e-4 px (r1) | **failed**: RuntimeError |" in told
     )
-    assert "- a.yaml (scripting): It cannot be: a reason. Do this." in page
-    assert "- a.yaml (onnxruntime): boxes by 3 px" in page
-    assert "- a.yaml (openvino): RuntimeError: out of something" in page
-    assert "- **r1** `some_rewrite`: because" in page
+    assert "- a.yaml (scripting): It cannot be: a reason. Do this." in told
+    assert "- a.yaml (onnxruntime): boxes by 3 px" in told
+    assert "- a.yaml (openvino): RuntimeError: out of something" in told
+    assert "- **r1** `some_rewrite`: because" in told
 
 
 def test_figures_and_reasons_are_short() -> None:

@@ -110,6 +110,7 @@ STEPS = (
     "d2serve export --config-file examples/shapes/models/mask_rcnn_fpn.yaml \\\n  --export-method",
     "d2serve export --config-file examples/shapes/models/mask_rcnn_fpn.yaml \\\n  --format onnx",
     "python -m examples.shapes.generate",
+    "d2serve extract",
     "d2serve serve",
     "d2serve predict",
     "export JAVA_HOME",
@@ -168,6 +169,10 @@ def test_export_inspect_verify_and_evaluate(reader: Reader) -> None:
     assert "Wrote model_store/shapes.mar" in printed
     assert "scripting, any batch a call" in printed
     assert "circle" in printed
+    reader.shell(_block("d2serve extract"))
+    (program,) = (reader.folder / "extracted").rglob("model.xml")
+    assert program.with_name("model_spec.json").is_file()
+    assert "mask_head" in (reader.folder / "shapes.svg").read_text()
     printed = reader.shell(_block("python -m examples.shapes.generate"))
     assert "000023.jpg" in printed
     assert "+0.000" in printed

@@ -1,4 +1,6 @@
-"""Workers of ONNX models never import torch, in TorchServe itself and though it is installed."""
+"""Workers of programs that are not torch's never import torch, in TorchServe and though it is
+installed.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,8 @@ import psutil
 import pytest
 
 from d2serve.server.torchserve.process import TorchServeProcess
-from tests.conftest import Exporter, HeldOut
+from tests.conftest import KINDS, Exporter, HeldOut
+from tests.ways import skipped
 
 MODEL = "mask_rcnn_fpn"
 
@@ -25,7 +28,7 @@ def has_torch(pid: int) -> bool:
 def test_a_worker_maps_torch_only_where_the_program_needs_it(
     exported: Exporter, held_out: HeldOut
 ) -> None:
-    kinds = ("tracing", "onnxruntime", "openvino")
+    kinds = tuple(kind for kind in KINDS if kind != "scripting" and not skipped(kind))
     archives = {kind: exported(MODEL, kind) for kind in kinds}
     one_each = {"default_workers_per_model": "1"}
     with TorchServeProcess(archives, overrides=one_each) as server:

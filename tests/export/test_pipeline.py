@@ -16,7 +16,8 @@ from d2serve.export import pipeline
 from d2serve.export.archive.opening import opened
 from d2serve.export.errors import ConfigError, ExportError, ProgramError, VerificationError
 from d2serve.export.pipeline import ExportResult, export
-from d2serve.export.programs.building import Program, write_program
+from d2serve.export.programs.building import write_program
+from d2serve.export.programs.program import Program
 from d2serve.export.reading.config import ConfigSource
 from d2serve.export.request import ExportRequest, Progress
 from d2serve.handlers.digests import sha256_of

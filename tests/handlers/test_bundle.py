@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 from d2serve.handlers import bundle
+from d2serve.handlers.archive_checks import check_archive
 from d2serve.handlers.bundle import read_bundled_spec
 from d2serve.handlers.detector import Detector
 from d2serve.handlers.errors import ArchiveRefused, LoadError, SpecError
@@ -23,6 +25,7 @@ from d2serve.handlers.runtimes.onnxruntime import OnnxRuntime
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS
 from d2serve.handlers.spec.model_spec import SPEC_FILE, read_spec
 from tests.handlers.runtimes import test_onnxruntime
+from tests.handlers.samples import spec_with
 
 IMAGE = np.full((40, 60, 3), 51, np.uint8)
 
@@ -85,6 +88,28 @@ def test_only_the_program_is_unpacked_and_goes_with_the_detector(
     gc.collect()
     assert list(temporary.iterdir()) == []
     assert sys.path == before
+
+
+def test_a_program_of_several_folders(tmp_path: Path, temporary: Path) -> None:
+    files = {"m.pb": b"program", "variables/of/all.data": b"weights"}
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    with zipfile.ZipFile(tmp_path / "m.mar", "w") as archive:
+        archive.writestr(SPEC_FILE, spec_with(program="m.pb", sha256=hashes).to_json())
+        archive.writestr("variables/other", b"not the program's")
+        for name, content in files.items():
+            archive.writestr(name, content)
+    unpacked = bundle.unpack_program(tmp_path / "m.mar")
+    assert unpacked.parent == temporary
+    found = {each.relative_to(unpacked).as_posix() for each in unpacked.rglob("*.*")}
+    assert found == {SPEC_FILE, *files}
+    assert (unpacked / "variables/of/all.data").read_bytes() == b"weights"
+    check_archive(tmp_path / "m.mar")
+    with zipfile.ZipFile(tmp_path / "bad.mar", "w") as archive:
+        archive.writestr(SPEC_FILE, spec_with(program="m.pb", sha256=hashes).to_json())
+        archive.writestr("m.pb", b"program")
+        archive.writestr("variables/of/all.data", b"others")
+    with pytest.raises(ArchiveRefused, match=r"variables/of/all.data does not match its sha256"):
+        check_archive(tmp_path / "bad.mar")
 
 
 def test_what_cannot_be_loaded_leaves_nothing(mar: Path, temporary: Path) -> None:

@@ -15,15 +15,21 @@ import pytest
 
 from d2serve import handlers
 from d2serve.handlers.spec.runtimes import RUNTIMES
+from tests.ways import installed
 
 ROOM = "d2serve.handlers"
 MODULES = sorted(each.name for each in pkgutil.walk_packages(handlers.__path__, f"{ROOM}."))
 SOURCES = sorted(Path(handlers.__path__[0]).rglob("*.py"))
 
-RUNTIME_MODULES = {facts.module: facts for facts in RUNTIMES.values()}
+RUNTIME_MODULES = {facts.module for facts in RUNTIMES.values()}
+# What runs Caffe2's networks on torch; of the modules above, only its runtime imports them.
+TORCH_THREADS = f"{ROOM}.runtimes.torch_threads"
+ON_TORCH = (f"{ROOM}.netdef", f"{ROOM}.caffe2")
 
 # The serve extra; cython_runtime is a name that compiled Cython modules leave behind.
 ALLOWED = {"d2serve", "numpy", "PIL", "orjson", "simplejpeg", "cython_runtime"}
+
+NEVER = {"detectron2", "cv2", "pydantic", "ts", "fvcore", "yacs"}
 
 # Imports modules one after another, each as if it were the first of ours, and prints for each the
 # packages, other than Python's own, that it is the first to bring in.
@@ -60,7 +66,12 @@ def packages_brought_by(modules: Sequence[str], folder: Path) -> dict[str, set[s
 def test_no_module_brings_in_what_a_worker_may_lack(tmp_path: Path) -> None:
     """Each can also be imported first: there is no circle that only one order survives."""
     brought = packages_brought_by(
-        [each for each in MODULES if each not in RUNTIME_MODULES], tmp_path
+        [
+            each
+            for each in MODULES
+            if each not in {*RUNTIME_MODULES, TORCH_THREADS} and not each.startswith(ON_TORCH)
+        ],
+        tmp_path,
     )
     assert len(brought) > 40
     for module, names in brought.items():
@@ -68,12 +79,18 @@ def test_no_module_brings_in_what_a_worker_may_lack(tmp_path: Path) -> None:
         assert {name for name in names - ALLOWED if not name.startswith("_")} == set(), module
 
 
-@pytest.mark.parametrize("module", RUNTIME_MODULES)
-def test_a_runtime_needs_its_own_package_and_no_detectron2(module: str, tmp_path: Path) -> None:
-    brought = packages_brought_by([module], tmp_path)[module]
-    facts = RUNTIME_MODULES[module]
+def test_what_runs_on_torch_brings_in_no_more_than_torch(tmp_path: Path) -> None:
+    brought = packages_brought_by([f"{ROOM}.caffe2"], tmp_path)[f"{ROOM}.caffe2"]
+    assert {"torch", "torchvision"} <= brought
+    assert not brought & NEVER
+
+
+@pytest.mark.parametrize("runtime", installed(RUNTIMES))
+def test_a_runtime_needs_its_own_package_and_no_detectron2(runtime: str, tmp_path: Path) -> None:
+    facts = RUNTIMES[runtime]
+    brought = packages_brought_by([facts.module], tmp_path)[facts.module]
     assert facts.package in brought
-    assert not brought & {"detectron2", "cv2", "pydantic", "ts", "fvcore", "yacs"}
+    assert not brought & NEVER
     assert ({"torch", "torchvision"} <= brought) == facts.needs_torch
     assert ("torch" in brought) == facts.needs_torch
 

@@ -16,7 +16,11 @@ QUIET = Progress(lambda _step, _parts: None, lambda: None)
 TORCHSCRIPT = [(model, METHODS[(index + 1) % 2], 5e-4) for index, model in enumerate(MODELS)]
 # Scores that differ in the sixth digit may change places, and a keypoint that two pixels share may
 # lie on the other: either moves AP a little.
-ONNX = [("mask_rcnn_fpn", "openvino", 0.1), ("keypoint_rcnn_fpn", "onnxruntime", 0.1)]
+ONNX = [
+    ("mask_rcnn_fpn", "openvino", 0.1),
+    ("keypoint_rcnn_fpn", "onnxruntime", 0.1),
+    ("keypoint_rcnn_fpn", "tensorflow", 0.1),
+]
 
 
 @pytest.mark.parametrize(("model", "kind", "apart"), tiered([*TORCHSCRIPT, *ONNX]))

@@ -16,7 +16,8 @@ from detectron2.structures import Boxes, Instances
 
 from d2serve.client.results.prediction import Prediction
 from d2serve.export.proof.comparison import compare
-from d2serve.export.proof.oracle import Oracle, count_of
+from d2serve.export.proof.oracle import Oracle
+from d2serve.export.proof.reference import count_of
 from d2serve.handlers.outputs.records import Outputs
 from d2serve.handlers.spec.bounds import Bounds
 from d2serve.server.torchserve.process import TorchServeProcess

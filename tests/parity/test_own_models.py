@@ -13,23 +13,26 @@ import pytest
 from d2serve.export.proof.comparison import compare
 from d2serve.export.proof.oracle import Oracle, as_outputs
 from d2serve.server.torchserve.process import TorchServeProcess
-from tests.conftest import KINDS, HeldOut, said
+from tests.conftest import HeldOut, said
 from tests.parity.conftest import Served
 from tests.parity.references import answers, bounds_of, of_many_sizes, reference_for
+from tests.ways import WITHOUT_CAFFE2, skipped
 
 IMAGES, SIZES = 6, 6
 LEAST = {"peaks": 2, "peaks_of_its_own_ending": 2, "mask_queries": 10}
 """Instances in an answer, on average."""
-TRACED = tuple(kind for kind in KINDS if kind != "scripting")
+TRACED = tuple(kind for kind in WITHOUT_CAFFE2 if kind != "scripting")
 IN_THE_GATE = (
     ("peaks", "scripting"),
     ("peaks_of_its_own_ending", "tracing"),
     ("mask_queries", "onnxruntime"),
 )
 CASES = [
-    pytest.param(*case, marks=() if case in IN_THE_GATE else (pytest.mark.long,))
+    pytest.param(
+        *case, marks=(*(() if case in IN_THE_GATE else (pytest.mark.long,)), *skipped(case[1]))
+    )
     for case in (
-        *(("peaks", kind) for kind in KINDS),
+        *(("peaks", kind) for kind in WITHOUT_CAFFE2),
         *(("peaks_of_its_own_ending", kind) for kind in TRACED),
         *(("mask_queries", kind) for kind in TRACED),
     )

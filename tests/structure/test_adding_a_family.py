@@ -83,7 +83,7 @@ NAMED_IN: dict[str, set[str]] = {
     "tests/export/reading/test_families.py": set(),
     # tests/parity/test_average_precision.py has the first; no evaluator scores rotated archives.
     "tests/parity/test_family_scores.py": {*MODELS, ROTATED_MODEL},
-    "docs/coverage.md": set(),
+    "docs/formats.md": set(),
 }
 """Places of the list that name every example, and those that they need not name."""
 

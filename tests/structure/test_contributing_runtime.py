@@ -13,7 +13,7 @@ import pytest
 from d2serve.export.programs.building import BUILDERS
 from d2serve.handlers.spec.runtimes import METHODS, RUNTIMES, TORCHSCRIPT
 from tests.conftest import ROOT
-from tests.ways import IN_THE_GATE
+from tests.ways import IN_THE_GATE, installed
 
 SHIPPED = ("handlers", "export", "client", "server", "cli")
 # Where one runtime's own things are done: its module, its program, its precisions.
@@ -56,7 +56,7 @@ def test_no_other_source_names_a_runtime() -> None:
     assert elsewhere == {"handlers/spec/runtimes.py"}
 
 
-@pytest.mark.parametrize("name", RUNTIMES)
+@pytest.mark.parametrize("name", installed(RUNTIMES))
 def test_a_runtime_is_in_every_place(name: str) -> None:
     facts = RUNTIMES[name]
     assert callable(import_module(facts.module).load)

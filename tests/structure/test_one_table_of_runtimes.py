@@ -18,7 +18,8 @@ from d2serve.export.archive.staging import staging
 from d2serve.export.doctor import examine
 from d2serve.export.errors import ConfigError
 from d2serve.export.programs import building
-from d2serve.export.programs.building import Program, write_program
+from d2serve.export.programs.building import write_program
+from d2serve.export.programs.program import Program
 from d2serve.export.reading.config import ConfigSource
 from d2serve.export.request import ExportRequest
 from d2serve.handlers.digests import sha256_of
@@ -30,6 +31,7 @@ from d2serve.handlers.spec.model_spec import ModelSpec
 from d2serve.handlers.spec.runtimes import RUNTIMES, RuntimeFacts
 from tests.conftest import ROOT, config_of
 from tests.handlers.samples import spec_with
+from tests.ways import installed
 
 MADE_UP = RuntimeFacts(
     name="abacus",
@@ -47,6 +49,8 @@ MADE_UP = RuntimeFacts(
     runs_on_gpu=False,
     needs_torch=False,
     bounds=Bounds(1.0, 0.1, 1.0, 0.9, 0, 0.1),
+    frozen_file="model.ice",
+    frozen_platform="abacus_icicles",
 )
 
 
@@ -79,8 +83,15 @@ def test_a_spec_may_name_it_and_its_precision(monkeypatch: pytest.MonkeyPatch) -
         ModelSpec.from_json(spec().to_json())
 
 
+def test_its_programs_may_be_made_from_another_format() -> None:
+    assert MADE_UP.way("scripting") == "beads"
+    assert replace(MADE_UP, made_from="onnx").way("scripting") == "onnx"
+
+
 def test_the_metadata_names_its_platform() -> None:
     assert json.loads(describe(spec(), "m", "1"))["platform"] == "abacus_beads"
+    frozen = spec_with(runtime="abacus", program="model.ice", sha256={"model.ice": ""})
+    assert json.loads(describe(frozen, "m", "1"))["platform"] == "abacus_icicles"
 
 
 def request(**options: Any) -> ExportRequest:
@@ -146,11 +157,12 @@ main()
         check=True,
         env={"COLUMNS": "200", "PATH": "", "TERM": "dumb"},
     ).stdout
-    assert "torchscript, onnx or beads" in told
+    assert " or beads" in told
     assert "fp4 for OpenVINO or Abacus" in told
+    assert "weights as constants (TensorFlow or Abacus only)" in told
 
 
-@pytest.mark.parametrize("name", [name for name in RUNTIMES if name != MADE_UP.name])
+@pytest.mark.parametrize("name", installed(RUNTIMES))
 def test_what_the_table_says_of_a_runtime_is_there(name: str) -> None:
     """Extras and packages are named as text; here they meet what they name."""
     import importlib

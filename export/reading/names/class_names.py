@@ -11,42 +11,11 @@ import csv
 import io
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from d2serve.export.errors import ConfigError
 from d2serve.export.reading.config import ModelConfig
+from d2serve.export.reading.names.given import INSTANCES, LABELS, Names, names_given
 from d2serve.export.reading.names.sources import STUFF, THINGS, FoundNames, is_built_in, of_dataset
-
-
-@dataclass(frozen=True)
-class Names:
-    """One name a class each, or None where they are not known."""
-
-    classes: tuple[str, ...] | None
-    """Of instances."""
-    stuff: tuple[str, ...] | None
-    """Of the labels of sem_seg."""
-    classes_from: str | None = None
-    """Where they were found, in words."""
-    stuff_from: str | None = None
-    notes: tuple[str, ...] = ()
-    """What the user should know of how they were chosen, or why there are none."""
-
-
-def split_names(option: str, text: str) -> list[str]:
-    """The names of an option's value: separated by commas, or in double quotes.
-
-    Raises:
-        ConfigError: a quote is not closed.
-    """
-    try:
-        (names,) = csv.reader([text or '""'], skipinitialspace=True, strict=True)
-    except (csv.Error, ValueError):
-        raise ConfigError(
-            f"{option} is {text!r}, expected names separated by commas on one line. A name with "
-            "a comma in it stands in double quotes: 'cat, \"dog, wild\", bird'"
-        ) from None
-    return [name.strip() for name in names]
 
 
 def find_names(
@@ -97,19 +66,9 @@ def _names(
     in_checkpoint: FoundNames | None,
     notes: list[str],
 ) -> FoundNames | None:
-    if count is None:
-        if given is not None:
-            kind = "instances" if key == THINGS else "semantic segmentation"
-            raise ConfigError(f"{option} was given, but the model has no {kind}: leave it out.")
-        return None
-    if given is not None:
-        given = _checked(option, given)
-        if len(given) != count:
-            raise ConfigError(
-                f"{option} has {len(given)} names, the model has {count} classes. "
-                "Give one name for each, in the order of training, separated by commas."
-            )
-        return FoundNames(given, option)
+    if given is not None or count is None:
+        names = names_given(option, given, count, INSTANCES if key == THINGS else LABELS)
+        return None if names is None else FoundNames(names, option)
     training = [found for name in config.train_datasets for found in of_dataset(name, key)]
     test = [found for name in config.test_datasets for found in of_dataset(name, key)]
     checkpoint = [] if in_checkpoint is None else [in_checkpoint]
@@ -185,19 +144,3 @@ def _shown(names: Sequence[str]) -> str:
 
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:] if text.startswith("the ") else text
-
-
-def _checked(option: str, given: Sequence[str]) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in given)
-    for index, name in enumerate(names):
-        if not name:
-            raise ConfigError(
-                f"{option}: name {index + 1} is empty; is there a comma too many? Give one name "
-                "for each class, in the order of training."
-            )
-        if name in names[:index]:
-            raise ConfigError(
-                f"{option}: {name!r} is given twice, for classes {names.index(name)} and {index}. "
-                "Clients choose classes by name, so each needs a name of its own."
-            )
-    return names

@@ -11,8 +11,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import pytest
@@ -21,7 +21,6 @@ from PIL import Image
 from d2serve.export.errors import VerificationError
 from d2serve.export.proof import isolated_replay
 from d2serve.export.proof.isolated_replay import replay
-from d2serve.export.proof.oracle import Oracle
 from d2serve.export.proof.verification import Case, verify
 from d2serve.handlers.outputs.records import Detections, Outputs
 from d2serve.handlers.spec.bounds import TORCHSCRIPT_BOUNDS
@@ -111,15 +110,16 @@ class FixedOracle:
     """Stands for a detectron2 that answers each image as the handlers here do."""
 
     reference = "the same"
+    owner = "detectron2"
 
-    def answer(self, _image: object) -> Outputs:
+    def answer(self, image: object) -> Outputs:  # noqa: ARG002
         boxes = np.array([[1, 2, 9, 9]], np.float32)
         scores, classes = np.array([0.5], np.float32), np.array([0])
         return Outputs(
             20, 30, Detections(20, 30, boxes, scores, classes, None, None), None, None, None
         )
 
-    def answer_batch(self, images: list[object]) -> list[Outputs]:
+    def answer_batch(self, images: Sequence[object]) -> list[Outputs]:
         return [self.answer(image) for image in images]
 
 
@@ -127,7 +127,7 @@ class FixedOracle:
 def test_a_missing_reply_proves_nothing(missing: int, tmp_path: Path) -> None:
     pixels = np.zeros((20, 30, 3), np.uint8)
     case = Case({"sample": pixels, "half": pixels}, together=True)
-    oracle = cast(Oracle, FixedOracle())
+    oracle = FixedOracle()
     contents = archive(tmp_path, handle=f"return [REPLY] * (len(data) - {missing})")
 
     def verified() -> int:
@@ -145,7 +145,7 @@ def test_what_a_trace_may_have_turned_into_constants_is_recorded(tmp_path: Path)
     case = Case({"sample": np.zeros((20, 30, 3), np.uint8)}, together=False)
     record = verify(
         archive(tmp_path),
-        cast(Oracle, FixedOracle()),
+        FixedOracle(),
         [case],
         TORCHSCRIPT_BOUNDS,
         traced_constants=("mine.py:3",),

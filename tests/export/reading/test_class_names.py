@@ -14,8 +14,9 @@ from detectron2.data.datasets import register_coco_instances
 from d2serve.export.errors import ConfigError
 from d2serve.export.reading.config import ConfigSource, ModelConfig
 from d2serve.export.reading.config_loading import load_config
-from d2serve.export.reading.names.class_names import Names, find_names, split_names
+from d2serve.export.reading.names.class_names import find_names
 from d2serve.export.reading.names.forecast import names_foretold
+from d2serve.export.reading.names.given import Names, split_names
 from d2serve.export.reading.names.sources import FoundNames, of_checkpoint
 
 

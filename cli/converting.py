@@ -1,0 +1,80 @@
+"""``d2serve export --from-caffe2``: archives of Caffe2's files, made without detectron2."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from typer import Context
+
+from d2serve.cli.export_tables import print_origin, print_scores, print_verification
+from d2serve.cli.progress import console
+from d2serve.cli.running import fail, needs_detectron2, run
+from d2serve.handlers.spec.runtimes import CAFFE2
+
+if TYPE_CHECKING:
+    from d2serve.export.from_caffe2 import Caffe2Request
+
+_OF_PROGRAMS = ("export_method", "runtime", "precision", "frozen", "max_ap_drop")
+_OF_DATA = ("calibration_images", "coco_json", "image_root")
+_OF_CONFIGS = ("overrides", "imports", "trust_weights", "weights_key", "run_eval")
+
+
+def convert(context: Context, request: Caffe2Request, format: str, run_eval: bool) -> None:
+    """Make an archive of the files in a folder; end the command with an error where that fails.
+
+    Args:
+        context: of the command, which knows what the user has given.
+        request: made of it.
+        format: of the command.
+        run_eval: whether to measure the AP as well.
+    """
+    _require_fitting(context, request.source is not None, format)
+    with needs_detectron2():
+        from d2serve.export import from_caffe2
+
+        if request.source is not None:
+            from d2serve.export.proof import checking
+
+    result = run(lambda progress: from_caffe2.export_files(request, progress))
+    for note in result.notes:
+        console.print(f"[yellow]Note:[/] {escape(note)}", soft_wrap=True, highlight=False)
+    print_verification(result.spec.verification)
+    print_origin(result.spec)
+    console.print(f"[green]Wrote[/] {escape(str(result.archive))}", soft_wrap=True)
+    if result.spec.class_names is None:
+        console.print("No class names are known: give --class-names to have them in the answers.")
+    source = request.source
+    if source is not None and run_eval:
+        scores = run(
+            lambda progress: checking.evaluate_archive(result.archive, source, None, progress)
+        )
+        print_scores(*scores)
+
+
+def _require_fitting(context: Context, has_config: bool, format: str) -> None:
+    misplaced = _given(context, (*_OF_PROGRAMS, *_OF_DATA))
+    if format != CAFFE2:
+        misplaced += _given(context, ("format",))
+    if misplaced:
+        fail(
+            f"{', '.join(misplaced)} {'does' if len(misplaced) == 1 else 'do'} not go with "
+            "--from-caffe2: the files are served as they are. Leave it out, or export the config "
+            "and weights themselves without --from-caffe2."
+        )
+    if not has_config and (alone := _given(context, _OF_CONFIGS)):
+        fail(
+            f"{', '.join(alone)} {'needs' if len(alone) == 1 else 'need'} --config-file, the "
+            "config that the files were made of."
+        )
+
+
+def _given(context: Context, names: Sequence[str]) -> list[str]:
+    """Options that stand in the command, as the user knows them."""
+    known = {each.name: each for each in context.command.params}
+    return [
+        max(known[name].opts, key=len) if known[name].opts[0].startswith("-") else name.upper()
+        for name in names
+        if (source := context.get_parameter_source(name)) and source.name == "COMMANDLINE"
+    ]
