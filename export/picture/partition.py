@@ -15,13 +15,14 @@ from d2serve.export.picture.network import MOST_BLOCKS
 from d2serve.export.picture.operations import parent_of
 
 _OPENED = re.compile(
-    r"backbone|bottom_up|net|base|body|model|module|proposal_generator|roi_heads|layers|blocks"
+    r"backbone|bottom_up|net|base|body|model|module|proposal_generator|roi_heads|layers|blocks|"
+    r"stages"
 )
 _KEPT = re.compile(
     r"stem|res\d+|s\d+|layer\d+|fpn|rpn_head|\w*pooler|\w*predictor|box_head|keypoint_head|"
     r"anchor_generator|patch_embed|aspp|activation"
 )
-_OF_A_PYRAMID = re.compile(r"fpn_\w+\d|simfp_\d+|top_block")
+_OF_A_PYRAMID = re.compile(r"fpn_\w+\d|simfp_\d+|top_block|lateral_convs|output_convs")
 PYRAMID = "fpn"
 OWN_WORK = {"proposal_generator": "proposals", "roi_heads": "detections"}
 """What modules do themselves, between the modules in them: names of the boxes."""
