@@ -66,6 +66,8 @@ def altered() -> list[str]:
             for final in (False, True):
                 change = {"outputs": outputs, "box_mode": mode, "postprocessed": final}
                 texts.append(json.dumps({**raw, **change}))
+    names = ("a/b", "a//b", "a/", "./a", "a/.", "a/..", "../a", "/a", "c:/a", "a/c:", "a\\b", ".")
+    texts += [json.dumps({**raw, "program": name, "sha256": {name: "0" * 64}}) for name in names]
     texts += ["", "[]", "7", "{", "nul", '{"a": 1,}', "[" * 900]
     return texts
 

@@ -83,6 +83,7 @@ Archive Archive::open(const fs::path& path) {
                 throw Error(path.string() + " has no " + name + ", which its " + spec_file +
                             " names. It was changed or damaged: export it again.");
             }
+            fs::create_directories((made.folder_ / name).parent_path(), failed);
             zip.unpack(name, made.folder_ / name);
         }
     }

@@ -201,18 +201,29 @@ void check_form(const Spec& spec) {
     }
 }
 
+/// Whether a name leads to a file in the spec's folder or below, written in one way only.
+bool is_beside(const std::string& name) {
+    if (name.find_first_of(std::string("\\\0", 2)) != std::string::npos) return false;
+    if (name.substr(0, name.find('/')).find(':') != std::string::npos) return false;
+    for (std::size_t at = 0; at <= name.size();) {
+        const std::size_t end = std::min(name.find('/', at), name.size());
+        const std::string part = name.substr(at, end - at);
+        if (part.empty() || part == "." || part == "..") return false;
+        at = end + 1;
+    }
+    return true;
+}
+
 void check(const Spec& spec) {
     one_of("method", spec.method, {"tracing", "scripting"});
     one_of("precision", spec.precision, {"fp32", "bf16", "int8"});
     one_of("box_mode", spec.box_mode, {"XYXY_ABS", "XYWHA_ABS"});
     check_form(spec);
     check_outputs(spec);
-    const auto plain = [](const std::string& name) {
-        return !name.empty() && name != "." && name != ".." &&
-               name.find_first_of(std::string("/\\\0", 3)) == std::string::npos;
-    };
     for (const auto& [name, hash] : spec.sha256) {
-        if (!plain(name)) refuse("\"" + shortened(name) + "\" is no plain file name");
+        if (!is_beside(name)) {
+            refuse("\"" + shortened(name) + "\" is no path of a file beside model_spec.json");
+        }
     }
     if (!spec.sha256.contains(spec.program)) {
         refuse("sha256 has no hash of the program, " + shortened(spec.program));
