@@ -17,7 +17,8 @@ from PIL import Image
 
 from d2serve.client.results.prediction import parse_prediction
 from d2serve.export.proof.comparison import compare
-from d2serve.export.proof.oracle import Oracle, count_of
+from d2serve.export.proof.oracle import Oracle
+from d2serve.export.proof.reference import count_of
 from d2serve.export.reading.config_loading import load_config
 from d2serve.handlers.detector import Detector
 from d2serve.handlers.outputs.records import Outputs
