@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ def with_softplus() -> Any:
     return model
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "heads of one's own": (
         lambda: as_class(tiny(), "roi_heads", OwnHeads),
         r"^roi_heads \(OwnHeads\) cannot be .*test_caffe2_refusals.py:\d+ overrides _forward_box,",
