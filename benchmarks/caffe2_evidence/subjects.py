@@ -85,7 +85,8 @@ def _ours(name: str, folder: Path) -> Subject:
         raise ExportError(refusal)
     request = ExportRequest(source=source, method=TRACING, name=name, format=facts.format)
     folder.mkdir(parents=True)
-    image = {"image": torch.zeros(3, 128, 128), "height": 128, "width": 128}
+    image: dict[str, torch.Tensor | int] = {"image": torch.zeros(3, 128, 128)}
+    image.update(height=128, width=128)
     write_program(request, model, family, program_inputs(image, False), folder, {})
     return _subject(name, folder, source, upstreams=False)
 
