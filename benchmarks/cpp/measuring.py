@@ -27,7 +27,7 @@ class Run:
     steps: dict[str, list[float]]
     """Milliseconds of each image after the first few, by step."""
     megabytes: float
-    """Most memory that it had (VmHWM)."""
+    """Most memory that it had (VmHWM), as seen after each answer."""
     instances: int
     """That it found."""
 
@@ -62,15 +62,26 @@ def run(command: Sequence[str], image: Path, times: int, threads: int) -> Run:
     assert process.stderr is not None
     first = process.stdout.readline()
     first_answer = time.perf_counter() - began
-    answers = [first, *process.stdout]
+    answers, megabytes = [first], _most_memory(process.pid)
+    for answer in process.stdout:
+        answers.append(answer)
+        megabytes = max(megabytes, _most_memory(process.pid))
     said = process.stderr.read()
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode or len(answers) != times:
+    if process.wait() or len(answers) != times:
         raise BenchError(f"{command[0]} failed: {said.strip()[-500:]}")
     lines = [dict(_STEP.findall(line)) for line in said.splitlines() if "forward" in line]
     lines = lines[WARM_UP:]
     if len(lines) != times - WARM_UP:
         raise BenchError(f"{command[0]} told {len(lines)} times, expected {times - WARM_UP}")
     steps = {step: [float(line[step]) for line in lines] for step in STEPS}
-    return Run(first_answer, steps, used.ru_maxrss / 1024, len(json.loads(first)["instances"]))
+    return Run(first_answer, steps, megabytes, len(json.loads(first)["instances"]))
+
+
+def _most_memory(process: int) -> float:
+    """VmHWM so far, in MiB; what a process used that was forked counts its parent's as well."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
+    except OSError:
+        return 0.0  # it has ended since
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    return int(found[1]) / 1024 if found else 0.0

@@ -24,7 +24,7 @@ _MEASURED: tuple[tuple[str, int, _Value], ...] = (
     ("first answer, s", 2, lambda run: run.first_answer),
     ("latency, ms", 1, lambda run: median(run.latencies)),
     ("outside the forward, ms", 2, lambda run: median(run.outside)),
-    ("memory, MB", 0, lambda run: run.megabytes),
+    ("memory, MiB", 0, lambda run: run.megabytes),
 )
 """What it is called, its digits, and its value in a run."""
 _TO_DEPLOY = "to deploy, MB"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -42,7 +43,10 @@ class Arguments:
         found = self._by_name.get(name)
         if found is None:
             return self._given(name, default)
-        return float(self._given(name, found.i if found.f is None else found.f, "a number"))
+        value = self._given(name, found.i if found.f is None else found.f, "a number")
+        if not math.isfinite(value):
+            raise ArgumentError(f"{name} is {value}, expected a finite number")
+        return float(value)
 
     def text(self, name: str, default: str | None = None) -> str:
         """Text, which Caffe2 keeps as bytes."""

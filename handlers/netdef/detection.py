@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from d2serve.handlers.errors import LoadError
+from d2serve.handlers.errors import LoadError, ModelFailed
 from d2serve.handlers.netdef.arguments import ArgumentError
 from d2serve.handlers.netdef.files import NET_FILE, read_nets
-from d2serve.handlers.netdef.network import Network
+from d2serve.handlers.netdef.network import OBJECTIONS, Network
 from d2serve.handlers.netdef.retinanet import RetinaNetEnd, as_written
 from d2serve.handlers.spec.output_names import (
     BOXES,
@@ -78,9 +78,14 @@ class DetectionNetwork:
         """
         height, width = image.shape[1:]
         im_info = image.new_tensor([[height, width, 1.0]])
-        with torch.inference_mode():
-            blobs = self.network.run([self._padded(image), im_info])
-            return _named(blobs) if self._end is None else self._end.read(blobs)
+        try:
+            with torch.inference_mode():
+                blobs = self.network.run([self._padded(image), im_info])
+                return _named(blobs) if self._end is None else self._end.read(blobs)
+        except OBJECTIONS as error:
+            raise ModelFailed(
+                f"The network's outputs do not fit together ({' '.join(str(error).split())[:200]})."
+            ) from error
 
     @property
     def outputs(self) -> tuple[str, ...]:

@@ -19,6 +19,10 @@ from d2serve.handlers.netdef.messages import NetDef, OperatorDef
 from d2serve.handlers.netdef.operators.making import Step
 from d2serve.handlers.netdef.operators.table import OPERATORS
 
+OBJECTIONS = (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
+"""What torch raises at shapes that do not fit, an axis that is not there, too large a number;
+ArgumentError is one of them."""
+
 
 @dataclass(frozen=True)
 class _Operation:
@@ -35,13 +39,15 @@ class _Operation:
         """Add the outputs to the tensors that there are, and let go what was used last."""
         try:
             made = self.step(*(blobs[name] for name in self.inputs))
-        # Whatever torch objects to: shapes that do not fit, an axis that is not there.
-        except (ArgumentError, IndexError, RuntimeError, TypeError, ValueError) as error:
+            made = made if isinstance(made, tuple) else (made,)
+            if len(made) < len(self.outputs):
+                raise ArgumentError(f"it makes {len(made)} of {len(self.outputs)} outputs")
+        except OBJECTIONS as error:
             raise ModelFailed(
                 f"The operator {self.type} that makes {self.outputs[0]!r} failed "
                 f"({' '.join(str(error).split())[:200]})."
             ) from error
-        blobs.update(zip(self.outputs, made if isinstance(made, tuple) else (made,)))
+        blobs.update(zip(self.outputs, made))
         for name in self.last_used:
             blobs.pop(name, None)
 
@@ -117,7 +123,7 @@ def _operation(definition: OperatorDef, file: str) -> _Operation:
     type_ = str(definition.type)
     try:
         step = OPERATORS[type_](Arguments(definition.arg))
-    except (ArgumentError, OverflowError, RuntimeError) as error:
+    except OBJECTIONS as error:
         raise LoadError(
             f"{file}: the operator {type_} that makes {definition.output[0]!r} cannot be run: "
             f"{' '.join(str(error).split())[:200]}."

@@ -1,8 +1,8 @@
 """The wire format of protobuf, as far as Caffe2's messages use it.
 
 A worker would need the protobuf package for these two files only. The weights are read by numpy as
-they lie. What is read comes from anywhere, so every length is held against the bytes that are there.
-The format: https://protobuf.dev/programming-guides/encoding/
+they lie. What is read comes from anywhere, so every length is held against the bytes that are
+there. The format: https://protobuf.dev/programming-guides/encoding/
 """
 
 from __future__ import annotations

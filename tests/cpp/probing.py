@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from d2serve.handlers.spec.image_form import COLOUR, ImageForm
 
 Pixels = npt.NDArray[np.uint8]
+N = TypeVar("N", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ class Answer:
         self._at = end + 1
         return line
 
-    def array(self, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> npt.NDArray[np.generic]:
+    def array(self, dtype: type[N], shape: tuple[int, ...]) -> npt.NDArray[N]:
         count = int(np.prod(shape))
         made = np.frombuffer(self._data, dtype, count, self._at).reshape(shape)
         self._at += made.nbytes

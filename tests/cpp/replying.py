@@ -66,6 +66,7 @@ def differences(expected: object, got: object, within: float = 0.0, where: str =
         within: how far two numbers with a fraction may lie apart.
         where: of both, in the whole reply.
     """
+    pairs: list[tuple[str, object, object]]
     if isinstance(expected, Mapping) and isinstance(got, Mapping):
         if list(expected) != list(got):
             return [f"{where}: {list(got)}, expected {list(expected)}"]
@@ -73,10 +74,10 @@ def differences(expected: object, got: object, within: float = 0.0, where: str =
     elif isinstance(expected, list) and isinstance(got, list):
         if len(expected) != len(got):
             return [f"{where}: {len(got)} of them, expected {len(expected)}"]
-        pairs = [(f"{where}[{i}]", *each) for i, each in enumerate(zip(expected, got))]
+        pairs = [(f"{where}[{i}]", *two) for i, two in enumerate(zip(expected, got))]
     else:
         return [] if _same(expected, got, within, where) else [f"{where}: {got}, not {expected}"]
-    return [each for place, *both in pairs for each in differences(*both, within, place)]
+    return [each for place, one, other in pairs for each in differences(one, other, within, place)]
 
 
 def _same(expected: object, got: object, within: float, where: str) -> bool:

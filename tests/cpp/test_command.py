@@ -185,7 +185,7 @@ def test_another_project_finds_the_library(
     assert json.loads(reply) == json.loads(run(command, archive, SAMPLE, OMP_NUM_THREADS="1"))
 
 
-def test_a_build_says_what_it_lacks(tmp_path: Path) -> None:
+def test_a_build_says_what_it_lacks() -> None:
     """`make cpp` on a machine without a compiler, or without a header."""
     for compiler, message in (
         ("no-compiler", "needs a C++ compiler"),

@@ -22,7 +22,8 @@ from d2serve.export.reading.config_loading import load_config
 from d2serve.handlers.detector import Detector
 from d2serve.handlers.outputs.records import Outputs
 from d2serve.handlers.replies.encoding import encode
-from tests.conftest import FAMILIES, KINDS, METHODS, MODELS, STUFF_MODELS, Exporter, HeldOut
+from d2serve.handlers.spec.runtimes import ONNXRUNTIME, OPENVINO, SCRIPTING
+from tests.conftest import FAMILIES, METHODS, MODELS, STUFF_MODELS, Exporter, HeldOut
 from tests.cpp.building import run
 from tests.cpp.replying import differences
 from tests.exports import source_of
@@ -31,12 +32,14 @@ from tests.parity.references import Reference, bounds_of, of_many_sizes, referen
 IMAGES, SIZES = 5, 5
 """Beside them each model is asked about an image with nothing on it."""
 
+ENGINES = (*METHODS, ONNXRUNTIME, OPENVINO)
+"""Kinds of archives that C++ has an engine for."""
 WAYS = {
-    **dict.fromkeys(MODELS, KINDS),
+    **dict.fromkeys(MODELS, ENGINES),
     **FAMILIES,
-    "peaks": KINDS,
-    "peaks_of_its_own_ending": tuple(kind for kind in KINDS if kind != "scripting"),
-    "mask_queries": tuple(kind for kind in KINDS if kind != "scripting"),
+    "peaks": ENGINES,
+    "peaks_of_its_own_ending": tuple(kind for kind in ENGINES if kind != SCRIPTING),
+    "mask_queries": tuple(kind for kind in ENGINES if kind != SCRIPTING),
 }
 """Those after FAMILIES are of a user's own class: with fields of their own, or with their own
 postprocessing, which is traced only."""
@@ -71,6 +74,7 @@ CASES = [
     pytest.param(model, kind, marks=() if (model, kind) in IN_THE_GATE else (pytest.mark.long,))
     for model, kinds in WAYS.items()
     for kind in kinds
+    if kind in ENGINES
 ]
 
 References = Callable[[str], list[Reference]]
@@ -132,7 +136,7 @@ def test_the_command_answers_as_default_predictor(
             assert beside.misses == ()
             if kind in METHODS:
                 assert difference.masks_differing == 0
-            if kind != "onnxruntime":  # of which each runs it on a library of its own
+            if kind != ONNXRUNTIME:  # of which each runs it on a library of its own
                 assert beside.masks_differing == beside.labels_differing == 0
                 reply = encode(python, spec, archive.stem, "1.0")
                 assert differences(json.loads(reply), json.loads(line), within=1e-3) == []

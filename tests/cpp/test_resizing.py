@@ -29,9 +29,10 @@ def random_pixels(random: np.random.Generator, channels: int) -> Pixels:
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_every_size_to_every_other(channels: int, probe: Probe) -> None:
     random = np.random.default_rng(channels)
-    wanted = [
-        (random_pixels(random, channels), *map(int, random.choice(_SIDES, 2))) for _ in range(150)
-    ]
+    wanted: list[tuple[Pixels, int, int]] = []
+    for _ in range(150):
+        height, width = map(int, random.choice(_SIDES, 2))
+        wanted.append((random_pixels(random, channels), height, width))
     for (pixels, height, width), found in zip(wanted, probe.resized(wanted)):
         expected = resized(pixels, height, width)
         assert np.array_equal(found, expected), (pixels.shape, height, width)

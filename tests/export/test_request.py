@@ -42,7 +42,7 @@ def test_what_goes_together(options: dict[str, Any], runtime: str) -> None:
     [
         ({"sixteen_bit": "pil"}, "--sixteen-bit is 'pil', expected one of opencv, read_image"),
         ({"method": "caffe2"}, "--export-method is 'caffe2', expected one of tracing, scripting"),
-        ({"format": "caffe2"}, "--format is 'caffe2', expected one of torchscript, onnx"),
+        ({"format": "tflite"}, "--format is 'tflite', expected one of torchscript, onnx"),
         ({"runtime": "openvino"}, "--runtime .*torchscript.* is 'openvino', expected one of torch"),
         ({"format": "onnx", "runtime": "torchscript"}, "expected one of onnxruntime, openvino"),
         ({"format": "onnx", "method": "scripting"}, "goes through tracing.*--format torchscript"),

@@ -16,18 +16,20 @@ QUIET = Progress(lambda _step, _parts: None, lambda: None)
 TORCHSCRIPT = [(model, METHODS[(index + 1) % 2], 5e-4) for index, model in enumerate(MODELS)]
 # Scores that differ in the sixth digit may change places, and a keypoint that two pixels share may
 # lie on the other: either moves AP a little.
-ONNX = [
+OTHERS = [
     ("mask_rcnn_fpn", "openvino", 0.1),
     ("keypoint_rcnn_fpn", "onnxruntime", 0.1),
     ("keypoint_rcnn_fpn", "tensorflow", 0.1),
+    ("mask_rcnn_fpn", "caffe2", 0.1),
+    ("keypoint_rcnn_fpn", "caffe2", 0.1),
 ]
 
 
-@pytest.mark.parametrize(("model", "kind", "apart"), tiered([*TORCHSCRIPT, *ONNX]))
+@pytest.mark.parametrize(("model", "kind", "apart"), tiered([*TORCHSCRIPT, *OTHERS]))
 def test_ap_is_equal(
     model: str, kind: str, apart: float, exported: Exporter, held_out: HeldOut
 ) -> None:
-    """To three decimals for TorchScript, to a tenth of a point for ONNX."""
+    """To three decimals for TorchScript, to a tenth of a point for others."""
     eager, served = evaluate_archive(
         exported(model, kind),
         source_of(model),

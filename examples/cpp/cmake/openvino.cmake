@@ -1,7 +1,8 @@
 # The engine for OpenVINO and ONNX programs. OpenVINO's headers, CMake files and libraries come with
 # its wheel: -DOpenVINO_DIR=$(python -c "from openvino.utils import get_cmake_path as p; print(p())")
 find_package(OpenVINO REQUIRED COMPONENTS Runtime)
-d2serve_add_engine(openvino src/engines/openvino.cpp src/engines/cpu_features.cpp)
+d2serve_add_engine(openvino src/engines/openvino.cpp src/engines/cpu_features.cpp
+  src/engines/onnx_mending.cpp)
 target_link_libraries(d2serve_openvino PRIVATE openvino::runtime)
 
 # What runs on the CPU needs of OpenVINO: the library, its plugin for the CPU, what reads its own

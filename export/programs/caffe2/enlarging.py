@@ -72,7 +72,7 @@ def triangle(scale: int) -> Any:
 
 
 def _given(call: Call) -> Value:
-    value: Value = call.arguments.get("input", call.arguments.get("self"))
+    value: Value = call.arguments["input" if "input" in call.arguments else "self"]
     return value
 
 

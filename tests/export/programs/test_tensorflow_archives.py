@@ -24,7 +24,7 @@ SAVED = {
 }
 
 
-@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("frozen", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_an_archive_holds_one_program(frozen: bool, tiny_config: Path, tmp_path: Path) -> None:
     request = ExportRequest(
         ConfigSource(str(tiny_config)),

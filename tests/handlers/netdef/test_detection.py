@@ -14,7 +14,7 @@ from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
 from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.structures import ImageList
 
-from d2serve.handlers.errors import LoadError
+from d2serve.handlers.errors import LoadError, ModelFailed
 from d2serve.handlers.netdef.detection import DetectionNetwork
 from d2serve.handlers.netdef.messages import NetDef, argument
 from d2serve.handlers.netdef.network import Network
@@ -170,6 +170,18 @@ def test_a_network_without_a_mean_is_refused() -> None:
     )
     with pytest.raises(LoadError, match="does not begin by subtracting a mean from 'data'"):
         detector((net, fills))
+
+
+def test_outputs_that_do_not_fit_together_are_named() -> None:
+    """A class that has no mask; and padding that no memory holds."""
+    net, fills = mask_rcnn()
+    (one,) = (each for each in fills.op if each.output == ("class_weights",))
+    beyond = operator("GivenTensorFill", [], one.output, shape=[2], values=[7.0, 0.0])
+    kept = tuple(beyond if each is one else each for each in fills.op)
+    with pytest.raises(ModelFailed, match=r"do not fit together .*out of bounds"):
+        detector((net, NetDef(op=kept))).answer(picture(32, 32))
+    with pytest.raises(ModelFailed, match="do not fit together"):
+        detector(mask_rcnn(size_divisibility=2**40)).answer(picture(32, 32))
 
 
 def test_it_is_loaded_from_a_folder(tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ def test_two_calls_do_not_see_each_other() -> None:
             "uses the operators Abacus, Int8Conv, which",
         ),
         ([FC, operator("Cast", ["1"], ["y"])], "the operator Cast that makes 'y' cannot be run"),
+        ([operator("GenerateProposals", ["x"], ["y"], spatial_scale=0.0)], "division by zero"),
         ([RELU, FC], "the operator Relu takes '1', which no operator before it, no input"),
         ([FC], "names the output 'y', which no operator makes"),
     ],
@@ -73,6 +74,12 @@ def test_weights_that_do_not_fit_are_refused() -> None:
     bad = replace(FILLS.op[0], arg=FILLS.op[0].arg[1:])
     with pytest.raises(LoadError, match=r"model_init.pb: the operator GivenTensorFill .*4 values"):
         Network(NetDef("net", (FC, RELU), (), ("x",), ("y",)), replace(FILLS, op=(bad,)))
+
+
+def test_an_output_that_is_not_made_is_named() -> None:
+    made = network(FC, operator("Relu", ["1"], ["y", "2"]))
+    with pytest.raises(ModelFailed, match=r"Relu .*it makes 1 of 2 outputs"):
+        made.run([torch.ones(1, 2)])
 
 
 def test_an_operator_that_fails_is_named() -> None:

@@ -122,6 +122,7 @@ def test_keypoints_without_instances() -> None:
         ("PadImage", {"pad": 1, "mode": "wrap"}, "mode is 'wrap'"),
         ("SpatialBN", {}, "is_test is 0, expected 1"),
         ("Cast", {"to": 4}, "to is 4, expected one of"),
+        ("PadImage", {"pad": 1, "value": float("nan")}, "value is nan, expected a finite number"),
         ("Cast", {}, "the argument to is not there"),
         ("BBoxTransform", {"rotated": 1}, "rotated boxes are not run"),
         ("BBoxTransform", {"weights": [1.0]}, "expected four"),

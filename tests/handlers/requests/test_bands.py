@@ -158,6 +158,12 @@ def test_too_few_bands_are_refused_with_what_was_expected(mode: str, got: str) -
         decode(saved(picture(9, 7, mode), "TIFF"), form=FOUR)
 
 
+def test_a_grey_jpeg_has_no_three_bands() -> None:
+    """What decodes JPEGs fast makes colours of grey."""
+    with pytest.raises(InvalidImage, match="Got an image of 1 band"):
+        decode(saved(picture(9, 7, "L"), "JPEG"), form=ImageForm(BANDS, 3))
+
+
 def test_no_other_file_holds_six_bands() -> None:
     with pytest.raises(InvalidImage, match=r"hold 4 bands at most.*Open Inference.*width, 6\]"):
         decode(saved(picture(9, 7), "PNG"), form=ImageForm(BANDS, 6))

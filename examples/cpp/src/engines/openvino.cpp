@@ -2,13 +2,16 @@
 // handlers/runtimes/openvino.py runs them.
 #include <algorithm>
 #include <cstring>
+#include <fstream>
 #include <iostream>
+#include <iterator>
 #include <openvino/openvino.hpp>
 #include <set>
 
 #include "d2serve_cpp/engine.h"
 #include "d2serve_cpp/error.h"
 #include "engines/cpu_features.h"
+#include "engines/onnx_mending.h"
 #include "words.h"
 
 namespace d2serve {
@@ -120,10 +123,19 @@ void drop_quantization(ov::Model& model) {
     model.validate_nodes_and_infer_types();
 }
 
+std::shared_ptr<ov::Model> read(ov::Core& core, const std::filesystem::path& program) {
+    if (program.extension() == ".onnx") {
+        std::ifstream file(program, std::ios::binary);
+        const std::string bytes{std::istreambuf_iterator<char>(file), {}};
+        if (const auto mended = mended_onnx(bytes)) return core.read_model(*mended, ov::Tensor());
+    }
+    return core.read_model(program.string());
+}
+
 std::shared_ptr<ov::Model> model_of(ov::Core& core, const std::filesystem::path& program,
                                     const Spec& spec) {
     try {
-        return core.read_model(program.string());
+        return read(core, program);
     } catch (const std::exception& error) {
         const auto version = spec.versions.find(spec.runtime == "openvino" ? "openvino" : "onnx");
         throw Error("OpenVINO " + std::string(ov::get_openvino_version().buildNumber) +
