@@ -30,7 +30,7 @@ if "DETECTRON2" in os.environ:
     sys.path.insert(0, os.environ["DETECTRON2"])
     # Its layers import the compiled part, which none of these models calls.
     sys.modules["detectron2._C"] = types.ModuleType("detectron2._C")
-    torch.ops.detectron2 = types.SimpleNamespace(nms_rotated=None)
+    torch.ops.detectron2 = types.SimpleNamespace(nms_rotated=None)  # type: ignore[attr-defined]
 
 
 def trace(step: dict[str, Any]) -> None:

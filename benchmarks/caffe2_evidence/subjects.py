@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from d2serve.export.errors import ExportError
+from d2serve.export.errors import UnsupportedFamily
 from d2serve.export.programs.building import write_program
 from d2serve.export.programs.tracing import program_inputs
 from d2serve.export.programs.unexportable import why_unexportable
@@ -20,6 +20,13 @@ from d2serve.export.request import ExportRequest
 from d2serve.handlers.spec.runtimes import CAFFE2, RUNTIMES, TRACING
 from examples.shapes.recipes import MODEL_NAMES, MODELS_FOLDER, config_file
 from tests import upstream_files
+
+_PROJECTS = {
+    "point_rend": ("detectron2.projects.point_rend",),
+    "deeplab_v3plus": ("detectron2.projects.deeplab",),
+    "panoptic_deeplab": ("detectron2.projects.panoptic_deeplab",),
+}
+"""What registers the parts of a model."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +55,7 @@ def ours(folder: Path) -> tuple[list[Subject], dict[str, str]]:
     for name in MODEL_NAMES:
         try:
             subjects.append(_ours(name, folder / name))
-        except ExportError as error:
+        except UnsupportedFamily as error:
             refused[name] = str(error)
     return subjects, refused
 
@@ -76,16 +83,18 @@ def _ours(name: str, folder: Path) -> Subject:
         if config.suffix == ".yaml"
         else (f"train.init_checkpoint={weights}",)
     )
-    source = ConfigSource(str(config), overrides, ("examples.shapes.dataset",))
+    imports = ("examples.shapes.dataset", *_PROJECTS.get(name, ()))
+    source = ConfigSource(str(config), overrides, imports)
     loaded = load_config(source)
     model = load_model(loaded)
     family, facts = family_of(model), RUNTIMES[CAFFE2]
     refusal = why_unexportable(model, facts, TRACING)
     if refusal is not None:
-        raise ExportError(refusal)
+        raise UnsupportedFamily(refusal)
     request = ExportRequest(source=source, method=TRACING, name=name, format=facts.format)
     folder.mkdir(parents=True)
-    image = {"image": torch.zeros(3, 128, 128), "height": 128, "width": 128}
+    image: dict[str, torch.Tensor | int] = {"image": torch.zeros(3, 128, 128)}
+    image.update(height=128, width=128)
     write_program(request, model, family, program_inputs(image, False), folder, {})
     return _subject(name, folder, source, upstreams=False)
 
