@@ -57,8 +57,8 @@ def render(rows: Sequence[Row], refused: Mapping[str, str], images: int, machine
             *_refusals(refused),
             _agreement("Files of upstream's own tracer", upstreams).as_markdown(),
             "The models of these files are tiny, and some of their proposals tie, of which either "
-            "is right. Upstream's tracer enlarges heatmaps of keypoints and maps of labels so that "
-            "they fade towards the border, for which those differ.",
+            "is right. Upstream's tracer enlarges heatmaps of keypoints by nearest neighbours, and "
+            "maps of labels so that they fade towards the border, for which those differ.",
             "",
             _wrapper(rows).as_markdown(),
         ]
