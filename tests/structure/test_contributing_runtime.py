@@ -18,7 +18,13 @@ from tests.ways import IN_THE_GATE, installed
 SHIPPED = ("handlers", "export", "client", "server", "cli")
 # Where one runtime's own things are done: its module, its program, its precisions, and the way of
 # programs that were made elsewhere.
-OWN = ("handlers/runtimes/", "export/programs/", "export/precision/", "export/from_caffe2.py")
+OWN = (
+    "handlers/runtimes/",
+    "export/programs/",
+    "export/precision/",
+    "export/from_caffe2.py",
+    "export/picture/readers/",
+)
 
 
 def listed() -> list[str]:

@@ -97,8 +97,9 @@ def test_work_of_little_weight_is_shown_with_what_it_follows() -> None:
 
 
 def test_what_was_learned_and_does_not_run_is_shown_as_that() -> None:
-    model = _Model(first=nn.Conv2d(3, 4, 1))
-    model.first.register_module("training_only", nn.Linear(7, 3))
+    first = nn.Conv2d(3, 4, 1)
+    first.register_module("training_only", nn.Linear(7, 3))
+    model = _Model(first=first)
     model.register_parameter("beside", nn.Parameter(torch.zeros(5)))
     network = from_model(model.eval(), _GIVEN, "x", "")
     assert sum(block.weights for block in network.blocks) == 16 + 24 + 5
