@@ -10,6 +10,7 @@ from rich.table import Table
 from d2serve.cli.progress import console
 from d2serve.handlers.spec.model_spec import PICTURE_FILE
 from d2serve.handlers.spec.output_names import BOXES, SEM_SEG
+from d2serve.handlers.spec.runtimes import CAFFE2, RUNTIMES
 
 if TYPE_CHECKING:
     from d2serve.handlers.spec.extras import Extra
@@ -89,9 +90,11 @@ def _shown(extra: Extra) -> str:
 def _made_of(provenance: Provenance | None) -> str:
     if provenance is None:
         return "not recorded: the archive is of an older d2serve"
+    # A config is what it came to; the network of --from-caffe2 is the file itself.
+    resolved = "" if provenance.config == RUNTIMES[CAFFE2].main_file else ", resolved"
     lines = [
         f"{provenance.weights}, sha256 {provenance.weights_sha256}",
-        f"{provenance.config}, resolved, sha256 {provenance.config_sha256}",
+        f"{provenance.config}{resolved}, sha256 {provenance.config_sha256}",
     ]
     if provenance.class_names is not None:
         lines.append(f"class names from {provenance.class_names}")
