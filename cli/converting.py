@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
@@ -15,12 +16,25 @@ from d2serve.cli.running import fail, needs_detectron2, run
 if TYPE_CHECKING:
     from d2serve.export.from_caffe2 import Caffe2Request
 
-_OF_PROGRAMS = ("export_method", "runtime", "precision", "frozen", "max_ap_drop")
-_OF_DATA = ("calibration_images", "coco_json", "image_root")
+_OF_PROGRAMS = (
+    "export_method",
+    "runtime",
+    "precision",
+    "frozen",
+    "max_ap_drop",
+    "calibration_images",
+)
+_OF_DATA = ("coco_json", "image_root")
 _OF_CONFIGS = ("overrides", "imports", "trust_weights", "weights_key", "run_eval")
 
 
-def convert(context: Context, request: Caffe2Request, format: str, run_eval: bool) -> None:
+def convert(
+    context: Context,
+    request: Caffe2Request,
+    format: str,
+    run_eval: bool,
+    dataset: tuple[Path, Path] | None,
+) -> None:
     """Make an archive of the files in a folder; end the command with an error where that fails.
 
     Args:
@@ -28,6 +42,8 @@ def convert(context: Context, request: Caffe2Request, format: str, run_eval: boo
         request: made of it.
         format: of the command.
         run_eval: whether to measure the AP as well.
+        dataset: COCO annotations and the folder of their images to measure it on; None takes the
+            config's DATASETS.TEST.
     """
     with needs_detectron2():
         from d2serve.export import from_caffe2
@@ -35,7 +51,8 @@ def convert(context: Context, request: Caffe2Request, format: str, run_eval: boo
         if request.source is not None:
             from d2serve.export.proof import checking
 
-    _require_fitting(context, request.source is not None, format == from_caffe2.FORMAT)
+    right_format = format == from_caffe2.FORMAT
+    _require_fitting(context, request.source is not None, right_format, run_eval)
     result = run(lambda progress: from_caffe2.export_files(request, progress))
     for note in result.notes:
         console.print(f"[yellow]Note:[/] {escape(note)}", soft_wrap=True, highlight=False)
@@ -47,13 +64,15 @@ def convert(context: Context, request: Caffe2Request, format: str, run_eval: boo
     source = request.source
     if source is not None and run_eval:
         scores = run(
-            lambda progress: checking.evaluate_archive(result.archive, source, None, progress)
+            lambda progress: checking.evaluate_archive(result.archive, source, dataset, progress)
         )
         print_scores(*scores)
 
 
-def _require_fitting(context: Context, has_config: bool, right_format: bool) -> None:
-    misplaced = _given(context, (*_OF_PROGRAMS, *_OF_DATA))
+def _require_fitting(
+    context: Context, has_config: bool, right_format: bool, measured: bool
+) -> None:
+    misplaced = _given(context, _OF_PROGRAMS if measured else (*_OF_PROGRAMS, *_OF_DATA))
     if not right_format:
         misplaced += _given(context, ("format",))
     if misplaced:

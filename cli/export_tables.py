@@ -14,7 +14,6 @@ from d2serve.handlers.spec.output_names import BOXES, SEM_SEG
 if TYPE_CHECKING:
     from d2serve.handlers.spec.extras import Extra
     from d2serve.handlers.spec.model_spec import ModelSpec
-    from d2serve.handlers.spec.provenance import Provenance
 
 
 def print_spec(spec: ModelSpec, version: str, picture: bytes | None) -> None:
@@ -34,7 +33,7 @@ def print_spec(spec: ModelSpec, version: str, picture: bytes | None) -> None:
         "thresholds": _thresholds(spec),
         "rewrites": ", ".join(spec.rewrites) or "none",
         "made with": ", ".join(f"{tool} {number}" for tool, number in spec.versions.items()),
-        "made of": _made_of(spec.provenance),
+        "made of": _made_of(spec),
         "picture": f"{PICTURE_FILE}, {len(picture) / 1000:.0f} kB" if picture else "none",
         "schema": str(spec.schema_version),
     }
@@ -57,7 +56,7 @@ def print_origin(spec: ModelSpec) -> None:
     if spec.extras:
         own = escape(", ".join(map(_shown, spec.extras)))
         console.print(f"Its own outputs, compared and served: {own}", soft_wrap=True)
-    made_of = escape(_made_of(spec.provenance))
+    made_of = escape(_made_of(spec))
     console.print(f"Made of {made_of}", soft_wrap=True, highlight=False)
 
 
@@ -86,12 +85,15 @@ def _shown(extra: Extra) -> str:
     return f"{extra.name} ({extra.dtype} [{sides}] per {extra.per})"
 
 
-def _made_of(provenance: Provenance | None) -> str:
+def _made_of(spec: ModelSpec) -> str:
+    provenance = spec.provenance
     if provenance is None:
         return "not recorded: the archive is of an older d2serve"
+    # Of a config, what it came to is meant; the network of --from-caffe2 is in the archive itself.
+    resolved = "" if provenance.config in spec.sha256 else ", resolved"
     lines = [
         f"{provenance.weights}, sha256 {provenance.weights_sha256}",
-        f"{provenance.config}, resolved, sha256 {provenance.config_sha256}",
+        f"{provenance.config}{resolved}, sha256 {provenance.config_sha256}",
     ]
     if provenance.class_names is not None:
         lines.append(f"class names from {provenance.class_names}")

@@ -64,7 +64,8 @@ def export(
     coco_json: Annotated[
         Optional[Path],
         typer.Option(
-            help="COCO annotations to measure bf16 or int8 on. Default: those of DATASETS.TEST."
+            help="COCO annotations to measure bf16, int8 or --run-eval on. "
+            "Default: those of DATASETS.TEST."
         ),
     ] = None,
     image_root: Annotated[
@@ -113,7 +114,8 @@ def export(
         bool,
         typer.Option(
             "--run-eval",
-            help="Measure the COCO AP of detectron2 and of the archive on DATASETS.TEST as well.",
+            help="Measure the COCO AP of detectron2 and of the archive as well, on --coco-json or "
+            "DATASETS.TEST.",
         ),
     ] = False,
     imports: Imports = None,
@@ -136,6 +138,9 @@ def export(
     """Turn a detectron2 model into a verified archive for TorchServe."""
     if config_file is None and from_caffe2 is None:
         fail("--config-file is missing. " + CONFIG_FILE_HELP)
+    if (coco_json is None) != (image_root is None):
+        fail("--coco-json and --image-root go together: give both or neither.")
+    dataset = None if coco_json is None or image_root is None else (coco_json, image_root)
     with needs_detectron2():
         from d2serve.export.from_caffe2 import Caffe2Request
         from d2serve.export.reading.config import ConfigSource
@@ -172,15 +177,13 @@ def export(
             sixteen_bit,
             output,
         )
-        convert(context, caffe2_request, format, run_eval)
+        convert(context, caffe2_request, format, run_eval, dataset)
         return
     with needs_detectron2():
         from d2serve.export import pipeline
         from d2serve.export.proof import checking
         from d2serve.export.request import ExportRequest
 
-    if (coco_json is None) != (image_root is None):
-        fail("--coco-json and --image-root go together: give both or neither.")
     assert source is not None  # one of the two was given
     request = ExportRequest(
         source=source,
@@ -197,7 +200,7 @@ def export(
         frozen=frozen,
         precision=precision,
         calibration_images=calibration_images,
-        dataset=None if coco_json is None or image_root is None else (coco_json, image_root),
+        dataset=dataset,
         max_ap_drop=max_ap_drop,
     )
     result = run(lambda progress: pipeline.export(request, progress))
@@ -211,7 +214,7 @@ def export(
         console.print("No class names are known: give --class-names to have them in the answers.")
     if run_eval:
         scores = run(
-            lambda progress: checking.evaluate_archive(result.archive, source, None, progress)
+            lambda progress: checking.evaluate_archive(result.archive, source, dataset, progress)
         )
         print_scores(*scores)
 

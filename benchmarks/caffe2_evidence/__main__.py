@@ -62,11 +62,13 @@ def _row(subject: Subject, images: Sequence[Pixels], python: Path) -> Row:
     eager = [subject.oracle.answer(image) for image in images]
     with tempfile.TemporaryDirectory() as folder:
         real = of_caffe2(subject, images, python, Path(folder))
+    interpreted = of_interpreter(subject, images)
     return Row(
         subject.name,
         subject.family,
         subject.upstreams,
-        interpreter=_compared(real[OURS], of_interpreter(subject, images)),
+        interpreter=_compared(real[OURS], interpreted),
+        ours=_compared(eager, interpreted),
         eager=_compared(eager, real[OURS]),
         zeros=_compared(eager, real[ZEROS]),
         scale=_compared(eager, real[SCALE]),

@@ -4,13 +4,15 @@ that they are those of the server and no generated code has to be kept or copied
 protoc turns them into descriptors, which live in a pool of their own. Generated Python modules
 would register themselves in protobuf's one global pool and clash with any other copy of
 TorchServe's stubs in the same process; and a cache of generated code is code that someone could
-change. Compiling takes 5 ms (opening the jar 0.2 s), so nothing is kept on disk.
+change. Compiling takes 0.2 s, once a process, so nothing is kept on disk.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import subprocess
+import sys
 import tempfile
 import zipfile
 from dataclasses import dataclass
@@ -62,7 +64,7 @@ def _compile(jar: Path) -> InferenceMessages:
         from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
     except ImportError as error:  # pragma: no cover - protobuf comes with grpcio-tools
         raise StubsUnavailable(_MISSING_TOOLS) from error
-    files = descriptor_pb2.FileDescriptorSet.FromString(_descriptor_set(_definition(jar)))
+    files = descriptor_pb2.FileDescriptorSet.FromString(descriptor_set(jar, _DEFINITION))
     pool = descriptor_pool.DescriptorPool()
     for file in files.file:
         pool.Add(file)
@@ -79,43 +81,55 @@ def _compile(jar: Path) -> InferenceMessages:
     )
 
 
-def _definition(jar: Path) -> bytes:
-    try:
-        with zipfile.ZipFile(jar) as archive:
-            return archive.read(f"proto/{_DEFINITION}")
-    except (OSError, zipfile.BadZipFile, KeyError) as error:
-        raise StubsUnavailable(
-            f"{jar} holds no proto/{_DEFINITION} ({error}): expected TorchServe's "
-            "ts/frontend/model-server.jar."
-        ) from error
+def descriptor_set(jar: Path, definition: str) -> bytes:
+    """One of the definitions in TorchServe's jar, compiled with all that it imports.
 
-
-def _descriptor_set(definition: bytes) -> bytes:
+    Raises:
+        StubsUnavailable: the jar has it not, or protoc does not compile it.
+    """
     try:
         import grpc_tools
         from google.rpc import status_pb2
-        from grpc_tools import protoc
     except ImportError as error:
         raise StubsUnavailable(_MISSING_TOOLS) from error
     well_known = Path(grpc_tools.__file__).parent / "_proto"
     google_apis = Path(status_pb2.__file__).parents[2]
     with tempfile.TemporaryDirectory(prefix="d2serve-protoc-") as folder:
-        source, output = Path(folder) / _DEFINITION, Path(folder) / "inference.binpb"
-        source.write_bytes(definition)
-        status = protoc.main(
+        source, output = Path(folder) / definition, Path(folder) / "compiled.binpb"
+        source.write_bytes(_read(jar, definition))
+        # In a process of its own: in one that has imported TensorFlow, protoc finds TensorFlow's
+        # protobuf in the place of its own, and the process dies.
+        done = subprocess.run(
             [
-                "protoc",
-                f"--proto_path={folder}",
-                f"--proto_path={well_known}",
-                f"--proto_path={google_apis}",
-                "--include_imports",
-                f"--descriptor_set_out={output}",
+                sys.executable,
+                *("-m", "grpc_tools.protoc"),
+                *(f"--proto_path={path}" for path in (folder, well_known, google_apis)),
+                *("--include_imports", f"--descriptor_set_out={output}"),
                 str(source),
-            ]
+            ],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
         )
-        if status != 0:
-            raise StubsUnavailable(f"protoc could not compile TorchServe's {_DEFINITION}.")
+        if done.returncode != 0:
+            said = " ".join(done.stderr.split())[-300:]
+            raise StubsUnavailable(
+                f"protoc could not compile {definition} of {jar} ({said}). Was the jar damaged, or "
+                "is it another program's? Pass that of the server: jar='model-server.jar'."
+            )
         return output.read_bytes()
+
+
+def _read(jar: Path, definition: str) -> bytes:
+    try:
+        with zipfile.ZipFile(jar) as archive:
+            return archive.read(f"proto/{definition}")
+    except (OSError, zipfile.BadZipFile, KeyError) as error:
+        raise StubsUnavailable(
+            f"{jar} holds no proto/{definition} ({error}): expected TorchServe's "
+            "ts/frontend/model-server.jar."
+        ) from error
 
 
 _MISSING_TOOLS = (

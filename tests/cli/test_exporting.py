@@ -11,8 +11,9 @@ from typer.testing import CliRunner, Result
 from d2serve.cli.app import app
 from examples.shapes.dataset import register_generated
 from examples.shapes.generate import generate_split
+from examples.shapes.schema import IMAGES_FOLDER
 from tests.conftest import Exporter, HeldOut, config_of
-from tests.upstream_files import FOLDER
+from tests.upstream_files import FOLDER, MODELS
 
 CONFIG = str(config_of("mask_rcnn_fpn"))
 WIDE = {"COLUMNS": "200"}
@@ -124,6 +125,21 @@ def test_run_eval_prints_both_sides(tmp_path: Path) -> None:
 
 
 @pytest.mark.export
+def test_run_eval_takes_files_of_annotations(tmp_path: Path) -> None:
+    """Which the config need not name: here of Caffe2 files that upstream's tracer wrote."""
+    config, weights = (MODELS / f"mask_rcnn_fpn.{kind}" for kind in ("yaml", "pth"))
+    annotations = generate_split(tmp_path, "heldout", 6)
+    words = ["--from-caffe2", str(FILES), "--config-file", str(config), "--output", str(tmp_path)]
+    words += ["--run-eval", "--coco-json", str(annotations)]
+    words += ["--image-root", str(tmp_path / IMAGES_FOLDER)]
+    result = run("export", *words, "MODEL.WEIGHTS", str(weights), "DATASETS.TEST", "()")
+    assert result.exit_code == 0, result.output
+    rows = [line for line in result.output.splitlines() if "AP50" in line]
+    assert {row.split()[1] for row in rows} == {"bbox", "segm"}
+    assert all(row.split()[-2] == "+0.000" for row in rows)
+
+
+@pytest.mark.export
 def test_run_eval_names_what_it_needs(tmp_path: Path) -> None:
     words = ["--config-file", CONFIG, "--export-method", "tracing", "--output", str(tmp_path)]
     result = run("export", *words, "--run-eval", "DATASETS.TEST", "()")
@@ -210,6 +226,11 @@ def test_class_names_that_cannot_be_read_are_refused_before_any_work() -> None:
         ),
         (["--from-caffe2", str(FILES), "MODEL.MASK_ON", "False"], "OVERRIDES needs --config-file"),
         (["--from-caffe2", str(FILES), "--run-eval"], "--run-eval needs --config-file"),
+        (
+            ["--from-caffe2", str(FILES), "--coco-json", "a.json", "--image-root", "images"],
+            "--coco-json, --image-root do not go with",
+        ),
+        (["--from-caffe2", str(FILES), "--coco-json", "a.json"], "go together"),
         (["--from-caffe2", str(FILES)], "do not say how images are prepared"),
     ],
 )

@@ -79,6 +79,7 @@ def test_an_archive_answers_as_caffe2_and_needs_no_detectron2(tmp_path: Path) ->
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Caffe2Model" in done.stdout
+    assert "model.pb, sha256" in done.stdout
 
     expected = recorded("mask_rcnn_fpn")[DETECTIONS].outputs
     order = np.argsort(-expected["score_nms"])

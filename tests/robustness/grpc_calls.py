@@ -6,39 +6,23 @@ Their definitions are those in the server's own jar.
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from d2serve.client.predict.grpc_stubs import installed_jar
+from d2serve.client.predict.grpc_stubs import descriptor_set, installed_jar
 from d2serve.server.torchserve.process import TorchServeProcess
 
 _INFERENCE = "org.pytorch.serve.grpc.inference"
 _OPEN = "org.pytorch.serve.grpc.openinference"
 
 
-def _pool(definition: str, folder: Path) -> Any:
-    import grpc_tools
-    from google.rpc import status_pb2
-    from grpc_tools import protoc
-
-    with zipfile.ZipFile(installed_jar()) as jar:
-        (folder / definition).write_bytes(jar.read(f"proto/{definition}"))
-    output = folder / f"{definition}.binpb"
-    paths = (
-        folder,
-        Path(grpc_tools.__file__).parent / "_proto",
-        Path(status_pb2.__file__).parents[2],
-    )
-    includes = [f"--proto_path={path}" for path in paths]
-    wish = ["--include_imports", f"--descriptor_set_out={output}", str(folder / definition)]
-    assert protoc.main(["protoc", *includes, *wish]) == 0
+def _pool(definition: str) -> Any:
     pool = descriptor_pool.DescriptorPool()
-    for file in descriptor_pb2.FileDescriptorSet.FromString(output.read_bytes()).file:
+    compiled = descriptor_set(installed_jar(), definition)
+    for file in descriptor_pb2.FileDescriptorSet.FromString(compiled).file:
         pool.Add(file)
     return pool
 
@@ -52,8 +36,8 @@ class GrpcCalls:
             "metadata": [("authorization", f"Bearer {server.inference_token}")],
             "timeout": 60,
         }
-        inference = _pool("inference.proto", server.directory)
-        opened = _pool("open_inference_grpc.proto", server.directory)
+        inference = _pool("inference.proto")
+        opened = _pool("open_inference_grpc.proto")
 
         def message(pool: Any, name: str) -> Any:
             return message_factory.GetMessageClass(pool.FindMessageTypeByName(name))

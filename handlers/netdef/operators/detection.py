@@ -37,11 +37,13 @@ def _generate_proposals(args: Arguments) -> Step:
     def _proposals(
         scores: Tensor, deltas: Tensor, im_info: Tensor, anchors: Tensor
     ) -> tuple[Tensor, Tensor]:
-        height, width = scores.shape[1:]
-        flat = scores.flatten()
+        width = scores.shape[2]
+        # Where scores are equal, Caffe2's order is that of std::sort, which promises none. This is
+        # detectron2's: the same function, of the anchors cell by cell.
+        flat = scores.flatten(1).t().flatten()
         count = len(flat) if before <= 0 else min(before, len(flat))
         best, order = flat.topk(count)
-        anchor, place = order // (height * width), order % (height * width)
+        anchor, place = order % len(scores), order // len(scores)
         shifts = torch.stack([place % width, place // width] * 2, dim=1) * stride
         chosen = deltas.reshape(len(anchors), 4, -1)[anchor, :, place]
         boxes = transformed(anchors[anchor] + shifts, chosen, _EVEN, plus_one)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from detectron2.modeling.proposal_generator.proposal_utils import find_top_rpn_proposals
 
 from d2serve.handlers.netdef.arguments import ArgumentError, Arguments
 from d2serve.handlers.netdef.messages import argument
@@ -85,6 +86,37 @@ def test_what_passes_through(type_: str) -> None:
 def test_a_fill_of_truths() -> None:
     (made,) = answers("GivenTensorBoolFill", [], {"shape": [2], "values": [1, 0]})
     assert made.tolist() == [True, False]
+
+
+def test_equal_scores_are_taken_in_detectron2s_order() -> None:
+    """A head whose layer is all zeros answers its bias, cell after cell.
+
+    None of the boxes overlaps another by 0.7, so which are proposed is a matter of order alone.
+    """
+    anchors, height, width, most = 3, 10, 14, 150
+    bias = torch.tensor([-0.1125, -0.0671, -0.1114]).view(1, anchors, 1, 1)
+    scores = bias.expand(1, anchors, height, width).clone()
+    scores[:, :, ::5] += torch.rand(scores[:, :, ::5].shape, generator=torch.manual_seed(1))
+    own = torch.tensor([[-4.0, -4, 4, 4], [-7, -3, 7, 3], [-3, -7, 3, 7]])
+    cells = torch.arange(height * width)
+    corners = torch.stack([cells % width, cells // width] * 2, dim=1) * 16.0
+    every = (corners[:, None] + own).reshape(1, -1, 4)  # as detectron2 has them, cell by cell
+    sides = (height * 16, width * 16)
+    (expected,) = find_top_rpn_proposals(
+        [every], [scores.permute(0, 2, 3, 1).flatten(1)], [sides], 0.7, most, most, 0.0, False
+    )
+    boxes, found = step(
+        "GenerateProposals",
+        spatial_scale=1 / 16,
+        pre_nms_topN=most,
+        post_nms_topN=most,
+        nms_thresh=0.7,
+        min_size=0.0,
+        legacy_plus_one=0,
+    )(scores, torch.zeros(1, 4 * anchors, height, width), torch.tensor([[*sides, 1.0]]), own)
+    assert len(found) == len(expected) == most > len(found.unique())
+    assert torch.equal(found, expected.objectness_logits)
+    assert torch.equal(boxes[:, 1:], expected.proposal_boxes.tensor)
 
 
 @pytest.mark.parametrize("type_", ["Conv", "ConvTranspose", "RoIAlign", "GroupNorm", "MaxPool"])
