@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from d2serve.handlers.spec.runtimes import RUNTIMES
 from d2serve.server.torchserve.process import TorchServeProcess
 from tests.conftest import KINDS, Exporter, HeldOut
 from tests.ways import skipped
@@ -37,7 +38,7 @@ def test_a_worker_maps_torch_only_where_the_program_needs_it(
             server.http.predict(kind, held_out.images[0])
             (description,) = server.management.describe(kind)
             (worker,) = description.workers
-            assert has_torch(worker.pid) == (kind == "tracing")
+            assert has_torch(worker.pid) == (kind == "tracing" or RUNTIMES[kind].needs_torch)
             rss[kind] = psutil.Process(worker.pid).memory_info().rss
     assert rss["onnxruntime"] < rss["tracing"]
     assert rss["openvino"] < rss["tracing"]

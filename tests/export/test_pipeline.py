@@ -95,7 +95,8 @@ def test_torch_model_archiver_makes_the_same_layout(tiny_config: Path, tmp_path:
         extra = tmp_path / "extra"
         extra.mkdir()
         (ours / "d2serve").rename(extra / "d2serve")
-        (ours / "model_spec.json").rename(extra / "model_spec.json")
+        for beside in ("model_spec.json", "model.svg"):
+            (ours / beside).rename(extra / beside)
         subprocess.run(
             [
                 *(sys.executable, "-m", "model_archiver.model_packaging", "--model-name", "again"),
