@@ -152,8 +152,6 @@ def _tensorflow(
         converted.freeze(folder / facts.frozen_file)
         return replace(traced, main=folder / facts.frozen_file)
     converted.save(folder)
-    # Optional, and drawn by lot: two exports would differ in it.
-    (folder / "fingerprint.pb").unlink(missing_ok=True)
     return replace(traced, main=folder / facts.main_file)
 
 

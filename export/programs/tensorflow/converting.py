@@ -49,6 +49,8 @@ class Converted(tf.Module):  # type: ignore[misc]
         """Write a SavedModel, its signature named ``serving_default``, into an empty folder."""
         with nothing_printed():
             tf.saved_model.save(self, str(folder), signatures={SIGNATURE: self.function})
+        # Optional, and drawn by lot: two exports would differ in it.
+        (folder / "fingerprint.pb").unlink(missing_ok=True)
 
     def freeze(self, file: Path) -> None:
         """Write one ``.pb`` with the weights in it as constants.
