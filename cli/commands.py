@@ -69,7 +69,7 @@ COMMANDS = {
         "d2serve graph COCO-Detection/retinanet_R_50_FPN_3x.yaml --output retinanet.svg",
     ),
     "verify": Command(
-        "exporting",
+        "verifying",
         "verify",
         "Compare an archive with eager detectron2 again, on your own images.",
         "export",
@@ -77,7 +77,7 @@ COMMANDS = {
         "MODEL.WEIGHTS model_final.pth",
     ),
     "evaluate": Command(
-        "exporting",
+        "verifying",
         "evaluate",
         "Measure the COCO AP of eager detectron2 and of an archive.",
         "export",

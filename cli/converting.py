@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
 from typer import Context
 
-from d2serve.cli.export_tables import print_origin, print_scores, print_verification
-from d2serve.cli.progress import console
+from d2serve.cli.export_tables import print_result, print_scores
 from d2serve.cli.running import fail, needs_detectron2, run
 
 if TYPE_CHECKING:
@@ -54,13 +52,7 @@ def convert(
     right_format = format == from_caffe2.FORMAT
     _require_fitting(context, request.source is not None, right_format, run_eval)
     result = run(lambda progress: from_caffe2.export_files(request, progress))
-    for note in result.notes:
-        console.print(f"[yellow]Note:[/] {escape(note)}", soft_wrap=True, highlight=False)
-    print_verification(result.spec.verification)
-    print_origin(result.spec)
-    console.print(f"[green]Wrote[/] {escape(str(result.archive))}", soft_wrap=True)
-    if result.spec.class_names is None:
-        console.print("No class names are known: give --class-names to have them in the answers.")
+    print_result(result, request.class_names is not None)
     source = request.source
     if source is not None and run_eval:
         scores = run(

@@ -12,6 +12,7 @@ from d2serve.handlers.spec.model_spec import PICTURE_FILE
 from d2serve.handlers.spec.output_names import BOXES, SEM_SEG
 
 if TYPE_CHECKING:
+    from d2serve.export.result import ExportResult
     from d2serve.handlers.spec.extras import Extra
     from d2serve.handlers.spec.model_spec import ModelSpec
 
@@ -49,6 +50,18 @@ def print_spec(spec: ModelSpec, version: str, picture: bytes | None) -> None:
     for key, value in rows.items():
         table.add_row(key, escape(value))
     console.print(table)
+
+
+def print_result(result: ExportResult, names_given: bool) -> None:
+    """What an export made, and what its user, who gave class names or not, should know of it."""
+    for note in result.notes:
+        console.print(f"[yellow]Note:[/] {escape(note)}", soft_wrap=True, highlight=False)
+    print_verification(result.spec.verification)
+    print_accuracy(result.spec)
+    print_origin(result.spec)
+    console.print(f"[green]Wrote[/] {escape(str(result.archive))}", soft_wrap=True)
+    if not names_given and result.spec.class_names is None:
+        console.print("No class names are known: give --class-names to have them in the answers.")
 
 
 def print_origin(spec: ModelSpec) -> None:

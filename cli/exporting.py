@@ -1,6 +1,6 @@
-"""``d2serve export``, ``verify`` and ``evaluate``: the commands that need detectron2.
+"""``d2serve export``: archives of models, and of Caffe2's files.
 
-The modules of the export room are imported inside the commands, since they bring torch and
+The modules of the export room are imported inside the command, since they bring torch and
 detectron2: so `--help` does without, and what is missing is named.
 """
 
@@ -10,20 +10,12 @@ from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
-from rich.markup import escape
 
 from d2serve.cli.converting import convert
-from d2serve.cli.export_tables import (
-    print_accuracy,
-    print_origin,
-    print_scores,
-    print_verification,
-)
+from d2serve.cli.export_tables import print_result, print_scores
 from d2serve.cli.options import (
     CONFIG_FILE_HELP,
     DEFAULT_STORE,
-    Archive,
-    ConfigFile,
     ImageFormat,
     Imports,
     MaxSizeTest,
@@ -33,8 +25,7 @@ from d2serve.cli.options import (
     TrustWeights,
     WeightsKey,
 )
-from d2serve.cli.progress import console
-from d2serve.cli.running import fail, needs_detectron2, or_fail, require_ours, run
+from d2serve.cli.running import fail, needs_detectron2, or_fail, run
 from d2serve.cli.runtime_help import FORMAT_HELP, FROZEN_HELP, PRECISION_HELP, RUNTIME_HELP
 from d2serve.export.naming import DEFAULT_VERSION, name_from
 from d2serve.handlers.spec.runtimes import FP32, TORCHSCRIPT
@@ -204,14 +195,7 @@ def export(
         max_ap_drop=max_ap_drop,
     )
     result = run(lambda progress: pipeline.export(request, progress))
-    for note in result.notes:
-        console.print(f"[yellow]Note:[/] {escape(note)}", soft_wrap=True, highlight=False)
-    print_verification(result.spec.verification)
-    print_accuracy(result.spec)
-    print_origin(result.spec)
-    console.print(f"[green]Wrote[/] {escape(str(result.archive))}", soft_wrap=True)
-    if request.class_names is None and result.spec.class_names is None:
-        console.print("No class names are known: give --class-names to have them in the answers.")
+    print_result(result, names is not None)
     if run_eval:
         scores = run(
             lambda progress: checking.evaluate_archive(result.archive, source, dataset, progress)
@@ -223,78 +207,3 @@ def _names(option: str, text: Optional[str]) -> Optional[list[str]]:
     from d2serve.export.reading.names.given import split_names
 
     return None if text is None else or_fail(lambda: split_names(option, text))
-
-
-def verify(
-    archive: Archive,
-    config_file: ConfigFile,
-    overrides: Overrides = None,
-    images: Annotated[
-        Optional[Path],
-        typer.Option(help="Folder of your own images. Default: the built-in ones."),
-    ] = None,
-    imports: Imports = None,
-    min_size_test: MinSizeTest = None,
-    max_size_test: MaxSizeTest = None,
-    image_format: ImageFormat = None,
-    trust_weights: TrustWeights = False,
-    weights_key: WeightsKey = None,
-) -> None:
-    """Compare an archive with eager detectron2 again, on your own images."""
-    require_ours(archive)
-    with needs_detectron2():
-        from d2serve.export.proof import checking
-        from d2serve.export.reading.config import ConfigSource
-
-    source = ConfigSource(
-        config_file,
-        overrides or (),
-        imports or (),
-        min_size_test,
-        max_size_test,
-        image_format,
-        trust_weights,
-        weights_key,
-    )
-    record = run(lambda progress: checking.verify_archive(archive, source, images, progress))
-    print_verification(record.to_json())
-
-
-def evaluate(
-    archive: Archive,
-    config_file: ConfigFile,
-    coco_json: Annotated[Path, typer.Option(help="File of COCO annotations.")],
-    image_root: Annotated[Path, typer.Option(help="Folder of its images.")],
-    overrides: Overrides = None,
-    imports: Imports = None,
-    min_size_test: MinSizeTest = None,
-    max_size_test: MaxSizeTest = None,
-    image_format: ImageFormat = None,
-    trust_weights: TrustWeights = False,
-    weights_key: WeightsKey = None,
-) -> None:
-    """Measure the COCO AP of eager detectron2 and of an archive.
-
-    detectron2's own evaluator measures both.
-    """
-    require_ours(archive)
-    with needs_detectron2():
-        from d2serve.export.proof import checking
-        from d2serve.export.reading.config import ConfigSource
-
-    source = ConfigSource(
-        config_file,
-        overrides or (),
-        imports or (),
-        min_size_test,
-        max_size_test,
-        image_format,
-        trust_weights,
-        weights_key,
-    )
-    scores = run(
-        lambda progress: checking.evaluate_archive(
-            archive, source, (coco_json, image_root), progress
-        )
-    )
-    print_scores(*scores)
