@@ -11,7 +11,7 @@ from rich.table import Table
 
 from d2serve.cli.export_tables import print_accuracy, print_spec, print_verification
 from d2serve.cli.options import DEFAULT_STORE, Archive
-from d2serve.cli.pictures import write_picture
+from d2serve.cli.pictures import require_svg, write_picture
 from d2serve.cli.progress import console, error_console, note
 from d2serve.cli.running import fail, needs_detectron2, run
 from d2serve.client.errors import ArchiveRefused
@@ -32,6 +32,8 @@ def inspect(
     ] = None,
 ) -> None:
     """Show what an archive holds and how it was verified."""
+    if graph is not None:
+        require_svg(graph)
     try:
         contents = read_contents(archive, whole=True)
         spec = contents.spec()
@@ -51,8 +53,8 @@ def inspect(
 
 
 def _drawn(archive: Path, spec: ModelSpec) -> bytes:
-    """The picture of an archive that was made before archives had one, of its program."""
-    note(f"{archive} was made before archives had pictures: this one is drawn from {spec.program}.")
+    """The picture of an archive that has none, of its program."""
+    note(f"{archive} has no picture: this one is drawn from {spec.program}.")
     with needs_detectron2():
         from d2serve.export.archive.opening import opened
         from d2serve.export.picture.sources import draw_file

@@ -16,7 +16,6 @@ _ENDING = ".svg"
 
 def write_picture(path: Path, svg: bytes) -> None:
     """Write an SVG file and say so; end the command where that cannot be done."""
-    require_svg(path)
     partial = None
     try:
         handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)

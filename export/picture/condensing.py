@@ -76,7 +76,8 @@ def _kept(
     alone = {each for each in small if each.part not in taken}
     if alone:  # they follow nothing
         makers = _makers(candidates, flow, passing, small - alone)
-    shown = [each for each in candidates if each in set(makers)]
+    made = set(makers)
+    shown = [each for each in candidates if each in made]
     taken = {part for each in shown for part in (each.part, *each.absorbed)}
     idle = [each for each in candidates if each.part not in taken and each not in passing]
     for each in candidates:

@@ -83,7 +83,7 @@ def svg_of(network: Network) -> str:
 
 def _hues(network: Network) -> dict[str, str]:
     """A colour for each of the larger parts."""
-    parts = dict.fromkeys(block.path.partition(".")[0] for block in network.blocks if block.path)
+    parts = dict.fromkeys(_part_of(block) for block in network.blocks if block.path)
     return {name: f"var(--c{place % _HUES})" for place, name in enumerate(parts)}
 
 

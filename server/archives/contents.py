@@ -39,7 +39,7 @@ class ArchiveContents:
     """The object of model_spec.json, of whatever schema; None where `d2serve export` did not make
     the archive."""
     picture: bytes | None = None
-    """model.svg, the network of the model; None in archives that were made before there was one."""
+    """model.svg, the network of the model; None where the archive has none."""
 
     def spec(self) -> ModelSpec:
         """The whole of model_spec.json.

@@ -107,7 +107,7 @@ def test_of_an_older_archive_the_program_is_drawn(
     drawn = tmp_path / "drawn.svg"
     result = run("inspect", str(archive), "--graph", str(drawn))
     assert result.exit_code == 0, result.output
-    assert "was made before archives had pictures" in result.stderr
+    assert "has no picture: this one is drawn from" in result.stderr
     assert "mask_head" in _note(drawn)
     assert "picture" in result.output
 

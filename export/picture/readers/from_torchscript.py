@@ -31,8 +31,8 @@ def from_torchscript(file: Path) -> Flow:
     except (RuntimeError, ValueError) as error:
         raise ProgramError(
             f"{file} is no TorchScript program that can be read here ({one_line(error, 160)}). "
-            "Expected what torch.jit.save or `d2serve export` wrote; weights alone (.pth) are "
-            "drawn with their config: --config-file"
+            "Expected what torch.jit.save or `d2serve export` wrote. Where it holds weights alone, "
+            f"give the config of their model, and after it MODEL.WEIGHTS {file}"
         ) from error
     walker = _Walker()
     graph = module._c._get_method("forward").graph
