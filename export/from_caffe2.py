@@ -27,13 +27,14 @@ from d2serve.export.programs.program import Program
 from d2serve.export.proof.caffe2_reference import Caffe2Reference
 from d2serve.export.proof.reference import count_of
 from d2serve.export.proof.reopening import reopen
-from d2serve.export.proof.verification import Case, measured, plan_cases, verify
+from d2serve.export.proof.verification import measured, plan_cases, verify
 from d2serve.export.reading.caffe2_files import Caffe2Files, read_caffe2_files
 from d2serve.export.reading.config import ConfigSource
 from d2serve.export.reading.names.given import INSTANCES, LABELS, Names, names_given
 from d2serve.export.reading.samples import load_sample, most_sample_pixels
 from d2serve.export.request import Progress, check_address, check_choice
 from d2serve.export.result import ExportResult
+from d2serve.handlers.caffe2 import Caffe2Model
 from d2serve.handlers.digests import sha256_of
 from d2serve.handlers.spec.image_form import BANDS, BGR, FORMATS, GREY, RGB, RGBA, ImageForm
 from d2serve.handlers.spec.provenance import Provenance
@@ -94,7 +95,7 @@ def export_files(request: Caffe2Request, progress: Progress) -> ExportResult:
     beside = _beside(request, files)
     prepared = _from_options(request, files) if beside is None else _from_config(request, beside)
     form, sizes = prepared.form, (prepared.min_size, prepared.max_size)
-    reference = Caffe2Reference(request.folder, form.image_format, *sizes)
+    reference = Caffe2Reference(Caffe2Model(files.network), form.image_format, *sizes)
     sample = load_sample(request.sample_image, form, most_sample_pixels(prepared.min_size))
     if count_of(reference.answer(sample)) == 0:
         raise SampleError(
@@ -139,7 +140,6 @@ def export_files(request: Caffe2Request, progress: Progress) -> ExportResult:
             from d2serve.export.proof.beside_eager import about
 
             progress.begin("Comparing with detectron2", 2 * len(cases))
-            cases = [Case(each.images, False) for each in cases]
             eager, _crowded = measured(
                 stage.lay_out(), beside.oracle, cases, bounds, progress=progress.advance
             )
@@ -223,8 +223,7 @@ def _names(request: Caffe2Request, files: Caffe2Files) -> Names:
 
 
 def _copied(files: Caffe2Files, folder: Path) -> Program:
-    net, weights = (Path(shutil.copy(file, folder)) for file in files.files)
-    assert weights.parent == net.parent
+    net, _weights = (Path(shutil.copy(file, folder)) for file in files.files)
     return Program(net, files.family.outputs, (), ())
 
 

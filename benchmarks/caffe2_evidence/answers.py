@@ -20,6 +20,7 @@ from benchmarks.caffe2_evidence.environment import run_steps
 from benchmarks.caffe2_evidence.subjects import Subject
 from d2serve.export.proof.caffe2_reference import Caffe2Reference
 from d2serve.export.reading.image_files import Pixels
+from d2serve.handlers.caffe2 import Caffe2Model
 from d2serve.handlers.netdef.detection import DetectionNetwork
 from d2serve.handlers.netdef.network import Network
 from d2serve.handlers.outputs.records import Outputs
@@ -54,7 +55,7 @@ class _Network:
 
 def of_interpreter(subject: Subject, images: Sequence[Pixels]) -> list[Outputs]:
     """What our reader answers."""
-    reference = _reader(subject)
+    reference = _reader(subject, DetectionNetwork.load(subject.files))
     return [reference.answer(image) for image in images]
 
 
@@ -133,14 +134,13 @@ def _answer(reader: Caffe2Reference, image: Pixels) -> Outputs | None:
         return None
 
 
-def _reader(subject: Subject) -> Caffe2Reference:
+def _reader(subject: Subject, network: DetectionNetwork) -> Caffe2Reference:
     image_format = "RGB" if subject.rgb else "BGR"
-    return Caffe2Reference(subject.files, image_format, subject.min_size, subject.max_size)
+    model = Caffe2Model(network)
+    return Caffe2Reference(model, image_format, subject.min_size, subject.max_size)
 
 
 def _with(subject: Subject, answers: Mapping[str, Any] | None) -> tuple[_Network, Caffe2Reference]:
-    reader = _reader(subject)
     network: Any = DetectionNetwork.load(subject.files)
     network.network = _Network(network.network, answers)
-    reader.model = type(reader.model)(network)
-    return network.network, reader
+    return network.network, _reader(subject, network)

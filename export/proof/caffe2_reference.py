@@ -7,7 +7,6 @@ eager detectron2 is asked as well.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,14 +29,14 @@ class Caffe2Reference:
     owner = "Caffe2Model"
     reference = "Caffe2Model with the same files, on the same images"
 
-    def __init__(self, folder: Path, image_format: str, min_size: int, max_size: int) -> None:
+    def __init__(self, model: Caffe2Model, image_format: str, min_size: int, max_size: int) -> None:
         """
         Args:
-            folder: with the files.
+            model: of the files.
             image_format: of the images that the model takes.
             min_size, max_size: of ResizeShortestEdge, in pixels.
         """
-        self.model = Caffe2Model.load_protobuf(folder)
+        self._model = model
         self._image_format = image_format
         self._sizes = min_size, max_size
 
@@ -49,7 +48,7 @@ class Caffe2Reference:
             pixels = pixels[:, :, ::-1]
         tensor = torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32))
         try:
-            (found,) = self.model([{"image": tensor, "height": height, "width": width}])
+            (found,) = self._model([{"image": tensor, "height": height, "width": width}])
         except RequestError as error:
             raise EagerError(
                 f"The files cannot be run on an image of {height}x{width}: {error}"

@@ -19,6 +19,7 @@ from d2serve.handlers.netdef.arguments import Arguments
 from d2serve.handlers.netdef.detection import PANOPTIC, RETINANET, DetectionNetwork
 from d2serve.handlers.netdef.files import NET_FILE, WEIGHTS_FILE, read_nets
 from d2serve.handlers.netdef.messages import NetDef, OperatorDef
+from d2serve.handlers.netdef.network import Network
 from d2serve.handlers.netdef.retinanet import as_written
 from d2serve.handlers.spec.model_spec import PanopticMerge
 from d2serve.handlers.spec.output_names import BOXES, HEATMAPS, KEYPOINTS, MASKS, SEM_SEG
@@ -58,7 +59,7 @@ def read_caffe2_files(folder: Path) -> Caffe2Files:
     """
     try:
         net, fills = read_nets(folder)
-        network = DetectionNetwork.load(folder)
+        network = DetectionNetwork(Network(net, fills))
         num_labels = _labels(network)
     except (LoadError, ModelFailed) as error:
         raise ConfigError(f"--from-caffe2 {folder}: {error}") from error

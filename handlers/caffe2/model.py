@@ -24,7 +24,7 @@ from d2serve.handlers.netdef.detection import DetectionNetwork
 from d2serve.handlers.outputs.panoptic import merge
 from d2serve.handlers.outputs.postprocessing import detections
 from d2serve.handlers.outputs.records import Detections, PanopticSeg
-from d2serve.handlers.outputs.rle import Rle, run_lengths
+from d2serve.handlers.outputs.rle import decode_mask
 from d2serve.handlers.requests.preprocessing import ModelInput
 from d2serve.handlers.spec.model_spec import PanopticMerge
 from d2serve.handlers.spec.output_names import BOXES, SEM_SEG
@@ -114,18 +114,12 @@ def _instances(found: Detections) -> Instances:
     if found.masks is not None:
         masks = np.zeros((len(found), found.height, found.width), np.bool_)
         for index, rle in enumerate(found.masks):
-            masks[index] = _pixels(rle)
+            reached, left = decode_mask(rle)
+            masks[index][:, left : left + reached.shape[1]] = reached
         fields["pred_masks"] = torch.from_numpy(masks)
     if found.keypoints is not None:
         fields["pred_keypoints"] = torch.from_numpy(found.keypoints)
     return Instances((found.height, found.width), **fields)
-
-
-def _pixels(rle: Rle) -> Any:
-    height, width = rle["size"]
-    lengths = run_lengths(rle)
-    by_column = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
-    return by_column.reshape(width, height).T
 
 
 def _enlarged(logits: Tensor, image: Tensor, height: int, width: int) -> Tensor:
