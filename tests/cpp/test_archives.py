@@ -97,6 +97,8 @@ def test_python_writes_what_is_no_number(probe: Probe) -> None:
 
 def test_json_of_any_depth_is_read_or_refused(probe: Probe) -> None:
     assert probe.refusals(["[" * 1_000_000, '{"a":' * 100_000])[0] is not None
+    nested = '{"schema_version":' + "[" * 1_000_000 + "]" * 1_000_000 + "}"
+    assert "nested too deeply" in str(probe.refusals([nested])[0])
 
 
 @cases(6)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,15 @@ def installed(cpp_build: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     for component in ("core", "openvino"):
         run("cmake", "--install", cpp_build, "--prefix", folder / "there", "--component", component)
     return (folder / "there").rename(folder / "here")
+
+
+@pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")
+def test_the_engine_on_libtorch_is_installed_with_its_libraries(
+    cpp_build: Path, tmp_path: Path
+) -> None:
+    run("cmake", "--install", cpp_build, "--prefix", tmp_path, "--component", "libtorch")
+    found = {each.name for each in tmp_path.rglob("*.so")}
+    assert {"libd2serve_libtorch.so", "libtorch_cpu.so", "libc10.so"} <= found
 
 
 def refused(*words: str | Path) -> str:

@@ -260,6 +260,7 @@ WRONG: list[tuple[RawOutputs, str]] = [
     (_one(pred_masks=np.ones((1, 28, 28), np.float32)), "expected [1, 1, any, any]"),
     (_one(pred_masks=np.ones((1, 1, 28, 14), np.float32)), "expected [1, 1, 28, 28]"),
     (_one(pred_keypoints=np.ones((1, 17, 2), np.float32)), "expected [1, any, 3]"),
+    (_one(pred_keypoint_heatmaps=np.ones((1, 17, 0, 0), np.float32)), "heatmaps with pixels"),
     ({"sem_seg": np.ones((3, 4, 4), np.float32)}, "expected at least the resized image"),
 ]
 
@@ -270,6 +271,14 @@ def test_outputs_of_wrong_shapes_are_refused(replies: Replies, raw: RawOutputs, 
     error = replies(raw, prepared(16, 16, (8, 8)), spec)["error"]
     assert said in error
     assert error.endswith(".")
+
+
+def test_a_segment_that_no_map_of_labels_holds_is_refused(replies: Replies) -> None:
+    labels = np.full((16, 16), 2**31 - 1, np.int32)
+    raw: RawOutputs = {"panoptic_seg": labels, "segments_info": np.zeros((0, 3), np.int64)}
+    spec = spec_with(outputs=tuple(raw), postprocessed=True)
+    error = replies(raw, prepared(16, 16, (16, 16)), spec)["error"]
+    assert "the label 2147483647 in panoptic_seg, expected 0 to 65535" in error
 
 
 def test_an_output_that_is_not_there_is_refused(replies: Replies) -> None:

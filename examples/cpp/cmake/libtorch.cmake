@@ -35,4 +35,4 @@ file(GLOB d2serve_torch_needed
   ${d2serve_torch_lib}/libgomp*.so*
   ${d2serve_torch_lib}/../../nvidia/*/lib/libcupti.so.*
   ${d2serve_torch_lib}/../../nvidia/*/lib/libcudart.so.*)
-install(FILES ${d2serve_torch_needed} DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(FILES ${d2serve_torch_needed} DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT libtorch)

@@ -18,6 +18,7 @@ namespace d2serve {
 namespace {
 
 constexpr int kSchema = 4, kOldestSchema = 2;
+constexpr int kMostLevels = 100;
 
 /// What later schemas added, and what an older archive has for each
 /// (handlers/spec/older_schemas.py).
@@ -301,7 +302,12 @@ bool Spec::has(std::string_view output) const {
 }
 
 Spec Spec::from_json(std::string_view text) {
-    Json raw = Json::parse(without_non_numbers(text), nullptr, false);
+    // What quotes a wrong value goes down into it, a call for each level.
+    const auto not_too_deep = [](int depth, Json::parse_event_t, Json&) {
+        if (depth <= kMostLevels) return true;
+        throw Error("model_spec.json is nested too deeply: export the model again.");
+    };
+    Json raw = Json::parse(without_non_numbers(text), not_too_deep, false);
     if (raw.is_discarded()) {
         throw Error("model_spec.json is not JSON: export the model again.");
     }

@@ -112,7 +112,7 @@ void ZipFile::read_directory() {
                 grouped(static_cast<std::int64_t>(kMostEntries)));
     }
     if (bytes > start_of_end) damaged("its directory is larger than itself");
-    // Where the directory ends, not where it says that it begins: something may lie before the zip.
+    // Where the directory ends, not where it says that it begins.
     const auto directory = bytes_at(start_of_end - bytes, bytes);
     std::size_t read = 0;
     for (std::uint64_t i = 0; i < entries; ++i) add_entry(directory, read);

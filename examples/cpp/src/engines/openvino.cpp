@@ -44,9 +44,9 @@ Tensor copied(const ov::Tensor& from) {
 
 class OpenVino : public Engine {
   public:
-    OpenVino(const std::shared_ptr<ov::Model>& model, const Spec& spec,
+    OpenVino(const ov::Core& core, const std::shared_ptr<ov::Model>& model, const Spec& spec,
              const ov::element::Type& type, int threads)
-        : spec_(spec) {
+        : spec_(spec), core_(core) {
         // Workers that pin their threads all pin them to the same first cores.
         compiled_ = core_.compile_model(
             model, "CPU", ov::hint::performance_mode(ov::hint::PerformanceMode::LATENCY),
@@ -165,8 +165,8 @@ std::unique_ptr<Engine> loaded(const Spec& spec, const std::filesystem::path& pr
     }
     // What an int8 program has in float is marked as a bf16 program is.
     const bool in_bf16 = precision != "fp32" && has_bf16;
-    return std::make_unique<OpenVino>(model, spec, in_bf16 ? ov::element::bf16 : ov::element::f32,
-                                      threads);
+    return std::make_unique<OpenVino>(core, model, spec,
+                                      in_bf16 ? ov::element::bf16 : ov::element::f32, threads);
 }
 
 }  // namespace

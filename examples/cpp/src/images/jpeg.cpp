@@ -1,14 +1,12 @@
 #include "images/jpeg.h"
 
-#include <jpeglib.h>
-
 #include <csetjmp>
 #include <cstdio>
 #include <optional>
 #include <string>
 
 // After stdio, which it needs.
-#include <jerror.h>
+#include <jpeglib.h>
 
 #include "d2serve_cpp/error.h"
 #include "images/jpeg_outline.h"

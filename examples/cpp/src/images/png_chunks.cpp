@@ -9,7 +9,7 @@ namespace d2serve {
 namespace {
 
 constexpr int kMostChunks = 100'000;
-constexpr std::size_t kMostText = 1 << 20;  // as Pillow unpacks
+constexpr std::size_t kMostText = 1 << 20, kMostTextInAll = 64 << 20;  // as Pillow unpacks
 constexpr std::string_view kRawProfile = "Raw profile type exif", kXmp = "XML:com.adobe.xmp";
 
 /// Up to the first zero byte, which is dropped with it from the text.
@@ -20,7 +20,8 @@ std::string_view take_word(std::string_view& text) {
     return word;
 }
 
-std::string inflated(std::string_view packed) {
+/// Counts what it unpacks, and refuses the file when that is more than any software writes.
+std::string inflated(std::string_view packed, std::size_t& unpacked) {
     std::string text(kMostText, '\0');
     z_stream stream{};
     stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(packed.data()));
@@ -31,6 +32,8 @@ std::string inflated(std::string_view packed) {
     const int status = inflate(&stream, Z_FINISH);
     text.resize(text.size() - stream.avail_out);
     inflateEnd(&stream);
+    unpacked += text.size();
+    if (unpacked > kMostTextInAll) refuse_pieces();
     return status == Z_STREAM_END ? text : "";
 }
 
@@ -43,7 +46,7 @@ void keep(std::string_view name, std::string text, Metadata& metadata) {
         metadata.exif = std::move(text);
 }
 
-void read_international(std::string_view text, Metadata& metadata) {
+void read_international(std::string_view text, PngChunks& chunks) {
     const std::string_view name = take_word(text);
     if (text.size() < 2 || (name != kXmp && name != kRawProfile)) return;
     const bool packed = text[0] != 0;
@@ -51,7 +54,7 @@ void read_international(std::string_view text, Metadata& metadata) {
     text.remove_prefix(2);
     take_word(text);
     take_word(text);
-    keep(name, packed ? inflated(text) : std::string(text), metadata);
+    keep(name, packed ? inflated(text, chunks.unpacked) : std::string(text), chunks.metadata);
 }
 
 void read_chunk(std::string_view kind, std::string_view data, PngChunks& chunks) {
@@ -67,9 +70,11 @@ void read_chunk(std::string_view kind, std::string_view data, PngChunks& chunks)
     } else if (kind == "zTXt") {
         const std::string_view name = take_word(data);
         const bool wanted = name == kRawProfile || name == kXmp;
-        if (wanted && !data.empty()) keep(name, inflated(data.substr(1)), chunks.metadata);
+        if (wanted && !data.empty()) {
+            keep(name, inflated(data.substr(1), chunks.unpacked), chunks.metadata);
+        }
     } else if (kind == "iTXt") {
-        read_international(data, chunks.metadata);
+        read_international(data, chunks);
     } else if (kind == "acTL" && data.size() >= 4) {
         chunks.frames = 0;
         for (const char c : data.substr(0, 4)) {

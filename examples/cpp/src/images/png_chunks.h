@@ -1,6 +1,7 @@
 // What a PNG's chunks say beside the pixels: palette, transparency, orientation, frames.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -19,6 +20,7 @@ struct PngChunks {
     std::vector<std::uint8_t> palette;
     std::optional<std::string> transparency;
     std::int64_t frames = 1;
+    std::size_t unpacked = 0;  ///< Bytes of compressed texts.
     Metadata metadata;
 };
 

@@ -1,10 +1,4 @@
 #include <png.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <cstring>
-#include <fstream>
 
 #include "d2serve_cpp/error.h"
 #include "d2serve_cpp/image.h"

@@ -115,6 +115,16 @@ Tensor converted(const Tensor& tensor, DType dtype) {
                 " where its spec says float16. Export the model again.");
 }
 
+std::vector<std::int64_t> areas_of(const LabelMap& map) {
+    std::vector<std::int64_t> areas;
+    for (std::int32_t label : map.labels) {
+        const auto number = static_cast<std::size_t>(label);
+        if (number >= areas.size()) areas.resize(number + 1, 0);
+        ++areas[number];
+    }
+    return areas;
+}
+
 Tensor rows_of(const Tensor& tensor, const std::vector<std::size_t>& indices) {
     Tensor made{tensor.dtype, tensor.shape, {}};
     const std::size_t count = static_cast<std::size_t>(tensor.shape.at(0));

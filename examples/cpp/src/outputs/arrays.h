@@ -31,6 +31,9 @@ DType dtype_named(std::string_view name);
 /// An output of this name. Throws Error where the program has not answered it.
 const Tensor& output_of(const RawOutputs& raw, std::string_view name);
 
+/// How many pixels each label has, by label, up to the highest of a map; none is negative.
+std::vector<std::int64_t> areas_of(const LabelMap& map);
+
 /// Throws Error unless the array has this many dimensions, and these sizes where they are not -1.
 void require_shape(const Tensor& tensor, std::string_view name,
                    const std::vector<std::int64_t>& shape);

@@ -12,6 +12,8 @@
 namespace d2serve {
 namespace {
 
+constexpr std::int32_t kMostLabel = 65535;  // that a label map of 16 bits holds
+
 std::vector<Rle> encoded(const Tensor& masks, std::size_t count,
                          const std::vector<std::size_t>& kept, const ModelInput& image) {
     require_shape(masks, "pred_masks",
@@ -51,9 +53,9 @@ LabelMap labels_of(const RawOutputs& raw, const char* name, const ModelInput& im
     require_shape(labels, name, {image.height, image.width});
     LabelMap made{image.height, image.width, values_as<std::int32_t>(labels)};
     for (std::int32_t label : made.labels) {
-        if (label >= 0) continue;
+        if (label >= 0 && label <= kMostLabel) continue;
         throw Error(std::string("The model answered the label ") + std::to_string(label) + " in " +
-                    name + ", expected 0 or more. Check the archive with `d2serve verify`.");
+                    name + ", expected 0 to 65535. Check the archive with `d2serve verify`.");
     }
     return made;
 }
@@ -63,12 +65,7 @@ Panoptic panoptic_of(const RawOutputs& raw, const ModelInput& image) {
     const Tensor& infos = output_of(raw, "segments_info");
     const bool labelled = infos.shape.size() == 2 && infos.shape[1] == 4;
     require_shape(infos, "segments_info", {-1, labelled ? 4 : 3});
-    std::vector<std::int64_t> areas;
-    for (std::int32_t label : made.map.labels) {
-        const std::size_t number = static_cast<std::size_t>(label);
-        if (number >= areas.size()) areas.resize(number + 1, 0);
-        ++areas[number];
-    }
+    const std::vector<std::int64_t> areas = areas_of(made.map);
     const std::vector<std::int64_t> values = values_as<std::int64_t>(infos);
     const std::size_t fields = labelled ? 4 : 3;
     for (std::size_t at = 0; at + fields <= values.size(); at += fields) {

@@ -61,6 +61,11 @@ Keypoints keypoints_in_program(const RawOutputs& raw, const Spec& spec, const Bo
     require_shape(maps, name, {-1, -1, maps.shape[2], maps.shape[2]});
     const std::size_t kinds = static_cast<std::size_t>(maps.shape[1]);
     const std::size_t side = static_cast<std::size_t>(maps.shape[2]);
+    if (side == 0) {
+        throw Error("The model answered " + std::string(name) + " of the shape " +
+                    shape_text(maps.shape) + ", expected heatmaps with pixels. " +
+                    "Check the archive with `d2serve verify` on this image.");
+    }
     const std::vector<float> values = values_as<float>(rows_of(maps, kept));
     Keypoints made{kinds, std::vector<float>(kept.size() * kinds * 3)};
     for (std::size_t i = 0; i < kept.size(); ++i) {

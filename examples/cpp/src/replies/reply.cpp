@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "d2serve_cpp/error.h"
+#include "outputs/arrays.h"
 #include "replies/extras.h"
 #include "replies/json_text.h"
 #include "replies/label_png.h"
@@ -78,12 +79,7 @@ void write_map(JsonText& json, const LabelMap& map) {
 void write_sem_seg(JsonText& json, const LabelMap& map, const Names& names) {
     json.key("sem_seg").open('{');
     write_map(json, map);
-    std::vector<std::int64_t> areas;
-    for (std::int32_t label : map.labels) {
-        const auto number = static_cast<std::size_t>(label);
-        if (number >= areas.size()) areas.resize(number + 1, 0);
-        ++areas[number];
-    }
+    const std::vector<std::int64_t> areas = areas_of(map);
     json.key("classes").open('[');
     for (std::size_t label = 0; label < areas.size(); ++label) {
         if (areas[label] == 0) continue;
