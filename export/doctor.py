@@ -6,7 +6,6 @@ are tried, one by one, on random weights.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ from detectron2.export import scripting_with_instances
 from torch import nn
 
 from d2serve.export.errors import UnsupportedFamily
-from d2serve.export.failures import in_a_sentence, in_short, nothing_printed
+from d2serve.export.failures import imported, in_a_sentence, in_short
 from d2serve.export.programs.carrying import why_not_scripted
 from d2serve.export.programs.doubting.doubts import Doubt
 from d2serve.export.programs.noise import with_what_it_answers
@@ -172,8 +171,7 @@ def _scripted(model: nn.Module, path: str, family: Family) -> str | None:
 
 def _not_installed(runtime: RuntimeFacts) -> str | None:
     try:
-        with nothing_printed():  # TensorFlow writes what it was compiled for
-            importlib.import_module(runtime.package)
+        imported(runtime.package)
     except ImportError as error:
         extra = runtime.export_extra
         return f"{runtime.package} is not installed ({error}): pip install 'd2serve[{extra}]'"

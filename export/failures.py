@@ -13,9 +13,11 @@ import sysconfig
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import ParamSpec, TypeVar
 
 from d2serve.export.errors import ExportError
@@ -103,6 +105,23 @@ def nothing_printed() -> Iterator[Callable[[], str]]:
             for number, real in descriptors.items():
                 os.dup2(real, number)
                 os.close(real)
+
+
+def imported(package: str) -> ModuleType:
+    """Import what runs a program, without what it prints.
+
+    TensorFlow writes to the standard error when it is imported, whatever its logging is set to. And
+    torch's compiler, triton, ends the process when it is imported after TensorFlow, since both
+    carry an LLVM: so it comes first.
+
+    Raises:
+        ImportError: it is not installed, or cannot be imported.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with nothing_printed():
+        with suppress(ImportError):
+            import triton  # noqa: F401
+        return import_module(package)
 
 
 def in_a_sentence(work: Callable[P, R]) -> Callable[P, R]:

@@ -15,7 +15,7 @@ from d2serve.export.archive.installing import install
 from d2serve.export.archive.provenance import provenance_of
 from d2serve.export.archive.staging import settings_for, staging
 from d2serve.export.errors import SampleError, UnsupportedFamily, needing
-from d2serve.export.failures import in_a_sentence, nothing_printed
+from d2serve.export.failures import imported, in_a_sentence
 from d2serve.export.naming import require_place, require_writable
 from d2serve.export.picture.exported import picture_of
 from d2serve.export.programs.building import onnx_metadata, write_program
@@ -140,8 +140,8 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
 def _check_installed(request: ExportRequest) -> None:
     # Before minutes of work, not after.
     facts = RUNTIMES[request.chosen_runtime]
-    with needing(facts.package, facts.export_extra), nothing_printed():
-        import_module(facts.package)
+    with needing(facts.package, facts.export_extra):
+        imported(facts.package)
     if request.precision == INT8:
         with needing("nncf", "export-openvino"):
             import_module("nncf")

@@ -21,7 +21,6 @@ from d2serve.handlers.netdef.files import NET_FILE, WEIGHTS_FILE, read_nets
 from d2serve.handlers.netdef.messages import NetDef, OperatorDef
 from d2serve.handlers.netdef.network import Network
 from d2serve.handlers.netdef.retinanet import as_written
-from d2serve.handlers.spec.model_spec import PanopticMerge
 from d2serve.handlers.spec.output_names import BOXES, HEATMAPS, KEYPOINTS, MASKS, SEM_SEG
 
 _SIDE = 64  # pixels, of an image by which labels are counted
@@ -69,8 +68,7 @@ def read_caffe2_files(folder: Path) -> Caffe2Files:
         family = replace(family, num_classes=graph.dense_classes(), **_of_retinanet(net))
     elif BOXES in network.outputs:
         family = replace(family, num_classes=graph.roi_classes(), **_of_rcnn(graph))
-    if network.panoptic is not None:
-        family = replace(family, panoptic=PanopticMerge(*network.panoptic))
+    family = replace(family, panoptic=network.panoptic)
     return Caffe2Files(folder, network, family, num_labels)
 
 

@@ -26,7 +26,6 @@ from d2serve.handlers.outputs.postprocessing import detections
 from d2serve.handlers.outputs.records import Detections, PanopticSeg
 from d2serve.handlers.outputs.rle import decode_mask
 from d2serve.handlers.requests.preprocessing import ModelInput
-from d2serve.handlers.spec.model_spec import PanopticMerge
 from d2serve.handlers.spec.output_names import BOXES, SEM_SEG
 
 
@@ -87,7 +86,7 @@ class Caffe2Model:
         thresholds = self._network.panoptic
         if thresholds is not None:
             labels = answer[SEM_SEG].argmax(0).to(torch.int32).numpy()
-            answer["panoptic_seg"] = _panoptic(merge(found, labels, PanopticMerge(*thresholds)))
+            answer["panoptic_seg"] = _panoptic(merge(found, labels, thresholds))
         return answer
 
     def _image(self, given: Mapping[str, Any]) -> Tensor:

@@ -19,6 +19,7 @@ from d2serve.handlers.netdef.arguments import ArgumentError
 from d2serve.handlers.netdef.files import NET_FILE, read_nets
 from d2serve.handlers.netdef.network import OBJECTIONS, Network
 from d2serve.handlers.netdef.retinanet import RetinaNetEnd, as_written
+from d2serve.handlers.spec.model_spec import PanopticMerge
 from d2serve.handlers.spec.output_names import (
     BOXES,
     CLASSES,
@@ -124,12 +125,12 @@ class DetectionNetwork:
             raise ArgumentError(f"a {self.meta_architecture} should answer {missing[0]!r}")
         return end
 
-    def _read_panoptic(self) -> tuple[float, int, float] | None:
+    def _read_panoptic(self) -> PanopticMerge | None:
         """Overlap, area of stuff and score by which a Panoptic FPN's outputs are merged."""
         args = self.network.arguments
         if self.meta_architecture != PANOPTIC:
             return None
-        return (
+        return PanopticMerge(
             as_written(args.number("combine_overlap_threshold")),
             int(args.number("combine_stuff_area_limit")),
             as_written(args.number("combine_instances_confidence_threshold")),

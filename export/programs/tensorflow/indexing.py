@@ -44,9 +44,7 @@ def _gather(node: Node) -> Value:
 
 def _coordinates(node: Node, data: Array, indices: Array) -> Array:
     """Of each element of ``indices`` the whole place in ``data``, along the last axis."""
-    rank = rank_of(data)
-    if rank is None:
-        raise node.refusal("how many axes its input has depends on the image")
+    rank = node.rank()
     axis = node.get("axis", 0) % rank
     sizes = dims(indices)
     along = [tf.range(sizes[each]) for each in range(rank)]
@@ -126,9 +124,7 @@ def _one_hot(node: Node) -> Array:
 
 def _top_k(node: Node) -> Sequence[Array]:
     x, count = node.array(0), tf.cast(tf.reshape(node.array(1), []), tf.int32)
-    rank = rank_of(x)
-    if rank is None:
-        raise node.refusal("how many axes its input has depends on the image")
+    rank = node.rank()
     axis = node.get("axis", -1) % rank
     order = [*(each for each in range(rank) if each != axis), axis]
     back = [order.index(each) for each in range(rank)]

@@ -64,12 +64,11 @@ def _batch_norm(node: Node) -> Value:
 
 def _instance_norm(node: Node) -> Value:
     value = node.value(0)
-    if value.rank is None:
-        raise node.refusal("how many axes its input has depends on the image")
+    rank = node.rank()
     last = value.channels_last
     data = node.ordered(value, last)
-    axes = [1, 2] if last else list(range(2, value.rank))
-    along = [-1] if last else [-1] + [1] * (value.rank - 2)
+    axes = [1, 2] if last else list(range(2, rank))
+    along = [-1] if last else [-1] + [1] * (rank - 2)
     scale, bias = (tf.reshape(node.array(index), along) for index in (1, 2))
     normal = _normal(data, axes, node.get("epsilon", 1e-5))[0]
     return Value(normal * scale + bias, last)
@@ -77,9 +76,7 @@ def _instance_norm(node: Node) -> Value:
 
 def _layer_norm(node: Node) -> Sequence[Array]:
     x = node.array(0)
-    rank = rank_of(x)
-    if rank is None:
-        raise node.refusal("how many axes its input has depends on the image")
+    rank = node.rank()
     axes = list(range(node.get("axis", -1) % rank, rank))
     normal, mean, inverse = _normal(x, axes, node.get("epsilon", 1e-5))
     answer = normal * node.array(1)

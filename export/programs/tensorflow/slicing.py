@@ -26,9 +26,7 @@ def _slice(node: Node) -> Value:
     starts, ends = node.array(1), node.array(2)
     steps = node.known(4, "steps") if node.has(4) else None
     axes = node.known(3, "axes") if node.has(3) else range(starts.shape[0])
-    rank = value.rank
-    if rank is None:
-        raise node.refusal("how many axes its input has depends on the image")
+    rank = node.rank()
     found = [slice(None)] * rank
     for index, axis in enumerate(axes):
         step = 1 if steps is None else int(steps[index])
@@ -46,9 +44,7 @@ def _bound(bounds: Array, index: int) -> Any:
 
 def _pad(node: Node) -> Value:
     value = node.value(0)
-    rank = value.rank
-    if rank is None:
-        raise node.refusal("how many axes its input has depends on the image")
+    rank = node.rank()
     pads = node.array(1)
     if isinstance(pads, np.ndarray):
         around = pads.reshape(2, rank).T

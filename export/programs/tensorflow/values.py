@@ -114,6 +114,13 @@ class Node:
             raise self.refusal(f"its input {index} is missing")
         return value
 
+    def rank(self, index: int = 0) -> int:
+        """How many axes an input has, which must be known before any image is."""
+        rank = self.value(index).rank
+        if rank is None:
+            raise self.refusal("how many axes its input has depends on the image")
+        return rank
+
     @property
     def given(self) -> list[Value]:
         """Its inputs, without those left out."""

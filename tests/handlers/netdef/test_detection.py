@@ -18,6 +18,7 @@ from d2serve.handlers.errors import LoadError, ModelFailed
 from d2serve.handlers.netdef.detection import DetectionNetwork
 from d2serve.handlers.netdef.messages import NetDef, argument
 from d2serve.handlers.netdef.network import Network
+from d2serve.handlers.spec.model_spec import PanopticMerge
 from tests.handlers.netdef.nets import (
     BOXES,
     CLASSES,
@@ -128,7 +129,7 @@ def test_a_retinanet_is_read_as_detectron2_reads_it(legacy: bool) -> None:
 
 def test_a_panoptic_fpn_says_how_it_is_merged() -> None:
     made = detector(panoptic())
-    assert made.panoptic == (0.5, 16, 0.6)  # not 0.60000002
+    assert made.panoptic == PanopticMerge(0.5, 16, 0.6)  # not 0.60000002
     assert made.outputs[-1] == "sem_seg"
     assert made.answer(picture(32, 64))["sem_seg"].shape == (3, 8, 16)
 
