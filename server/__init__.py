@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from d2serve.client.errors import ArchiveRefused, JavaNotFound, ServerStartError
     from d2serve.server.archives.contents import ArchiveContents, read_contents
-    from d2serve.server.torchserve.ports import Ports
+    from d2serve.server.torchserve.config.ports import Ports
     from d2serve.server.torchserve.process import TorchServeProcess
 
 __all__ = [
@@ -34,7 +34,7 @@ _HOMES = {
     "ArchiveContents": "server.archives.contents",
     "ArchiveRefused": "client.errors",
     "JavaNotFound": "client.errors",
-    "Ports": "server.torchserve.ports",
+    "Ports": "server.torchserve.config.ports",
     "ServerStartError": "client.errors",
     "TorchServeProcess": "server.torchserve.process",
     "read_contents": "server.archives.contents",

@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 
 from benchmarks.shared.errors import BenchError
-from d2serve.server.torchserve.ports import Ports
+from d2serve.server.torchserve.config.ports import Ports
 
 _ROOT = Path(__file__).resolve().parents[2]
 _POLL_SECONDS = 0.05

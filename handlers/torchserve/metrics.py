@@ -1,9 +1,9 @@
 """The metrics of a model, in TorchServe's terms; its own say nothing of a request's inside.
 
 Each metric has to be listed in TorchServe's metrics file, which
-server/torchserve/metrics_file.py writes. One that is not is left out here: TorchServe would write
-each of its values into a log, and drop it. Durations are in seconds, and pixels in millions, since
-TorchServe's histograms have fixed buckets, from 0.005 to 10.
+server/torchserve/config/metrics_file.py writes. One that is not is left out here: TorchServe would
+write each of its values into a log, and drop it. Durations are in seconds, and pixels in millions,
+since TorchServe's histograms have fixed buckets, from 0.005 to 10.
 """
 
 from __future__ import annotations

@@ -32,6 +32,8 @@ from d2serve.server.archives.model_archives import (
 )
 from d2serve.server.torchserve import launch
 from d2serve.server.torchserve.clients import ServerClients
+from d2serve.server.torchserve.config.ports import LOOPBACK, Ports
+from d2serve.server.torchserve.config.settings import server_settings, write_settings
 from d2serve.server.torchserve.directories import (
     ServerDirectory,
     make_directory,
@@ -39,10 +41,8 @@ from d2serve.server.torchserve.directories import (
     unwritable_error,
 )
 from d2serve.server.torchserve.java import Java, find_java
-from d2serve.server.torchserve.log_diagnosis import ServerLog
-from d2serve.server.torchserve.log_reader import LogReader
-from d2serve.server.torchserve.ports import LOOPBACK, Ports
-from d2serve.server.torchserve.settings import server_settings, write_settings
+from d2serve.server.torchserve.logs.log_diagnosis import ServerLog
+from d2serve.server.torchserve.logs.log_reader import LogReader
 from d2serve.server.torchserve.startup import Startup
 
 _NOT_RUNNING = "The server is not running: call start(), or use `with`."

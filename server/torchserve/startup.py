@@ -19,8 +19,8 @@ from d2serve.client.errors import (
 )
 from d2serve.client.management import ALL_VERSIONS, ManagementClient
 from d2serve.server.archives.model_archives import ServedModel
-from d2serve.server.torchserve.log_diagnosis import ServerLog
-from d2serve.server.torchserve.log_reader import LogReader
+from d2serve.server.torchserve.logs.log_diagnosis import ServerLog
+from d2serve.server.torchserve.logs.log_reader import LogReader
 
 DEATHS_OF_A_BROKEN_WORKER = 2
 """A worker may die once by bad luck; one that dies again at once will do so for ever."""

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner
 
-from d2serve.cli import predicting
+from d2serve.cli.predictions import predicting
 from d2serve.client.connection.settings import ConnectionSettings
 from d2serve.client.errors import ClientError, InvalidInput, InvalidOption, ModelFailed
 from d2serve.client.results.prediction import Prediction

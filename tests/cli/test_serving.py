@@ -19,11 +19,12 @@ import psutil
 import pytest
 from PIL import Image
 
-from d2serve.server.torchserve.ports import Ports
+from d2serve.server.torchserve.config.ports import Ports
 
 COMMAND = """
 import typer
-from d2serve.cli import predicting, serving
+from d2serve.cli.predictions import predicting
+from d2serve.cli.servers import serving
 app = typer.Typer(pretty_exceptions_enable=False)
 app.command("serve")(serving.serve)
 app.command("predict")(predicting.predict)

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from d2serve.server.torchserve.ports import Ports
+from d2serve.server.torchserve.config.ports import Ports
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()

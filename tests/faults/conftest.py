@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from d2serve.server.torchserve.ports import Ports
+from d2serve.server.torchserve.config.ports import Ports
 from tests.client.conftest import CANNED_HANDLER, make_archive
 
 MAIN = "from d2serve.cli.app import main; main()"

@@ -139,7 +139,7 @@ def test_a_busy_port(operator: Operator, purpose: str) -> None:
 def test_a_store_that_may_not_be_listed(
     operator: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from d2serve.cli import serving
+    from d2serve.cli.servers import serving
     from d2serve.client.errors import ServerStartError
 
     # Faked: root, as whom tests often run, may list every folder.

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from d2serve.server.torchserve.properties import safe_defaults
+from d2serve.server.torchserve.config.properties import safe_defaults
 from tests.conftest import ROOT, Exporter
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
@@ -93,7 +93,7 @@ def test_the_wheel_serves_in_a_clean_environment(
     settings = run(
         python,
         "-c",
-        "from d2serve.server.torchserve.properties import safe_defaults; print(safe_defaults())",
+        "from d2serve.server.torchserve.config import properties as p; print(p.safe_defaults())",
         folder=tmp_path,
     )
     assert settings.strip() == str(safe_defaults())

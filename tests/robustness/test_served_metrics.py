@@ -16,13 +16,13 @@ import pytest
 from d2serve.handlers.errors import RequestError
 from d2serve.handlers.torchserve.metrics import HISTOGRAM, METRICS
 from d2serve.server.torchserve import launch
+from d2serve.server.torchserve.config.ports import Ports
+from d2serve.server.torchserve.config.properties import format_properties, read_properties
 from d2serve.server.torchserve.directories import make_directory
 from d2serve.server.torchserve.java import find_java
-from d2serve.server.torchserve.log_diagnosis import ServerLog
-from d2serve.server.torchserve.log_reader import LogReader
-from d2serve.server.torchserve.ports import Ports
+from d2serve.server.torchserve.logs.log_diagnosis import ServerLog
+from d2serve.server.torchserve.logs.log_reader import LogReader
 from d2serve.server.torchserve.process import TorchServeProcess
-from d2serve.server.torchserve.properties import format_properties, read_properties
 from tests.conftest import ROOT
 from tests.handlers.programs import UNLUCKY
 from tests.handlers.torchserve.test_operating_page import promql_names

@@ -23,7 +23,7 @@ from d2serve.handlers.errors import RequestError
 from d2serve.handlers.timing import STEPS
 from d2serve.handlers.torchserve.detection_handler import DetectionHandler
 from d2serve.handlers.torchserve.metrics import COUNTER, HISTOGRAM, METRICS
-from d2serve.server.torchserve.metrics_file import metrics_file
+from d2serve.server.torchserve.config.metrics_file import metrics_file
 from tests.handlers.programs import UNLUCKY, write_archive, write_semantic_archive
 from tests.handlers.samples import saved
 

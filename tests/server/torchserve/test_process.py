@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from d2serve.client.errors import ServerStartError
-from d2serve.server.torchserve.ports import Ports
+from d2serve.server.torchserve.config.ports import Ports
 from d2serve.server.torchserve.process import TorchServeProcess
 
 pytestmark = pytest.mark.server

@@ -15,12 +15,9 @@ from hypothesis import strategies as st
 from d2serve.client.errors import ServerStartError, StubsUnavailable
 from d2serve.client.predict.grpc_stubs import inference_messages
 from d2serve.server.archives.model_archives import ServedModel, prepare_store, resolve_models
-from d2serve.server.torchserve.directories import make_directory
-from d2serve.server.torchserve.log_diagnosis import ServerLog
-from d2serve.server.torchserve.log_reader import LogReader
-from d2serve.server.torchserve.metrics_file import metrics_file
-from d2serve.server.torchserve.ports import Ports, is_busy
-from d2serve.server.torchserve.properties import (
+from d2serve.server.torchserve.config.metrics_file import metrics_file
+from d2serve.server.torchserve.config.ports import Ports, is_busy
+from d2serve.server.torchserve.config.properties import (
     CONFIG_PROPERTIES,
     format_properties,
     parse_properties,
@@ -28,7 +25,10 @@ from d2serve.server.torchserve.properties import (
     risks_of,
     safe_defaults,
 )
-from d2serve.server.torchserve.settings import server_settings, write_settings
+from d2serve.server.torchserve.config.settings import server_settings, write_settings
+from d2serve.server.torchserve.directories import make_directory
+from d2serve.server.torchserve.logs.log_diagnosis import ServerLog
+from d2serve.server.torchserve.logs.log_reader import LogReader
 
 REPOSITORY = Path(__file__).parents[3]
 

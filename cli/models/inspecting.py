@@ -9,9 +9,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from d2serve.cli.export_tables import print_accuracy, print_spec, print_verification
+from d2serve.cli.models.export_tables import print_accuracy, print_spec, print_verification
+from d2serve.cli.models.pictures import require_svg, write_picture
 from d2serve.cli.options import DEFAULT_STORE, Archive
-from d2serve.cli.pictures import require_svg, write_picture
 from d2serve.cli.progress import console, error_console, note
 from d2serve.cli.running import fail, needs_detectron2, run
 from d2serve.client.errors import ArchiveRefused

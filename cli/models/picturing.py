@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from d2serve.cli.models.pictures import require_svg, write_picture
 from d2serve.cli.options import ImageFormat, Imports, MaxSizeTest, MinSizeTest, Overrides
-from d2serve.cli.pictures import require_svg, write_picture
 from d2serve.cli.running import needs_detectron2, run
 
 if TYPE_CHECKING:

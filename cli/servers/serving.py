@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -18,14 +17,15 @@ import typer
 from rich.markup import escape
 
 from d2serve.cli.options import DEFAULT_STORE
-from d2serve.cli.progress import console, error_console, shown_progress
-from d2serve.cli.stopping import StopRequested, stopped_by_signals
-from d2serve.client.connection.credentials import KEY_FILE_NAME
+from d2serve.cli.progress import error_console, shown_progress
+from d2serve.cli.servers.key_file import published_key_file
+from d2serve.cli.servers.start_page import print_start_page
+from d2serve.cli.servers.stopping import StopRequested, stopped_by_signals
 from d2serve.client.errors import ServerStartError
 from d2serve.server.archives.model_archives import archives_of
-from d2serve.server.torchserve.ports import Ports
+from d2serve.server.torchserve.config.ports import Ports
+from d2serve.server.torchserve.config.properties import read_properties, safe_defaults
 from d2serve.server.torchserve.process import TorchServeProcess
-from d2serve.server.torchserve.properties import read_properties, safe_defaults
 
 DEFAULT_CONFIG = Path("config.properties")
 Port = Optional[int]
@@ -121,8 +121,8 @@ def serve(
 def _run(server: TorchServeProcess, log: _LogStream) -> None:
     with contextlib.ExitStack() as cleanup:
         cleanup.callback(server.stop)
-        key_file = cleanup.enter_context(_published_key_file(server))
-        _print_addresses(server, key_file)
+        key_file = cleanup.enter_context(published_key_file(server))
+        print_start_page(server, key_file)
         log.is_open = True
         status = server.wait()
         raise ServerStartError(
@@ -177,62 +177,3 @@ class _LogStream:
         if self.is_open:
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
-
-
-@contextlib.contextmanager
-def _published_key_file(server: TorchServeProcess) -> Iterator[Path | None]:
-    """Link the key file into the current directory, where TorchServe itself would put it and
-    `d2serve predict` looks; another server's key file there is left alone."""
-    if server.key_file is None:
-        yield None
-        return
-    link = Path.cwd() / KEY_FILE_NAME
-    if link.is_symlink() and not link.exists():
-        link.unlink()
-    try:
-        link.symlink_to(server.key_file)
-    except OSError:
-        yield server.key_file
-        return
-    try:
-        yield link
-    finally:
-        if link.is_symlink() and link.readlink() == server.key_file:
-            link.unlink()
-
-
-def _print_addresses(server: TorchServeProcess, key_file: Path | None) -> None:
-    versions: dict[str, list[str]] = {}
-    for model in server.models:
-        versions.setdefault(model.name, []).append(model.version)
-    name = next(iter(versions))
-    token, option = "", ""
-    lines = [
-        f"inference   {server.inference_address}",
-        f"management  {server.management_address}",
-        f"metrics     {server.metrics_address}",
-        f"gRPC        {server.grpc_address}",
-    ]
-    if key_file is not None:
-        lines.append(f"tokens      {key_file}")
-        token = (
-            "-H \"Authorization: Bearer $(python3 -c 'import json; "
-            f'print(json.load(open("{key_file}"))["inference"]["key"])\')" '
-        )
-        if key_file.parent != Path.cwd():
-            option = f" --key-file {key_file}"
-    address = f" --address {server.inference_address}" if server.ports.inference != 8080 else ""
-    served = "; ".join(f"{each} {', '.join(numbers)}" for each, numbers in versions.items())
-    console.print(f"[green]Serving[/] {escape(served)}", highlight=False, soft_wrap=True)
-    for model_name, numbers in versions.items():
-        if len(numbers) > 1:
-            lines.append(f"{model_name}: {numbers[0]} answers where a request names no version")
-    for line in lines:
-        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
-    console.print("Ask it:", highlight=False)
-    for command in (
-        f"curl {token}-T image.jpg {server.inference_address}/predictions/{name}",
-        f"d2serve predict {name} image.jpg{address}{option}",
-    ):
-        console.print(f"  {command}", highlight=False, markup=False, soft_wrap=True)
-    console.print("Stop it with Ctrl-C.", highlight=False)

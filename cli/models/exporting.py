@@ -11,8 +11,8 @@ from typing import Annotated, Optional
 
 import typer
 
-from d2serve.cli.converting import convert
-from d2serve.cli.export_tables import print_result, print_scores
+from d2serve.cli.models.converting import convert
+from d2serve.cli.models.export_tables import print_result, print_scores
 from d2serve.cli.options import (
     CONFIG_FILE_HELP,
     DEFAULT_STORE,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from typer import Context
 
-from d2serve.cli.export_tables import print_result, print_scores
+from d2serve.cli.models.export_tables import print_result, print_scores
 from d2serve.cli.running import fail, needs_detectron2, run
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from d2serve.cli.options import (
 from d2serve.cli.progress import console
 from d2serve.cli.running import fail, needs_detectron2, run
 from d2serve.client.errors import ClientError
-from d2serve.server.torchserve.properties import risks_of
-from d2serve.server.torchserve.settings import missing_metrics_file
+from d2serve.server.torchserve.config.properties import risks_of
+from d2serve.server.torchserve.config.settings import missing_metrics_file
 
 if TYPE_CHECKING:
     from d2serve.export.doctor import Diagnosis, Finding

@@ -17,7 +17,7 @@ _HEAD = """\
 # config.properties names this file; TorchServe looks for it in the directory that it is started
 # in, and without it no worker starts. What is not listed is not exported: TorchServe's own stand
 # here as in its default file. Written from the code:
-# `python -m d2serve.server.torchserve.metrics_file`.
+# `python -m d2serve.server.torchserve.config.metrics_file`.
 """
 
 _HOST = ("Level", "Hostname")

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from d2serve.client.errors import ServerStartError
-from d2serve.server.torchserve.metrics_file import FILE_NAME as METRICS_FILE
-from d2serve.server.torchserve.metrics_file import metrics_file
-from d2serve.server.torchserve.ports import Ports
-from d2serve.server.torchserve.properties import (
+from d2serve.server.torchserve.config.metrics_file import FILE_NAME as METRICS_FILE
+from d2serve.server.torchserve.config.metrics_file import metrics_file
+from d2serve.server.torchserve.config.ports import Ports
+from d2serve.server.torchserve.config.properties import (
     CONFIG_PROPERTIES,
     format_properties,
     read_properties,

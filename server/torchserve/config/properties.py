@@ -16,7 +16,7 @@ from pathlib import Path
 from d2serve.client.connection.addresses import is_loopback
 from d2serve.client.errors import ServerStartError
 
-CONFIG_PROPERTIES = Path(__file__).resolve().parents[2] / "config.properties"
+CONFIG_PROPERTIES = Path(__file__).resolve().parents[3] / "config.properties"
 """The commented file of safe settings, with metrics.yaml beside it: the rooms lie next to both, in
 the repository and in an installation."""
 

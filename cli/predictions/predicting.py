@@ -11,7 +11,7 @@ import orjson
 import typer
 from rich.markup import escape
 
-from d2serve.cli.prediction_tables import heading, tables
+from d2serve.cli.predictions.prediction_tables import heading, tables
 from d2serve.cli.progress import console, error_console
 from d2serve.client.connection.credentials import KEY_FILE_NAME
 from d2serve.client.connection.settings import ConnectionSettings

@@ -1,6 +1,6 @@
 """``d2serve verify`` and ``evaluate``: an archive beside eager detectron2, once more.
 
-The modules of the export room are imported inside the commands, as in ``d2serve.cli.exporting``.
+The modules of the export room are imported inside the commands, as in exporting.py.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from d2serve.cli.export_tables import print_scores, print_verification
+from d2serve.cli.models.export_tables import print_scores, print_verification
 from d2serve.cli.options import (
     Archive,
     ConfigFile,

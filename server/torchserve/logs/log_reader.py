@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 from typing import IO, Callable
 
-from d2serve.server.torchserve.log_diagnosis import ServerLog
+from d2serve.server.torchserve.logs.log_diagnosis import ServerLog
 
 # TorchServe repeats each value of each metric in its log, about ten lines for a request.
 _METRIC = "WorkerLifeCycle - result=[METRICS]"

@@ -1,0 +1,1 @@
+"""Commands for servers: they start them and keep them going."""

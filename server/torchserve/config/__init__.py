@@ -1,0 +1,1 @@
+"""TorchServe's settings: read, checked and written."""

@@ -1,0 +1,1 @@
+"""What TorchServe writes, and what it means."""
