@@ -87,11 +87,14 @@ class AsyncD2ServeClient(Client):
         await self._http.aclose()
 
     async def _ask(self, request: PredictRequest) -> Reply:
-        return await self._connection.retry.call_async(lambda: self._send(request))
+        retry, deadlines = self._connection.retry, self._connection.deadlines
+        return await retry.call_async(
+            lambda: deadlines.call_async(lambda by: self._send(request, by))
+        )
 
-    async def _send(self, request: PredictRequest) -> Reply:
+    async def _send(self, request: PredictRequest, deadline: str | None) -> Reply:
         headers = await asyncio.to_thread(self._connection.headers)
-        response = await self._request(**http_form(request, headers))
+        response = await self._request(**http_form(request, headers, deadline))
         # In a thread, since a refused token is looked up in the key file.
         return await asyncio.to_thread(reply_of, response, self._connection)
 

@@ -85,11 +85,12 @@ class BlockingClient(Client, ABC):
         """Close the connections; the client cannot be used after it."""
 
     @abstractmethod
-    def _send(self, request: PredictRequest) -> Reply:
+    def _send(self, request: PredictRequest, deadline: str | None) -> Reply:
         """One attempt: ask the server, and raise what it says if that is an error."""
 
     def _ask(self, request: PredictRequest) -> Reply:
-        return self._connection.retry.call(lambda: self._send(request))
+        retry, deadlines = self._connection.retry, self._connection.deadlines
+        return retry.call(lambda: deadlines.call(lambda by: self._send(request, by)))
 
     def __enter__(self: Self) -> Self:
         return self
