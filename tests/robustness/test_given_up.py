@@ -46,7 +46,7 @@ def by(seconds: float) -> str:
     return f"{time.time() + seconds:.3f}"
 
 
-@pytest.fixture(params=["http", "async", "grpc"])
+@pytest.fixture(params=["http", pytest.param("async", marks=pytest.mark.long), "grpc"])
 def hasty(sender: Sender, request: pytest.FixtureRequest) -> Iterator[AnyClient]:
     """One of our clients, which waits for a second."""
     server = sender.server

@@ -103,12 +103,17 @@ def test_json_that_is_taken_for_a_form(sender: Sender) -> None:
 
 def test_forms_that_are_none(sender: Sender) -> None:
     bare = {"content-type": "multipart/form-data"}
-    body = b'--x\r\nContent-Disposition: form-data; name="data"; filename="a.png"\r\n\r\n' + grey(51) + b"\r\n--x--"
+    head = b'--x\r\nContent-Disposition: form-data; name="data"; filename="a.png"\r\n\r\n'
+    body = head + grey(51) + b"\r\n--x--"
     assert "boundary" in refusal(sender.post(content=body, headers=bare), 400, "empty_request")
     whole = {"content-type": "multipart/form-data; boundary=x"}
     assert sender.post(content=body, headers=whole).status_code == 200
-    encoded = body.replace(b"\r\n\r\n", b"\r\nContent-Transfer-Encoding: base64\r\n\r\n", 1)
-    refused = sender.post(content=encoded, headers=whole)
+    for encoding in (b"binary", b"8bit", b"7bit", b"base64"):
+        line = b"\r\nContent-Transfer-Encoding: " + encoding
+        sent = body.replace(b"\r\n\r\n", line + b"\r\n\r\n", 1)
+        refused = sender.post(content=sent, headers=whole)
+        if encoding != b"base64":
+            assert refused.status_code == 200, encoding
     assert refused.status_code == 500
     assert refused.json()["message"] == "TransferEncoding Unknown: base64"
     fields = sender.post(data={"image": BASE64, "masks": "none"})
