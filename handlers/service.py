@@ -82,7 +82,8 @@ class Service:
         calls = [classify(request, self.spec.limits) for request in requests]
         read = [self._attempt(call, self._read, call) for call in calls]
         results = self._detect(read)
-        return [self._finish(*each) for each in zip(calls, read, results)]
+        finished = (self._finish(*each) for each in zip(calls, read, results))
+        return [replace(reply, trace=call.trace) for call, reply in zip(calls, finished)]
 
     def _read(self, call: Call) -> ModelRequest | Reply:
         """What goes to the model, or the reply where nothing has to."""

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
+from rich.console import Console
 from rich.markup import escape
 
 from d2serve.cli.options import DEFAULT_STORE
-from d2serve.cli.progress import error_console, shown_progress
+from d2serve.cli.progress import console, error_console, shown_progress
 from d2serve.cli.servers.key_file import published_key_file
+from d2serve.cli.servers.log_stream import LogFormat, LogStream
 from d2serve.cli.servers.start_page import print_start_page
 from d2serve.cli.servers.stopping import StopRequested, stopped_by_signals
 from d2serve.client.errors import ServerStartError
+from d2serve.handlers.torchserve.request_line import LOG_FORMAT
 from d2serve.server.archives.model_archives import archives_of
 from d2serve.server.torchserve.config.ports import Ports
 from d2serve.server.torchserve.config.properties import read_properties, safe_defaults
@@ -77,6 +79,15 @@ def serve(
     timeout: Annotated[
         float, typer.Option(help="Seconds within which every worker must be ready.")
     ] = 300.0,
+    log_format: Annotated[
+        LogFormat,
+        typer.Option(
+            envvar=LOG_FORMAT,
+            help="How the log is written to standard output once the server is ready. json: each "
+            "event is a JSON object on a line of its own, and what is for people goes to "
+            "standard error.",
+        ),
+    ] = LogFormat.text,
 ) -> None:
     """Serve archives with TorchServe on this machine, until Ctrl-C.
 
@@ -93,7 +104,7 @@ def serve(
         with stopped_by_signals():
             config = config or (DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None)
             store = _store(models, model_store)
-            log = _LogStream()
+            log = LogStream(log_format)
             with shown_progress() as (begin, _):
                 begin("looking for Java and TorchServe", 0)
                 server = TorchServeProcess(
@@ -102,11 +113,12 @@ def serve(
                     config=config,
                     ports=_ports(config, given),
                     require_digest=require_digest,
+                    environment=log_format.environment,
                     timeout=timeout,
                     on_progress=lambda stage: begin(stage, 0),
                     on_log=log,
                 ).start()
-            _run(server, log)
+            _run(server, log, console if log_format is LogFormat.text else error_console)
     except ServerStartError as error:
         if error.log_tail:
             error_console.print(
@@ -118,11 +130,12 @@ def serve(
         error_console.print("Stopped.")
 
 
-def _run(server: TorchServeProcess, log: _LogStream) -> None:
+def _run(server: TorchServeProcess, log: LogStream, told: Console) -> None:
     with contextlib.ExitStack() as cleanup:
+        cleanup.callback(log.close)
         cleanup.callback(server.stop)
         key_file = cleanup.enter_context(published_key_file(server))
-        print_start_page(server, key_file)
+        print_start_page(server, key_file, told)
         log.is_open = True
         status = server.wait()
         raise ServerStartError(
@@ -165,15 +178,3 @@ def _ports(config: Path | None, given: dict[str, int | None]) -> Ports:
     settings = safe_defaults() if config is None else read_properties(config)
     configured = Ports.from_settings(settings)
     return Ports(**{name: port or getattr(configured, name) for name, port in given.items()})
-
-
-class _LogStream:
-    """Passes TorchServe's lines on once it is ready; before, they would bury what matters."""
-
-    def __init__(self) -> None:
-        self.is_open = False
-
-    def __call__(self, line: str) -> None:
-        if self.is_open:
-            sys.stdout.write(line + "\n")
-            sys.stdout.flush()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rich.console import Console
 from rich.markup import escape
 
-from d2serve.cli.progress import console
 from d2serve.server.torchserve.process import TorchServeProcess
 
 
-def print_start_page(server: TorchServeProcess, key_file: Path | None) -> None:
+def print_start_page(server: TorchServeProcess, key_file: Path | None, console: Console) -> None:
     """Print what is served, at which addresses, and how it is asked."""
     versions: dict[str, list[str]] = {}
     for model in server.models:

@@ -15,6 +15,7 @@ import orjson
 
 from d2serve.handlers.errors import RequestError
 from d2serve.handlers.requests.content_encoding import encoding_of, start_of, unpacked
+from d2serve.handlers.requests.tracing import Trace, trace_of
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits
 
 PREDICT, DESCRIBE, INFER = "predict", "describe", "infer"
@@ -63,6 +64,8 @@ class Call:
     otherwise the server's."""
     refused: RequestError | None = None
     """Why its body cannot be read."""
+    trace: Trace | None = None
+    """That its caller names, if any."""
 
 
 def classify(request: Request, limits: RequestLimits = DEFAULT_LIMITS) -> Call:
@@ -95,6 +98,7 @@ def classify(request: Request, limits: RequestLimits = DEFAULT_LIMITS) -> Call:
         request_id=request.id,
         infer_id=own if own and is_id(own) else request.id or "",
         refused=refused,
+        trace=trace_of(request.headers),
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from d2serve.handlers.detector import Detector
 from d2serve.handlers.replies.reply import OK, Reply
 from d2serve.handlers.requests.request import DESCRIBE, GRPC, HTTP, INFER, Request
+from d2serve.handlers.requests.tracing import TRACE_HEADER
 from d2serve.handlers.service import Service
 from d2serve.handlers.spec.limits import SETTING as LIMITS
 from d2serve.handlers.torchserve.metrics import Metrics
@@ -55,7 +56,7 @@ class DetectionHandler:
         served_as = context.model_name, str(context.manifest["model"]["modelVersion"])
         most = detector.spec.limits.max_reply_bytes
         self._service = Service(detector, *served_as, max_reply_bytes=most)
-        self._reporter = Reporter(Metrics(context.metrics, *served_as))
+        self._reporter = Reporter(Metrics(context.metrics, *served_as), *served_as)
         self._upkeep = Upkeep(detector, max_workers)
         _log.info("d2serve: %s %s is ready, pid %d", *served_as, os.getpid())
 
@@ -80,7 +81,8 @@ def _request(fields: Any, index: int, context: Any) -> Request:
 
     Over gRPC there are no headers but TorchServe's own. A call of the Open Inference Protocol then
     arrives as a ``body`` of JSON, of which the parameters, the requested outputs and the raw
-    contents are gone; an input of TorchServe's own gRPC calls has no content type.
+    contents are gone; an input of TorchServe's own gRPC calls has no content type. What is a header
+    over HTTP, the caller's trace, may then be an input.
     """
     fields = fields if isinstance(fields, Mapping) else {}
     headers: Mapping[str, Any] = context.get_all_request_header(index)
@@ -92,9 +94,12 @@ def _request(fields: Any, index: int, context: Any) -> Request:
     if not fields and headers.get("describe") == "True":
         kind = DESCRIBE
     body = fields.get("data")
+    options = {name: value for name, value in fields.items() if name not in _NO_OPTIONS}
+    if is_grpc and isinstance(options.get(TRACE_HEADER), bytes):
+        texts[TRACE_HEADER] = options.pop(TRACE_HEADER).decode("ascii", "replace")
     return Request(
         body=fields.get("body") if body is None else body,
-        fields={name: value for name, value in fields.items() if name not in _NO_OPTIONS},
+        fields=options,
         headers=texts,
         kind=kind,
         transport=GRPC if is_grpc else HTTP,
