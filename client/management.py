@@ -16,11 +16,14 @@ import httpx
 from d2serve.client.archive_checks import check_archive
 from d2serve.client.connection.client import Client
 from d2serve.client.connection.http import accepted, httpx_options, unavailable_error
+from d2serve.client.connection.retrying import NO_RETRY, Retry
 from d2serve.client.connection.settings import ConnectionSettings
+from d2serve.client.draining import Drain
 from d2serve.client.errors import InvalidInput, MalformedReply, ModelNotFound, ServerUnavailable
 from d2serve.client.model_descriptions import (
     ModelDescription,
     parse_description,
+    parse_metadata,
     parse_model_list,
 )
 from d2serve.client.readiness import ReadinessWatch
@@ -174,6 +177,27 @@ class ManagementClient(Client):
                 raise watch.timed_out(timeout)
             time.sleep(_POLL_SECONDS)
 
+    def wait_idle(self, name: str, timeout: float, *, version: str | None = None) -> bool:
+        """Wait until a version's queue is empty and none of its workers is busy (``version``
+        "all": of every version): nothing is then lost if its workers end.
+
+        False when it is still at work after ``timeout`` seconds. Where several workers serve an
+        archive that cannot tell whether they are busy, one of an earlier d2serve or of another
+        handler, it is taken for idle once its queue was empty for 5 seconds.
+        """
+        return Drain(self, timeout).wait(lambda: [(name, version)])
+
+    def metadata(
+        self, name: str, version: str | None = None, *, timeout: float | None = None
+    ) -> Any:
+        """What the model says of itself; None if its handler has no answer to that.
+
+        The question waits in the queue as a request does, for ``timeout`` seconds at most, by
+        default those of this client. It is asked once.
+        """
+        path, asked = _model_path(name, version), {"customized": "true"}
+        return parse_metadata(self._request("GET", path, asked, timeout=timeout, retry=NO_RETRY))
+
     def close(self) -> None:
         self._http.close()
 
@@ -188,9 +212,17 @@ class ManagementClient(Client):
             raise MalformedReply(f"Expected an object from {method} {path}, got {answer!r}")
         return answer
 
-    def _request(self, method: str, path: str, options: Mapping[str, Any] | None = None) -> Any:
-        response = self._connection.retry.call(
-            lambda: self._send(method, path, options, self._connection.headers())
+    def _request(
+        self,
+        method: str,
+        path: str,
+        options: Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+        retry: Retry | None = None,
+    ) -> Any:
+        response = (retry or self._connection.retry).call(
+            lambda: self._send(method, path, options, self._connection.headers(), timeout)
         )
         try:
             return response.json()
@@ -201,11 +233,22 @@ class ManagementClient(Client):
             ) from error
 
     def _send(
-        self, method: str, path: str, options: Mapping[str, Any] | None, headers: dict[str, str]
+        self,
+        method: str,
+        path: str,
+        options: Mapping[str, Any] | None,
+        headers: dict[str, str],
+        timeout: float | None = None,
     ) -> httpx.Response:
         query = {key: value for key, value in (options or {}).items() if value is not None}
         try:
-            response = self._http.request(method, path, params=query, headers=headers)
+            response = self._http.request(
+                method,
+                path,
+                params=query,
+                headers=headers,
+                timeout=self._connection.timeout if timeout is None else timeout,
+            )
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise unavailable_error(self._connection, error) from error
         return accepted(response, self._connection)
