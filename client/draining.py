@@ -28,7 +28,7 @@ STEADY_SECONDS = 0.4
 answer from the worker to the client, for some milliseconds in which nothing shows it."""
 GRACE_SECONDS = 5.0
 """The same where nothing tells whether workers are busy."""
-_POLL_SECONDS = 0.1
+_POLL_SECONDS = 0.2
 
 
 class Load(NamedTuple):
@@ -80,6 +80,8 @@ class Drain:
         self._manager = manager
         self._deadline = time.monotonic() + seconds
         self._on_load = on_load
+        self.load = _NOTHING
+        """What was still to be done when it was last asked."""
         self._silent: set[tuple[str, str]] = set()
 
     def wait(self, names: Callable[[], Iterable[tuple[str, str | None]]]) -> bool:
@@ -91,7 +93,7 @@ class Drain:
         idle_since: float | None = None
         while True:
             began = time.monotonic()
-            load = Load.of(self._look(*each) for each in names())
+            load = self.load = Load.of(self._look(*each) for each in names())
             self._on_load(load)
             if load.waiting or load.busy:
                 idle_since = None
