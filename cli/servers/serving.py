@@ -18,6 +18,7 @@ from rich.markup import escape
 
 from d2serve.cli.options import DEFAULT_STORE
 from d2serve.cli.progress import console, error_console, shown_progress
+from d2serve.cli.servers.draining import drain_or_be_told_again
 from d2serve.cli.servers.key_file import published_key_file
 from d2serve.cli.servers.log_stream import LogFormat, LogStream
 from d2serve.cli.servers.start_page import print_start_page
@@ -88,6 +89,14 @@ def serve(
             "standard error.",
         ),
     ] = LogFormat.text,
+    drain_seconds: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="Seconds for which Ctrl-C and SIGTERM wait until all that was asked is answered. "
+            "A second one stops at once.",
+        ),
+    ] = 30.0,
 ) -> None:
     """Serve archives with TorchServe on this machine, until Ctrl-C.
 
@@ -118,7 +127,8 @@ def serve(
                     on_progress=lambda stage: begin(stage, 0),
                     on_log=log,
                 ).start()
-            _run(server, log, console if log_format is LogFormat.text else error_console)
+            told = console if log_format is LogFormat.text else error_console
+            _run(server, log, told, drain_seconds)
     except ServerStartError as error:
         if error.log_tail:
             error_console.print(
@@ -130,14 +140,18 @@ def serve(
         error_console.print("Stopped.")
 
 
-def _run(server: TorchServeProcess, log: LogStream, told: Console) -> None:
+def _run(server: TorchServeProcess, log: LogStream, told: Console, drain_seconds: float) -> None:
     with contextlib.ExitStack() as cleanup:
         cleanup.callback(log.close)
         cleanup.callback(server.stop)
-        key_file = cleanup.enter_context(published_key_file(server))
-        print_start_page(server, key_file, told)
-        log.is_open = True
-        status = server.wait()
+        try:
+            key_file = cleanup.enter_context(published_key_file(server))
+            print_start_page(server, key_file, told)
+            log.is_open = True
+            status = server.wait()
+        except StopRequested:
+            drain_or_be_told_again(server, drain_seconds)
+            raise
         raise ServerStartError(
             f"TorchServe ended by itself (status {status}); its last words are above. If it was "
             "killed, the machine may be out of memory: `dmesg` then says so.",
