@@ -84,9 +84,9 @@ class Connection:
         self.credentials = Credentials.of(token_kind, token, key_file)
         self.timeout = timeout
         self.retry = retry
-        self._headers = _checked_headers(headers or {})
+        self.own_headers = _checked_headers(headers or {})
         self._ca_file = None if ca_file is None else Path(ca_file)
-        if self.credentials.are_given and _AUTHORIZATION in self._headers:
+        if self.credentials.are_given and _AUTHORIZATION in self.own_headers:
             raise InvalidInput("Got a token and the header Authorization, expected one of them.")
         if self._ca_file is not None and not self.is_encrypted:
             raise InvalidInput(
@@ -101,7 +101,7 @@ class Connection:
 
         Names are in lower case, as gRPC needs them.
         """
-        return {**self._headers, **self.credentials.headers()}
+        return {**self.own_headers, **self.credentials.headers()}
 
     def ssl_context(self) -> ssl.SSLContext | None:
         """Trusts the authorities of ``ca_file`` alone; None where the user named no file."""
@@ -139,7 +139,7 @@ class Connection:
             return f"The token of {self.credentials.key_file.path}"
         if self.credentials.token is not None:
             return "The token"
-        return next((f"The header {name}" for name in _SECRETS if name in self._headers), None)
+        return next((f"The header {name}" for name in _SECRETS if name in self.own_headers), None)
 
 
 def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:

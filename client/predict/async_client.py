@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from d2serve.client.connection.asking import Headers, ask_async, ask_once_async
 from d2serve.client.connection.client import Client
 from d2serve.client.connection.http import httpx_options, unavailable_error
 from d2serve.client.connection.settings import ConnectionSettings
@@ -78,19 +79,21 @@ class AsyncD2ServeClient(Client):
 
     async def ping(self) -> str:
         """See D2ServeClient.ping."""
-        headers = await asyncio.to_thread(self._connection.headers)
-        response = await self._request(method="GET", url="/ping", headers=headers)
-        return await asyncio.to_thread(health, response, self._connection)
+
+        async def send(headers: Headers) -> str:
+            response = await self._request(method="GET", url="/ping", headers=headers)
+            return await asyncio.to_thread(health, response, self._connection)
+
+        return await ask_once_async(self._connection, send)
 
     async def aclose(self) -> None:
         """Close the connections; the client cannot be used after it."""
         await self._http.aclose()
 
     async def _ask(self, request: PredictRequest) -> Reply:
-        return await self._connection.retry.call_async(lambda: self._send(request))
+        return await ask_async(self._connection, lambda headers: self._send(request, headers))
 
-    async def _send(self, request: PredictRequest) -> Reply:
-        headers = await asyncio.to_thread(self._connection.headers)
+    async def _send(self, request: PredictRequest, headers: Headers) -> Reply:
         response = await self._request(**http_form(request, headers))
         # In a thread, since a refused token is looked up in the key file.
         return await asyncio.to_thread(reply_of, response, self._connection)
