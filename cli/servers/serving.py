@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -18,6 +19,7 @@ from rich.markup import escape
 
 from d2serve.cli.options import DEFAULT_STORE
 from d2serve.cli.progress import error_console, shown_progress
+from d2serve.cli.servers.kept_state import KeptState
 from d2serve.cli.servers.key_file import published_key_file
 from d2serve.cli.servers.start_page import print_start_page
 from d2serve.cli.servers.stopping import StopRequested, stopped_by_signals
@@ -74,6 +76,15 @@ def serve(
             metavar="FILE",
         ),
     ] = None,
+    state: Annotated[
+        Optional[Path],
+        typer.Option(
+            help="Keep what is registered in this file: models, versions, the default one, workers "
+            "and batches. The next start with it serves that again, and adds archives that its "
+            "command names anew.",
+            metavar="FILE",
+        ),
+    ] = None,
     timeout: Annotated[
         float, typer.Option(help="Seconds within which every worker must be ready.")
     ] = 300.0,
@@ -92,21 +103,24 @@ def serve(
     try:
         with stopped_by_signals():
             config = config or (DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None)
-            store = _store(models, model_store)
-            log = _LogStream()
+            kept = KeptState(state)
+            store = _store([*(models or []), *kept.models], model_store)
+            start = kept.start(models or _all_archives(store, kept), store, config)
+            log = _LogStream(kept.saw)
             with shown_progress() as (begin, _):
                 begin("looking for Java and TorchServe", 0)
                 server = TorchServeProcess(
-                    models or _all_archives(store),
+                    start.models,
                     model_store=store,
                     config=config,
+                    overrides=start.overrides,
                     ports=_ports(config, given),
                     require_digest=require_digest,
                     timeout=timeout,
                     on_progress=lambda stage: begin(stage, 0),
                     on_log=log,
                 ).start()
-            _run(server, log)
+            _run(server, log, kept)
     except ServerStartError as error:
         if error.log_tail:
             error_console.print(
@@ -118,9 +132,10 @@ def serve(
         error_console.print("Stopped.")
 
 
-def _run(server: TorchServeProcess, log: _LogStream) -> None:
+def _run(server: TorchServeProcess, log: _LogStream, kept: KeptState) -> None:
     with contextlib.ExitStack() as cleanup:
         cleanup.callback(server.stop)
+        cleanup.enter_context(kept.keeping(server))
         key_file = cleanup.enter_context(published_key_file(server))
         print_start_page(server, key_file)
         log.is_open = True
@@ -132,7 +147,7 @@ def _run(server: TorchServeProcess, log: _LogStream) -> None:
         )
 
 
-def _store(models: list[str] | None, given: Path | None) -> Path | None:
+def _store(models: list[str], given: Path | None) -> Path | None:
     """The model store; None makes a private one, for archives that lie elsewhere."""
     if given is not None:
         if not given.is_dir():
@@ -142,7 +157,7 @@ def _store(models: list[str] | None, given: Path | None) -> Path | None:
         return given
     if not DEFAULT_STORE.is_dir():
         return None
-    files = [Path(model.split("=", 1)[-1]) for model in models or []]
+    files = [Path(model.split("=", 1)[-1]) for model in models]
     inside = (
         (not file.is_absolute() and (DEFAULT_STORE / file).is_file())
         or file.parent.resolve() == DEFAULT_STORE.resolve()
@@ -151,9 +166,9 @@ def _store(models: list[str] | None, given: Path | None) -> Path | None:
     return DEFAULT_STORE if all(inside) else None
 
 
-def _all_archives(store: Path | None) -> list[str]:
+def _all_archives(store: Path | None, kept: KeptState) -> list[str]:
     archives = [] if store is None else archives_of(store)
-    if not archives:
+    if not archives and not kept.models:
         raise ServerStartError(
             f"Nothing to serve: no .mar in {store or DEFAULT_STORE}. Make one with "
             "`d2serve export`, or give one: `d2serve serve FILE.mar`."
@@ -170,10 +185,16 @@ def _ports(config: Path | None, given: dict[str, int | None]) -> Ports:
 class _LogStream:
     """Passes TorchServe's lines on once it is ready; before, they would bury what matters."""
 
-    def __init__(self) -> None:
+    def __init__(self, saw: Callable[[str], None]) -> None:
+        """
+        Args:
+            saw: is called with every line, at once.
+        """
         self.is_open = False
+        self._saw = saw
 
     def __call__(self, line: str) -> None:
+        self._saw(line)
         if self.is_open:
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
