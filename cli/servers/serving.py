@@ -19,6 +19,7 @@ from rich.markup import escape
 
 from d2serve.cli.options import DEFAULT_STORE
 from d2serve.cli.progress import error_console, shown_progress
+from d2serve.cli.servers.draining import drain_or_be_told_again
 from d2serve.cli.servers.kept_state import KeptState
 from d2serve.cli.servers.key_file import published_key_file
 from d2serve.cli.servers.start_page import print_start_page
@@ -88,6 +89,14 @@ def serve(
     timeout: Annotated[
         float, typer.Option(help="Seconds within which every worker must be ready.")
     ] = 300.0,
+    drain_seconds: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="Seconds for which Ctrl-C and SIGTERM wait until all that was asked is answered. "
+            "A second one stops at once.",
+        ),
+    ] = 30.0,
 ) -> None:
     """Serve archives with TorchServe on this machine, until Ctrl-C.
 
@@ -120,7 +129,7 @@ def serve(
                     on_progress=lambda stage: begin(stage, 0),
                     on_log=log,
                 ).start()
-            _run(server, log, kept)
+            _run(server, log, kept, drain_seconds)
     except ServerStartError as error:
         if error.log_tail:
             error_console.print(
@@ -132,14 +141,18 @@ def serve(
         error_console.print("Stopped.")
 
 
-def _run(server: TorchServeProcess, log: _LogStream, kept: KeptState) -> None:
+def _run(server: TorchServeProcess, log: _LogStream, kept: KeptState, drain_seconds: float) -> None:
     with contextlib.ExitStack() as cleanup:
         cleanup.callback(server.stop)
         cleanup.enter_context(kept.keeping(server))
-        key_file = cleanup.enter_context(published_key_file(server))
-        print_start_page(server, key_file)
-        log.is_open = True
-        status = server.wait()
+        try:
+            key_file = cleanup.enter_context(published_key_file(server))
+            print_start_page(server, key_file)
+            log.is_open = True
+            status = server.wait()
+        except StopRequested:
+            drain_or_be_told_again(server, drain_seconds)
+            raise
         raise ServerStartError(
             f"TorchServe ended by itself (status {status}); its last words are above. If it was "
             "killed, the machine may be out of memory: `dmesg` then says so.",

@@ -150,8 +150,9 @@ class TestTheStart:
         manifest = '{"model": {"modelName": "other", "configFile": "model-config.yaml"}}'
         with zipfile.ZipFile(other) as archive:
             kept = {name: archive.read(name) for name in archive.namelist()}
+        kept["MAR-INF/MANIFEST.json"] = manifest.encode()
         with zipfile.ZipFile(other, "w") as archive:
-            for name, content in {**kept, "MAR-INF/MANIFEST.json": manifest}.items():
+            for name, content in kept.items():
                 archive.writestr(name, content)
         assert own_settings(other) == {"minWorkers": 1, "maxWorkers": 2, "batchSize": 4}
         state = State((served(one, "1.0"),), frozenset())
