@@ -25,6 +25,7 @@ from d2serve.client.predict.grpc_client import D2ServeGrpcClient
 from d2serve.client.predict.http_client import D2ServeClient
 from d2serve.server.archives.digests import checked_store, read_digests
 from d2serve.server.archives.model_archives import (
+    STORE_NAME,
     ModelArguments,
     PathLike,
     ServedModel,
@@ -207,7 +208,7 @@ class TorchServeProcess:
         atexit.register(self.stop)
         try:
             self.models, self._store = checked_store(
-                models, self._digests, self._model_store, self.directory / "models"
+                models, self._digests, self._model_store, self.directory / STORE_NAME
             )
             require_room(self.models, self.directory)
             self.renewal.start(self.key_file)  # a large model may take longer than a token lives
