@@ -23,7 +23,10 @@ from d2serve.cli.servers.start_page import print_start_page
 from d2serve.cli.servers.stopping import StopRequested, stopped_by_signals
 from d2serve.client.errors import ServerStartError
 from d2serve.server.archives.model_archives import archives_of
-from d2serve.server.torchserve.config.ports import Ports
+from d2serve.server.probes.server import DEFAULT_PORT as PROBE_PORT
+from d2serve.server.probes.server import ProbeServer, probe_server
+from d2serve.server.probes.watch import ServerWatch
+from d2serve.server.torchserve.config.ports import LOOPBACK, Ports
 from d2serve.server.torchserve.config.properties import read_properties, safe_defaults
 from d2serve.server.torchserve.process import TorchServeProcess
 
@@ -74,6 +77,17 @@ def serve(
             metavar="FILE",
         ),
     ] = None,
+    probe_port: Annotated[
+        int,
+        typer.Option(
+            help="Port that says without a token whether the server lives and is ready: GET /live "
+            "and /ready. 0 is none."
+        ),
+    ] = PROBE_PORT,
+    probe_host: Annotated[
+        str,
+        typer.Option(help="Address of this machine for that port; 0.0.0.0 is every one."),
+    ] = LOOPBACK,
     timeout: Annotated[
         float, typer.Option(help="Seconds within which every worker must be ready.")
     ] = 300.0,
@@ -90,23 +104,33 @@ def serve(
         "grpc_management": grpc_management_port,
     }
     try:
-        with stopped_by_signals():
+        with stopped_by_signals(), contextlib.ExitStack() as cleanup:
             config = config or (DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None)
             store = _store(models, model_store)
             log = _LogStream()
+            ports = _ports(config, given)
+            watch = ServerWatch()
+            probes = probe_server(watch, probe_host, probe_port, ports)
+            if probes is not None:
+                cleanup.enter_context(probes)
             with shown_progress() as (begin, _):
+
+                def report(stage: str) -> None:
+                    begin(stage, 0)
+                    watch.starting(stage)
+
                 begin("looking for Java and TorchServe", 0)
                 server = TorchServeProcess(
                     models or _all_archives(store),
                     model_store=store,
                     config=config,
-                    ports=_ports(config, given),
+                    ports=ports,
                     require_digest=require_digest,
                     timeout=timeout,
-                    on_progress=lambda stage: begin(stage, 0),
+                    on_progress=report,
                     on_log=log,
                 ).start()
-            _run(server, log)
+            _run(server, log, watch, probes)
     except ServerStartError as error:
         if error.log_tail:
             error_console.print(
@@ -118,11 +142,16 @@ def serve(
         error_console.print("Stopped.")
 
 
-def _run(server: TorchServeProcess, log: _LogStream) -> None:
+def _run(
+    server: TorchServeProcess, log: _LogStream, watch: ServerWatch, probes: ProbeServer | None
+) -> None:
     with contextlib.ExitStack() as cleanup:
         cleanup.callback(server.stop)
+        cleanup.callback(watch.stopping)
         key_file = cleanup.enter_context(published_key_file(server))
-        print_start_page(server, key_file)
+        if probes is not None:
+            watch.serving(server)
+        print_start_page(server, key_file, None if probes is None else probes.address)
         log.is_open = True
         status = server.wait()
         raise ServerStartError(

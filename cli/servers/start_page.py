@@ -10,7 +10,7 @@ from d2serve.cli.progress import console
 from d2serve.server.torchserve.process import TorchServeProcess
 
 
-def print_start_page(server: TorchServeProcess, key_file: Path | None) -> None:
+def print_start_page(server: TorchServeProcess, key_file: Path | None, probes: str | None) -> None:
     """Print what is served, at which addresses, and how it is asked."""
     versions: dict[str, list[str]] = {}
     for model in server.models:
@@ -23,6 +23,8 @@ def print_start_page(server: TorchServeProcess, key_file: Path | None) -> None:
         f"metrics     {server.metrics_address}",
         f"gRPC        {server.grpc_address}",
     ]
+    if probes is not None:
+        lines.append(f"probes      {probes}/live and /ready")
     if key_file is not None:
         lines.append(f"tokens      {key_file}")
         token = (

@@ -167,6 +167,10 @@ class TorchServeProcess:
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def is_draining(self) -> bool:
+        return False
+
     def log_tail(self, lines: int = 40) -> str:
         """The last lines TorchServe wrote; they stay after a stop."""
         return self._log.tail(lines)

@@ -118,6 +118,7 @@ def port_options(ports: Ports) -> list[str]:
         f"--metrics-port={ports.metrics}",
         f"--grpc-port={ports.grpc_inference}",
         f"--grpc-management-port={ports.grpc_management}",
+        "--probe-port=0",
     ]
 
 
