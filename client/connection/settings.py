@@ -20,6 +20,7 @@ from d2serve.client.connection.addresses import (
     with_scheme,
 )
 from d2serve.client.connection.credentials import Credentials
+from d2serve.client.connection.deadlines import Deadlines
 from d2serve.client.connection.retrying import DEFAULT_RETRY, Retry
 from d2serve.client.errors import InsecureConnection, InvalidInput
 
@@ -41,7 +42,7 @@ class ConnectionSettings(TypedDict, total=False):
     key_file: str | os.PathLike[str] | None
     """TorchServe's key_file.json. It is read for every attempt, so a renewed token is used."""
     timeout: float
-    """Of one attempt, in seconds."""
+    """Of one attempt, in seconds. The server is told, so that it computes nothing afterwards."""
     retry: Retry
     """How long to ask again while the server's queue is full."""
     ca_file: str | os.PathLike[str] | None
@@ -84,6 +85,7 @@ class Connection:
         self.credentials = Credentials.of(token_kind, token, key_file)
         self.timeout = timeout
         self.retry = retry
+        self.deadlines = Deadlines(timeout)
         self.own_headers = _checked_headers(headers or {})
         self._ca_file = None if ca_file is None else Path(ca_file)
         if self.credentials.are_given and _AUTHORIZATION in self.own_headers:

@@ -91,10 +91,14 @@ class AsyncD2ServeClient(Client):
         await self._http.aclose()
 
     async def _ask(self, request: PredictRequest) -> Reply:
-        return await ask_async(self._connection, lambda headers: self._send(request, headers))
+        deadlines = self._connection.deadlines
+        return await ask_async(
+            self._connection,
+            lambda headers: deadlines.call_async(lambda by: self._send(request, headers, by)),
+        )
 
-    async def _send(self, request: PredictRequest, headers: Headers) -> Reply:
-        response = await self._request(**http_form(request, headers))
+    async def _send(self, request: PredictRequest, headers: Headers, deadline: str | None) -> Reply:
+        response = await self._request(**http_form(request, headers, deadline))
         # In a thread, since a refused token is looked up in the key file.
         return await asyncio.to_thread(reply_of, response, self._connection)
 

@@ -86,11 +86,15 @@ class BlockingClient(Client, ABC):
         """Close the connections; the client cannot be used after it."""
 
     @abstractmethod
-    def _send(self, request: PredictRequest, headers: Headers) -> Reply:
+    def _send(self, request: PredictRequest, headers: Headers, deadline: str | None) -> Reply:
         """One attempt: ask the server, and raise what it says if that is an error."""
 
     def _ask(self, request: PredictRequest) -> Reply:
-        return ask(self._connection, lambda headers: self._send(request, headers))
+        deadlines = self._connection.deadlines
+        return ask(
+            self._connection,
+            lambda headers: deadlines.call(lambda by: self._send(request, headers, by)),
+        )
 
     def __enter__(self: Self) -> Self:
         return self

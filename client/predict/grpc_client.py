@@ -28,6 +28,7 @@ from d2serve.client.errors import ClientError, InvalidInput, RequestRejected, Se
 from d2serve.client.predict.blocking import BlockingClient
 from d2serve.client.predict.grpc_stubs import PING_METHOD, PREDICTIONS_METHOD, inference_messages
 from d2serve.client.predict.requests import PredictRequest, Reply
+from d2serve.handlers.requests.deadline import NAME as DEADLINE
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -93,11 +94,13 @@ class D2ServeGrpcClient(BlockingClient):
     def close(self) -> None:
         self._channel.close()
 
-    def _send(self, request: PredictRequest, headers: Headers) -> Reply:
+    def _send(self, request: PredictRequest, headers: Headers, deadline: str | None) -> Reply:
+        # TorchServe passes on neither metadata nor the deadline of gRPC itself.
+        known = {} if deadline is None else {DEADLINE: deadline.encode("ascii")}
         message = self._messages.predictions_request(
             model_name=request.model,
             model_version=request.version or "",
-            input={"data": request.image, **request.options},
+            input={"data": request.image, **known, **request.options},
         )
         body = bytes(self._call(self._predictions, message, headers).prediction)
         rejected = envelope_error(body, status=None)

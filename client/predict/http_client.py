@@ -18,6 +18,7 @@ from d2serve.client.connection.server_errors import health_status
 from d2serve.client.connection.settings import Connection, ConnectionSettings
 from d2serve.client.predict.blocking import BlockingClient
 from d2serve.client.predict.requests import PredictRequest, Reply
+from d2serve.handlers.requests.deadline import HEADER as DEADLINE
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -26,8 +27,9 @@ DEFAULT_INFERENCE_ADDRESS = "http://127.0.0.1:8080"
 _BYTES = "application/octet-stream"
 
 
-def http_form(request: PredictRequest, headers: Headers) -> dict[str, Any]:
+def http_form(request: PredictRequest, headers: Headers, deadline: str | None) -> dict[str, Any]:
     """What httpx is to send: the image as the raw body, or as a form where options go with it."""
+    headers = headers if deadline is None else {DEADLINE: deadline, **headers}
     path = f"/predictions/{quote(request.model, safe='')}"
     if request.version is not None:
         path += f"/{quote(request.version, safe='')}"
@@ -76,8 +78,8 @@ class D2ServeClient(BlockingClient):
     def close(self) -> None:
         self._http.close()
 
-    def _send(self, request: PredictRequest, headers: Headers) -> Reply:
-        response = self._request(**http_form(request, headers))
+    def _send(self, request: PredictRequest, headers: Headers, deadline: str | None) -> Reply:
+        response = self._request(**http_form(request, headers, deadline))
         return reply_of(response, self._connection)
 
     def _request(self, **request: Any) -> httpx.Response:
