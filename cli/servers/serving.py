@@ -133,11 +133,11 @@ def serve(
     try:
         with stopped_by_signals(), contextlib.ExitStack() as cleanup:
             config = config or (DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None)
+            ports = _ports(config, given)
             kept = KeptState(state)
             store = _store([*(models or []), *kept.models], model_store)
             start = kept.start(models or _all_archives(store, kept), store, config)
             log = LogStream(log_format, kept.saw)
-            ports = _ports(config, given)
             watch = ServerWatch()
             probes = probe_server(watch, probe_host, probe_port, ports)
             if probes is not None:
