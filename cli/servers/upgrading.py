@@ -14,9 +14,10 @@ from rich.markup import escape
 from d2serve.cli.progress import console, error_console, shown_progress
 from d2serve.cli.servers.stopping import StopRequested, stopped_by_signals
 from d2serve.client.connection.credentials import KEY_FILE_NAME
+from d2serve.client.connection.management_address import DEFAULT_MANAGEMENT_ADDRESS
 from d2serve.client.connection.settings import ConnectionSettings
 from d2serve.client.errors import ClientError, WorkersNotReady
-from d2serve.client.management import DEFAULT_MANAGEMENT_ADDRESS, ManagementClient
+from d2serve.client.management import ManagementClient
 from d2serve.client.model_descriptions import ModelDescription
 from d2serve.client.predict.http_client import DEFAULT_INFERENCE_ADDRESS, D2ServeClient
 from d2serve.server.torchserve.logs.log_diagnosis import ServerLog

@@ -45,6 +45,7 @@ from d2serve.server.torchserve.directories import (
 from d2serve.server.torchserve.java import Java, find_java
 from d2serve.server.torchserve.logs.log_diagnosis import ServerLog
 from d2serve.server.torchserve.logs.log_reader import LogReader
+from d2serve.server.torchserve.renewing import TokenRenewal
 from d2serve.server.torchserve.startup import Startup
 
 _NOT_RUNNING = "The server is not running: call start(), or use `with`."
@@ -107,6 +108,7 @@ class TorchServeProcess:
             token_auth,
             enable_model_api if self._digests is None else False,
         )
+        self.renewal = TokenRenewal(self._settings, self.management_address)
         self._environment = dict(environment or {})
         self._timeout = timeout
         self._on_progress = on_progress or (lambda _: None)
@@ -209,6 +211,7 @@ class TorchServeProcess:
                 models, self._digests, self._model_store, self.directory / STORE_NAME
             )
             require_room(self.models, self.directory)
+            self.renewal.start(self.key_file)  # a large model may take longer than a token lives
             self._launch(java, self._store)
             startup = Startup(self.models, self.management, self._log, self._on_progress)
             startup.wait(self._timeout, self.is_running, self._reader)
@@ -237,6 +240,7 @@ class TorchServeProcess:
 
     def stop(self) -> None:
         """Stop TorchServe and delete its directory; does nothing if it is stopped already."""
+        self.renewal.stop()
         self._clients.close()
         if self._process is not None and self._directory is not None:
             launch.end(self._process, self._directory.path)
