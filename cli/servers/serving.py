@@ -2,7 +2,7 @@
 
 It does what `torchserve --start` does with the repository's config.properties, and what one has to
 know besides: finds Java, waits until the model can answer, says how to ask it, and leaves nothing
-behind. The server is for this machine only; to serve others, use `torchserve` itself.
+behind. The server is for this machine only, unless it is told otherwise.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from rich.markup import escape
 
 from d2serve.cli.options import DEFAULT_STORE
 from d2serve.cli.progress import error_console, shown_progress
+from d2serve.cli.servers.draining import drain_or_be_told_again
 from d2serve.cli.servers.key_file import published_key_file
 from d2serve.cli.servers.start_page import print_start_page
 from d2serve.cli.servers.stopping import StopRequested, stopped_by_signals
 from d2serve.client.errors import ServerStartError
 from d2serve.server.archives.model_archives import archives_of
 from d2serve.server.probes.server import DEFAULT_PORT as PROBE_PORT
-from d2serve.server.probes.server import ProbeServer, probe_server
-from d2serve.server.probes.watch import ServerWatch
+from d2serve.server.probes.server import ProbeServer
 from d2serve.server.torchserve.config.ports import LOOPBACK, Ports
 from d2serve.server.torchserve.config.properties import read_properties, safe_defaults
 from d2serve.server.torchserve.process import TorchServeProcess
@@ -77,6 +77,24 @@ def serve(
             metavar="FILE",
         ),
     ] = None,
+    host: Annotated[
+        Optional[str],
+        typer.Option(
+            help="Address of this machine at which others may predict, over HTTP and gRPC; "
+            "0.0.0.0 is every one. Managing and metrics stay on this machine. Default: 127.0.0.1, "
+            "for this machine only."
+        ),
+    ] = None,
+    tls_cert: Annotated[
+        Optional[Path],
+        typer.Option(
+            help="Encrypt predictions: the server's certificate with its chain, PEM.",
+            metavar="FILE",
+        ),
+    ] = None,
+    tls_key: Annotated[
+        Optional[Path], typer.Option(help="The RSA key of that certificate, PEM.", metavar="FILE")
+    ] = None,
     probe_port: Annotated[
         int,
         typer.Option(
@@ -91,10 +109,18 @@ def serve(
     timeout: Annotated[
         float, typer.Option(help="Seconds within which every worker must be ready.")
     ] = 300.0,
+    drain_seconds: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="Seconds for which Ctrl-C and SIGTERM wait until all that was asked is answered. "
+            "A second one stops at once.",
+        ),
+    ] = 30.0,
 ) -> None:
     """Serve archives with TorchServe on this machine, until Ctrl-C.
 
-    It runs on Linux and macOS, and only this machine can reach it.
+    It runs on Linux and macOS. Only this machine can reach it unless a host is given.
     """
     given = {
         "inference": inference_port,
@@ -108,16 +134,13 @@ def serve(
             config = config or (DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None)
             store = _store(models, model_store)
             log = _LogStream()
-            ports = _ports(config, given)
-            watch = ServerWatch()
-            probes = probe_server(watch, probe_host, probe_port, ports)
-            if probes is not None:
-                cleanup.enter_context(probes)
+            ports = _ports(config, given, has_host=host is not None, has_tls=tls_cert is not None)
+            probes = cleanup.enter_context(ProbeServer(probe_host, probe_port, ports))
             with shown_progress() as (begin, _):
 
                 def report(stage: str) -> None:
                     begin(stage, 0)
-                    watch.starting(stage)
+                    probes.watch.starting(stage)
 
                 begin("looking for Java and TorchServe", 0)
                 server = TorchServeProcess(
@@ -125,12 +148,15 @@ def serve(
                     model_store=store,
                     config=config,
                     ports=ports,
+                    host=host,
+                    tls_cert=tls_cert,
+                    tls_key=tls_key,
                     require_digest=require_digest,
                     timeout=timeout,
                     on_progress=report,
                     on_log=log,
                 ).start()
-            _run(server, log, watch, probes)
+            _run(server, log, drain_seconds, probes)
     except ServerStartError as error:
         if error.log_tail:
             error_console.print(
@@ -143,17 +169,20 @@ def serve(
 
 
 def _run(
-    server: TorchServeProcess, log: _LogStream, watch: ServerWatch, probes: ProbeServer | None
+    server: TorchServeProcess, log: _LogStream, drain_seconds: float, probes: ProbeServer
 ) -> None:
     with contextlib.ExitStack() as cleanup:
         cleanup.callback(server.stop)
-        cleanup.callback(watch.stopping)
-        key_file = cleanup.enter_context(published_key_file(server))
-        if probes is not None:
-            watch.serving(server)
-        print_start_page(server, key_file, None if probes is None else probes.address)
-        log.is_open = True
-        status = server.wait()
+        cleanup.callback(probes.watch.stopping)
+        try:
+            key_file = cleanup.enter_context(published_key_file(server))
+            probes.watch.serving(server)
+            print_start_page(server, key_file, probes.address)
+            log.is_open = True
+            status = server.wait()
+        except StopRequested:
+            drain_or_be_told_again(server, drain_seconds)
+            raise
         raise ServerStartError(
             f"TorchServe ended by itself (status {status}); its last words are above. If it was "
             "killed, the machine may be out of memory: `dmesg` then says so.",
@@ -190,9 +219,11 @@ def _all_archives(store: Path | None) -> list[str]:
     return archives
 
 
-def _ports(config: Path | None, given: dict[str, int | None]) -> Ports:
+def _ports(
+    config: Path | None, given: dict[str, int | None], *, has_host: bool, has_tls: bool
+) -> Ports:
     settings = safe_defaults() if config is None else read_properties(config)
-    configured = Ports.from_settings(settings)
+    configured = Ports.from_settings(settings, has_host=has_host, has_tls=has_tls)
     return Ports(**{name: port or getattr(configured, name) for name, port in given.items()})
 
 

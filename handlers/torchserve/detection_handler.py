@@ -17,6 +17,7 @@ from d2serve.handlers.replies.reply import OK, Reply
 from d2serve.handlers.requests.request import DESCRIBE, GRPC, HTTP, INFER, Request
 from d2serve.handlers.service import Service
 from d2serve.handlers.spec.limits import SETTING as LIMITS
+from d2serve.handlers.torchserve.busy import WorkerMark
 from d2serve.handlers.torchserve.metrics import Metrics
 from d2serve.handlers.torchserve.reporting import Reporter
 from d2serve.handlers.torchserve.threads import thread_share
@@ -33,6 +34,7 @@ class DetectionHandler:
     """Answers batches of requests."""
 
     _service: Service
+    _mark: WorkerMark
     _reporter: Reporter
     _upkeep: Upkeep
 
@@ -54,7 +56,10 @@ class DetectionHandler:
         detector.warm_up()
         served_as = context.model_name, str(context.manifest["model"]["modelVersion"])
         most = detector.spec.limits.max_reply_bytes
-        self._service = Service(detector, *served_as, max_reply_bytes=most)
+        self._mark = WorkerMark(Path(properties["model_dir"]))
+        self._service = Service(
+            detector, *served_as, max_reply_bytes=most, about_workers=self._mark.others
+        )
         self._reporter = Reporter(Metrics(context.metrics, *served_as))
         self._upkeep = Upkeep(detector, max_workers)
         _log.info("d2serve: %s %s is ready, pid %d", *served_as, os.getpid())
@@ -66,8 +71,14 @@ class DetectionHandler:
             data: a mapping of field name to bytes for each request: an image and options.
             context: TorchServe's.
         """
-        self._upkeep.do_if_due()
         requests = [_request(fields, i, context) for i, fields in enumerate(data)]
+        if all(each.kind == DESCRIBE for each in requests):  # who asks whether others are busy
+            return self._answers(requests, context)
+        with self._mark.busy():
+            return self._answers(requests, context)
+
+    def _answers(self, requests: Sequence[Request], context: Any) -> list[bytes]:
+        self._upkeep.do_if_due()
         replies = self._service.replies(requests)
         for i, (request, reply) in enumerate(zip(requests, replies)):
             _set_head(request, reply, i, context)

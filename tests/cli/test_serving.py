@@ -212,7 +212,10 @@ def test_ctrl_c_during_the_start_leaves_nothing(user: User) -> None:
     [
         (["serve", "--probe-port=0"], "d2serve export"),
         (["serve", "--probe-port=0", "nothing.mar"], "nothing.mar"),
-        (["serve", "--probe-port=0", "x.mar", "--config", "nothing.properties"], "nothing.properties"),
+        (
+            ["serve", "--probe-port=0", "x.mar", "--config", "nothing.properties"],
+            "nothing.properties",
+        ),
         (["serve", "--probe-port=0", "--model-store", "nowhere"], "nowhere"),
         (["predict", "boxes", "x.png", "--address", "127.0.0.1:1"], "d2serve serve"),
         (["predict", "boxes", "x.png", "--key-file", "none.json"], "none.json"),

@@ -182,7 +182,7 @@ def test_every_answer_is_true(served: Served) -> None:
     upgrade = time.monotonic()
     management = served.management
     served.flag.touch()
-    management.register("mortal2.mar", model_name="mortal", synchronous=False)
+    management.register("mortal2.mar", model_name="mortal", ready_seconds=0)
     time.sleep(6)
     served.flag.unlink()
     management.wait_ready("mortal", timeout=60, version="2.0")
@@ -209,7 +209,7 @@ def test_every_answer_is_true(served: Served) -> None:
 
     # A default version that cannot answer is what answers.
     served.flag.touch()
-    management.register("mortal3.mar", model_name="mortal", synchronous=False)
+    management.register("mortal3.mar", model_name="mortal", ready_seconds=0)
     moved = time.monotonic()
     management.set_default("mortal", "3.0")
     wait_for(lambda: timeline.samples[-1].ready == 503)
