@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
+from rich.console import Console
 from rich.markup import escape
 
-from d2serve.cli.progress import console
 from d2serve.cli.servers.asking import ways_to_ask
 from d2serve.server.torchserve.config.listening import EVERY_ADDRESS
 from d2serve.server.torchserve.process import TorchServeProcess
@@ -36,7 +37,9 @@ def openness(server: TorchServeProcess) -> str | None:
     )
 
 
-def print_start_page(server: TorchServeProcess, key_file: Path | None, probes: str | None) -> None:
+def print_start_page(
+    server: TorchServeProcess, key_file: Path | None, probes: str | None, console: Console
+) -> None:
     """Print what is served, at which addresses, and how it is asked."""
     versions: dict[str, list[str]] = {}
     for model in server.models:
@@ -51,7 +54,8 @@ def print_start_page(server: TorchServeProcess, key_file: Path | None, probes: s
     if probes is not None:
         lines.append(f"probes      {probes}/live and /ready")
     if key_file is not None:
-        lines.append(f"tokens      {key_file}")
+        renewed = f"renewed every {_in_words(server.renewal.age)}; a token copied from it ends then"
+        lines.append(f"tokens      {key_file} ({renewed})")
     served = "; ".join(f"{each} {', '.join(numbers)}" for each, numbers in versions.items())
     console.print(f"[green]Serving[/] {escape(served)}", highlight=False, soft_wrap=True)
     for model_name, numbers in versions.items():
@@ -66,3 +70,8 @@ def print_start_page(server: TorchServeProcess, key_file: Path | None, probes: s
     for command in ways_to_ask(server, name, key_file):
         console.print(f"  {command}", highlight=False, markup=False, soft_wrap=True)
     console.print("Stop it with Ctrl-C.", highlight=False)
+
+
+def _in_words(time: timedelta) -> str:
+    seconds = time.total_seconds()
+    return f"{seconds:g} seconds" if seconds < 120 else f"{seconds / 60:g} minutes"

@@ -21,6 +21,7 @@ from d2serve.client.draining import Load
 from d2serve.client.errors import ServerStartError
 from d2serve.server.archives.digests import checked_store, read_digests
 from d2serve.server.archives.model_archives import (
+    STORE_NAME,
     ModelArguments,
     PathLike,
     ServedModel,
@@ -41,6 +42,7 @@ from d2serve.server.torchserve.directories import (
 from d2serve.server.torchserve.java import Java, find_java
 from d2serve.server.torchserve.logs.log_diagnosis import ServerLog
 from d2serve.server.torchserve.logs.log_reader import LogReader
+from d2serve.server.torchserve.renewing import TokenRenewal
 from d2serve.server.torchserve.startup import Startup
 
 _NOT_RUNNING = "The server is not running: call start(), or use `with`."
@@ -106,6 +108,7 @@ class TorchServeProcess(ReachableServer):
             enable_model_api if self._digests is None else False,
         )
         super().__init__(where, where.applied_to(settings))
+        self.renewal = TokenRenewal(self._settings, self.management_address)
         self._environment = dict(environment or {})
         self._timeout = timeout
         self._on_progress = on_progress or (lambda _: None)
@@ -172,9 +175,10 @@ class TorchServeProcess(ReachableServer):
         atexit.register(self.stop)
         try:
             self.models, self._store = checked_store(
-                models, self._digests, self._model_store, self.directory / "models"
+                models, self._digests, self._model_store, self.directory / STORE_NAME
             )
             require_room(self.models, self.directory)
+            self.renewal.start(self.key_file)  # a large model may take longer than a token lives
             self._launch(java, self._store)
             startup = Startup(self.models, self.management, self._log, self._on_progress)
             startup.wait(self._timeout, self.is_running, self._reader)
@@ -203,6 +207,7 @@ class TorchServeProcess(ReachableServer):
 
     def stop(self) -> None:
         """Stop TorchServe and delete its directory; does nothing if it is stopped already."""
+        self.renewal.stop()
         self._close_clients()
         if self._process is not None and self._directory is not None:
             launch.end(self._process, self._directory.path)
