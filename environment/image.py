@@ -1,9 +1,9 @@
-"""Builds the container image without a daemon and without a registry: `python -m environment.image`,
-for `make image`.
+"""Builds the container image without a daemon and a registry: `python -m environment.image`, for
+`make image`.
 
-buildah builds deploy/Dockerfile in a chroot, on a base of Debian's packages that mmdebstrap makes, or on
-one that is named. Everything lies in a private folder until the image is written as a file that
-`docker load` and `podman load` take.
+buildah builds deploy/Dockerfile in a chroot, on a base of Debian's packages that mmdebstrap makes,
+or on one that is named. Everything lies in a private folder until the image is written as a file
+that `docker load` and `podman load` take.
 """
 
 from __future__ import annotations
@@ -116,7 +116,8 @@ def local_paths(settings: str) -> list[Path]:
     found = set()
     for word in settings.split():
         if word.startswith("file:"):
-            found.add(Path(unquote(urlsplit(word).path)).parent)  # its pages lead to files beside it
+            # The parent: an index's pages lead to files beside it.
+            found.add(Path(unquote(urlsplit(word).path)).parent)
         elif word.startswith("/") and Path(word).exists():
             found.add(Path(word))
     return sorted(found)

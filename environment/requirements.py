@@ -1,7 +1,7 @@
-"""Write what extras of pyproject.toml need, a file of requirements each: for layers of the image
-that stay the same while d2serve itself changes.
+"""Writes what extras of pyproject.toml need, a file of requirements each: for layers of the image
+that stay the same while d2serve itself changes (deploy/Dockerfile).
 
-    python deploy/requirements.py server onnxruntime --output DIR
+    python environment/requirements.py server onnxruntime --output DIR
 """
 
 from __future__ import annotations
