@@ -14,6 +14,7 @@ import orjson
 from d2serve.client.connection.credentials import Credentials
 from d2serve.client.errors import (
     BY_CODE,
+    AuthorizationError,
     ClientError,
     ModelNotFound,
     NotConnected,
@@ -29,12 +30,14 @@ _NO_SUCH_MODEL = ("ModelNotFoundException", "ModelVersionNotFoundException")
 _OVERLOADED = "ServiceUnavailableException"
 """503 alone would not do: a handler that raised is a 503 too, as InternalServerException."""
 _API_IS_OFF = "MethodNotAllowedException"
+_KEY_REFUSED = "unauthorized"
+"""The code of a proxy that has keys of its own: deploy/nginx.conf."""
 
 
 def envelope_error(
     body: bytes, status: int | None, request_id: str | None = None
-) -> RequestRejected | ServerFailed | None:
-    """The error in a body written by our handler, or None if there is none in it.
+) -> ClientError | None:
+    """The error in a body written by our handler or proxy, or None if there is none in it.
 
     Args:
         body: of the answer.
@@ -49,6 +52,8 @@ def envelope_error(
         return None
     code, message = str(error.get("code", "unknown")), str(error.get("message", ""))
     request_id = said["request_id"] if isinstance(said.get("request_id"), str) else request_id
+    if code == _KEY_REFUSED:
+        return key_refused_error(message)
     kind = BY_CODE.get(code)
     if kind is None and status is not None and status >= 500:  # of a newer archive
         return server_error(status, f"{code}: {message}", request_id)
@@ -92,6 +97,11 @@ def server_error(
         f"The server failed ({where}): {message.rstrip('.')}. Its logs/model_log.log says why.",
         request_id=request_id,
     )
+
+
+def key_refused_error(message: str) -> AuthorizationError:
+    """For a proxy before the server that does not take the client's own key."""
+    return AuthorizationError(f"The proxy before the server refused the key: {message}")
 
 
 def health_status(body: bytes | str) -> str:

@@ -15,6 +15,7 @@ import grpc
 from d2serve.client.connection.server_errors import (
     envelope_error,
     health_status,
+    key_refused_error,
     model_not_found_error,
     no_answer_error,
     overloaded_error,
@@ -38,6 +39,8 @@ _UNLIMITED = -1
 _NO_SUCH_MODEL = ("ModelNotFoundException", "ModelVersionNotFoundException")
 _HANDLER_FAILED = "org.pytorch.serve.http.InternalServerException"
 _OVERLOADED = "has no worker to serve inference request"
+# deploy/nginx.conf says so of a call that came while TorchServe renewed its token.
+_NOTHING_BEGUN = "nothing was begun"
 _NOT_CONNECTED = "failed to connect to all addresses"
 _REJECTIONS = (
     grpc.StatusCode.INVALID_ARGUMENT,
@@ -133,9 +136,11 @@ def _client_error(error: grpc.RpcError, connection: Connection) -> ClientError:
     message = details.split("\n")[0]
     if code is grpc.StatusCode.PERMISSION_DENIED:
         return connection.credentials.refusal_error()
+    if code is grpc.StatusCode.UNAUTHENTICATED:
+        return key_refused_error(message)
     if details.endswith(_NO_SUCH_MODEL):
         return model_not_found_error(message)
-    if _OVERLOADED in details:
+    if _OVERLOADED in details or _NOTHING_BEGUN in details:
         return overloaded_error(message)
     if code is grpc.StatusCode.UNAVAILABLE and not details.endswith(_HANDLER_FAILED):
         return no_answer_error(
