@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
+from rich.console import Console
 from rich.markup import escape
 
-from d2serve.cli.progress import console
 from d2serve.server.torchserve.process import TorchServeProcess
 
 
-def print_start_page(server: TorchServeProcess, key_file: Path | None) -> None:
+def print_start_page(
+    server: TorchServeProcess, key_file: Path | None, probes: str | None, console: Console
+) -> None:
     """Print what is served, at which addresses, and how it is asked."""
     versions: dict[str, list[str]] = {}
     for model in server.models:
@@ -23,8 +26,11 @@ def print_start_page(server: TorchServeProcess, key_file: Path | None) -> None:
         f"metrics     {server.metrics_address}",
         f"gRPC        {server.grpc_address}",
     ]
+    if probes is not None:
+        lines.append(f"probes      {probes}/live and /ready")
     if key_file is not None:
-        lines.append(f"tokens      {key_file}")
+        renewed = f"renewed every {_in_words(server.renewal.age)}; a token copied from it ends then"
+        lines.append(f"tokens      {key_file} ({renewed})")
         token = (
             "-H \"Authorization: Bearer $(python3 -c 'import json; "
             f'print(json.load(open("{key_file}"))["inference"]["key"])\')" '
@@ -46,3 +52,8 @@ def print_start_page(server: TorchServeProcess, key_file: Path | None) -> None:
     ):
         console.print(f"  {command}", highlight=False, markup=False, soft_wrap=True)
     console.print("Stop it with Ctrl-C.", highlight=False)
+
+
+def _in_words(time: timedelta) -> str:
+    seconds = time.total_seconds()
+    return f"{seconds:g} seconds" if seconds < 120 else f"{seconds / 60:g} minutes"

@@ -11,10 +11,11 @@ from typing import Any
 
 import orjson
 
-from d2serve.client.connection.credentials import Credentials
+from d2serve.client.connection.management_address import management_in_words
+from d2serve.client.connection.refusals import key_refused_error, refusal_error
+from d2serve.client.connection.settings import Connection
 from d2serve.client.errors import (
     BY_CODE,
-    AuthorizationError,
     ClientError,
     ModelNotFound,
     NotConnected,
@@ -61,7 +62,7 @@ def envelope_error(
 
 
 def http_error(
-    status: int, body: bytes, credentials: Credentials, request_id: str | None = None
+    status: int, body: bytes, connection: Connection, request_id: str | None = None
 ) -> ClientError:
     """The error that an HTTP answer with a status of 400 or more stands for."""
     ours = envelope_error(body, status, request_id)
@@ -71,9 +72,9 @@ def http_error(
     kind = str(said.get("type", ""))
     message = str(said.get("message") or body.decode("utf-8", "replace")[:500] or "(no message)")
     if kind == _TOKEN_REFUSED:
-        return credentials.refusal_error()
+        return refusal_error(connection)
     if kind in _NO_SUCH_MODEL:
-        return model_not_found_error(message)
+        return model_not_found_error(message, connection)
     if kind == _API_IS_OFF:
         message += (
             " If this registers or unregisters a model: start TorchServe with "
@@ -99,18 +100,13 @@ def server_error(
     )
 
 
-def key_refused_error(message: str) -> AuthorizationError:
-    """For a proxy before the server that does not take the client's own key."""
-    return AuthorizationError(f"The proxy before the server refused the key: {message}")
-
-
 def health_status(body: bytes | str) -> str:
     """TorchServe's word in the answer to a ping: ``{"status": "Healthy"}``."""
     status = _json_object(body).get("status")
     return str(status) if status is not None else "Unknown"
 
 
-def model_not_found_error(message: str) -> ClientError:
+def model_not_found_error(message: str, connection: Connection) -> ClientError:
     """For an unknown model or version, and for a .mar that cannot be registered."""
     if "allowed URL" in message:
         return RequestRejected(
@@ -124,7 +120,7 @@ def model_not_found_error(message: str) -> ClientError:
             f"{message}. Expected the bare file name of a .mar in the server's model store."
         )
     return ModelNotFound(
-        f"{message}. What is served is listed by the management API, GET /models on port 8081."
+        f"{message}. What is served is listed by GET /models at {management_in_words(connection)}."
     )
 
 
