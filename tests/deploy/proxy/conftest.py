@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from d2serve.server.probes.server import ProbeServer
+from d2serve.server.probes.watch import ServerWatch
+from d2serve.server.torchserve.config.ports import LOOPBACK, Ports
 from d2serve.server.torchserve.process import TorchServeProcess
 from tests.client.conftest import CANNED_HANDLER, make_archive
 from tests.conftest import Exporter
 from tests.deploy.proxy.running import Behind, Proxy, configured
-from tests.deploy.proxy.stand_ins import Echo, Probes, listening
+from tests.deploy.proxy.stand_ins import Echo, listening
 
 NAME, CHEAP = "shapes", "canned"
 
@@ -33,18 +36,21 @@ def server(
 
 
 @pytest.fixture(scope="session")
-def probes() -> Iterator[Probes]:
-    with listening(Probes()) as made:
-        yield made
+def watch(server: TorchServeProcess) -> Iterator[ServerWatch]:
+    """Answers the probes of the server, as in `d2serve serve`."""
+    made = ServerWatch()
+    made.serving(server)
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session")
-def behind(server: TorchServeProcess, probes: Probes) -> Behind:
+def behind(server: TorchServeProcess, watch: ServerWatch) -> Iterator[Behind]:
     assert server.key_file is not None
     ports = server.ports
-    return Behind(
-        server.key_file, ports.inference, ports.grpc_inference, ports.metrics, probes.port
-    )
+    probes = Ports.free().inference
+    with ProbeServer(watch, LOOPBACK, probes):
+        yield Behind(server.key_file, ports.inference, ports.grpc_inference, ports.metrics, probes)
 
 
 @pytest.fixture(scope="session")

@@ -36,38 +36,13 @@ def listening(server: _Server) -> Iterator[_Server]:
         server.server_close()
 
 
-class Probes(Answering):
-    """Says of each path what it was told to; 200 where nothing was."""
-
-    def __init__(self) -> None:
-        super().__init__(_Probe)
-        self.statuses: dict[str, int] = {}
-
-
-class _Probe(BaseHTTPRequestHandler):
-    server: Probes
-
-    def do_GET(self) -> None:
-        self.send_response(self.server.statuses.get(self.path, 200))
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", "21")
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(b'{"status": "of ours"}')
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 class Echo(Answering):
-    """Answers what reached it, after ``seconds``."""
+    """Answers what reached it, after ``seconds``, or ``refusal``."""
 
     def __init__(self) -> None:
         super().__init__(_EchoHandler)
         self.seconds = 0.0
+        self.refusal: tuple[int, bytes] | None = None
         self.connections = 0
 
     def process_request(self, *arguments: object) -> None:
@@ -87,8 +62,8 @@ class _EchoHandler(BaseHTTPRequestHandler):
             "bytes": len(body),
             "at": time.time(),
         }
-        answer = json.dumps(said).encode()
-        self.send_response(200)
+        status, answer = self.server.refusal or (200, json.dumps(said).encode())
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()

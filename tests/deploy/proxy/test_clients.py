@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from tests.deploy.proxy.running import KEY, Behind, Proxy, configured, needs_ngi
 pytestmark = [pytest.mark.server, pytest.mark.long, needs_nginx]
 
 SAMPLE = ROOT / "examples" / "shapes" / "sample.jpg"
-ENGINES = Path(os.environ.get("D2SERVE_ENGINES", ROOT / ".venv" / ".d2serve" / "engines" / "bin"))
+ENGINES = Path(sys.prefix) / ".d2serve" / "engines" / "bin" / "python"
 CLIENTS = {"http": D2ServeClient, "async": BlockingAsyncClient, "grpc": D2ServeGrpcClient}
 
 
@@ -143,7 +143,7 @@ FOUND = {
 
 
 @pytest.mark.skipif(
-    not (ENGINES / "python").exists(),
+    not ENGINES.exists(),
     reason="needs the clients of KServe and Triton: `make test-all` installs them",
 )
 @pytest.mark.parametrize("who", FOUND)
@@ -153,7 +153,7 @@ def test_clients_of_the_open_inference_protocol(
     """Over gRPC they call /inference.GRPCInferenceService/, of another name in TorchServe."""
     ran = subprocess.run(
         [
-            *(ENGINES / "python", Path(__file__).with_name("oip_clients.py"), who),
+            *(ENGINES, Path(__file__).with_name("oip_clients.py"), who),
             *(f"localhost:{proxy.port}", proxy.certificate, KEY, NAME, SAMPLE),
         ],
         check=False,

@@ -10,11 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
+from d2serve.server.probes.watch import ServerWatch
 from d2serve.server.torchserve.process import TorchServeProcess
 from tests.conftest import ROOT
 from tests.deploy.proxy.conftest import NAME
 from tests.deploy.proxy.running import KEY, PAGES, Behind, Proxy, configured, needs_nginx
-from tests.deploy.proxy.stand_ins import Probes
 
 pytestmark = [pytest.mark.server, pytest.mark.long, needs_nginx]
 
@@ -170,9 +170,11 @@ def test_metrics_for_an_address_that_is_allowed(behind: Behind, tmp_path: Path) 
         assert "d2serve_forward_seconds" in client.get("/metrics").text
 
 
-def test_whether_it_lives_and_is_ready_is_asked_without_a_key(proxy: Proxy, probes: Probes) -> None:
-    """In the Open Inference Protocol's words; why not is only for those on the machine."""
-    probes.statuses["/ready"] = 503
+def test_whether_it_lives_and_is_ready_is_asked_without_a_key(
+    proxy: Proxy, watch: ServerWatch, server: TorchServeProcess
+) -> None:
+    """In the Open Inference Protocol's words; the reasons are only for those on the machine."""
+    watch.starting("as if")
     try:
         with proxy.client() as client:
             for path in ("/live", "/v2/health/live"):
@@ -181,14 +183,23 @@ def test_whether_it_lives_and_is_ready_is_asked_without_a_key(proxy: Proxy, prob
             for path in ("/ready", "/v2/health/ready"):
                 answer = client.get(path)
                 assert (answer.status_code, answer.json()) == (503, {"ready": False})
-            probes.statuses.clear()
+            watch.serving(server)
             for path in ("/ready", "/v2/health/ready"):
                 answer = client.get(path)
                 assert (answer.status_code, answer.json()) == (200, {"ready": True})
                 assert answer.headers["content-type"] == "application/json"
             assert client.head("/ready").status_code == 200
     finally:
-        probes.statuses.clear()
+        watch.serving(server)
+
+
+def test_torchserve_s_refusal_is_of_the_length_by_which_the_proxy_knows_it(
+    server: TorchServeProcess,
+) -> None:
+    for headers in ({}, {"authorization": "Bearer no"}):
+        answer = httpx.get(f"{server.inference_address}/ping", headers=headers, trust_env=False)
+        assert (answer.status_code, len(answer.content)) == (400, 154)
+        assert answer.json()["type"] == "InvalidKeyException"
 
 
 def test_the_model_s_own_refusals_pass_as_they_are(proxy: Proxy) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import getpass
 import json
+import os
+import shutil
 import socket
 import ssl
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -83,6 +88,41 @@ def test_each_request_reads_the_token_anew(echoing: Proxy, before_echo: Behind) 
             before_echo.key_file.write_text(json.dumps(keys, indent=2))
             reached = client.post(PREDICT, content=b"x").json()["headers"]
             assert reached["authorization"] == f"Bearer {token}"
+
+
+def test_who_is_refused_as_for_a_token_is_asked_twice_and_gets_the_second_answer(
+    echoing: Proxy, echo: Echo
+) -> None:
+    """An answer of the model may have that length."""
+    echo.refusal = (400, b"x" * 154)
+    with echoing.client(headers={"x-api-key": KEY}) as client:
+        answer = client.post(PREDICT, content=b"x")
+    assert (answer.status_code, answer.content) == echo.refusal
+    assert echo.connections == 2
+    echo.refusal = (400, b"x" * 155)
+    with echoing.client(headers={"x-api-key": KEY}) as client:
+        assert client.post(PREDICT, content=b"x").status_code == 400
+    assert echo.connections == 3
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may start nginx for another user")
+def test_the_user_of_nginx_needs_to_read_the_tokens(before_echo: Behind) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="d2serve-proxy-"))
+    try:
+        folder.chmod(0o711)
+        key_file = Path(shutil.copy(before_echo.key_file, folder))
+        key_file.chmod(0o600)
+        other = {f"user {getpass.getuser()};": "user nobody nogroup;"}
+        moved = dataclasses.replace(before_echo, key_file=key_file)
+        with configured(folder, moved, other) as proxy, proxy.client() as client:
+            headers = {"x-api-key": KEY}
+            large = b"x" * 3_000_000  # goes through a file
+            assert client.post(PREDICT, content=large, headers=headers).status_code == 503
+            assert "may the user that nginx runs as read it?" in proxy.errors()
+            shutil.chown(key_file, "nobody")
+            assert client.post(PREDICT, content=large, headers=headers).status_code == 200
+    finally:
+        shutil.rmtree(folder)
 
 
 def test_tokens_that_cannot_be_read(echoing: Proxy, before_echo: Behind, echo: Echo) -> None:
