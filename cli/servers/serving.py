@@ -104,6 +104,14 @@ def serve(
             metavar="FILE",
         ),
     ] = None,
+    without_tokens: Annotated[
+        bool,
+        typer.Option(
+            "--without-tokens",
+            help="Ask nobody for a token: in a container that only a platform reaches, which "
+            "checks who asks. Models cannot be registered then.",
+        ),
+    ] = False,
     probe_port: Annotated[
         int,
         typer.Option(
@@ -172,6 +180,7 @@ def serve(
                     host=host,
                     tls_cert=tls_cert,
                     tls_key=tls_key,
+                    without_tokens=without_tokens,
                     require_digest=require_digest,
                     environment=log_format.environment,
                     timeout=timeout,
