@@ -25,7 +25,12 @@ from d2serve.server.torchserve.logs.log_reader import LogReader
 from d2serve.server.torchserve.process import TorchServeProcess
 from tests.conftest import ROOT
 from tests.handlers.programs import UNLUCKY
-from tests.handlers.torchserve.test_operating_page import promql_names
+from tests.promql import (
+    expressions_of_dashboard,
+    expressions_of_pages,
+    named,
+    needs_a_gpu,
+)
 from tests.robustness.conftest import BATCH
 from tests.robustness.grpc_calls import GrpcCalls
 from tests.robustness.scraping import Scrape, scrape, scraped_until
@@ -117,21 +122,24 @@ def test_every_metric_has_its_name_type_and_labels(
         assert labels == {*metric.labels, "Hostname"}
 
 
-def test_the_operators_page_names_what_there_is(server: TorchServeProcess, sender: Sender) -> None:
+def test_pages_and_dashboard_name_what_there_is(server: TorchServeProcess, sender: Sender) -> None:
     """After a refusal and a failure, without which TorchServe has not all of its own."""
     assert sender.image(b"bad").status_code == 415
     assert sender.image(grey(UNLUCKY)).status_code == 500
     assert sender.image(grey(51)).status_code == 200
-    missing = (
-        promql_names()
-        - scraped_until(
-            server.metrics_address,
-            lambda page: (
-                page.of(ANSWERED, model_name="shapes") > 0 and bool(page.of("Requests5XX"))
-            ),
-        ).names
+    page = scraped_until(
+        server.metrics_address,
+        lambda page: page.of(ANSWERED, model_name="shapes") > 0 and bool(page.of("Requests5XX")),
     )
-    assert not missing
+    labels: dict[str, set[str]] = {}
+    for metric, has in page.values:
+        labels.setdefault(metric, set()).update(name for name, _ in has)
+    for expression in (*expressions_of_pages(), *expressions_of_dashboard().values()):
+        if not needs_a_gpu(expression):
+            found = named(expression)
+            assert found.metrics <= set(labels), expression
+            for metric in found.metrics:
+                assert found.labels <= labels[metric], (expression, metric)
 
 
 def test_an_id_leads_from_the_reply_to_the_log(server: TorchServeProcess, sender: Sender) -> None:
