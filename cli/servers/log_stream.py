@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from enum import Enum
 
 from d2serve.handlers.torchserve.request_line import JSON, LOG_FORMAT, TEXT
@@ -24,11 +25,18 @@ class LogFormat(str, Enum):
 class LogStream:
     """Passes TorchServe's lines on once it is ready; before, they would bury what matters."""
 
-    def __init__(self, log_format: LogFormat) -> None:
+    def __init__(self, log_format: LogFormat, saw: Callable[[str], None]) -> None:
+        """
+        Args:
+            log_format: of what is written.
+            saw: is called with every line, at once.
+        """
         self.is_open = False
+        self._saw = saw
         self._json = JsonLines(_write) if log_format is LogFormat.json else None
 
     def __call__(self, line: str) -> None:
+        self._saw(line)
         if self.is_open:
             (self._json or _write)(line)
 

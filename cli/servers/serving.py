@@ -18,6 +18,8 @@ from rich.markup import escape
 
 from d2serve.cli.options import DEFAULT_STORE
 from d2serve.cli.progress import console, error_console, shown_progress
+from d2serve.cli.servers.draining import drain_or_be_told_again
+from d2serve.cli.servers.kept_state import KeptState
 from d2serve.cli.servers.key_file import published_key_file
 from d2serve.cli.servers.log_stream import LogFormat, LogStream
 from d2serve.cli.servers.start_page import print_start_page
@@ -76,6 +78,15 @@ def serve(
             metavar="FILE",
         ),
     ] = None,
+    state: Annotated[
+        Optional[Path],
+        typer.Option(
+            help="Keep what is registered in this file: models, versions, the default one, workers "
+            "and batches. The next start with it serves that again, and adds archives that its "
+            "command names anew.",
+            metavar="FILE",
+        ),
+    ] = None,
     timeout: Annotated[
         float, typer.Option(help="Seconds within which every worker must be ready.")
     ] = 300.0,
@@ -88,6 +99,14 @@ def serve(
             "standard error.",
         ),
     ] = LogFormat.text,
+    drain_seconds: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="Seconds for which Ctrl-C and SIGTERM wait until all that was asked is answered. "
+            "A second one stops at once.",
+        ),
+    ] = 30.0,
 ) -> None:
     """Serve archives with TorchServe on this machine, until Ctrl-C.
 
@@ -103,14 +122,17 @@ def serve(
     try:
         with stopped_by_signals():
             config = config or (DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None)
-            store = _store(models, model_store)
-            log = LogStream(log_format)
+            kept = KeptState(state)
+            store = _store([*(models or []), *kept.models], model_store)
+            start = kept.start(models or _all_archives(store, kept), store, config)
+            log = LogStream(log_format, kept.saw)
             with shown_progress() as (begin, _):
                 begin("looking for Java and TorchServe", 0)
                 server = TorchServeProcess(
-                    models or _all_archives(store),
+                    start.models,
                     model_store=store,
                     config=config,
+                    overrides=start.overrides,
                     ports=_ports(config, given),
                     require_digest=require_digest,
                     environment=log_format.environment,
@@ -118,7 +140,8 @@ def serve(
                     on_progress=lambda stage: begin(stage, 0),
                     on_log=log,
                 ).start()
-            _run(server, log, console if log_format is LogFormat.text else error_console)
+            told = console if log_format is LogFormat.text else error_console
+            _run(server, log, told, kept, drain_seconds)
     except ServerStartError as error:
         if error.log_tail:
             error_console.print(
@@ -130,14 +153,25 @@ def serve(
         error_console.print("Stopped.")
 
 
-def _run(server: TorchServeProcess, log: LogStream, told: Console) -> None:
+def _run(
+    server: TorchServeProcess,
+    log: LogStream,
+    told: Console,
+    kept: KeptState,
+    drain_seconds: float,
+) -> None:
     with contextlib.ExitStack() as cleanup:
         cleanup.callback(log.close)
         cleanup.callback(server.stop)
-        key_file = cleanup.enter_context(published_key_file(server))
-        print_start_page(server, key_file, told)
-        log.is_open = True
-        status = server.wait()
+        cleanup.enter_context(kept.keeping(server))
+        try:
+            key_file = cleanup.enter_context(published_key_file(server))
+            print_start_page(server, key_file, told)
+            log.is_open = True
+            status = server.wait()
+        except StopRequested:
+            drain_or_be_told_again(server, drain_seconds)
+            raise
         raise ServerStartError(
             f"TorchServe ended by itself (status {status}); its last words are above. If it was "
             "killed, the machine may be out of memory: `dmesg` then says so.",
@@ -145,7 +179,7 @@ def _run(server: TorchServeProcess, log: LogStream, told: Console) -> None:
         )
 
 
-def _store(models: list[str] | None, given: Path | None) -> Path | None:
+def _store(models: list[str], given: Path | None) -> Path | None:
     """The model store; None makes a private one, for archives that lie elsewhere."""
     if given is not None:
         if not given.is_dir():
@@ -155,7 +189,7 @@ def _store(models: list[str] | None, given: Path | None) -> Path | None:
         return given
     if not DEFAULT_STORE.is_dir():
         return None
-    files = [Path(model.split("=", 1)[-1]) for model in models or []]
+    files = [Path(model.split("=", 1)[-1]) for model in models]
     inside = (
         (not file.is_absolute() and (DEFAULT_STORE / file).is_file())
         or file.parent.resolve() == DEFAULT_STORE.resolve()
@@ -164,9 +198,9 @@ def _store(models: list[str] | None, given: Path | None) -> Path | None:
     return DEFAULT_STORE if all(inside) else None
 
 
-def _all_archives(store: Path | None) -> list[str]:
+def _all_archives(store: Path | None, kept: KeptState) -> list[str]:
     archives = [] if store is None else archives_of(store)
-    if not archives:
+    if not archives and not kept.models:
         raise ServerStartError(
             f"Nothing to serve: no .mar in {store or DEFAULT_STORE}. Make one with "
             "`d2serve export`, or give one: `d2serve serve FILE.mar`."

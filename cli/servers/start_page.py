@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 from rich.console import Console
@@ -24,7 +25,8 @@ def print_start_page(server: TorchServeProcess, key_file: Path | None, console: 
         f"gRPC        {server.grpc_address}",
     ]
     if key_file is not None:
-        lines.append(f"tokens      {key_file}")
+        renewed = f"renewed every {_in_words(server.renewal.age)}; a token copied from it ends then"
+        lines.append(f"tokens      {key_file} ({renewed})")
         token = (
             "-H \"Authorization: Bearer $(python3 -c 'import json; "
             f'print(json.load(open("{key_file}"))["inference"]["key"])\')" '
@@ -46,3 +48,8 @@ def print_start_page(server: TorchServeProcess, key_file: Path | None, console: 
     ):
         console.print(f"  {command}", highlight=False, markup=False, soft_wrap=True)
     console.print("Stop it with Ctrl-C.", highlight=False)
+
+
+def _in_words(time: timedelta) -> str:
+    seconds = time.total_seconds()
+    return f"{seconds:g} seconds" if seconds < 120 else f"{seconds / 60:g} minutes"

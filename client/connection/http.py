@@ -45,7 +45,7 @@ def accepted(response: httpx.Response, connection: Connection) -> httpx.Response
     """The response itself, unless it is an error: then that is raised."""
     status, body, request_id = response.status_code, response.content, request_id_of(response)
     if status >= 400:
-        raise http_error(status, body, connection.credentials, request_id)
+        raise http_error(status, body, connection, request_id)
     rejected = envelope_error(body, status, request_id)
     if rejected is not None:
         raise rejected

@@ -20,6 +20,7 @@ from d2serve.client.connection.addresses import (
     with_scheme,
 )
 from d2serve.client.connection.credentials import Credentials
+from d2serve.client.connection.deadlines import Deadlines
 from d2serve.client.connection.retrying import DEFAULT_RETRY, Retry
 from d2serve.client.errors import InsecureConnection, InvalidInput
 
@@ -41,7 +42,7 @@ class ConnectionSettings(TypedDict, total=False):
     key_file: str | os.PathLike[str] | None
     """TorchServe's key_file.json. It is read for every attempt, so a renewed token is used."""
     timeout: float
-    """Of one attempt, in seconds."""
+    """Of one attempt, in seconds. The server is told, so that it computes nothing afterwards."""
     retry: Retry
     """How long to ask again while the server's queue is full."""
     ca_file: str | os.PathLike[str] | None
@@ -84,9 +85,10 @@ class Connection:
         self.credentials = Credentials.of(token_kind, token, key_file)
         self.timeout = timeout
         self.retry = retry
-        self._headers = _checked_headers(headers or {})
+        self.deadlines = Deadlines(timeout)
+        self.own_headers = _checked_headers(headers or {})
         self._ca_file = None if ca_file is None else Path(ca_file)
-        if self.credentials.are_given and _AUTHORIZATION in self._headers:
+        if self.credentials.are_given and _AUTHORIZATION in self.own_headers:
             raise InvalidInput("Got a token and the header Authorization, expected one of them.")
         if self._ca_file is not None and not self.is_encrypted:
             raise InvalidInput(
@@ -101,7 +103,7 @@ class Connection:
 
         Names are in lower case, as gRPC needs them.
         """
-        return {**self._headers, **self.credentials.headers()}
+        return {**self.own_headers, **self.credentials.headers()}
 
     def ssl_context(self) -> ssl.SSLContext | None:
         """Trusts the authorities of ``ca_file`` alone; None where the user named no file."""
@@ -139,7 +141,7 @@ class Connection:
             return f"The token of {self.credentials.key_file.path}"
         if self.credentials.token is not None:
             return "The token"
-        return next((f"The header {name}" for name in _SECRETS if name in self._headers), None)
+        return next((f"The header {name}" for name in _SECRETS if name in self.own_headers), None)
 
 
 def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from d2serve.client.connection.asking import Headers, ask_once
+from d2serve.client.connection.refusals import refusal_error
 from d2serve.client.connection.server_errors import (
     envelope_error,
     health_status,
@@ -26,6 +28,7 @@ from d2serve.client.errors import ClientError, InvalidInput, RequestRejected, Se
 from d2serve.client.predict.blocking import BlockingClient
 from d2serve.client.predict.grpc_stubs import PING_METHOD, PREDICTIONS_METHOD, inference_messages
 from d2serve.client.predict.requests import PredictRequest, Reply
+from d2serve.handlers.requests.deadline import NAME as DEADLINE
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -82,25 +85,31 @@ class D2ServeGrpcClient(BlockingClient):
         )
 
     def ping(self) -> str:
-        return health_status(self._call(self._ping, self._messages.empty()).health)
+        message = self._messages.empty()
+        answer = ask_once(
+            self._connection, lambda headers: self._call(self._ping, message, headers)
+        )
+        return health_status(answer.health)
 
     def close(self) -> None:
         self._channel.close()
 
-    def _send(self, request: PredictRequest) -> Reply:
+    def _send(self, request: PredictRequest, headers: Headers, deadline: str | None) -> Reply:
+        # TorchServe passes on neither metadata nor the deadline of gRPC itself.
+        known = {} if deadline is None else {DEADLINE: deadline.encode("ascii")}
         message = self._messages.predictions_request(
             model_name=request.model,
             model_version=request.version or "",
-            input={"data": request.image, **request.options},
+            input={"data": request.image, **known, **request.options},
         )
-        body = bytes(self._call(self._predictions, message).prediction)
+        body = bytes(self._call(self._predictions, message, headers).prediction)
         rejected = envelope_error(body, status=None)
         if rejected is not None:
             raise rejected
         return Reply(body)
 
-    def _call(self, method: Any, message: Any) -> Any:
-        metadata = tuple(self._connection.headers().items())
+    def _call(self, method: Any, message: Any, headers: Headers) -> Any:
+        metadata = tuple(headers.items())
         try:
             return method(message, timeout=self._connection.timeout, metadata=metadata)
         except grpc.RpcError as error:
@@ -132,9 +141,9 @@ def _client_error(error: grpc.RpcError, connection: Connection) -> ClientError:
     code, details = error.code(), error.details() or ""
     message = details.split("\n")[0]
     if code is grpc.StatusCode.PERMISSION_DENIED:
-        return connection.credentials.refusal_error()
+        return refusal_error(connection)
     if details.endswith(_NO_SUCH_MODEL):
-        return model_not_found_error(message)
+        return model_not_found_error(message, connection)
     if _OVERLOADED in details:
         return overloaded_error(message)
     if code is grpc.StatusCode.UNAVAILABLE and not details.endswith(_HANDLER_FAILED):

@@ -14,10 +14,13 @@ from typing import Any
 
 from d2serve.handlers.detector import Detector
 from d2serve.handlers.replies.reply import OK, Reply
+from d2serve.handlers.requests.bodies.content_types import FORM, JSON, content_type
 from d2serve.handlers.requests.request import DESCRIBE, GRPC, HTTP, INFER, Request
 from d2serve.handlers.requests.tracing import TRACE_HEADER
 from d2serve.handlers.service import Service
 from d2serve.handlers.spec.limits import SETTING as LIMITS
+from d2serve.handlers.torchserve.busy import WorkerMark
+from d2serve.handlers.torchserve.forms import json_of
 from d2serve.handlers.torchserve.metrics import Metrics
 from d2serve.handlers.torchserve.reporting import Reporter
 from d2serve.handlers.torchserve.threads import thread_share
@@ -25,7 +28,6 @@ from d2serve.handlers.torchserve.upkeep import Upkeep
 
 _log = logging.getLogger(__name__)
 
-_JSON = "application/json"
 # TorchServe adds the name to what comes to /invocations.
 _NO_OPTIONS = ("data", "body", "model_name")
 
@@ -34,6 +36,7 @@ class DetectionHandler:
     """Answers batches of requests."""
 
     _service: Service
+    _mark: WorkerMark
     _reporter: Reporter
     _upkeep: Upkeep
 
@@ -43,6 +46,8 @@ class DetectionHandler:
         Raises:
             LoadError: TorchServe logs it and reports the worker as failed.
         """
+        # Else TorchServe parses JSON itself, which loses names that are there twice.
+        os.environ["TS_DECODE_INPUT_REQUEST"] = "false"
         properties, settings = context.system_properties, context.model_yaml_config or {}
         gpu, max_workers = properties.get("gpu_id"), int(settings.get("maxWorkers", 1))
         detector = Detector.open(
@@ -55,7 +60,10 @@ class DetectionHandler:
         detector.warm_up()
         served_as = context.model_name, str(context.manifest["model"]["modelVersion"])
         most = detector.spec.limits.max_reply_bytes
-        self._service = Service(detector, *served_as, max_reply_bytes=most)
+        self._mark = WorkerMark(Path(properties["model_dir"]))
+        self._service = Service(
+            detector, *served_as, max_reply_bytes=most, about_workers=self._mark.others
+        )
         self._reporter = Reporter(Metrics(context.metrics, *served_as), *served_as)
         self._upkeep = Upkeep(detector, max_workers)
         _log.info("d2serve: %s %s is ready, pid %d", *served_as, os.getpid())
@@ -67,8 +75,14 @@ class DetectionHandler:
             data: a mapping of field name to bytes for each request: an image and options.
             context: TorchServe's.
         """
-        self._upkeep.do_if_due()
         requests = [_request(fields, i, context) for i, fields in enumerate(data)]
+        if all(each.kind == DESCRIBE for each in requests):  # who asks whether others are busy
+            return self._answers(requests, context)
+        with self._mark.busy():
+            return self._answers(requests, context)
+
+    def _answers(self, requests: Sequence[Request], context: Any) -> list[bytes]:
+        self._upkeep.do_if_due()
         replies = self._service.replies(requests)
         for i, (request, reply) in enumerate(zip(requests, replies)):
             _set_head(request, reply, i, context)
@@ -89,10 +103,12 @@ def _request(fields: Any, index: int, context: Any) -> Request:
     texts = {name: value for name, value in headers.items() if isinstance(value, str)}
     is_grpc = all(name.startswith("ts_") for name in texts)
     part = headers.get("body")
-    is_json = isinstance(part, Mapping) and part.get("content-type") == _JSON
+    is_json = isinstance(part, Mapping) and part.get("content-type") == JSON
     kind = INFER if is_grpc and is_json else None
     if not fields and headers.get("describe") == "True":
         kind = DESCRIBE
+    json = json_of(fields) if content_type(texts) == FORM else None
+    fields = fields if json is None else {"body": json}
     body = fields.get("data")
     options = {name: value for name, value in fields.items() if name not in _NO_OPTIONS}
     if is_grpc and isinstance(options.get(TRACE_HEADER), bytes):

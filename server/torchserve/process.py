@@ -18,19 +18,21 @@ from pathlib import Path
 from typing import Callable
 
 from d2serve.client.connection.credentials import KEY_FILE_NAME, KeyFile
+from d2serve.client.draining import Load
 from d2serve.client.errors import ServerStartError
 from d2serve.client.management import ManagementClient
 from d2serve.client.predict.grpc_client import D2ServeGrpcClient
 from d2serve.client.predict.http_client import D2ServeClient
 from d2serve.server.archives.digests import checked_store, read_digests
 from d2serve.server.archives.model_archives import (
+    STORE_NAME,
     ModelArguments,
     PathLike,
     ServedModel,
     require_room,
     resolve_models,
 )
-from d2serve.server.torchserve import launch
+from d2serve.server.torchserve import draining, launch
 from d2serve.server.torchserve.clients import ServerClients
 from d2serve.server.torchserve.config.ports import LOOPBACK, Ports
 from d2serve.server.torchserve.config.settings import server_settings, write_settings
@@ -43,6 +45,7 @@ from d2serve.server.torchserve.directories import (
 from d2serve.server.torchserve.java import Java, find_java
 from d2serve.server.torchserve.logs.log_diagnosis import ServerLog
 from d2serve.server.torchserve.logs.log_reader import LogReader
+from d2serve.server.torchserve.renewing import TokenRenewal
 from d2serve.server.torchserve.startup import Startup
 
 _NOT_RUNNING = "The server is not running: call start(), or use `with`."
@@ -105,6 +108,7 @@ class TorchServeProcess:
             token_auth,
             enable_model_api if self._digests is None else False,
         )
+        self.renewal = TokenRenewal(self._settings, self.management_address)
         self._environment = dict(environment or {})
         self._timeout = timeout
         self._on_progress = on_progress or (lambda _: None)
@@ -114,6 +118,7 @@ class TorchServeProcess:
         self._directory: ServerDirectory | None = None
         self._store: Path | None = None
         self._process: subprocess.Popen[str] | None = None
+        self._is_draining = False
         self._clients = ServerClients(
             self.inference_address, self.grpc_address, self.management_address
         )
@@ -167,6 +172,11 @@ class TorchServeProcess:
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether it is about to be stopped: it still answers, but others should be asked."""
+        return self._is_draining
+
     def log_tail(self, lines: int = 40) -> str:
         """The last lines TorchServe wrote; they stay after a stop."""
         return self._log.tail(lines)
@@ -198,9 +208,10 @@ class TorchServeProcess:
         atexit.register(self.stop)
         try:
             self.models, self._store = checked_store(
-                models, self._digests, self._model_store, self.directory / "models"
+                models, self._digests, self._model_store, self.directory / STORE_NAME
             )
             require_room(self.models, self.directory)
+            self.renewal.start(self.key_file)  # a large model may take longer than a token lives
             self._launch(java, self._store)
             startup = Startup(self.models, self.management, self._log, self._on_progress)
             startup.wait(self._timeout, self.is_running, self._reader)
@@ -213,8 +224,23 @@ class TorchServeProcess:
             raise
         return self
 
+    def drain(self, seconds: float, on_load: Callable[[Load], None] = lambda _: None) -> bool:
+        """Wait until nothing would be lost by stop(): no request waits, and no worker is busy.
+
+        Requests that come meanwhile are answered, and waited for.
+
+        Args:
+            seconds: that this may take.
+            on_load: is called with what is still to be done, whenever that was asked.
+
+        Returns: False where the time is over, or TorchServe has ended.
+        """
+        self._is_draining = True
+        return draining.drain(self.management, seconds, self.is_running, on_load)
+
     def stop(self) -> None:
         """Stop TorchServe and delete its directory; does nothing if it is stopped already."""
+        self.renewal.stop()
         self._clients.close()
         if self._process is not None and self._directory is not None:
             launch.end(self._process, self._directory.path)
@@ -222,6 +248,7 @@ class TorchServeProcess:
         if self._directory is not None:
             self._directory.remove()
         self._process = self._directory = None
+        self._is_draining = False
         atexit.unregister(self.stop)
 
     def wait(self) -> int:
