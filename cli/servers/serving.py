@@ -13,21 +13,21 @@ from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from d2serve.cli.options import DEFAULT_STORE
 from d2serve.cli.progress import console, error_console, shown_progress
-from d2serve.cli.servers.draining import drain_or_be_told_again
 from d2serve.cli.servers.kept_state import KeptState
-from d2serve.cli.servers.key_file import published_key_file
 from d2serve.cli.servers.log_stream import LogFormat, LogStream
-from d2serve.cli.servers.start_page import print_start_page
 from d2serve.cli.servers.stopping import StopRequested, stopped_by_signals
+from d2serve.cli.servers.while_running import Around, run_until_stopped
 from d2serve.client.errors import ServerStartError
 from d2serve.handlers.torchserve.request_line import LOG_FORMAT
 from d2serve.server.archives.model_archives import archives_of
-from d2serve.server.torchserve.config.ports import Ports
+from d2serve.server.probes.server import DEFAULT_PORT as PROBE_PORT
+from d2serve.server.probes.server import probe_server
+from d2serve.server.probes.watch import ServerWatch
+from d2serve.server.torchserve.config.ports import LOOPBACK, Ports
 from d2serve.server.torchserve.config.properties import read_properties, safe_defaults
 from d2serve.server.torchserve.process import TorchServeProcess
 
@@ -87,6 +87,17 @@ def serve(
             metavar="FILE",
         ),
     ] = None,
+    probe_port: Annotated[
+        int,
+        typer.Option(
+            help="Port that says without a token whether the server lives and is ready: GET /live "
+            "and /ready. 0 is none."
+        ),
+    ] = PROBE_PORT,
+    probe_host: Annotated[
+        str,
+        typer.Option(help="Address of this machine for that port; 0.0.0.0 is every one."),
+    ] = LOOPBACK,
     timeout: Annotated[
         float, typer.Option(help="Seconds within which every worker must be ready.")
     ] = 300.0,
@@ -120,28 +131,38 @@ def serve(
         "grpc_management": grpc_management_port,
     }
     try:
-        with stopped_by_signals():
+        with stopped_by_signals(), contextlib.ExitStack() as cleanup:
             config = config or (DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None)
             kept = KeptState(state)
             store = _store([*(models or []), *kept.models], model_store)
             start = kept.start(models or _all_archives(store, kept), store, config)
             log = LogStream(log_format, kept.saw)
+            ports = _ports(config, given)
+            watch = ServerWatch()
+            probes = probe_server(watch, probe_host, probe_port, ports)
+            if probes is not None:
+                cleanup.enter_context(probes)
             with shown_progress() as (begin, _):
+
+                def report(stage: str) -> None:
+                    begin(stage, 0)
+                    watch.starting(stage)
+
                 begin("looking for Java and TorchServe", 0)
                 server = TorchServeProcess(
                     start.models,
                     model_store=store,
                     config=config,
                     overrides=start.overrides,
-                    ports=_ports(config, given),
+                    ports=ports,
                     require_digest=require_digest,
                     environment=log_format.environment,
                     timeout=timeout,
-                    on_progress=lambda stage: begin(stage, 0),
+                    on_progress=report,
                     on_log=log,
                 ).start()
             told = console if log_format is LogFormat.text else error_console
-            _run(server, log, told, kept, drain_seconds)
+            run_until_stopped(server, Around(log, told, kept, watch, probes), drain_seconds)
     except ServerStartError as error:
         if error.log_tail:
             error_console.print(
@@ -151,32 +172,6 @@ def serve(
         raise typer.Exit(1) from None
     except StopRequested:
         error_console.print("Stopped.")
-
-
-def _run(
-    server: TorchServeProcess,
-    log: LogStream,
-    told: Console,
-    kept: KeptState,
-    drain_seconds: float,
-) -> None:
-    with contextlib.ExitStack() as cleanup:
-        cleanup.callback(log.close)
-        cleanup.callback(server.stop)
-        cleanup.enter_context(kept.keeping(server))
-        try:
-            key_file = cleanup.enter_context(published_key_file(server))
-            print_start_page(server, key_file, told)
-            log.is_open = True
-            status = server.wait()
-        except StopRequested:
-            drain_or_be_told_again(server, drain_seconds)
-            raise
-        raise ServerStartError(
-            f"TorchServe ended by itself (status {status}); its last words are above. If it was "
-            "killed, the machine may be out of memory: `dmesg` then says so.",
-            log_tail=server.log_tail(15),
-        )
 
 
 def _store(models: list[str], given: Path | None) -> Path | None:

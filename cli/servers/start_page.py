@@ -11,7 +11,9 @@ from rich.markup import escape
 from d2serve.server.torchserve.process import TorchServeProcess
 
 
-def print_start_page(server: TorchServeProcess, key_file: Path | None, console: Console) -> None:
+def print_start_page(
+    server: TorchServeProcess, key_file: Path | None, probes: str | None, console: Console
+) -> None:
     """Print what is served, at which addresses, and how it is asked."""
     versions: dict[str, list[str]] = {}
     for model in server.models:
@@ -24,6 +26,8 @@ def print_start_page(server: TorchServeProcess, key_file: Path | None, console: 
         f"metrics     {server.metrics_address}",
         f"gRPC        {server.grpc_address}",
     ]
+    if probes is not None:
+        lines.append(f"probes      {probes}/live and /ready")
     if key_file is not None:
         renewed = f"renewed every {_in_words(server.renewal.age)}; a token copied from it ends then"
         lines.append(f"tokens      {key_file} ({renewed})")

@@ -61,7 +61,7 @@ def running(new: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tor
 
 
 @pytest.fixture
-def server(running: TorchServeProcess, new: Path) -> Iterator[TorchServeProcess]:
+def server(running: TorchServeProcess) -> Iterator[TorchServeProcess]:
     """With version 1.0 alone, again after each test."""
     yield running
     management = running.management
