@@ -26,12 +26,10 @@ from rich.table import Table
 from benchmarks.shared.machine import this_machine
 from benchmarks.soak.asking import Clients
 from benchmarks.soak.deeds import (
-    RESTART,
-    UPGRADE,
-    Deed,
     Operator,
     TokenCounter,
     failures_of_operating,
+    told_of,
 )
 from benchmarks.soak.plot import save_plot
 from benchmarks.soak.processes import Sample, Watched
@@ -128,15 +126,6 @@ def table_of(courses: dict[str, Course]) -> Table:
             "{} to {}".format(*course.threads),
         )
     return table
-
-
-def told_of(deeds: list[Deed]) -> str:
-    """How often what was done, and how long it took."""
-    told = []
-    for what in (UPGRADE, RESTART):
-        took = [each.took for each in deeds if each.what == what]
-        told.append(f"{len(took)} {what}s of {min(took):.0f} to {max(took):.0f} s")
-    return ", ".join(told)
 
 
 def main(minutes: float, archive: Path | None) -> int:

@@ -111,7 +111,7 @@ class Clients:
             with self._lock:
                 self.outcomes.unanswered[f"{request.name}: {type(error).__name__}"] += 1
             return
-        content = hashlib.sha256(_ITS_OWN.sub(b"", reply)).digest()
+        content = content_of(reply)
         with self._lock:
             self.outcomes.counts[code] += 1
             same = self._first.setdefault(request.name, content) == content
@@ -155,6 +155,11 @@ class Clients:
         except ClientError as error:
             return f"gRPC {type(error).__name__}", str(error).encode()
         return OK, json.dumps(answer.raw).encode()
+
+
+def content_of(reply: bytes) -> bytes:
+    """What has to be the same each time, as a digest."""
+    return hashlib.sha256(_ITS_OWN.sub(b"", reply)).digest()
 
 
 class _Gate:

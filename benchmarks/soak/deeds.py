@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
+from typing import Protocol
 
 from benchmarks.shared.errors import BenchError
-from benchmarks.soak.serving import Served
+from benchmarks.soak.serving import Log, Served
 from benchmarks.soak.traffic import MODEL
 from d2serve.client.connection.credentials import KeyFile
 from d2serve.client.errors import ClientError
@@ -100,13 +101,29 @@ class TokenCounter(threading.Thread):
         self.join()
 
 
+class Spoken(Protocol):
+    """What is asked of a ``Served`` in the end."""
+
+    log: Log
+
+    @property
+    def said(self) -> str: ...
+
+
 def failures_of_operating(
-    deeds: list[Deed], tokens: int, minutes: float, served: Served
+    deeds: list[Deed], tokens: int, minutes: float, served: Spoken
 ) -> list[str]:
-    """What went wrong beside the answers, a sentence each."""
-    failures = [
-        f"{each.what} after {each.seconds:.0f} s: {each.failure}" for each in deeds if each.failure
-    ]
+    """What went wrong beside the answers, a sentence each.
+
+    Args:
+        deeds: that were done.
+        tokens: how many different ones there were in these minutes.
+    """
+    failed = (each for each in deeds if each.failure)
+    failures = [f"{each.what} after {each.seconds:.0f} s: {each.failure}" for each in failed]
+    for what in (UPGRADE, RESTART):
+        if all(each.what != what for each in deeds):
+            failures.append(f"no {what} was done")
     if tokens < minutes:
         failures.append(f"{tokens} tokens in {minutes:g} minutes, though each holds for one")
     if _NOT_RENEWED in served.said:
@@ -115,3 +132,14 @@ def failures_of_operating(
         count, line = len(served.log.no_objects), served.log.no_objects[0]
         failures.append(f"{count} lines of the log are no JSON objects: {line[:200]!r}")
     return failures
+
+
+def told_of(deeds: list[Deed]) -> str:
+    """How often what was done, and how long it took."""
+    told = []
+    for what in (UPGRADE, RESTART):
+        took = sorted(each.took for each in deeds if each.what == what)
+        if took:
+            seconds = f"{took[0]:.0f} to {took[-1]:.0f}" if len(took) > 1 else f"{took[0]:.0f}"
+            told.append(f"{len(took)} {what}{'s' * (len(took) > 1)} of {seconds} s")
+    return ", ".join(told)
