@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from d2serve.server.probes.server import ProbeServer
-from d2serve.server.probes.watch import ServerWatch
 from d2serve.server.torchserve.config.ports import LOOPBACK, Ports
 from d2serve.server.torchserve.process import TorchServeProcess
 from tests.client.conftest import CANNED_HANDLER, make_archive
@@ -36,21 +35,12 @@ def server(
 
 
 @pytest.fixture(scope="session")
-def watch(server: TorchServeProcess) -> Iterator[ServerWatch]:
-    """Answers the probes of the server, as in `d2serve serve`."""
-    made = ServerWatch()
-    made.serving(server)
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="session")
-def behind(server: TorchServeProcess, watch: ServerWatch) -> Iterator[Behind]:
+def behind(server: TorchServeProcess) -> Iterator[Behind]:
     assert server.key_file is not None
-    ports = server.ports
-    probes = Ports.free().inference
-    with ProbeServer(watch, LOOPBACK, probes):
-        yield Behind(server.key_file, ports.inference, ports.grpc_inference, ports.metrics, probes)
+    ports, probed = server.ports, Ports.free().inference
+    with ProbeServer(LOOPBACK, probed, ports) as probes:
+        probes.watch.serving(server)
+        yield Behind(server.key_file, ports.inference, ports.grpc_inference, ports.metrics, probed)
 
 
 @pytest.fixture(scope="session")
