@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from d2serve.client.connection.asking import Headers, ask_once
-from d2serve.client.connection.refusals import refusal_error
+from d2serve.client.connection.refusals import key_refused_error, refusal_error
 from d2serve.client.connection.server_errors import (
     envelope_error,
     health_status,
@@ -41,6 +41,8 @@ _UNLIMITED = -1
 _NO_SUCH_MODEL = ("ModelNotFoundException", "ModelVersionNotFoundException")
 _HANDLER_FAILED = "org.pytorch.serve.http.InternalServerException"
 _OVERLOADED = "has no worker to serve inference request"
+# deploy/nginx.conf says so of a call that came while TorchServe renewed its token.
+_NOTHING_BEGUN = "nothing was begun"
 _NOT_CONNECTED = "failed to connect to all addresses"
 _REJECTIONS = (
     grpc.StatusCode.INVALID_ARGUMENT,
@@ -125,11 +127,13 @@ def _channel(connection: Connection) -> grpc.Channel:
         )
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     port = parts.port or (_ENCRYPTED_PORT if connection.is_encrypted else _PORT)
-    options = [
+    options: list[tuple[str, Any]] = [
         ("grpc.max_send_message_length", _UNLIMITED),
         ("grpc.max_receive_message_length", _UNLIMITED),
         ("grpc.enable_http_proxy", int(not connection.is_loopback)),
     ]
+    if connection.server_name is not None:
+        options.append(("grpc.ssl_target_name_override", connection.server_name))
     if not connection.is_encrypted:
         return grpc.insecure_channel(f"{host}:{port}", options)
     trusted = grpc.ssl_channel_credentials(connection.root_certificates())
@@ -142,9 +146,11 @@ def _client_error(error: grpc.RpcError, connection: Connection) -> ClientError:
     message = details.split("\n")[0]
     if code is grpc.StatusCode.PERMISSION_DENIED:
         return refusal_error(connection)
+    if code is grpc.StatusCode.UNAUTHENTICATED:
+        return key_refused_error(message)
     if details.endswith(_NO_SUCH_MODEL):
         return model_not_found_error(message, connection)
-    if _OVERLOADED in details:
+    if _OVERLOADED in details or _NOTHING_BEGUN in details:
         return overloaded_error(message)
     if code is grpc.StatusCode.UNAVAILABLE and not details.endswith(_HANDLER_FAILED):
         return no_answer_error(
