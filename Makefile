@@ -83,7 +83,8 @@ bench: $(STAMPS)/test $(INSTALLED)
 fuzz: $(STAMPS)/test $(INSTALLED)
 	$(PY) -W ignore -m benchmarks.fuzz 50000
 
-# A server under mixed load, and whether anything of it grows: make soak MINUTES=600 for a night.
+# A server under mixed load that is stopped and upgraded meanwhile: whether anything is lost, and
+# whether anything of it grows. make soak MINUTES=600 for a night.
 MINUTES ?= 10
 soak: $(STAMPS)/test $(INSTALLED)
 	$(PY) -W ignore -m benchmarks.soak $(MINUTES)

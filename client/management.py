@@ -16,7 +16,12 @@ import httpx
 from d2serve.client.archive_checks import check_archive
 from d2serve.client.connection.asking import ask, ask_once
 from d2serve.client.connection.client import Client
-from d2serve.client.connection.http import accepted, httpx_options, unavailable_error
+from d2serve.client.connection.http import (
+    accepted,
+    extensions,
+    httpx_options,
+    unavailable_error,
+)
 from d2serve.client.connection.management_address import DEFAULT_MANAGEMENT_ADDRESS
 from d2serve.client.connection.refusals import api_key_error
 from d2serve.client.connection.settings import ConnectionSettings
@@ -326,6 +331,7 @@ class ManagementClient(Client):
                 params=query,
                 headers=headers,
                 timeout=self._connection.timeout if timeout is None else timeout,
+                extensions=extensions(self._connection),
             )
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise unavailable_error(self._connection, error) from error

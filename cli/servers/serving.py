@@ -2,7 +2,7 @@
 
 It does what `torchserve --start` does with the repository's config.properties, and what one has to
 know besides: finds Java, waits until the model can answer, says how to ask it, and leaves nothing
-behind. The server is for this machine only; to serve others, use `torchserve` itself.
+behind. The server is for this machine only, unless it is told otherwise.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ from d2serve.client.errors import ServerStartError
 from d2serve.handlers.torchserve.request_line import LOG_FORMAT
 from d2serve.server.archives.model_archives import archives_of
 from d2serve.server.probes.server import DEFAULT_PORT as PROBE_PORT
-from d2serve.server.probes.server import probe_server
-from d2serve.server.probes.watch import ServerWatch
+from d2serve.server.probes.server import ProbeServer
 from d2serve.server.torchserve.config.ports import LOOPBACK, Ports
 from d2serve.server.torchserve.config.properties import read_properties, safe_defaults
 from d2serve.server.torchserve.process import TorchServeProcess
@@ -78,6 +77,24 @@ def serve(
             metavar="FILE",
         ),
     ] = None,
+    host: Annotated[
+        Optional[str],
+        typer.Option(
+            help="Address of this machine at which others may predict, over HTTP and gRPC; "
+            "0.0.0.0 is every one. Managing and metrics stay on this machine. Default: 127.0.0.1, "
+            "for this machine only."
+        ),
+    ] = None,
+    tls_cert: Annotated[
+        Optional[Path],
+        typer.Option(
+            help="Encrypt predictions: the server's certificate with its chain, PEM.",
+            metavar="FILE",
+        ),
+    ] = None,
+    tls_key: Annotated[
+        Optional[Path], typer.Option(help="The RSA key of that certificate, PEM.", metavar="FILE")
+    ] = None,
     state: Annotated[
         Optional[Path],
         typer.Option(
@@ -87,6 +104,14 @@ def serve(
             metavar="FILE",
         ),
     ] = None,
+    without_tokens: Annotated[
+        bool,
+        typer.Option(
+            "--without-tokens",
+            help="Ask nobody for a token: in a container that only a platform reaches, which "
+            "checks who asks. Models cannot be registered then.",
+        ),
+    ] = False,
     probe_port: Annotated[
         int,
         typer.Option(
@@ -121,7 +146,7 @@ def serve(
 ) -> None:
     """Serve archives with TorchServe on this machine, until Ctrl-C.
 
-    It runs on Linux and macOS, and only this machine can reach it.
+    It runs on Linux and macOS. Only this machine can reach it unless a host is given.
     """
     given = {
         "inference": inference_port,
@@ -133,20 +158,17 @@ def serve(
     try:
         with stopped_by_signals(), contextlib.ExitStack() as cleanup:
             config = config or (DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None)
+            ports = _ports(config, given, has_host=host is not None, has_tls=tls_cert is not None)
             kept = KeptState(state)
             store = _store([*(models or []), *kept.models], model_store)
             start = kept.start(models or _all_archives(store, kept), store, config)
             log = LogStream(log_format, kept.saw)
-            ports = _ports(config, given)
-            watch = ServerWatch()
-            probes = probe_server(watch, probe_host, probe_port, ports)
-            if probes is not None:
-                cleanup.enter_context(probes)
+            probes = cleanup.enter_context(ProbeServer(probe_host, probe_port, ports))
             with shown_progress() as (begin, _):
 
                 def report(stage: str) -> None:
                     begin(stage, 0)
-                    watch.starting(stage)
+                    probes.watch.starting(stage)
 
                 begin("looking for Java and TorchServe", 0)
                 server = TorchServeProcess(
@@ -155,6 +177,10 @@ def serve(
                     config=config,
                     overrides=start.overrides,
                     ports=ports,
+                    host=host,
+                    tls_cert=tls_cert,
+                    tls_key=tls_key,
+                    without_tokens=without_tokens,
                     require_digest=require_digest,
                     environment=log_format.environment,
                     timeout=timeout,
@@ -162,7 +188,7 @@ def serve(
                     on_log=log,
                 ).start()
             told = console if log_format is LogFormat.text else error_console
-            run_until_stopped(server, Around(log, told, kept, watch, probes), drain_seconds)
+            run_until_stopped(server, Around(log, told, kept, probes), drain_seconds)
     except ServerStartError as error:
         if error.log_tail:
             error_console.print(
@@ -203,7 +229,9 @@ def _all_archives(store: Path | None, kept: KeptState) -> list[str]:
     return archives
 
 
-def _ports(config: Path | None, given: dict[str, int | None]) -> Ports:
+def _ports(
+    config: Path | None, given: dict[str, int | None], *, has_host: bool, has_tls: bool
+) -> Ports:
     settings = safe_defaults() if config is None else read_properties(config)
-    configured = Ports.from_settings(settings)
+    configured = Ports.from_settings(settings, has_host=has_host, has_tls=has_tls)
     return Ports(**{name: port or getattr(configured, name) for name, port in given.items()})

@@ -3,6 +3,7 @@ request, and back again if it fails."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Optional
@@ -15,10 +16,11 @@ from d2serve.cli.servers.stopping import StopRequested, stopped_by_signals
 from d2serve.client.connection.credentials import KEY_FILE_NAME
 from d2serve.client.connection.management_address import DEFAULT_MANAGEMENT_ADDRESS
 from d2serve.client.connection.settings import ConnectionSettings
-from d2serve.client.errors import ClientError
+from d2serve.client.errors import ClientError, WorkersNotReady
 from d2serve.client.management import ManagementClient
 from d2serve.client.model_descriptions import ModelDescription
 from d2serve.client.predict.http_client import DEFAULT_INFERENCE_ADDRESS, D2ServeClient
+from d2serve.server.torchserve.logs.log_diagnosis import ServerLog
 from d2serve.server.upgrading.checking import sample
 from d2serve.server.upgrading.newcomer import (
     brought,
@@ -111,6 +113,10 @@ def upgrade(
     except OldStays as error:
         error_console.print(f"[yellow]Upgraded, but:[/] {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(1) from None
+    except WorkersNotReady as error:
+        cause = _cause(key_file, f"{name}_{newcomer.version}")
+        error_console.print(f"[red]Not upgraded.[/] {escape(f'{error}{cause}')}", soft_wrap=True)
+        raise typer.Exit(1) from None
     except ClientError as error:
         error_console.print(f"[red]Not upgraded.[/] {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(1) from None
@@ -143,3 +149,21 @@ def _archive_of(old: ModelDescription, store: Path | None) -> Path | None:
     """The archive of the old version, where it can be read here."""
     archive = None if store is None else store / old.url
     return archive if archive is not None and archive.is_file() else None
+
+
+def _cause(key_file: Path | None, model: str) -> str:
+    """What the workers of a version wrote last, where the server's logs lie beside its key file."""
+    log = None if key_file is None else key_file.resolve().parent / "logs" / "model_log.log"
+    if log is None or not log.is_file():
+        return ""
+    written = ServerLog()
+    workers: set[str] = set()
+    with log.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            found = re.search(rf"W-\d+-{re.escape(model)}\b", line)
+            if found:
+                workers.add(found.group())
+                written.feed(line.rstrip("\n"))
+    outputs = (written.worker_failure(worker) for worker in sorted(workers))
+    last = next((output[-1] for output in outputs if output), "")
+    return f" It wrote: {last}" if last else ""

@@ -15,7 +15,6 @@ from d2serve.cli.servers.start_page import print_start_page
 from d2serve.cli.servers.stopping import StopRequested
 from d2serve.client.errors import ServerStartError
 from d2serve.server.probes.server import ProbeServer
-from d2serve.server.probes.watch import ServerWatch
 from d2serve.server.torchserve.process import TorchServeProcess
 
 
@@ -27,8 +26,7 @@ class Around:
     told: Console
     """Where what is for people is written."""
     kept: KeptState
-    watch: ServerWatch
-    probes: ProbeServer | None
+    probes: ProbeServer
 
 
 def run_until_stopped(server: TorchServeProcess, around: Around, drain_seconds: float) -> None:
@@ -46,14 +44,12 @@ def run_until_stopped(server: TorchServeProcess, around: Around, drain_seconds: 
     with contextlib.ExitStack() as cleanup:
         cleanup.callback(around.log.close)
         cleanup.callback(server.stop)
-        cleanup.callback(around.watch.stopping)
+        cleanup.callback(around.probes.watch.stopping)
         cleanup.enter_context(around.kept.keeping(server))
         try:
             key_file = cleanup.enter_context(published_key_file(server))
-            if around.probes is not None:
-                around.watch.serving(server)
-            probed = None if around.probes is None else around.probes.address
-            print_start_page(server, key_file, probed, around.told)
+            around.probes.watch.serving(server)
+            print_start_page(server, key_file, around.probes.address, around.told)
             around.log.is_open = True
             status = server.wait()
         except StopRequested:

@@ -25,6 +25,11 @@ def httpx_options(connection: Connection) -> dict[str, Any]:
     }
 
 
+def extensions(connection: Connection) -> dict[str, Any]:
+    """What every request over httpx needs beside its options: the name of the server."""
+    return {} if connection.server_name is None else {"sni_hostname": connection.server_name}
+
+
 def unavailable_error(connection: Connection, error: Exception) -> ServerUnavailable:
     """The error for a request that got no answer at all."""
     if isinstance(error, httpx.TimeoutException):

@@ -15,7 +15,7 @@ import httpx
 
 from d2serve.client.connection.asking import Headers, ask_async, ask_once_async
 from d2serve.client.connection.client import Client
-from d2serve.client.connection.http import httpx_options, unavailable_error
+from d2serve.client.connection.http import extensions, httpx_options, unavailable_error
 from d2serve.client.connection.settings import ConnectionSettings
 from d2serve.client.predict.http_client import (
     DEFAULT_INFERENCE_ADDRESS,
@@ -104,7 +104,7 @@ class AsyncD2ServeClient(Client):
 
     async def _request(self, **request: Any) -> httpx.Response:
         try:
-            return await self._http.request(**request)
+            return await self._http.request(**request, extensions=extensions(self._connection))
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise unavailable_error(self._connection, error) from error
 

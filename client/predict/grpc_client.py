@@ -127,11 +127,13 @@ def _channel(connection: Connection) -> grpc.Channel:
         )
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     port = parts.port or (_ENCRYPTED_PORT if connection.is_encrypted else _PORT)
-    options = [
+    options: list[tuple[str, Any]] = [
         ("grpc.max_send_message_length", _UNLIMITED),
         ("grpc.max_receive_message_length", _UNLIMITED),
         ("grpc.enable_http_proxy", int(not connection.is_loopback)),
     ]
+    if connection.server_name is not None:
+        options.append(("grpc.ssl_target_name_override", connection.server_name))
     if not connection.is_encrypted:
         return grpc.insecure_channel(f"{host}:{port}", options)
     trusted = grpc.ssl_channel_credentials(connection.root_certificates())

@@ -13,7 +13,13 @@ from urllib.parse import quote
 import httpx
 
 from d2serve.client.connection.asking import Headers, ask_once
-from d2serve.client.connection.http import accepted, httpx_options, request_id_of, unavailable_error
+from d2serve.client.connection.http import (
+    accepted,
+    extensions,
+    httpx_options,
+    request_id_of,
+    unavailable_error,
+)
 from d2serve.client.connection.server_errors import health_status
 from d2serve.client.connection.settings import Connection, ConnectionSettings
 from d2serve.client.predict.blocking import BlockingClient
@@ -84,6 +90,6 @@ class D2ServeClient(BlockingClient):
 
     def _request(self, **request: Any) -> httpx.Response:
         try:
-            return self._http.request(**request)
+            return self._http.request(**request, extensions=extensions(self._connection))
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise unavailable_error(self._connection, error) from error

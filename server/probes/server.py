@@ -2,10 +2,10 @@
 
 It is there before TorchServe is started and after it has ended, in a thread of its own.
 
-    watch = ServerWatch()
-    with ProbeServer(watch, "127.0.0.1", 8085):
-        with TorchServeProcess({"shapes": "shapes.mar"}) as server:
-            watch.serving(server)
+    ports = Ports.free()
+    with ProbeServer("127.0.0.1", 8085, ports) as probes:
+        with TorchServeProcess({"shapes": "shapes.mar"}, ports=ports) as server:
+            probes.watch.serving(server)
 """
 
 from __future__ import annotations
@@ -29,19 +29,28 @@ _SECONDS_TO_END = 5.0
 class ProbeServer:
     """Answers probes of a watched server while it is entered as a context."""
 
-    def __init__(self, watch: ServerWatch, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, others: Ports) -> None:
         """
         Args:
-            watch: knows the server.
             host: the address of this machine to listen on; 0.0.0.0 is every one.
-            port: to listen on.
+            port: to listen on; 0 answers nobody.
+            others: the ports of the watched server.
+
+        Raises:
+            ServerStartError: the port is no number of one, or one of the others.
         """
-        self.address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        self._watch = watch
+        _require_port_of_its_own(port, others)
+        self.watch = ServerWatch()
         self._host = host
         self._port = port
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+
+    @property
+    def address(self) -> str | None:
+        """Where probes are answered; None where they are not."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self._port}" if self._port else None
 
     def __enter__(self) -> ProbeServer:
         """Listen.
@@ -49,6 +58,8 @@ class ProbeServer:
         Raises:
             ServerStartError: the address is not to be had.
         """
+        if not self._port:
+            return self
         listening = _listening(self._host, self._port)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
@@ -61,13 +72,13 @@ class ProbeServer:
         if self._loop is not None and self._thread is not None:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(_SECONDS_TO_END)
-        self._watch.close()
+        self.watch.close()
 
     def _run(self, loop: asyncio.AbstractEventLoop, listening: socket.socket) -> None:
         async def live() -> Verdict:
-            return self._watch.live()
+            return self.watch.live()
 
-        answers = ProbeAnswers({"/live": ("live", live), "/ready": ("ready", self._watch.ready)})
+        answers = ProbeAnswers({"/live": ("live", live), "/ready": ("ready", self.watch.ready)})
         asyncio.set_event_loop(loop)
         server = loop.run_until_complete(
             asyncio.start_server(answers.handle, sock=listening, limit=HEADER_BYTES)
@@ -85,15 +96,8 @@ async def _end_tasks() -> None:
     await asyncio.gather(*left, return_exceptions=True)
 
 
-def probe_server(watch: ServerWatch, host: str, port: int, others: Ports) -> ProbeServer | None:
-    """The server of the probes of a TorchServe on other ports; None where the port is 0.
-
-    Raises:
-        ServerStartError: the port is no number of one, or one of the others.
-    """
-    if port == 0:
-        return None
-    if not 0 < port < 65_536:
+def _require_port_of_its_own(port: int, others: Ports) -> None:
+    if not 0 <= port < 65_536:
         raise ServerStartError(
             f"Got the port {port} for probes, expected one from 1 to 65535, or 0 for none."
         )
@@ -103,7 +107,6 @@ def probe_server(watch: ServerWatch, host: str, port: int, others: Ports) -> Pro
                 f"Port {port} is to be that of the probes and that of {purpose.replace('_', ' ')}. "
                 "Choose another one: d2serve serve --probe-port …"
             )
-    return ProbeServer(watch, host, port)
 
 
 def _listening(host: str, port: int) -> socket.socket:

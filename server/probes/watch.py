@@ -158,7 +158,8 @@ class _AskedServer:
         except ServerUnavailable:
             return None
         except ClientError as error:
-            return no(f"TorchServe's management API refused to say: {type(error).__name__}")
+            # Its words are for whoever holds the token: they may name files.
+            return no(f"TorchServe's management API does not say ({type(error).__name__})")
 
 
 def _silence(seconds: float) -> str:

@@ -71,7 +71,6 @@ def server(running: TorchServeProcess) -> Iterator[TorchServeProcess]:
     management.set_default(NAME, "1.0")
     for version in versions - {"1.0"}:
         management.unregister(NAME, version)
-    assert sorted(each.name for each in store_of(running).iterdir()) == ["v1.mar", "v2.mar"] or True
 
 
 def store_of(server: TorchServeProcess) -> Path:
@@ -145,7 +144,10 @@ def test_under_load_nothing_fails_and_nothing_waits(server: TorchServeProcess, n
 
 @pytest.mark.parametrize(
     ("archive", "told"),
-    [("v3.mar", "keep dying"), ("v4.mar", "does not answer a made-up image")],
+    [
+        ("v3.mar", "No module named 'a_package_that_is_not_there'"),
+        ("v4.mar", "does not answer a made-up image"),
+    ],
 )
 def test_a_version_that_fails_is_rolled_back(
     archive: str, told: str, server: TorchServeProcess, new: Path
@@ -162,6 +164,7 @@ def test_a_version_that_fails_is_rolled_back(
     assert not (store_of(server) / archive).exists(), "what was copied there is gone again"
 
 
+@pytest.mark.long
 def test_ctrl_c_rolls_back(server: TorchServeProcess, new: Path) -> None:
     process = start_upgrade(server, NAME, new / "v3.mar")
     try:
@@ -175,6 +178,7 @@ def test_ctrl_c_rolls_back(server: TorchServeProcess, new: Path) -> None:
     assert versions_of(server) == ["1.0"]
 
 
+@pytest.mark.long
 def test_an_old_version_that_is_kept_and_one_that_stays_busy(
     server: TorchServeProcess, new: Path
 ) -> None:
