@@ -44,8 +44,9 @@ def triton_over_grpc() -> dict[str, Any]:
         refusal = ""
     except InferenceServerException as error:
         refusal = str(error.status())
-    image.set_data_from_numpy(np.array([PHOTO], np.object_))
-    raw = client.infer(MODEL, [image], headers=HEADERS)
+    unread = InferInput("image", [1], "BYTES")
+    unread.set_data_from_numpy(np.array([PHOTO], np.object_))
+    raw = client.infer(MODEL, [unread], headers=HEADERS)
     return {
         "live": client.is_server_live(headers=HEADERS),
         "ready": client.is_server_ready(headers=HEADERS),

@@ -159,7 +159,9 @@ def test_the_limits_for_each_client_as_the_comments_have_them(
     echo.seconds = 1
     limits = {
         "# limit_conn_zone ": "limit_conn_zone ",
-        "server_tokens off;": "server_tokens off; limit_conn client 8;",
+        "# limit_req_zone ": "limit_req_zone ",
+        "server_tokens off;": "server_tokens off; limit_conn at_once 8; "
+        "limit_req zone=often burst=20;",
     }
     folder = tmp_path / "limited"
     folder.mkdir()
