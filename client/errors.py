@@ -16,6 +16,7 @@
     ├── InvalidInput          refused on this side, before anything was sent
     ├── InsecureConnection    the token would be sent without encryption
     ├── WorkersNotReady       the model's workers die, or are not READY in time
+    ├── StillBusy             a version has not finished in time what it was asked
     ├── ServerStartError      TorchServe did not start; carries the end of its log
     │   ├── JavaNotFound
     │   └── ArchiveRefused    a .mar is damaged, unlisted or not for this server
@@ -172,6 +173,10 @@ class InsecureConnection(ClientError):
 
 class WorkersNotReady(ClientError):
     """The workers of a model keep dying, or did not become READY in time."""
+
+
+class StillBusy(ClientError):
+    """A version was not removed, nor its workers: requests to it would have been lost."""
 
 
 class ServerStartError(ClientError):

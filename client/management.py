@@ -4,8 +4,8 @@ model can really answer, of which /ping says nothing (it says Healthy while work
 
 from __future__ import annotations
 
+import contextlib
 import os
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,23 +14,40 @@ from urllib.parse import quote
 import httpx
 
 from d2serve.client.archive_checks import check_archive
+from d2serve.client.connection.asking import ask, ask_once
 from d2serve.client.connection.client import Client
-from d2serve.client.connection.http import accepted, httpx_options, unavailable_error
+from d2serve.client.connection.http import (
+    accepted,
+    extensions,
+    httpx_options,
+    unavailable_error,
+)
+from d2serve.client.connection.management_address import DEFAULT_MANAGEMENT_ADDRESS
+from d2serve.client.connection.refusals import api_key_error
 from d2serve.client.connection.settings import ConnectionSettings
-from d2serve.client.errors import InvalidInput, MalformedReply, ModelNotFound, ServerUnavailable
+from d2serve.client.draining import Drain
+from d2serve.client.errors import (
+    AuthorizationError,
+    InvalidInput,
+    MalformedReply,
+    ModelNotFound,
+    StillBusy,
+    WorkersNotReady,
+)
 from d2serve.client.model_descriptions import (
     ModelDescription,
     parse_description,
+    parse_metadata,
     parse_model_list,
 )
-from d2serve.client.readiness import ReadinessWatch
+from d2serve.client.readiness import wait_ready
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-DEFAULT_MANAGEMENT_ADDRESS = "http://127.0.0.1:8081"
 ALL_VERSIONS = "all"
-_POLL_SECONDS = 0.3
+READY_SECONDS = 300.0
+DRAIN_SECONDS = 30.0
 
 
 class ManagementClient(Client):
@@ -67,15 +84,24 @@ class ManagementClient(Client):
         batch_size: int | None = None,
         max_batch_delay: int | None = None,
         response_timeout: int | None = None,
-        synchronous: bool = True,
-    ) -> str:
-        """Register ``url``, the name of a .mar in the model store; return TorchServe's message.
+        ready_seconds: float = READY_SECONDS,
+    ) -> ModelDescription:
+        """Register ``url``, the name of a .mar in the model store, and wait until it can answer.
 
-        ``max_batch_delay`` is in milliseconds, ``response_timeout`` in seconds; None leaves what
-        the archive's model-config.yaml says. A minWorkers in that file wins over
-        ``initial_workers``. ``synchronous`` waits until the workers are up.
+        Others are answered meanwhile, which they are not where TorchServe itself is made to wait
+        (``synchronous=true``).
 
-        Raises ArchiveRefused for an archive of the client's ``model_store`` that cannot be served.
+        Args:
+            url: the file's name.
+            model_name: None takes the one in the archive.
+            initial_workers: the archive's own minWorkers wins over it.
+            batch_size, max_batch_delay, response_timeout: in requests, milliseconds and seconds;
+                None leaves what the archive's model-config.yaml says.
+            ready_seconds: within which every worker has to be READY; 0 does not wait for them.
+
+        Raises:
+            ArchiveRefused: an archive of the client's ``model_store`` that cannot be served.
+            WorkersNotReady: its workers die, or are not READY in time. It is unregistered again.
         """
         if (
             self._model_store is not None
@@ -90,9 +116,29 @@ class ManagementClient(Client):
             "batch_size": batch_size,
             "max_batch_delay": max_batch_delay,
             "response_timeout": response_timeout,
-            "synchronous": str(synchronous).lower(),
+            "synchronous": "false",
         }
-        return self._status("POST", "/models", options)
+        before = {(each.name, each.version) for each in self._versions(model_name)}
+        self._status("POST", "/models", options)
+        new = [
+            each
+            for each in self._versions(model_name)
+            if each.url == url and (each.name, each.version) not in before
+        ]
+        if not new:
+            raise ModelNotFound(
+                f"{url} was registered, and is gone already: it seems that somebody else has "
+                "unregistered it. Register it again."
+            )
+        registered, name, version = new[0], new[0].name, new[0].version
+        if not ready_seconds or not registered.max_workers:
+            return registered
+        try:
+            (ready,) = self.wait_ready(name, ready_seconds, version=version)
+        except WorkersNotReady as error:
+            self.unregister(name, version, drain_seconds=0)
+            raise WorkersNotReady(f"{error} {name} {version} was unregistered again.") from error
+        return ready
 
     def describe(self, name: str, version: str | None = None) -> list[ModelDescription]:
         """The default version of a model, the given one, or with ``"all"`` every version."""
@@ -108,22 +154,47 @@ class ManagementClient(Client):
         min_worker: int,
         max_worker: int | None = None,
         version: str | None = None,
-        synchronous: bool = True,
-    ) -> str:
-        """Set the number of workers of a model; returns TorchServe's message."""
-        options = {
-            "min_worker": min_worker,
-            "max_worker": min_worker if max_worker is None else max_worker,
-            "synchronous": str(synchronous).lower(),
-        }
-        return self._status("PUT", _model_path(name, version), options)
+        ready_seconds: float = READY_SECONDS,
+        drain_seconds: float = DRAIN_SECONDS,
+    ) -> ModelDescription:
+        """Set the number of workers of a version (None: the default one).
+
+        Args:
+            name, min_worker, max_worker, version: what TorchServe is told; it starts
+                ``min_worker``, which is also the default of ``max_worker``.
+            ready_seconds: within which every worker has to be READY; 0 does not wait for them.
+            drain_seconds: within which the version has to be idle before some of its workers end;
+                0 ends them at once. What a worker is answering then may fail, and without any
+                worker what waits in the queue is never answered.
+
+        Raises:
+            StillBusy: it was not idle in time, and has the workers that it had.
+            WorkersNotReady: workers die, or are not READY in time. It stays so.
+        """
+        (before,) = self.describe(name, version)
+        most = min_worker if max_worker is None else max_worker
+        if most < len(before.workers):
+            self._drain(name, before.version, drain_seconds)
+        options = {"min_worker": min_worker, "max_worker": most, "synchronous": "false"}
+        self._status("PUT", _model_path(name, before.version), options)
+        if ready_seconds and min_worker:
+            self.wait_ready(name, ready_seconds, version=before.version)
+        (after,) = self.describe(name, before.version)
+        return after
 
     def set_default(self, name: str, version: str) -> str:
         """Make a version the one that answers when a request names none."""
         return self._status("PUT", f"{_model_path(name, version)}/set-default")
 
-    def unregister(self, name: str, version: str | None = None) -> str:
-        """Unregister a version (None: the default one, refused while there are others)."""
+    def unregister(
+        self, name: str, version: str | None = None, *, drain_seconds: float = DRAIN_SECONDS
+    ) -> str:
+        """Unregister a version (None: the default one, refused while there are others).
+
+        It has to be idle within ``drain_seconds``, otherwise StillBusy is raised and it stays. 0
+        unregisters it at once: what is then in its queue or its workers is never answered.
+        """
+        self._drain(name, version, drain_seconds)
         return self._status("DELETE", _model_path(name, version))
 
     def list_models(self) -> dict[str, str]:
@@ -137,45 +208,80 @@ class ManagementClient(Client):
             if page is None:
                 return models
 
-    def renew_token(self, kind: str) -> None:
+    def renew_token(self, kind: str, *, api_key: str | None = None) -> None:
         """Have TorchServe write a fresh ``"inference"`` or ``"management"`` token into its
-        key_file.json; needs a client made with ``key_file``."""
+        key_file.json; the old one ends with it.
+
+        ``api_key`` is the one of that file; None reads it from this client's ``key_file``. It
+        never expires.
+        """
         key_file = self._connection.credentials.key_file
-        if key_file is None:
-            raise InvalidInput(
-                "Renewing a token needs the API key, which is in TorchServe's key_file.json: make "
-                "this client with key_file instead of a token."
-            )
-        headers = {**self._connection.headers(), "authorization": f"Bearer {key_file.api}"}
-        self._send("GET", "/token", {"type": kind}, headers)
+        if api_key is None:
+            if key_file is None:
+                raise InvalidInput(
+                    "Renewing a token needs the API key, which is in TorchServe's key_file.json: "
+                    "make this client with key_file instead of a token, or give api_key."
+                )
+            api_key = key_file.api
+        else:
+            key_file = None
+        headers = {**self._connection.own_headers, "authorization": f"Bearer {api_key}"}
+        try:
+            self._send("GET", "/token", {"type": kind}, headers)
+        except AuthorizationError:
+            raise api_key_error(key_file) from None
 
     def wait_ready(
-        self, name: str, timeout: float = 300.0, *, version: str | None = None
+        self, name: str, timeout: float = READY_SECONDS, *, version: str | None = None
     ) -> list[ModelDescription]:
         """Wait until every worker of a model is READY (``version`` "all": of every version).
 
         Raises WorkersNotReady after ``timeout`` seconds, or as soon as workers keep dying.
         """
-        watch = ReadinessWatch(name)
-        deadline = time.monotonic() + timeout
-        while True:
-            described: list[ModelDescription] = []
-            try:
-                described = self.describe(name, version)
-            except (ModelNotFound, ServerUnavailable):
-                if time.monotonic() >= deadline:
-                    raise
-            if described and all(model.is_ready for model in described):
-                return described
-            watch.see(
-                {f"{m.version}/{w.id}": (w.pid, w.is_ready) for m in described for w in m.workers}
-            )
-            if time.monotonic() >= deadline:
-                raise watch.timed_out(timeout)
-            time.sleep(_POLL_SECONDS)
+        return wait_ready(lambda: self.describe(name, version), name, timeout)
+
+    def wait_idle(self, name: str, timeout: float, *, version: str | None = None) -> bool:
+        """Wait until a version's queue is empty and none of its workers is busy (``version``
+        "all": of every version): nothing is then lost if its workers end.
+
+        False when it is still at work after ``timeout`` seconds. Where several workers serve an
+        archive that cannot tell whether they are busy, one of an earlier d2serve or of another
+        handler, it is taken for idle once its queue was empty for 5 seconds.
+        """
+        return Drain(self, timeout).wait(lambda: [(name, version)])
+
+    def metadata(
+        self, name: str, version: str | None = None, *, timeout: float | None = None
+    ) -> Any:
+        """What the model says of itself; None if its handler has no answer to that.
+
+        The question waits in the queue as a request does, for ``timeout`` seconds at most, by
+        default those of this client. It is asked once.
+        """
+        path, asked = _model_path(name, version), {"customized": "true"}
+        return parse_metadata(self._request("GET", path, asked, timeout=timeout, once=True))
 
     def close(self) -> None:
         self._http.close()
+
+    def _versions(self, name: str | None) -> list[ModelDescription]:
+        """Every version of a model, of all models without a name."""
+        found: list[ModelDescription] = []
+        for each in self.list_models() if name is None else [name]:
+            with contextlib.suppress(ModelNotFound):
+                found += self.describe(each, ALL_VERSIONS)
+        return found
+
+    def _drain(self, name: str, version: str | None, seconds: float) -> None:
+        drain = Drain(self, seconds)
+        if seconds and not drain.wait(lambda: [(name, version)]):
+            raise StillBusy(
+                f"{name} {version or '(its default version)'} was not idle within {seconds:g} s: "
+                f"{drain.load.waiting} requests wait and {drain.load.busy} workers are busy. "
+                "Nothing was changed, as they would have been lost. Send it no more requests (make "
+                "another version the default), give it more drain_seconds, or lose them: "
+                "drain_seconds=0."
+            )
 
     def _status(self, method: str, path: str, options: Mapping[str, Any] | None = None) -> str:
         return str(self._object(method, path, options).get("status", ""))
@@ -188,9 +294,18 @@ class ManagementClient(Client):
             raise MalformedReply(f"Expected an object from {method} {path}, got {answer!r}")
         return answer
 
-    def _request(self, method: str, path: str, options: Mapping[str, Any] | None = None) -> Any:
-        response = self._connection.retry.call(
-            lambda: self._send(method, path, options, self._connection.headers())
+    def _request(
+        self,
+        method: str,
+        path: str,
+        options: Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+        once: bool = False,
+    ) -> Any:
+        """The answer, parsed; with ``once``, a server that is full is not asked again."""
+        response = (ask_once if once else ask)(
+            self._connection, lambda headers: self._send(method, path, options, headers, timeout)
         )
         try:
             return response.json()
@@ -201,11 +316,23 @@ class ManagementClient(Client):
             ) from error
 
     def _send(
-        self, method: str, path: str, options: Mapping[str, Any] | None, headers: dict[str, str]
+        self,
+        method: str,
+        path: str,
+        options: Mapping[str, Any] | None,
+        headers: dict[str, str],
+        timeout: float | None = None,
     ) -> httpx.Response:
         query = {key: value for key, value in (options or {}).items() if value is not None}
         try:
-            response = self._http.request(method, path, params=query, headers=headers)
+            response = self._http.request(
+                method,
+                path,
+                params=query,
+                headers=headers,
+                timeout=self._connection.timeout if timeout is None else timeout,
+                extensions=extensions(self._connection),
+            )
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise unavailable_error(self._connection, error) from error
         return accepted(response, self._connection)

@@ -36,6 +36,8 @@ class ModelDescription:
     max_workers: int
     batch_size: int
     max_batch_delay: int
+    pending_requests: int
+    """Those in the queue; TorchServe counts none that a worker is answering."""
     workers: tuple[Worker, ...]
     raw: dict[str, Any] = field(repr=False, compare=False)
 
@@ -72,6 +74,7 @@ def parse_description(item: Mapping[str, Any]) -> ModelDescription:
             max_workers=item["maxWorkers"],
             batch_size=item["batchSize"],
             max_batch_delay=item["maxBatchDelay"],
+            pending_requests=item["jobQueueStatus"]["pendingRequests"],
             workers=tuple(
                 Worker(w["id"], w["status"], w["pid"], w["gpu"], w["memoryUsage"])
                 for w in item["workers"]
@@ -80,3 +83,10 @@ def parse_description(item: Mapping[str, Any]) -> ModelDescription:
         )
     except (KeyError, TypeError) as error:
         raise MalformedReply(f"Not a TorchServe model description ({error}): {item!r}") from error
+
+
+def parse_metadata(answer: Any) -> Any:
+    """What a version's handler said of it, of the answer to ``customized=true``."""
+    if not (isinstance(answer, list) and len(answer) == 1 and isinstance(answer[0], Mapping)):
+        raise MalformedReply(f"Expected a list of one model version, got {str(answer)[:200]!r}")
+    return answer[0].get("customizedMetadata")

@@ -1,16 +1,47 @@
-"""Distinguishes a model that is still loading from one whose workers die and restart for ever.
+"""Waits until the workers of a model are READY.
 
+It distinguishes a model that is still loading from one whose workers die and restart for ever.
 TorchServe shows both as UNLOADING. Process ids make the difference: each restart brings a new one.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from typing import Callable
 
-from d2serve.client.errors import WorkersNotReady
+from d2serve.client.errors import ModelNotFound, ServerUnavailable, WorkersNotReady
+from d2serve.client.model_descriptions import ModelDescription
 
+_POLL_SECONDS = 0.2
 MAX_STARTS = 3
 """A worker seen under this many process ids without ever being READY is taken for broken."""
+
+
+def wait_ready(
+    describe: Callable[[], list[ModelDescription]], name: str, timeout: float
+) -> list[ModelDescription]:
+    """Wait until every worker is READY of what ``describe`` gives, versions of the model ``name``.
+
+    Raises WorkersNotReady after ``timeout`` seconds, or as soon as workers keep dying.
+    """
+    watch = ReadinessWatch(name)
+    deadline = time.monotonic() + timeout
+    while True:
+        described: list[ModelDescription] = []
+        try:
+            described = describe()
+        except (ModelNotFound, ServerUnavailable):
+            if time.monotonic() >= deadline:
+                raise
+        if described and all(model.is_ready for model in described):
+            return described
+        watch.see(
+            {f"{m.version}/{w.id}": (w.pid, w.is_ready) for m in described for w in m.workers}
+        )
+        if time.monotonic() >= deadline:
+            raise watch.timed_out(timeout)
+        time.sleep(_POLL_SECONDS)
 
 
 class ReadinessWatch:

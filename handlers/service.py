@@ -9,7 +9,7 @@ on the way gets its own error and harms no other, and no exception leaves.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -43,6 +43,7 @@ class Service:
         model: str,
         version: str = "1.0",
         max_reply_bytes: int | None = None,
+        about_workers: Callable[[], Mapping[str, int] | None] = lambda: None,
     ) -> None:
         """
         Args:
@@ -50,10 +51,12 @@ class Service:
             model, version: under which it is served.
             max_reply_bytes: the most that the server can send. None is no bound, unless whoever
                 made or serves the archive has set one other than the default.
+            about_workers: gives what the metadata say of the server's other workers, or None.
         """
         self.spec = detector.spec
         self._detector = detector
         self._served_as = model, version
+        self._about_workers = about_workers
         self._max_reply_bytes = max_reply_bytes or _bound_that_was_set(detector.spec.limits)
 
     @staticmethod
@@ -84,14 +87,16 @@ class Service:
         read = [self._attempt(call, self._read, call) for call in calls]
         read = [self._attempt(call, _still_awaited, each) for call, each in zip(calls, read)]
         results = self._detect(read)
-        return [self._finish(*each) for each in zip(calls, read, results)]
+        finished = (self._finish(*each) for each in zip(calls, read, results))
+        return [replace(reply, trace=call.trace) for call, reply in zip(calls, finished)]
 
     def _read(self, call: Call) -> ModelRequest | Reply:
         """What goes to the model, or the reply where nothing has to."""
         if call.refused is not None:
             raise call.refused
         if call.kind == DESCRIBE:
-            return Reply(describe(self.spec, *self._served_as), request_id=call.request_id)
+            described = describe(self.spec, *self._served_as, self._about_workers())
+            return Reply(described, request_id=call.request_id)
         return read_request(call, self.spec)
 
     def _detect(self, read: Sequence[ModelRequest | Reply]) -> list[ImageResult | None]:

@@ -69,10 +69,9 @@ class Hosts:
         if side == FASTAPI:
             return self._processes(setup)
         server = self.torchserve(setup.threads)
-        server.management.register(
-            f"{side}.mar", model_name=side, initial_workers=setup.workers, synchronous=True
+        described = server.management.register(
+            f"{side}.mar", model_name=side, initial_workers=setup.workers
         )
-        described = server.management.wait_ready(side)
         token = server.inference_token
         headers = {} if token is None else {"authorization": f"Bearer {token}"}
         ask = asker(server.inference_address, f"/predictions/{side}", headers)
@@ -80,7 +79,7 @@ class Hosts:
             side,
             setup,
             asks=(ask,) * setup.workers,  # TorchServe hands requests to whoever is free
-            pids=tuple(worker.pid for model in described for worker in model.workers),
+            pids=tuple(worker.pid for worker in described.workers),
             stop=lambda: _unregister(server, side),
         )
 

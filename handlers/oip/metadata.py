@@ -5,6 +5,7 @@ In the shape of the Open Inference Protocol's model metadata, and with what only
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 
 import orjson
@@ -16,13 +17,17 @@ from d2serve.handlers.spec.model_spec import ModelSpec
 from d2serve.handlers.spec.runtimes import RUNTIMES
 
 
-def describe(spec: ModelSpec, model: str, version: str) -> bytes:
+def describe(
+    spec: ModelSpec, model: str, version: str, workers: Mapping[str, int] | None = None
+) -> bytes:
     """The metadata of a model as the Open Inference Protocol has it, and what only d2serve says.
 
     Args:
         spec: the model's, with the limits that hold.
         model, version: under which it is registered.
+        workers: what a server knows of the other workers of this model; None leaves it out.
     """
+    about_workers = {} if workers is None else {"workers": workers}
     return orjson.dumps(
         {
             "name": model,
@@ -44,5 +49,6 @@ def describe(spec: ModelSpec, model: str, version: str) -> bytes:
             "options": {option.name: option.described() for option in OPTIONS},
             "limits": asdict(spec.limits),
             "schema_version": spec.schema_version,
+            **about_workers,
         }
     )

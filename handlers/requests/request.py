@@ -13,6 +13,7 @@ from typing import Any
 from d2serve.handlers.errors import RequestError
 from d2serve.handlers.requests.bodies.content_encoding import encoding_of, start_of, unpacked
 from d2serve.handlers.requests.bodies.json_text import LENGTH_HEADER, check_names, parsed
+from d2serve.handlers.requests.tracing import Trace, trace_of
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits
 
 PREDICT, DESCRIBE, INFER = "predict", "describe", "infer"
@@ -63,6 +64,8 @@ class Call:
     """As the server knows it."""
     refused: RequestError | None = None
     """Why its body cannot be taken."""
+    trace: Trace | None = None
+    """That its caller names, if any."""
 
 
 def classify(request: Request, limits: RequestLimits = DEFAULT_LIMITS) -> Call:
@@ -100,6 +103,7 @@ def classify(request: Request, limits: RequestLimits = DEFAULT_LIMITS) -> Call:
         infer_id=own if own and is_id(own) else request.id or "",
         deadline=request.deadline,
         refused=refused,
+        trace=trace_of(request.headers),
     )
 
 

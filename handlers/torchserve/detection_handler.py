@@ -16,8 +16,10 @@ from d2serve.handlers.detector import Detector
 from d2serve.handlers.replies.reply import OK, Reply
 from d2serve.handlers.requests.bodies.content_types import FORM, JSON, content_type
 from d2serve.handlers.requests.request import DESCRIBE, GRPC, HTTP, INFER, Request
+from d2serve.handlers.requests.tracing import TRACE_HEADER
 from d2serve.handlers.service import Service
 from d2serve.handlers.spec.limits import SETTING as LIMITS
+from d2serve.handlers.torchserve.busy import WorkerMark
 from d2serve.handlers.torchserve.forms import json_of
 from d2serve.handlers.torchserve.metrics import Metrics
 from d2serve.handlers.torchserve.reporting import Reporter
@@ -34,6 +36,7 @@ class DetectionHandler:
     """Answers batches of requests."""
 
     _service: Service
+    _mark: WorkerMark
     _reporter: Reporter
     _upkeep: Upkeep
 
@@ -57,8 +60,11 @@ class DetectionHandler:
         detector.warm_up()
         served_as = context.model_name, str(context.manifest["model"]["modelVersion"])
         most = detector.spec.limits.max_reply_bytes
-        self._service = Service(detector, *served_as, max_reply_bytes=most)
-        self._reporter = Reporter(Metrics(context.metrics, *served_as))
+        self._mark = WorkerMark(Path(properties["model_dir"]))
+        self._service = Service(
+            detector, *served_as, max_reply_bytes=most, about_workers=self._mark.others
+        )
+        self._reporter = Reporter(Metrics(context.metrics, *served_as), *served_as)
         self._upkeep = Upkeep(detector, max_workers)
         _log.info("d2serve: %s %s is ready, pid %d", *served_as, os.getpid())
 
@@ -69,8 +75,14 @@ class DetectionHandler:
             data: a mapping of field name to bytes for each request: an image and options.
             context: TorchServe's.
         """
-        self._upkeep.do_if_due()
         requests = [_request(fields, i, context) for i, fields in enumerate(data)]
+        if all(each.kind == DESCRIBE for each in requests):  # who asks whether others are busy
+            return self._answers(requests, context)
+        with self._mark.busy():
+            return self._answers(requests, context)
+
+    def _answers(self, requests: Sequence[Request], context: Any) -> list[bytes]:
+        self._upkeep.do_if_due()
         replies = self._service.replies(requests)
         for i, (request, reply) in enumerate(zip(requests, replies)):
             _set_head(request, reply, i, context)
@@ -83,7 +95,8 @@ def _request(fields: Any, index: int, context: Any) -> Request:
 
     Over gRPC there are no headers but TorchServe's own. A call of the Open Inference Protocol then
     arrives as a ``body`` of JSON, of which the parameters, the requested outputs and the raw
-    contents are gone; an input of TorchServe's own gRPC calls has no content type.
+    contents are gone; an input of TorchServe's own gRPC calls has no content type. What is a header
+    over HTTP, the caller's trace, may then be an input.
     """
     fields = fields if isinstance(fields, Mapping) else {}
     headers: Mapping[str, Any] = context.get_all_request_header(index)
@@ -97,9 +110,12 @@ def _request(fields: Any, index: int, context: Any) -> Request:
     json = json_of(fields) if content_type(texts) == FORM else None
     fields = fields if json is None else {"body": json}
     image = "body" if fields.get("data") is None else "data"
+    options = {name: value for name, value in fields.items() if name not in (image, _NAME)}
+    if is_grpc and isinstance(options.get(TRACE_HEADER), bytes):
+        texts[TRACE_HEADER] = options.pop(TRACE_HEADER).decode("ascii", "replace")
     return Request(
         body=fields.get(image),
-        fields={name: value for name, value in fields.items() if name not in (image, _NAME)},
+        fields=options,
         headers=texts,
         kind=kind,
         transport=GRPC if is_grpc else HTTP,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,12 +17,12 @@ from d2serve.client.errors import (
     AuthorizationError,
     ModelNotFound,
     RequestRejected,
-    ServerFailed,
     ServerOverloaded,
     WorkersNotReady,
 )
 from d2serve.client.management import ManagementClient
 from d2serve.server.torchserve.process import TorchServeProcess
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.server
 
@@ -48,10 +50,9 @@ def test_a_registered_model_answers_and_is_described(
 def test_scaling_changes_the_number_of_ready_workers(
     server: TorchServeProcess, second: str
 ) -> None:
-    server.management.scale(second, min_worker=2)
-    (described,) = server.management.wait_ready(second, timeout=120)
-    assert len(described.workers) == 2
-    server.management.scale(second, min_worker=0)
+    described = server.management.scale(second, min_worker=2)
+    assert [worker.status for worker in described.workers] == ["READY", "READY"]
+    assert not server.management.scale(second, min_worker=0).workers
     key, never = server.key_file, NO_RETRY
     with (
         D2ServeClient(server.inference_address, key_file=key, retry=never) as http,
@@ -125,14 +126,20 @@ def test_registering_twice_is_a_conflict(server: TorchServeProcess) -> None:
 
 
 def test_workers_that_die_are_told_from_workers_that_load(server: TorchServeProcess) -> None:
-    with pytest.raises(ServerFailed, match="Failed to start workers"):
-        server.management.register("dying.mar", model_name="dying", synchronous=True)
-    server.management.register("dying.mar", model_name="dying", synchronous=False)
+    with pytest.raises(WorkersNotReady, match=r"keep dying.*dying 1.0 was unregistered again"):
+        server.management.register("dying.mar", model_name="dying")
+    assert "dying" not in server.management.list_models()
+
+
+def test_a_registration_that_does_not_wait(server: TorchServeProcess) -> None:
+    described = server.management.register("canned2.mar", model_name="soon", ready_seconds=0)
     try:
-        with pytest.raises(WorkersNotReady, match="keep dying"):
-            server.management.wait_ready("dying", timeout=120)
+        assert (described.name, described.version) == ("soon", "2.0")
+        assert not described.is_ready
+        with pytest.raises(WorkersNotReady, match="not READY after 0 s: 0 of 1"):
+            server.management.wait_ready("soon", timeout=0)
     finally:
-        server.management.unregister("dying")
+        server.management.unregister("soon", drain_seconds=0)
 
 
 def test_management_asks_for_its_own_token(server: TorchServeProcess) -> None:
@@ -142,6 +149,32 @@ def test_management_asks_for_its_own_token(server: TorchServeProcess) -> None:
             pytest.raises(AuthorizationError, match="management token"),
         ):
             client.list_models()
+
+
+def test_the_commands_of_the_page_renew_both_tokens(server: TorchServeProcess) -> None:
+    page = (ROOT / "docs" / "security.md").read_text()
+    (block,) = re.findall(r"```bash\n(for kind in .*?)```", page, re.DOTALL)
+    before = server.inference_token, server.management_token
+    subprocess.run(
+        ["bash", "-euc", block.replace("http://127.0.0.1:8081", server.management_address)],
+        cwd=server.directory,
+        check=True,
+    )
+    after = server.inference_token, server.management_token
+    assert not {*before} & {*after}
+    assert server.http.ping() == "Healthy"
+    assert server.management.list_models()
+
+
+def test_a_key_of_another_server_renews_nothing(server: TorchServeProcess) -> None:
+    with pytest.raises(AuthorizationError, match="refused the API key that was given"):
+        server.management.renew_token("inference", api_key="of-another")
+
+
+def test_errors_name_the_management_address_that_there_is(server: TorchServeProcess) -> None:
+    for client in (server.http, server.grpc):
+        with pytest.raises(ModelNotFound, match=f"address {server.management_address}"):
+            client.predict("unknown", b"1")
 
 
 def test_only_the_metrics_address_is_open(server: TorchServeProcess) -> None:

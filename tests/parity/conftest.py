@@ -39,7 +39,7 @@ class Served:
             self._live = [name, *(each for each in map(self._name(model), others) if each)]
             management = self._server.management
             for each in self._live:
-                management.register(f"{each}.mar", model_name=each, synchronous=False)
+                management.register(f"{each}.mar", model_name=each, ready_seconds=0)
             for each in self._live:
                 management.wait_ready(each)
         return name
@@ -56,7 +56,7 @@ class Served:
     def leave(self) -> None:
         """Unregister what is there."""
         while self._live:
-            self._server.management.unregister(self._live.pop())
+            self._server.management.unregister(self._live.pop(), drain_seconds=0)
 
 
 @pytest.fixture(scope="session")

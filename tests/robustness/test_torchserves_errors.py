@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from d2serve.client.connection.credentials import Credentials
 from d2serve.client.connection.server_errors import http_error
+from d2serve.client.connection.settings import Connection
 from d2serve.server.torchserve.process import TorchServeProcess
 from tests.client.conftest import make_archive
 from tests.client.test_errors_page import TORCHSERVES_OWN
@@ -176,7 +176,7 @@ def test_it_is_answered_as_the_page_says(ask: Asker, says: tuple[str, str]) -> N
         assert not response.content
     else:
         assert response.json().get("type", "no type") == kind
-    error = http_error(response.status_code, response.content, Credentials.of("x", None, None))
+    error = http_error(response.status_code, response.content, Connection("inference", "127.0.0.1"))
     assert type(error).__name__ == ROWS[says][3]
 
 

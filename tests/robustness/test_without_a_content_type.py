@@ -14,8 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
-from d2serve.client.connection.credentials import Credentials
 from d2serve.client.connection.server_errors import http_error
+from d2serve.client.connection.settings import Connection
 from d2serve.client.errors import RequestRejected
 from tests.handlers.samples import picture, saved
 from tests.robustness.grpc_calls import GrpcCalls
@@ -64,7 +64,7 @@ def test_one_that_java_refuses(sender: Sender) -> None:
     response = sender.post(content=b"\xff\xd8\xff=%&" + NOISY, headers=FORM)
     body = response.json()
     assert (response.status_code, body["type"]) == (500, "ErrorDataDecoderException")
-    error = http_error(500, response.content, Credentials.of("inference", None, None))
+    error = http_error(500, response.content, Connection("inference", "127.0.0.1"))
     assert isinstance(error, RequestRejected)
     assert '-H "Content-Type: image/jpeg"' in str(error)
 
