@@ -18,7 +18,7 @@ from rich.markup import escape
 
 from d2serve.cli.options import DEFAULT_STORE
 from d2serve.cli.progress import error_console, shown_progress
-from d2serve.cli.servers.draining import drain_or_be_told_again
+from d2serve.cli.servers.draining import drained
 from d2serve.cli.servers.key_file import published_key_file
 from d2serve.cli.servers.start_page import print_start_page
 from d2serve.cli.servers.stopping import StopRequested, stopped_by_signals
@@ -129,14 +129,15 @@ def serve(
 
 def _run(server: TorchServeProcess, log: _LogStream, drain_seconds: float) -> None:
     with contextlib.ExitStack() as cleanup:
-        cleanup.callback(server.stop)
+        at_once = False
+        cleanup.callback(lambda: server.stop(at_once=at_once))
         try:
             key_file = cleanup.enter_context(published_key_file(server))
             print_start_page(server, key_file)
             log.is_open = True
             status = server.wait()
         except StopRequested:
-            drain_or_be_told_again(server, drain_seconds)
+            at_once = not drained(server, drain_seconds)
             raise
         raise ServerStartError(
             f"TorchServe ended by itself (status {status}); its last words are above. If it was "
