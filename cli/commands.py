@@ -91,6 +91,20 @@ COMMANDS = {
         "server",
         "d2serve serve shapes.mar shapes-2.0.mar",
     ),
+    "package": Command(
+        "servers.packaging",
+        "package",
+        "Write what a platform wants to run an archive: image, manifests and the archive itself.",
+        "client",
+        "d2serve package model_store/shapes.mar --for docker",
+    ),
+    "upgrade": Command(
+        "servers.upgrading",
+        "upgrade",
+        "Put a new version of a served model in the place of the old one, while requests come.",
+        "server",
+        "d2serve upgrade shapes shapes-2.0.mar --image photo.jpg",
+    ),
     "predict": Command(
         "predictions.predicting",
         "predict",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from d2serve.client.errors import (
         AuthorizationError,
         ClientError,
+        DeadlineExceeded,
         EmptyRequest,
         ImageTooLarge,
         ImageTooSlow,
@@ -59,6 +60,7 @@ __all__ = [
     "ConnectionSettings",
     "D2ServeClient",
     "D2ServeGrpcClient",
+    "DeadlineExceeded",
     "EmptyRequest",
     "ImageTooLarge",
     "ImageTooSlow",
@@ -100,6 +102,7 @@ _HOMES = {
     "ConnectionSettings": "connection.settings",
     "D2ServeClient": "predict.http_client",
     "D2ServeGrpcClient": "predict.grpc_client",
+    "DeadlineExceeded": "errors",
     "EmptyRequest": "errors",
     "ImageTooLarge": "errors",
     "ImageTooSlow": "errors",

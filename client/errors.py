@@ -8,7 +8,8 @@
     │   └── ImageTooLarge, ImageTooSlow, ReplyTooLarge
     ├── ServerOverloaded      queue full, or no worker to answer: try again
     ├── ServerFailed          any other 5xx (request_id)
-    │   └── ModelFailed           the program failed on this image (code, message, status)
+    │   ├── ModelFailed           the program failed on this image (code, message, status)
+    │   └── DeadlineExceeded      the server came to it too late, and computed nothing (the same)
     ├── ServerUnavailable     nothing answers at the address, or not in time
     │   └── NotConnected      nothing was sent: there is nobody at the address
     ├── MalformedReply        the reply is not "response, version 1"
@@ -29,6 +30,7 @@ Each message says what was got, what was expected, the likely cause and the next
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 
 class ClientError(Exception):
@@ -100,22 +102,35 @@ class ServerFailed(ClientError):
         self.request_id = request_id
 
 
-class ModelFailed(ServerFailed):
-    """The program failed on this image: it would again, and others get their answers."""
+class HandlerFailed(ServerFailed):
+    """What the handler says of a request that it could not answer; not raised itself."""
+
+    _what: ClassVar[str]
 
     def __init__(
         self, message: str, *, code: str, status: int | None, request_id: str | None = None
     ) -> None:
         where = origin(status, code, request_id)
-        super().__init__(
-            f"The model failed on the image ({where}): {message}", request_id=request_id
-        )
+        super().__init__(f"{self._what} ({where}): {message}", request_id=request_id)
         self.code = code
         self.message = message
         self.status = status
 
 
-BY_CODE: Mapping[str, type[RequestRejected] | type[ModelFailed]] = {
+class ModelFailed(HandlerFailed):
+    """The program failed on this image: it would again, and others get their answers."""
+
+    _what = "The model failed on the image"
+
+
+class DeadlineExceeded(HandlerFailed):
+    """The server came to the request when nobody waited for the answer any more, by the client's
+    ``timeout`` or by a proxy, and computed nothing."""
+
+    _what = "The server came to the request too late"
+
+
+BY_CODE: Mapping[str, type[RequestRejected] | type[HandlerFailed]] = {
     "empty_request": EmptyRequest,
     "invalid_image": InvalidImage,
     "invalid_option": InvalidOption,
@@ -124,6 +139,7 @@ BY_CODE: Mapping[str, type[RequestRejected] | type[ModelFailed]] = {
     "image_too_slow": ImageTooSlow,
     "reply_too_large": ReplyTooLarge,
     "model_failed": ModelFailed,
+    "deadline_exceeded": DeadlineExceeded,
 }
 """What each code of d2serve.handlers.errors raises, over every protocol."""
 

@@ -14,12 +14,20 @@ from urllib.parse import quote
 import httpx
 
 from d2serve.client.archive_checks import check_archive
+from d2serve.client.connection.asking import ask, ask_once
 from d2serve.client.connection.client import Client
-from d2serve.client.connection.http import accepted, httpx_options, unavailable_error
-from d2serve.client.connection.retrying import NO_RETRY, Retry
+from d2serve.client.connection.http import (
+    accepted,
+    extensions,
+    httpx_options,
+    unavailable_error,
+)
+from d2serve.client.connection.management_address import DEFAULT_MANAGEMENT_ADDRESS
+from d2serve.client.connection.refusals import api_key_error
 from d2serve.client.connection.settings import ConnectionSettings
 from d2serve.client.draining import Drain
 from d2serve.client.errors import (
+    AuthorizationError,
     InvalidInput,
     MalformedReply,
     ModelNotFound,
@@ -37,7 +45,6 @@ from d2serve.client.readiness import wait_ready
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-DEFAULT_MANAGEMENT_ADDRESS = "http://127.0.0.1:8081"
 ALL_VERSIONS = "all"
 READY_SECONDS = 300.0
 DRAIN_SECONDS = 30.0
@@ -201,17 +208,28 @@ class ManagementClient(Client):
             if page is None:
                 return models
 
-    def renew_token(self, kind: str) -> None:
+    def renew_token(self, kind: str, *, api_key: str | None = None) -> None:
         """Have TorchServe write a fresh ``"inference"`` or ``"management"`` token into its
-        key_file.json; needs a client made with ``key_file``."""
+        key_file.json; the old one ends with it.
+
+        ``api_key`` is the one of that file; None reads it from this client's ``key_file``. It
+        never expires.
+        """
         key_file = self._connection.credentials.key_file
-        if key_file is None:
-            raise InvalidInput(
-                "Renewing a token needs the API key, which is in TorchServe's key_file.json: make "
-                "this client with key_file instead of a token."
-            )
-        headers = {**self._connection.headers(), "authorization": f"Bearer {key_file.api}"}
-        self._send("GET", "/token", {"type": kind}, headers)
+        if api_key is None:
+            if key_file is None:
+                raise InvalidInput(
+                    "Renewing a token needs the API key, which is in TorchServe's key_file.json: "
+                    "make this client with key_file instead of a token, or give api_key."
+                )
+            api_key = key_file.api
+        else:
+            key_file = None
+        headers = {**self._connection.own_headers, "authorization": f"Bearer {api_key}"}
+        try:
+            self._send("GET", "/token", {"type": kind}, headers)
+        except AuthorizationError:
+            raise api_key_error(key_file) from None
 
     def wait_ready(
         self, name: str, timeout: float = READY_SECONDS, *, version: str | None = None
@@ -241,7 +259,7 @@ class ManagementClient(Client):
         default those of this client. It is asked once.
         """
         path, asked = _model_path(name, version), {"customized": "true"}
-        return parse_metadata(self._request("GET", path, asked, timeout=timeout, retry=NO_RETRY))
+        return parse_metadata(self._request("GET", path, asked, timeout=timeout, once=True))
 
     def close(self) -> None:
         self._http.close()
@@ -283,10 +301,11 @@ class ManagementClient(Client):
         options: Mapping[str, Any] | None = None,
         *,
         timeout: float | None = None,
-        retry: Retry | None = None,
+        once: bool = False,
     ) -> Any:
-        response = (retry or self._connection.retry).call(
-            lambda: self._send(method, path, options, self._connection.headers(), timeout)
+        """The answer, parsed; with ``once``, a server that is full is not asked again."""
+        response = (ask_once if once else ask)(
+            self._connection, lambda headers: self._send(method, path, options, headers, timeout)
         )
         try:
             return response.json()
@@ -312,6 +331,7 @@ class ManagementClient(Client):
                 params=query,
                 headers=headers,
                 timeout=self._connection.timeout if timeout is None else timeout,
+                extensions=extensions(self._connection),
             )
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise unavailable_error(self._connection, error) from error

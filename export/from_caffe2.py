@@ -25,9 +25,10 @@ from d2serve.export.picture.readers.from_caffe2 import from_caffe2
 from d2serve.export.picture.svg import svg_of
 from d2serve.export.programs.program import Program
 from d2serve.export.proof.caffe2_reference import Caffe2Reference
+from d2serve.export.proof.cases import plan_cases
 from d2serve.export.proof.reference import count_of
 from d2serve.export.proof.reopening import reopen
-from d2serve.export.proof.verification import measured, plan_cases, verify
+from d2serve.export.proof.verification import measured, verify
 from d2serve.export.reading.caffe2_files import Caffe2Files, read_caffe2_files
 from d2serve.export.reading.config import ConfigSource
 from d2serve.export.reading.names.given import INSTANCES, LABELS, Names, names_given

@@ -23,12 +23,13 @@ from d2serve.export.programs.carrying import carried
 from d2serve.export.programs.doubting.doubts import Doubt
 from d2serve.export.programs.tracing import program_inputs
 from d2serve.export.programs.unexportable import why_unexportable
+from d2serve.export.proof.cases import Case, plan_cases
 from d2serve.export.proof.isolated_replay import gpu_id
 from d2serve.export.proof.oracle import Oracle
 from d2serve.export.proof.provoking import Reach, provoking_images
 from d2serve.export.proof.reference import count_of
 from d2serve.export.proof.reopening import reopen
-from d2serve.export.proof.verification import Case, Verification, plan_cases, verify
+from d2serve.export.proof.verification import Verification, verify
 from d2serve.export.reading.config import ModelConfig
 from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.families import family_of

@@ -13,6 +13,7 @@ A client's mistake becomes that client's own 4xx, never an exception for the who
     │   ├── ImageTooLarge           413 image_too_large
     │   ├── ImageTooSlow            413 image_too_slow
     │   ├── ReplyTooLarge           413 reply_too_large
+    │   ├── DeadlineExceeded        504 deadline_exceeded
     │   └── ModelFailed             500 model_failed
     └── LoadError               the archive cannot be served; ends the load
         ├── SpecError               model_spec.json is missing, damaged or too new
@@ -90,6 +91,13 @@ class ReplyTooLarge(RequestError):
 
     status = 413
     code = "reply_too_large"
+
+
+class DeadlineExceeded(RequestError):
+    """Nobody waits for the answer any more, so it is not computed."""
+
+    status = 504
+    code = "deadline_exceeded"
 
 
 class ModelFailed(RequestError):

@@ -13,6 +13,8 @@ from d2serve.handlers.oip.outputs import chosen_outputs
 from d2serve.handlers.outputs.selection import Selection
 from d2serve.handlers.replies.fields import MASK_TENSOR, REPLY
 from d2serve.handlers.requests.bands import viewable
+from d2serve.handlers.requests.deadline import NAME as DEADLINE
+from d2serve.handlers.requests.deadline import check_in_time, deadline_of
 from d2serve.handlers.requests.fields import read_fields
 from d2serve.handlers.requests.images import Pixels, read_pixels
 from d2serve.handlers.requests.options import NONE, RequestOptions
@@ -38,6 +40,8 @@ class ModelRequest:
     """What was done to the image's values, where they are not those that were sent."""
     outputs: tuple[str, ...]
     """Names of those that a call of the Open Inference Protocol gets; empty for any other."""
+    deadline: float | None
+    """In Unix seconds; None where none was said."""
     seconds: Seconds
     """That ``decode``, from the request as it came to pixels, and ``preprocess`` took."""
 
@@ -55,7 +59,10 @@ def read_request(call: Call, spec: ModelSpec) -> ModelRequest:
     watch = Stopwatch()
     is_infer = call.kind == INFER
     fields = read_call(call, spec.image_form) if is_infer else read_fields(call)
-    options = RequestOptions.parse(fields.options, spec)
+    deadline = deadline_of(call, fields.options)
+    check_in_time(deadline)
+    wishes = {name: value for name, value in fields.options.items() if name != DEADLINE}
+    options = RequestOptions.parse(wishes, spec)
     outputs = chosen_outputs(fields.outputs, options, spec) if is_infer else ()
     pixels, converted = read_pixels(fields.image, spec.limits, spec.image_form)
     _check_memory(pixels, options, spec)
@@ -69,6 +76,7 @@ def read_request(call: Call, spec: ModelSpec) -> ModelRequest:
         pixels=viewable(pixels) if options.draw else None,
         converted=converted,
         outputs=outputs,
+        deadline=deadline,
         seconds=seconds,
     )
 

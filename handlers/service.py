@@ -24,6 +24,7 @@ from d2serve.handlers.reading import ModelRequest, read_request
 from d2serve.handlers.replies.drawing import CONTENT_TYPES, draw
 from d2serve.handlers.replies.encoding import contents_of, encode, encode_error
 from d2serve.handlers.replies.reply import JSON, Body, Found, Reply
+from d2serve.handlers.requests.deadline import check_in_time
 from d2serve.handlers.requests.request import DESCRIBE, INFER, Call, Request, classify
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits
 from d2serve.handlers.timing import Stopwatch
@@ -84,8 +85,10 @@ class Service:
         """A reply to each request, in order; the model is asked for all their images at once."""
         calls = [classify(request, self.spec.limits) for request in requests]
         read = [self._attempt(call, self._read, call) for call in calls]
+        read = [self._attempt(call, _still_awaited, each) for call, each in zip(calls, read)]
         results = self._detect(read)
-        return [self._finish(*each) for each in zip(calls, read, results)]
+        finished = (self._finish(*each) for each in zip(calls, read, results))
+        return [replace(reply, trace=call.trace) for call, reply in zip(calls, finished)]
 
     def _read(self, call: Call) -> ModelRequest | Reply:
         """What goes to the model, or the reply where nothing has to."""
@@ -177,6 +180,13 @@ class Service:
             request_id=call.request_id,
             message=str(error),
         )
+
+
+def _still_awaited(read: ModelRequest | Reply) -> ModelRequest | Reply:
+    """The same, unless its time was over while it and its neighbours in the batch were read."""
+    if isinstance(read, ModelRequest):
+        check_in_time(read.deadline)
+    return read
 
 
 def _unexpected_error(error: Exception) -> ModelFailed:

@@ -27,7 +27,7 @@ from benchmarks.caffe2_evidence.subjects import Subject, ours, upstreams
 from benchmarks.shared.errors import BenchError
 from benchmarks.shared.machine import this_machine
 from d2serve.cli.progress import error_console, shown_progress
-from d2serve.export.proof.comparison import Difference, compare
+from d2serve.export.proof.comparing.comparison import Difference, compare
 from d2serve.export.reading.image_files import Pixels, read_image_file
 from d2serve.handlers.outputs.records import Outputs
 from d2serve.handlers.spec.bounds import CAFFE2_BOUNDS

@@ -9,7 +9,7 @@ from statistics import median
 
 from benchmarks.shared.machine import Machine
 from benchmarks.shared.table import Table
-from d2serve.export.proof.comparison import Difference
+from d2serve.export.proof.comparing.comparison import Difference
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "caffe2_evidence.md"
 

@@ -37,6 +37,8 @@ def main(
     resume: Annotated[bool, typer.Option(help="Keep the rows that are there.")] = False,
 ) -> None:
     """Make the tables of what exports."""
+    if examples and (only or resume):
+        raise typer.BadParameter("Got --examples with --only or --resume, expected one of them.")
     try:
         with shown_progress() as (begin, advance):
             make(list(example_models()) if examples else only, resume, begin, advance)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from benchmarks.coverage.counterparts import counterparts
 from benchmarks.coverage.record import DIFFERS, EXPORTS, SCRIPTING, Cell
 from d2serve.export.programs.program import Program
-from d2serve.export.proof.comparison import Difference, compare
+from d2serve.export.proof.comparing.comparison import Difference, compare
 from d2serve.export.proof.oracle import Oracle
 from d2serve.export.reading.image_files import Pixels
 from d2serve.handlers.outputs.records import Outputs

@@ -18,7 +18,7 @@ from d2serve.client.connection.settings import ConnectionSettings
 from d2serve.client.errors import (
     AuthorizationError,
     ClientError,
-    ModelFailed,
+    HandlerFailed,
     ModelNotFound,
     RequestRejected,
     ServerUnavailable,
@@ -203,7 +203,7 @@ def _print(image: Path, prediction: Prediction, as_json: bool) -> None:
 def _print_failure(image: Path, error: ClientError, as_json: bool) -> None:
     error_console.print(f"[red]{escape(str(image))}:[/] {escape(str(error))}", soft_wrap=True)
     if as_json:  # a line for every image, so that lines and images can be matched
-        if isinstance(error, (RequestRejected, ModelFailed)):  # as the server said it
+        if isinstance(error, (RequestRejected, HandlerFailed)):  # as the server said it
             said = {"code": error.code, "message": error.message}
             _print_json({"error": said, "request_id": error.request_id})
         else:

@@ -2,14 +2,13 @@
 
 It does what `torchserve --start` does with the repository's config.properties, and what one has to
 know besides: finds Java, waits until the model can answer, says how to ask it, and leaves nothing
-behind. The server is for this machine only; to serve others, use `torchserve` itself.
+behind. The server is for this machine only, unless it is told otherwise.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -17,14 +16,17 @@ import typer
 from rich.markup import escape
 
 from d2serve.cli.options import DEFAULT_STORE
-from d2serve.cli.progress import error_console, shown_progress
-from d2serve.cli.servers.draining import drained
-from d2serve.cli.servers.key_file import published_key_file
-from d2serve.cli.servers.start_page import print_start_page
+from d2serve.cli.progress import console, error_console, shown_progress
+from d2serve.cli.servers.kept_state import KeptState
+from d2serve.cli.servers.log_stream import LogFormat, LogStream
 from d2serve.cli.servers.stopping import StopRequested, stopped_by_signals
+from d2serve.cli.servers.while_running import Around, run_until_stopped
 from d2serve.client.errors import ServerStartError
+from d2serve.handlers.torchserve.request_line import LOG_FORMAT
 from d2serve.server.archives.model_archives import archives_of
-from d2serve.server.torchserve.config.ports import Ports
+from d2serve.server.probes.server import DEFAULT_PORT as PROBE_PORT
+from d2serve.server.probes.server import ProbeServer
+from d2serve.server.torchserve.config.ports import LOOPBACK, Ports
 from d2serve.server.torchserve.config.properties import read_properties, safe_defaults
 from d2serve.server.torchserve.process import TorchServeProcess
 
@@ -75,9 +77,64 @@ def serve(
             metavar="FILE",
         ),
     ] = None,
+    host: Annotated[
+        Optional[str],
+        typer.Option(
+            help="Address of this machine at which others may predict, over HTTP and gRPC; "
+            "0.0.0.0 is every one. Managing and metrics stay on this machine. Default: 127.0.0.1, "
+            "for this machine only."
+        ),
+    ] = None,
+    tls_cert: Annotated[
+        Optional[Path],
+        typer.Option(
+            help="Encrypt predictions: the server's certificate with its chain, PEM.",
+            metavar="FILE",
+        ),
+    ] = None,
+    tls_key: Annotated[
+        Optional[Path], typer.Option(help="The RSA key of that certificate, PEM.", metavar="FILE")
+    ] = None,
+    state: Annotated[
+        Optional[Path],
+        typer.Option(
+            help="Keep what is registered in this file: models, versions, the default one, workers "
+            "and batches. The next start with it serves that again, and adds archives that its "
+            "command names anew.",
+            metavar="FILE",
+        ),
+    ] = None,
+    without_tokens: Annotated[
+        bool,
+        typer.Option(
+            "--without-tokens",
+            help="Ask nobody for a token: in a container that only a platform reaches, which "
+            "checks who asks. Models cannot be registered then.",
+        ),
+    ] = False,
+    probe_port: Annotated[
+        int,
+        typer.Option(
+            help="Port that says without a token whether the server lives and is ready: GET /live "
+            "and /ready. 0 is none."
+        ),
+    ] = PROBE_PORT,
+    probe_host: Annotated[
+        str,
+        typer.Option(help="Address of this machine for that port; 0.0.0.0 is every one."),
+    ] = LOOPBACK,
     timeout: Annotated[
         float, typer.Option(help="Seconds within which every worker must be ready.")
     ] = 300.0,
+    log_format: Annotated[
+        LogFormat,
+        typer.Option(
+            envvar=LOG_FORMAT,
+            help="How the log is written to standard output once the server is ready. json: each "
+            "event is a JSON object on a line of its own, and what is for people goes to "
+            "standard error.",
+        ),
+    ] = LogFormat.text,
     drain_seconds: Annotated[
         float,
         typer.Option(
@@ -89,7 +146,7 @@ def serve(
 ) -> None:
     """Serve archives with TorchServe on this machine, until Ctrl-C.
 
-    It runs on Linux and macOS, and only this machine can reach it.
+    It runs on Linux and macOS. Only this machine can reach it unless a host is given.
     """
     given = {
         "inference": inference_port,
@@ -99,23 +156,39 @@ def serve(
         "grpc_management": grpc_management_port,
     }
     try:
-        with stopped_by_signals():
+        with stopped_by_signals(), contextlib.ExitStack() as cleanup:
             config = config or (DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None)
-            store = _store(models, model_store)
-            log = _LogStream()
+            ports = _ports(config, given, has_host=host is not None, has_tls=tls_cert is not None)
+            kept = KeptState(state)
+            store = _store([*(models or []), *kept.models], model_store)
+            start = kept.start(models or _all_archives(store, kept), store, config)
+            log = LogStream(log_format, kept.saw)
+            probes = cleanup.enter_context(ProbeServer(probe_host, probe_port, ports))
             with shown_progress() as (begin, _):
+
+                def report(stage: str) -> None:
+                    begin(stage, 0)
+                    probes.watch.starting(stage)
+
                 begin("looking for Java and TorchServe", 0)
                 server = TorchServeProcess(
-                    models or _all_archives(store),
+                    start.models,
                     model_store=store,
                     config=config,
-                    ports=_ports(config, given),
+                    overrides=start.overrides,
+                    ports=ports,
+                    host=host,
+                    tls_cert=tls_cert,
+                    tls_key=tls_key,
+                    without_tokens=without_tokens,
                     require_digest=require_digest,
+                    environment=log_format.environment,
                     timeout=timeout,
-                    on_progress=lambda stage: begin(stage, 0),
+                    on_progress=report,
                     on_log=log,
                 ).start()
-            _run(server, log, drain_seconds)
+            told = console if log_format is LogFormat.text else error_console
+            run_until_stopped(server, Around(log, told, kept, probes), drain_seconds)
     except ServerStartError as error:
         if error.log_tail:
             error_console.print(
@@ -127,26 +200,7 @@ def serve(
         error_console.print("Stopped.")
 
 
-def _run(server: TorchServeProcess, log: _LogStream, drain_seconds: float) -> None:
-    with contextlib.ExitStack() as cleanup:
-        at_once = False
-        cleanup.callback(lambda: server.stop(at_once=at_once))
-        try:
-            key_file = cleanup.enter_context(published_key_file(server))
-            print_start_page(server, key_file)
-            log.is_open = True
-            status = server.wait()
-        except StopRequested:
-            at_once = not drained(server, drain_seconds)
-            raise
-        raise ServerStartError(
-            f"TorchServe ended by itself (status {status}); its last words are above. If it was "
-            "killed, the machine may be out of memory: `dmesg` then says so.",
-            log_tail=server.log_tail(15),
-        )
-
-
-def _store(models: list[str] | None, given: Path | None) -> Path | None:
+def _store(models: list[str], given: Path | None) -> Path | None:
     """The model store; None makes a private one, for archives that lie elsewhere."""
     if given is not None:
         if not given.is_dir():
@@ -156,7 +210,7 @@ def _store(models: list[str] | None, given: Path | None) -> Path | None:
         return given
     if not DEFAULT_STORE.is_dir():
         return None
-    files = [Path(model.split("=", 1)[-1]) for model in models or []]
+    files = [Path(model.split("=", 1)[-1]) for model in models]
     inside = (
         (not file.is_absolute() and (DEFAULT_STORE / file).is_file())
         or file.parent.resolve() == DEFAULT_STORE.resolve()
@@ -165,9 +219,9 @@ def _store(models: list[str] | None, given: Path | None) -> Path | None:
     return DEFAULT_STORE if all(inside) else None
 
 
-def _all_archives(store: Path | None) -> list[str]:
+def _all_archives(store: Path | None, kept: KeptState) -> list[str]:
     archives = [] if store is None else archives_of(store)
-    if not archives:
+    if not archives and not kept.models:
         raise ServerStartError(
             f"Nothing to serve: no .mar in {store or DEFAULT_STORE}. Make one with "
             "`d2serve export`, or give one: `d2serve serve FILE.mar`."
@@ -175,19 +229,9 @@ def _all_archives(store: Path | None) -> list[str]:
     return archives
 
 
-def _ports(config: Path | None, given: dict[str, int | None]) -> Ports:
+def _ports(
+    config: Path | None, given: dict[str, int | None], *, has_host: bool, has_tls: bool
+) -> Ports:
     settings = safe_defaults() if config is None else read_properties(config)
-    configured = Ports.from_settings(settings)
+    configured = Ports.from_settings(settings, has_host=has_host, has_tls=has_tls)
     return Ports(**{name: port or getattr(configured, name) for name, port in given.items()})
-
-
-class _LogStream:
-    """Passes TorchServe's lines on once it is ready; before, they would bury what matters."""
-
-    def __init__(self) -> None:
-        self.is_open = False
-
-    def __call__(self, line: str) -> None:
-        if self.is_open:
-            sys.stdout.write(line + "\n")
-            sys.stdout.flush()

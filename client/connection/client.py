@@ -22,7 +22,7 @@ class Client:
             address: ``host:port``, ``http://...``, or ``https://...`` for encryption (TLS); None
                 is that of a server on this machine, started with TorchServe's own ports.
             **settings: how to reach it, see ``ConnectionSettings``: token or key_file, timeout,
-                retry, ca_file, headers, allow_token_in_clear.
+                retry, ca_file, server_name, headers, allow_token_in_clear.
 
         Raises:
             InvalidInput: a setting is wrong.

@@ -2,14 +2,15 @@
 
 TorchServe writes ``key_file.json`` into the directory it was started in. It holds three keys:
 ``inference`` (predict, ping), ``management`` (register, describe, scale…) and ``API`` (renews the
-other two). The first two expire, after 60 minutes by default. The file is read at every use, so
-a token renewed in it is picked up by clients that are already running.
+other two). The first two expire, after 60 minutes by default, and end when they are renewed. The
+file is read at every use, so a token renewed in it is picked up by clients that are running.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -18,6 +19,8 @@ from typing import Any
 from d2serve.client.errors import AuthorizationError
 
 KEY_FILE_NAME = "key_file.json"
+_WRITING_SECONDS = 0.5
+_PAUSE_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
@@ -38,15 +41,19 @@ class KeyFile:
     def api(self) -> str:
         return self._key("API")
 
+    def end_of(self, kind: str) -> datetime | None:
+        """When the key of this kind expires, to the second; None where the file does not say."""
+        written = str(self._entry(kind).get("expiration time", ""))
+        # Java writes nanoseconds, which fromisoformat does not take.
+        try:
+            return datetime.fromisoformat(written[:19]).replace(tzinfo=timezone.utc)
+        except ValueError:
+            return None
+
     def expired(self, kind: str) -> bool:
         """Whether the file itself says that the time of the key of this kind is over."""
-        written = str(self._entry(kind).get("expiration time", ""))
-        # Java writes nanoseconds, which fromisoformat does not take; seconds are enough here.
-        try:
-            moment = datetime.fromisoformat(written[:19]).replace(tzinfo=timezone.utc)
-        except ValueError:
-            return False
-        return datetime.now(timezone.utc) >= moment
+        end = self.end_of(kind)
+        return end is not None and datetime.now(timezone.utc) >= end
 
     def _key(self, kind: str) -> str:
         key = self._entry(kind).get("key")
@@ -56,7 +63,7 @@ class KeyFile:
 
     def _entry(self, kind: str) -> dict[str, Any]:
         try:
-            entry = json.loads(self.path.read_text(encoding="utf-8"))[kind]
+            entry = self._content()[kind]
         except OSError as error:
             raise AuthorizationError(
                 f"The key file {self.path} cannot be read ({error.strerror}): {_WHAT_IT_IS}"
@@ -66,6 +73,17 @@ class KeyFile:
                 f"{self.path} is not a key file, {kind!r} is missing: {_WHAT_IT_IS}"
             ) from error
         return entry if isinstance(entry, dict) else {}
+
+    def _content(self) -> Any:
+        """The file, read again where it is no JSON: TorchServe empties it and then writes it."""
+        deadline = time.monotonic() + _WRITING_SECONDS
+        while True:
+            try:
+                return json.loads(self.path.read_text(encoding="utf-8"))
+            except ValueError:
+                if time.monotonic() >= deadline:
+                    raise
+            time.sleep(_PAUSE_SECONDS)
 
 
 _WHAT_IT_IS = (
@@ -101,22 +119,3 @@ class Credentials:
         if self.key_file is not None:
             token = getattr(self.key_file, self.kind)
         return {} if token is None else {"authorization": f"Bearer {token}"}
-
-    def refusal_error(self) -> AuthorizationError:
-        """The error for a token that the server did not take, with the likeliest cause."""
-        if self.key_file is not None and self.key_file.expired(self.kind):
-            cause = f"the {self.kind} token in {self.key_file.path} has expired"
-        elif self.key_file is not None:
-            cause = f"{self.key_file.path} belongs to another server or an earlier start"
-        elif self.token is not None:
-            cause = (
-                f"the token is wrong, expired (after 60 minutes by default) or not for {self.kind}"
-            )
-        else:
-            cause = "no token was given, and TorchServe asks for one by default"
-        return AuthorizationError(
-            f"The server refused the {self.kind} token: {cause}. Give the server's key_file.json "
-            "(it is in the directory TorchServe was started in); renew an expired token with "
-            f"`curl 'http://127.0.0.1:8081/token?type={self.kind}' -H 'Authorization: Bearer "
-            "<API key of key_file.json>'`, which rewrites that file."
-        )

@@ -25,6 +25,11 @@ def httpx_options(connection: Connection) -> dict[str, Any]:
     }
 
 
+def extensions(connection: Connection) -> dict[str, Any]:
+    """What every request over httpx needs beside its options: the name of the server."""
+    return {} if connection.server_name is None else {"sni_hostname": connection.server_name}
+
+
 def unavailable_error(connection: Connection, error: Exception) -> ServerUnavailable:
     """The error for a request that got no answer at all."""
     if isinstance(error, httpx.TimeoutException):
@@ -45,7 +50,7 @@ def accepted(response: httpx.Response, connection: Connection) -> httpx.Response
     """The response itself, unless it is an error: then that is raised."""
     status, body, request_id = response.status_code, response.content, request_id_of(response)
     if status >= 400:
-        raise http_error(status, body, connection.credentials, request_id)
+        raise http_error(status, body, connection, request_id)
     rejected = envelope_error(body, status, request_id)
     if rejected is not None:
         raise rejected

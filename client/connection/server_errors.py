@@ -11,7 +11,9 @@ from typing import Any
 
 import orjson
 
-from d2serve.client.connection.credentials import Credentials
+from d2serve.client.connection.management_address import management_in_words
+from d2serve.client.connection.refusals import key_refused_error, refusal_error
+from d2serve.client.connection.settings import Connection
 from d2serve.client.errors import (
     BY_CODE,
     ClientError,
@@ -29,12 +31,14 @@ _NO_SUCH_MODEL = ("ModelNotFoundException", "ModelVersionNotFoundException")
 _OVERLOADED = "ServiceUnavailableException"
 """503 alone would not do: a handler that raised is a 503 too, as InternalServerException."""
 _API_IS_OFF = "MethodNotAllowedException"
+_KEY_REFUSED = "unauthorized"
+"""The code of a proxy that has keys of its own: deploy/nginx.conf."""
 
 
 def envelope_error(
     body: bytes, status: int | None, request_id: str | None = None
-) -> RequestRejected | ServerFailed | None:
-    """The error in a body written by our handler, or None if there is none in it.
+) -> ClientError | None:
+    """The error in a body written by our handler or proxy, or None if there is none in it.
 
     Args:
         body: of the answer.
@@ -49,6 +53,8 @@ def envelope_error(
         return None
     code, message = str(error.get("code", "unknown")), str(error.get("message", ""))
     request_id = said["request_id"] if isinstance(said.get("request_id"), str) else request_id
+    if code == _KEY_REFUSED:
+        return key_refused_error(message)
     kind = BY_CODE.get(code)
     if kind is None and status is not None and status >= 500:  # of a newer archive
         return server_error(status, f"{code}: {message}", request_id)
@@ -56,7 +62,7 @@ def envelope_error(
 
 
 def http_error(
-    status: int, body: bytes, credentials: Credentials, request_id: str | None = None
+    status: int, body: bytes, connection: Connection, request_id: str | None = None
 ) -> ClientError:
     """The error that an HTTP answer with a status of 400 or more stands for."""
     ours = envelope_error(body, status, request_id)
@@ -66,9 +72,9 @@ def http_error(
     kind = str(said.get("type", ""))
     message = str(said.get("message") or body.decode("utf-8", "replace")[:500] or "(no message)")
     if kind == _TOKEN_REFUSED:
-        return credentials.refusal_error()
+        return refusal_error(connection)
     if kind in _NO_SUCH_MODEL:
-        return model_not_found_error(message)
+        return model_not_found_error(message, connection)
     if kind == _API_IS_OFF:
         message += (
             " If this registers or unregisters a model: start TorchServe with "
@@ -100,7 +106,7 @@ def health_status(body: bytes | str) -> str:
     return str(status) if status is not None else "Unknown"
 
 
-def model_not_found_error(message: str) -> ClientError:
+def model_not_found_error(message: str, connection: Connection) -> ClientError:
     """For an unknown model or version, and for a .mar that cannot be registered."""
     if "allowed URL" in message:
         return RequestRejected(
@@ -114,7 +120,7 @@ def model_not_found_error(message: str) -> ClientError:
             f"{message}. Expected the bare file name of a .mar in the server's model store."
         )
     return ModelNotFound(
-        f"{message}. What is served is listed by the management API, GET /models on port 8081."
+        f"{message}. What is served is listed by GET /models at {management_in_words(connection)}."
     )
 
 

@@ -20,7 +20,9 @@ from d2serve.client.connection.addresses import (
     with_scheme,
 )
 from d2serve.client.connection.credentials import Credentials
+from d2serve.client.connection.deadlines import Deadlines
 from d2serve.client.connection.retrying import DEFAULT_RETRY, Retry
+from d2serve.client.connection.trust import trusting
 from d2serve.client.errors import InsecureConnection, InvalidInput
 
 DEFAULT_TIMEOUT_SECONDS = 120.0
@@ -41,11 +43,15 @@ class ConnectionSettings(TypedDict, total=False):
     key_file: str | os.PathLike[str] | None
     """TorchServe's key_file.json. It is read for every attempt, so a renewed token is used."""
     timeout: float
-    """Of one attempt, in seconds."""
+    """Of one attempt, in seconds. The server is told, so that it computes nothing afterwards."""
     retry: Retry
     """How long to ask again while the server's queue is full."""
     ca_file: str | os.PathLike[str] | None
-    """PEM file of the authorities whose certificates are trusted; None is the public ones."""
+    """PEM file of the authorities whose certificates are trusted, or of the server's certificate
+    itself; None is the public authorities."""
+    server_name: str | None
+    """The name that the server's certificate has to be for, where the address is another one: an
+    IP address, or a forwarded port. None is the host of the address."""
     headers: Mapping[str, str] | None
     """Sent with every request, in gRPC as metadata: what a gateway in front asks for."""
     allow_token_in_clear: bool
@@ -65,6 +71,7 @@ class Connection:
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
         retry: Retry = DEFAULT_RETRY,
         ca_file: str | os.PathLike[str] | None = None,
+        server_name: str | None = None,
         headers: Mapping[str, str] | None = None,
         allow_token_in_clear: bool = False,
     ) -> None:
@@ -84,15 +91,18 @@ class Connection:
         self.credentials = Credentials.of(token_kind, token, key_file)
         self.timeout = timeout
         self.retry = retry
-        self._headers = _checked_headers(headers or {})
+        self.deadlines = Deadlines(timeout)
+        self.own_headers = _checked_headers(headers or {})
         self._ca_file = None if ca_file is None else Path(ca_file)
-        if self.credentials.are_given and _AUTHORIZATION in self._headers:
+        self.server_name = server_name
+        if self.credentials.are_given and _AUTHORIZATION in self.own_headers:
             raise InvalidInput("Got a token and the header Authorization, expected one of them.")
-        if self._ca_file is not None and not self.is_encrypted:
-            raise InvalidInput(
-                f"Got ca_file for {self.url}, which is not encrypted. Expected an address that "
-                f"begins with https: https://{self.parts.netloc}."
-            )
+        for name, given in (("ca_file", ca_file), ("server_name", server_name)):
+            if given is not None and not self.is_encrypted:
+                raise InvalidInput(
+                    f"Got {name} for {self.url}, which is not encrypted. Expected an address that "
+                    f"begins with https: https://{self.parts.netloc}."
+                )
         if not allow_token_in_clear:
             self._require_protected_token()
 
@@ -101,14 +111,14 @@ class Connection:
 
         Names are in lower case, as gRPC needs them.
         """
-        return {**self._headers, **self.credentials.headers()}
+        return {**self.own_headers, **self.credentials.headers()}
 
     def ssl_context(self) -> ssl.SSLContext | None:
         """Trusts the authorities of ``ca_file`` alone; None where the user named no file."""
         if self._ca_file is None:
             return None
         try:
-            return ssl.create_default_context(cafile=self._ca_file)
+            return trusting(self._ca_file)
         except (OSError, ssl.SSLError) as error:
             raise InvalidInput(
                 f"The file of authorities {self._ca_file} cannot be used "
@@ -139,7 +149,7 @@ class Connection:
             return f"The token of {self.credentials.key_file.path}"
         if self.credentials.token is not None:
             return "The token"
-        return next((f"The header {name}" for name in _SECRETS if name in self._headers), None)
+        return next((f"The header {name}" for name in _SECRETS if name in self.own_headers), None)
 
 
 def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:

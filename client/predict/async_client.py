@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 
+from d2serve.client.connection.asking import Headers, ask_async, ask_once_async
 from d2serve.client.connection.client import Client
-from d2serve.client.connection.http import httpx_options, unavailable_error
+from d2serve.client.connection.http import extensions, httpx_options, unavailable_error
 from d2serve.client.connection.settings import ConnectionSettings
 from d2serve.client.predict.http_client import (
     DEFAULT_INFERENCE_ADDRESS,
@@ -78,26 +79,32 @@ class AsyncD2ServeClient(Client):
 
     async def ping(self) -> str:
         """See D2ServeClient.ping."""
-        headers = await asyncio.to_thread(self._connection.headers)
-        response = await self._request(method="GET", url="/ping", headers=headers)
-        return await asyncio.to_thread(health, response, self._connection)
+
+        async def send(headers: Headers) -> str:
+            response = await self._request(method="GET", url="/ping", headers=headers)
+            return await asyncio.to_thread(health, response, self._connection)
+
+        return await ask_once_async(self._connection, send)
 
     async def aclose(self) -> None:
         """Close the connections; the client cannot be used after it."""
         await self._http.aclose()
 
     async def _ask(self, request: PredictRequest) -> Reply:
-        return await self._connection.retry.call_async(lambda: self._send(request))
+        deadlines = self._connection.deadlines
+        return await ask_async(
+            self._connection,
+            lambda headers: deadlines.call_async(lambda by: self._send(request, headers, by)),
+        )
 
-    async def _send(self, request: PredictRequest) -> Reply:
-        headers = await asyncio.to_thread(self._connection.headers)
-        response = await self._request(**http_form(request, headers))
+    async def _send(self, request: PredictRequest, headers: Headers, deadline: str | None) -> Reply:
+        response = await self._request(**http_form(request, headers, deadline))
         # In a thread, since a refused token is looked up in the key file.
         return await asyncio.to_thread(reply_of, response, self._connection)
 
     async def _request(self, **request: Any) -> httpx.Response:
         try:
-            return await self._http.request(**request)
+            return await self._http.request(**request, extensions=extensions(self._connection))
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise unavailable_error(self._connection, error) from error
 

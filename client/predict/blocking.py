@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, TypeVar
 
+from d2serve.client.connection.asking import Headers, ask
 from d2serve.client.connection.client import Client
 from d2serve.client.predict.image_input import ImageInput
 from d2serve.client.predict.options import PictureOptions, PredictOptions
@@ -85,11 +86,15 @@ class BlockingClient(Client, ABC):
         """Close the connections; the client cannot be used after it."""
 
     @abstractmethod
-    def _send(self, request: PredictRequest) -> Reply:
+    def _send(self, request: PredictRequest, headers: Headers, deadline: str | None) -> Reply:
         """One attempt: ask the server, and raise what it says if that is an error."""
 
     def _ask(self, request: PredictRequest) -> Reply:
-        return self._connection.retry.call(lambda: self._send(request))
+        deadlines = self._connection.deadlines
+        return ask(
+            self._connection,
+            lambda headers: deadlines.call(lambda by: self._send(request, headers, by)),
+        )
 
     def __enter__(self: Self) -> Self:
         return self

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+from d2serve.client.connection.asking import Headers, ask_once
+from d2serve.client.connection.refusals import key_refused_error, refusal_error
 from d2serve.client.connection.server_errors import (
     envelope_error,
     health_status,
@@ -26,6 +28,7 @@ from d2serve.client.errors import ClientError, InvalidInput, RequestRejected, Se
 from d2serve.client.predict.blocking import BlockingClient
 from d2serve.client.predict.grpc_stubs import PING_METHOD, PREDICTIONS_METHOD, inference_messages
 from d2serve.client.predict.requests import PredictRequest, Reply
+from d2serve.handlers.requests.deadline import NAME as DEADLINE
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -38,6 +41,8 @@ _UNLIMITED = -1
 _NO_SUCH_MODEL = ("ModelNotFoundException", "ModelVersionNotFoundException")
 _HANDLER_FAILED = "org.pytorch.serve.http.InternalServerException"
 _OVERLOADED = "has no worker to serve inference request"
+# deploy/nginx.conf says so of a call that came while TorchServe renewed its token.
+_NOTHING_BEGUN = "nothing was begun"
 _NOT_CONNECTED = "failed to connect to all addresses"
 _REJECTIONS = (
     grpc.StatusCode.INVALID_ARGUMENT,
@@ -82,25 +87,31 @@ class D2ServeGrpcClient(BlockingClient):
         )
 
     def ping(self) -> str:
-        return health_status(self._call(self._ping, self._messages.empty()).health)
+        message = self._messages.empty()
+        answer = ask_once(
+            self._connection, lambda headers: self._call(self._ping, message, headers)
+        )
+        return health_status(answer.health)
 
     def close(self) -> None:
         self._channel.close()
 
-    def _send(self, request: PredictRequest) -> Reply:
+    def _send(self, request: PredictRequest, headers: Headers, deadline: str | None) -> Reply:
+        # TorchServe passes on neither metadata nor the deadline of gRPC itself.
+        known = {} if deadline is None else {DEADLINE: deadline.encode("ascii")}
         message = self._messages.predictions_request(
             model_name=request.model,
             model_version=request.version or "",
-            input={"data": request.image, **request.options},
+            input={"data": request.image, **known, **request.options},
         )
-        body = bytes(self._call(self._predictions, message).prediction)
+        body = bytes(self._call(self._predictions, message, headers).prediction)
         rejected = envelope_error(body, status=None)
         if rejected is not None:
             raise rejected
         return Reply(body)
 
-    def _call(self, method: Any, message: Any) -> Any:
-        metadata = tuple(self._connection.headers().items())
+    def _call(self, method: Any, message: Any, headers: Headers) -> Any:
+        metadata = tuple(headers.items())
         try:
             return method(message, timeout=self._connection.timeout, metadata=metadata)
         except grpc.RpcError as error:
@@ -116,11 +127,13 @@ def _channel(connection: Connection) -> grpc.Channel:
         )
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     port = parts.port or (_ENCRYPTED_PORT if connection.is_encrypted else _PORT)
-    options = [
+    options: list[tuple[str, Any]] = [
         ("grpc.max_send_message_length", _UNLIMITED),
         ("grpc.max_receive_message_length", _UNLIMITED),
         ("grpc.enable_http_proxy", int(not connection.is_loopback)),
     ]
+    if connection.server_name is not None:
+        options.append(("grpc.ssl_target_name_override", connection.server_name))
     if not connection.is_encrypted:
         return grpc.insecure_channel(f"{host}:{port}", options)
     trusted = grpc.ssl_channel_credentials(connection.root_certificates())
@@ -132,10 +145,12 @@ def _client_error(error: grpc.RpcError, connection: Connection) -> ClientError:
     code, details = error.code(), error.details() or ""
     message = details.split("\n")[0]
     if code is grpc.StatusCode.PERMISSION_DENIED:
-        return connection.credentials.refusal_error()
+        return refusal_error(connection)
+    if code is grpc.StatusCode.UNAUTHENTICATED:
+        return key_refused_error(message)
     if details.endswith(_NO_SUCH_MODEL):
-        return model_not_found_error(message)
-    if _OVERLOADED in details:
+        return model_not_found_error(message, connection)
+    if _OVERLOADED in details or _NOTHING_BEGUN in details:
         return overloaded_error(message)
     if code is grpc.StatusCode.UNAVAILABLE and not details.endswith(_HANDLER_FAILED):
         return no_answer_error(

@@ -12,11 +12,19 @@ from urllib.parse import quote
 
 import httpx
 
-from d2serve.client.connection.http import accepted, httpx_options, request_id_of, unavailable_error
+from d2serve.client.connection.asking import Headers, ask_once
+from d2serve.client.connection.http import (
+    accepted,
+    extensions,
+    httpx_options,
+    request_id_of,
+    unavailable_error,
+)
 from d2serve.client.connection.server_errors import health_status
 from d2serve.client.connection.settings import Connection, ConnectionSettings
 from d2serve.client.predict.blocking import BlockingClient
 from d2serve.client.predict.requests import PredictRequest, Reply
+from d2serve.handlers.requests.deadline import HEADER as DEADLINE
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -25,8 +33,9 @@ DEFAULT_INFERENCE_ADDRESS = "http://127.0.0.1:8080"
 _BYTES = "application/octet-stream"
 
 
-def http_form(request: PredictRequest, headers: dict[str, str]) -> dict[str, Any]:
+def http_form(request: PredictRequest, headers: Headers, deadline: str | None) -> dict[str, Any]:
     """What httpx is to send: the image as the raw body, or as a form where options go with it."""
+    headers = headers if deadline is None else {DEADLINE: deadline, **headers}
     path = f"/predictions/{quote(request.model, safe='')}"
     if request.version is not None:
         path += f"/{quote(request.version, safe='')}"
@@ -66,18 +75,21 @@ class D2ServeClient(BlockingClient):
         self._http = httpx.Client(**httpx_options(self._connection))
 
     def ping(self) -> str:
-        headers = self._connection.headers()
-        return health(self._request(method="GET", url="/ping", headers=headers), self._connection)
+        def send(headers: Headers) -> str:
+            response = self._request(method="GET", url="/ping", headers=headers)
+            return health(response, self._connection)
+
+        return ask_once(self._connection, send)
 
     def close(self) -> None:
         self._http.close()
 
-    def _send(self, request: PredictRequest) -> Reply:
-        response = self._request(**http_form(request, self._connection.headers()))
+    def _send(self, request: PredictRequest, headers: Headers, deadline: str | None) -> Reply:
+        response = self._request(**http_form(request, headers, deadline))
         return reply_of(response, self._connection)
 
     def _request(self, **request: Any) -> httpx.Response:
         try:
-            return self._http.request(**request)
+            return self._http.request(**request, extensions=extensions(self._connection))
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise unavailable_error(self._connection, error) from error

@@ -22,10 +22,11 @@ from d2serve.export.errors import (
     one_line,
 )
 from d2serve.export.failures import in_a_sentence
+from d2serve.export.proof.cases import Case, plan_cases
 from d2serve.export.proof.evaluation import Scores, evaluate, first_test_dataset, near_zero
 from d2serve.export.proof.isolated_replay import gpu_id
 from d2serve.export.proof.oracle import Oracle
-from d2serve.export.proof.verification import Case, Verification, plan_cases, verify
+from d2serve.export.proof.verification import Verification, verify
 from d2serve.export.reading.config import ConfigSource, ModelConfig
 from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.families import Family, family_of

@@ -25,7 +25,7 @@ from torch import nn
 from d2serve.export.errors import EagerError, one_line
 from d2serve.export.programs.torchscript_errors import where_in_user_code
 from d2serve.export.proof.as_records import detections_of, panoptic_of
-from d2serve.export.proof.panoptic_labels import described
+from d2serve.export.proof.comparing.panoptic_labels import described
 from d2serve.export.reading.config import ModelConfig
 from d2serve.export.reading.image_files import Pixels
 from d2serve.export.reading.image_form import image_form_of

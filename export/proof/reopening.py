@@ -6,9 +6,10 @@ from pathlib import Path
 
 from d2serve.export.archive.opening import opened
 from d2serve.export.errors import ArchiveError
+from d2serve.export.proof.cases import Case
 from d2serve.export.proof.isolated_replay import replay
 from d2serve.export.proof.reference import Reference
-from d2serve.export.proof.verification import Case, verify
+from d2serve.export.proof.verification import verify
 from d2serve.export.reading.image_files import Pixels, write_image_file
 from d2serve.handlers.errors import LoadError
 from d2serve.handlers.spec.model_spec import read_spec

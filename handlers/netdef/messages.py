@@ -67,19 +67,6 @@ class Argument(Message):
 
 
 @dataclass(frozen=True)
-class DeviceOption(Message):
-    """Where an operator runs; 0 is the CPU, 1 is CUDA."""
-
-    numbers: ClassVar[dict[str, tuple[int, Any]]] = {
-        "device_type": (1, INTEGER),
-        "device_id": (2, INTEGER),
-    }
-
-    device_type: int | None = None
-    device_id: int | None = None
-
-
-@dataclass(frozen=True)
 class OperatorDef(Message):
     """One step of a net."""
 
@@ -89,8 +76,6 @@ class OperatorDef(Message):
         "name": (3, TEXT),
         "type": (4, TEXT),
         "arg": (5, Argument),
-        "device_option": (6, DeviceOption),
-        "engine": (7, TEXT),
     }
 
     type: str | None = None
@@ -98,8 +83,6 @@ class OperatorDef(Message):
     output: tuple[str, ...] = ()
     arg: tuple[Argument, ...] = ()
     name: str | None = None
-    device_option: DeviceOption | None = None
-    engine: str | None = None
 
 
 @dataclass(frozen=True)
@@ -109,8 +92,6 @@ class NetDef(Message):
     numbers: ClassVar[dict[str, tuple[int, Any]]] = {
         "name": (1, TEXT),
         "op": (2, OperatorDef),
-        "type": (3, TEXT),
-        "device_option": (5, DeviceOption),
         "arg": (6, Argument),
         "external_input": (7, TEXT),
         "external_output": (8, TEXT),
@@ -121,8 +102,6 @@ class NetDef(Message):
     arg: tuple[Argument, ...] = ()
     external_input: tuple[str, ...] = ()
     external_output: tuple[str, ...] = ()
-    type: str | None = None
-    device_option: DeviceOption | None = None
 
 
 ArgumentValue = Union[int, float, str, bytes, Sequence[Any], npt.NDArray[np.generic]]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from d2serve.handlers.outputs.records import Outputs
+from d2serve.handlers.requests.tracing import Trace
 from d2serve.handlers.timing import ProgramCall
 
 OK = "ok"
@@ -48,6 +49,8 @@ class Reply:
     code: str = OK
     """``"ok"``, or that of the error."""
     request_id: str | None = None
+    trace: Trace | None = None
+    """The request's, for the log."""
     found: Found | None = None
     """None of errors and metadata."""
     message: str = ""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from d2serve.handlers.errors import EmptyRequest, InvalidOption
+from d2serve.handlers.requests.bodies.content_types import FORM, MULTIPART, content_type
 from d2serve.handlers.requests.images import Base64File, ImageFile, PixelArray, SentImage
 from d2serve.handlers.requests.request import Call
 
@@ -23,6 +24,17 @@ _KINDS = {str: "text", list: "list", dict: "JSON object", type(None): "null"}
 """What JSON calls a Python type."""
 _ONE_IMAGE = " One request holds one image: the server makes batches itself."
 _NOT_FETCHED = " Nothing is fetched from an address."
+_TAKEN_FOR_A_FORM = (
+    f"Got a body of the content type {FORM}, which is what curl says of a body where it is told "
+    "nothing, and no image in it: a server cuts such a body up. Say what it is: of an image file "
+    '-H "Content-Type: image/jpeg", of JSON -H "Content-Type: application/json". Or send the file '
+    "as a field of a form: -F data=@photo.jpg."
+)
+_WITHOUT_BOUNDARY = (
+    f"Got a body of the content type {MULTIPART} that no server has taken apart, most likely for "
+    "want of the boundary that belongs to the header. Leave the header out: what makes the form "
+    "(curl -F, FormData, requests' files) writes it."
+)
 _OF_OTHERS = {
     "instances": " 'instances' are KServe's version 1 and TensorFlow Serving." + _ONE_IMAGE,
     "images": _ONE_IMAGE,
@@ -57,7 +69,7 @@ def read_fields(call: Call) -> RequestFields:
             if name != "image":
                 add_option(options, name, value)
         return RequestFields(_base64_file(body), options)
-    return RequestFields(_image(body, call.fields), options)
+    return RequestFields(_image(call), options)
 
 
 def options_beside(call: Call) -> dict[str, Any]:
@@ -84,11 +96,16 @@ def add_option(options: dict[str, Any], name: str, value: Any) -> None:
     options[name] = value
 
 
-def _image(body: Any, fields: Mapping[str, Any]) -> SentImage:
+def _image(call: Call) -> SentImage:
+    body = call.body
+    starts_as_json = isinstance(body, (bytes, bytearray)) and body[:1] == b"{"
+    if content_type(call.headers) == FORM and (body is None or starts_as_json):
+        raise EmptyRequest(_TAKEN_FOR_A_FORM)
     if body is None:
+        names = [str(name)[:40] for name in call.fields]
         raise EmptyRequest(
-            f"Got the fields {sorted(map(str, fields))}, expected an image file as the body, as "
-            "the multipart field 'data', as the gRPC input 'data' or in base64 as 'image' of JSON."
+            f"Got the fields {sorted(names)[:5]!a}, expected an image file as the body, as the "
+            "multipart field 'data', as the gRPC input 'data' or in base64 as 'image' of JSON."
         )
     if isinstance(body, np.ndarray):
         return PixelArray(body)
@@ -97,7 +114,9 @@ def _image(body: Any, fields: Mapping[str, Any]) -> SentImage:
             f"Got a {_KINDS.get(type(body), type(body).__name__)}, expected the bytes of an image "
             f"file, or a JSON object with them in base64: {_FORM}.{_only_one(body)}"
         )
-    if body[:1] == b"{":
+    if content_type(call.headers) == MULTIPART:
+        raise EmptyRequest(_WITHOUT_BOUNDARY)
+    if starts_as_json:
         raise EmptyRequest(
             f"Got {len(body)} bytes that start as JSON and are not valid JSON, as far as the "
             "header Inference-Header-Content-Length says, if it is there."

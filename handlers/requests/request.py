@@ -6,15 +6,14 @@ into these words. ``classify`` decides once what is asked, and everything behind
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from d2serve.handlers.errors import RequestError
-from d2serve.handlers.requests.content_encoding import encoding_of, start_of, unpacked
+from d2serve.handlers.requests.bodies.content_encoding import encoding_of, start_of, unpacked
+from d2serve.handlers.requests.bodies.json_text import LENGTH_HEADER, check_names, parsed
+from d2serve.handlers.requests.tracing import Trace, trace_of
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits
 
 PREDICT, DESCRIBE, INFER = "predict", "describe", "infer"
@@ -22,10 +21,7 @@ PREDICT, DESCRIBE, INFER = "predict", "describe", "infer"
 
 HTTP, GRPC, IN_PROCESS = "http", "grpc", "in-process"
 
-_JSON_LENGTH = "inference-header-content-length"
-_OBJECT = re.compile(rb"\s*\{")
 _LONGEST_ID = 1000
-_NOTHING = memoryview(b"")
 
 
 @dataclass(frozen=True)
@@ -43,6 +39,9 @@ class Request:
     transport: str = IN_PROCESS
     id: str | None = None
     """The server's own name for the request, if it has one."""
+    deadline: float | None = None
+    """When nobody waits for the answer any more, in Unix seconds, where the server knows it by
+    itself; what a client says is in ``headers`` or ``fields``."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +60,12 @@ class Call:
     infer_id: str
     """What the answer to a call of the Open Inference Protocol has to repeat: the call's own id,
     otherwise the server's."""
+    deadline: float | None = None
+    """As the server knows it."""
     refused: RequestError | None = None
-    """Why its body cannot be read."""
+    """Why its body cannot be taken."""
+    trace: Trace | None = None
+    """That its caller names, if any."""
 
 
 def classify(request: Request, limits: RequestLimits = DEFAULT_LIMITS) -> Call:
@@ -80,7 +83,11 @@ def classify(request: Request, limits: RequestLimits = DEFAULT_LIMITS) -> Call:
         sent = unpacked(sent, encoding, limits) if encoding else sent
     except RequestError as error:
         sent, refused = start_of(sent, encoding), error
-    body, contents = _parsed(sent, request.headers)
+    body, contents = parsed(sent, request.headers)
+    try:
+        check_names(body, sent, request.headers)
+    except RequestError as error:
+        refused = refused or error
     is_object = isinstance(body, Mapping)
     is_call = "inputs" in body if is_object else refused is not None and _is_likely(sent, request)
     kind = request.kind or (INFER if is_call else PREDICT)
@@ -94,7 +101,9 @@ def classify(request: Request, limits: RequestLimits = DEFAULT_LIMITS) -> Call:
         grpc=request.transport == GRPC,
         request_id=request.id,
         infer_id=own if own and is_id(own) else request.id or "",
+        deadline=request.deadline,
         refused=refused,
+        trace=trace_of(request.headers),
     )
 
 
@@ -107,27 +116,5 @@ def is_id(value: object) -> bool:
 
 def _is_likely(start: bytes, request: Request) -> bool:
     """Whether a body that cannot be unpacked is probably a call of the Open Inference Protocol."""
-    has_length = any(name.lower() == _JSON_LENGTH for name in request.headers)
+    has_length = any(name.lower() == LENGTH_HEADER for name in request.headers)
     return has_length or (start.lstrip().startswith(b"{") and b'"inputs"' in start)
-
-
-def _parsed(body: Any, headers: Mapping[str, str]) -> tuple[Any, memoryview]:
-    """The body, parsed where it is a JSON object, and the binary contents behind it.
-
-    KServe's clients send JSON without a content type, and binary contents behind it with a header
-    that says where the JSON ends; servers hand over both as bytes. Browsers send it as text.
-    """
-    if isinstance(body, str) and body.lstrip().startswith("{"):
-        body = body.encode("utf-8", "replace")
-    if not isinstance(body, (bytes, bytearray)) or not _OBJECT.match(body):
-        return body, _NOTHING
-    lengths = [value for name, value in headers.items() if name.lower() == _JSON_LENGTH]
-    length = int(lengths[0]) if lengths and _is_length(lengths[0]) else len(body)
-    try:
-        return orjson.loads(memoryview(body)[:length]), memoryview(body)[length:]
-    except ValueError:
-        return body, _NOTHING
-
-
-def _is_length(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= 9

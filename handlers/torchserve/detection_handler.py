@@ -14,10 +14,13 @@ from typing import Any
 
 from d2serve.handlers.detector import Detector
 from d2serve.handlers.replies.reply import OK, Reply
+from d2serve.handlers.requests.bodies.content_types import FORM, JSON, content_type
 from d2serve.handlers.requests.request import DESCRIBE, GRPC, HTTP, INFER, Request
+from d2serve.handlers.requests.tracing import TRACE_HEADER
 from d2serve.handlers.service import Service
 from d2serve.handlers.spec.limits import SETTING as LIMITS
 from d2serve.handlers.torchserve.busy import WorkerMark
+from d2serve.handlers.torchserve.forms import json_of
 from d2serve.handlers.torchserve.metrics import Metrics
 from d2serve.handlers.torchserve.reporting import Reporter
 from d2serve.handlers.torchserve.threads import thread_share
@@ -25,7 +28,6 @@ from d2serve.handlers.torchserve.upkeep import Upkeep
 
 _log = logging.getLogger(__name__)
 
-_JSON = "application/json"
 # TorchServe adds the name to what comes to /invocations.
 _NO_OPTIONS = ("data", "body", "model_name")
 
@@ -44,6 +46,8 @@ class DetectionHandler:
         Raises:
             LoadError: TorchServe logs it and reports the worker as failed.
         """
+        # Else TorchServe parses JSON itself, which loses names that are there twice.
+        os.environ["TS_DECODE_INPUT_REQUEST"] = "false"
         properties, settings = context.system_properties, context.model_yaml_config or {}
         gpu, max_workers = properties.get("gpu_id"), int(settings.get("maxWorkers", 1))
         detector = Detector.open(
@@ -60,7 +64,7 @@ class DetectionHandler:
         self._service = Service(
             detector, *served_as, max_reply_bytes=most, about_workers=self._mark.others
         )
-        self._reporter = Reporter(Metrics(context.metrics, *served_as))
+        self._reporter = Reporter(Metrics(context.metrics, *served_as), *served_as)
         self._upkeep = Upkeep(detector, max_workers)
         _log.info("d2serve: %s %s is ready, pid %d", *served_as, os.getpid())
 
@@ -91,21 +95,27 @@ def _request(fields: Any, index: int, context: Any) -> Request:
 
     Over gRPC there are no headers but TorchServe's own. A call of the Open Inference Protocol then
     arrives as a ``body`` of JSON, of which the parameters, the requested outputs and the raw
-    contents are gone; an input of TorchServe's own gRPC calls has no content type.
+    contents are gone; an input of TorchServe's own gRPC calls has no content type. What is a header
+    over HTTP, the caller's trace, may then be an input.
     """
     fields = fields if isinstance(fields, Mapping) else {}
     headers: Mapping[str, Any] = context.get_all_request_header(index)
     texts = {name: value for name, value in headers.items() if isinstance(value, str)}
     is_grpc = all(name.startswith("ts_") for name in texts)
     part = headers.get("body")
-    is_json = isinstance(part, Mapping) and part.get("content-type") == _JSON
+    is_json = isinstance(part, Mapping) and part.get("content-type") == JSON
     kind = INFER if is_grpc and is_json else None
     if not fields and headers.get("describe") == "True":
         kind = DESCRIBE
+    json = json_of(fields) if content_type(texts) == FORM else None
+    fields = fields if json is None else {"body": json}
     body = fields.get("data")
+    options = {name: value for name, value in fields.items() if name not in _NO_OPTIONS}
+    if is_grpc and isinstance(options.get(TRACE_HEADER), bytes):
+        texts[TRACE_HEADER] = options.pop(TRACE_HEADER).decode("ascii", "replace")
     return Request(
         body=fields.get("body") if body is None else body,
-        fields={name: value for name, value in fields.items() if name not in _NO_OPTIONS},
+        fields=options,
         headers=texts,
         kind=kind,
         transport=GRPC if is_grpc else HTTP,

@@ -21,6 +21,9 @@ PathLike = Union[str, "os.PathLike[str]"]
 ModelArguments = Union[Mapping[str, PathLike], Iterable[PathLike]]
 """``{"name": "file.mar"}``, or a list of ``"file.mar"`` and ``"name=file.mar"``."""
 
+STORE_NAME = "models"
+"""In a server's private directory: its model store, or the link to the user's."""
+
 _ROOM_FOR_LOGS = 8 << 20
 
 
@@ -124,7 +127,8 @@ def _require_different(served: Iterable[ServedModel]) -> None:
 def prepare_store(served: list[ServedModel], model_store: Path | None, private: Path) -> Path:
     """The absolute model store that holds every archive.
 
-    Without one given, it is made at ``private``, out of links to the archives.
+    Without one given, it is made at ``private``, out of links to the archives. With one, that is a
+    link to it, so that a server's directory always says where its store is.
     """
     if model_store is not None:
         store = model_store.resolve()
@@ -134,6 +138,7 @@ def prepare_store(served: list[ServedModel], model_store: Path | None, private: 
                     f"{model.archive} is outside the model store {store}, and TorchServe loads "
                     "from there only. Move it there, or leave out the model store."
                 )
+        private.symlink_to(store)
         return store
     private.mkdir()
     for model in served:

@@ -1,45 +1,94 @@
-"""The clients of a server that was started here: they know its addresses and its tokens."""
+"""How a server that was started here is reached: its addresses, its tokens and clients of it."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from d2serve.client.connection.credentials import KEY_FILE_NAME, KeyFile
 from d2serve.client.management import ManagementClient
 from d2serve.client.predict.grpc_client import D2ServeGrpcClient
 from d2serve.client.predict.http_client import D2ServeClient
+from d2serve.server.torchserve.config.listening import Listening
 
 
-class ServerClients:
-    """The clients of one server, each made when it is first asked for."""
+class ReachableServer(ABC):
+    """A server with addresses, tokens and clients; each client is made when it is asked for."""
 
-    def __init__(self, inference: str, grpc: str, management: str) -> None:
+    def __init__(self, listening: Listening, settings: Mapping[str, str]) -> None:
         """
         Args:
-            inference, grpc, management: the server's addresses.
+            listening: where it listens.
+            settings: of its config.properties.
         """
-        self._addresses = inference, grpc, management
+        self.ports = listening.ports
+        self.listening = listening
+        self.inference_address = listening.inference_address
+        self.grpc_address = listening.grpc_address
+        self.management_address = listening.ports.address("management")
+        self.metrics_address = listening.ports.address("metrics")
+        self._settings = dict(settings)
+        self._store: Path | None = None
         self._http: D2ServeClient | None = None
         self._grpc: D2ServeGrpcClient | None = None
         self._management: ManagementClient | None = None
 
-    def http(self, key_file: Path | None) -> D2ServeClient:
+    @property
+    @abstractmethod
+    def directory(self) -> Path:
+        """The server's working directory; it is deleted when the server stops."""
+
+    @property
+    def key_file(self) -> Path | None:
+        """TorchServe's key_file.json; None where token authorization is disabled."""
+        disabled = self._settings.get("disable_token_authorization", "false").lower() == "true"
+        return None if disabled else self.directory / KEY_FILE_NAME
+
+    @property
+    def inference_token(self) -> str | None:
+        """The one of the moment, which ends when it is renewed: give clients the key file."""
+        return None if self.key_file is None else KeyFile(self.key_file).inference
+
+    @property
+    def management_token(self) -> str | None:
+        """As ``inference_token``."""
+        return None if self.key_file is None else KeyFile(self.key_file).management
+
+    @property
+    def http(self) -> D2ServeClient:
+        """A client of this server, closed when it stops."""
         if self._http is None:
-            self._http = D2ServeClient(self._addresses[0], key_file=key_file)
+            self._http = D2ServeClient(self.inference_address, **self._settings_of_clients())
         return self._http
 
-    def grpc(self, key_file: Path | None) -> D2ServeGrpcClient:
+    @property
+    def grpc(self) -> D2ServeGrpcClient:
+        """A gRPC client of this server, closed when it stops."""
         if self._grpc is None:
-            self._grpc = D2ServeGrpcClient(self._addresses[1], key_file=key_file)
+            self._grpc = D2ServeGrpcClient(self.grpc_address, **self._settings_of_clients())
         return self._grpc
 
-    def management(self, key_file: Path | None, store: Path | None) -> ManagementClient:
+    @property
+    def management(self) -> ManagementClient:
+        """A management client of this server, closed when it stops."""
         if self._management is None:
             self._management = ManagementClient(
-                self._addresses[2], key_file=key_file, model_store=store
+                self.management_address, key_file=self.key_file, model_store=self._store
             )
         return self._management
 
-    def close(self) -> None:
+    def _settings_of_clients(self) -> dict[str, Any]:
+        # Also an address that others reach is this machine's own: no token leaves it.
+        settings: dict[str, Any] = {"key_file": self.key_file, "allow_token_in_clear": True}
+        identity = self.listening.identity
+        if identity is not None:
+            settings["ca_file"] = identity.certificate_file
+            settings["server_name"] = identity.name_for(self.listening.local_host)
+        return settings
+
+    def _close_clients(self) -> None:
         """Close those that were asked for; the next ones are new."""
         for client in (self._http, self._grpc, self._management):
             if client is not None:

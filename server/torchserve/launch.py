@@ -136,7 +136,7 @@ def end(process: subprocess.Popen[str], directory: Path, *, at_once: bool = Fals
 
 
 def _ask_java_to_stop(process: subprocess.Popen[str], directory: Path) -> None:
-    java = _java_pid(directory)
+    java = java_pid(directory)
     if java is None:
         return
     with contextlib.suppress(ProcessLookupError):
@@ -145,7 +145,7 @@ def _ask_java_to_stop(process: subprocess.Popen[str], directory: Path) -> None:
         process.wait(timeout=_GRACE_SECONDS)
 
 
-def _java_pid(directory: Path) -> int | None:
+def java_pid(directory: Path) -> int | None:
     try:
         return int((directory / "tmp" / ".model_server.pid").read_text())
     except (OSError, ValueError):

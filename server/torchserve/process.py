@@ -4,8 +4,8 @@ without leaving anything behind. `d2serve serve`, the demo and the end-to-end te
     with TorchServeProcess({"shapes": "model_store/shapes.mar"}) as server:
         print(server.http.predict("shapes", "image.jpg"))
 
-Each server has a temporary directory and ports of its own and listens on the loopback address only,
-so that any number of them run side by side. It never outlives this process.
+Each server has a temporary directory and ports of its own, so that any number of them run side by
+side, and listens on the loopback address unless told otherwise. It never outlives this process.
 """
 
 from __future__ import annotations
@@ -17,14 +17,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Callable
 
-from d2serve.client.connection.credentials import KEY_FILE_NAME, KeyFile
 from d2serve.client.draining import Load
 from d2serve.client.errors import ServerStartError
-from d2serve.client.management import ManagementClient
-from d2serve.client.predict.grpc_client import D2ServeGrpcClient
-from d2serve.client.predict.http_client import D2ServeClient
 from d2serve.server.archives.digests import checked_store, read_digests
 from d2serve.server.archives.model_archives import (
+    STORE_NAME,
     ModelArguments,
     PathLike,
     ServedModel,
@@ -32,8 +29,9 @@ from d2serve.server.archives.model_archives import (
     resolve_models,
 )
 from d2serve.server.torchserve import draining, launch
-from d2serve.server.torchserve.clients import ServerClients
-from d2serve.server.torchserve.config.ports import LOOPBACK, Ports
+from d2serve.server.torchserve.clients import ReachableServer
+from d2serve.server.torchserve.config.listening import listening
+from d2serve.server.torchserve.config.ports import Ports
 from d2serve.server.torchserve.config.settings import server_settings, write_settings
 from d2serve.server.torchserve.directories import (
     ServerDirectory,
@@ -44,12 +42,13 @@ from d2serve.server.torchserve.directories import (
 from d2serve.server.torchserve.java import Java, find_java
 from d2serve.server.torchserve.logs.log_diagnosis import ServerLog
 from d2serve.server.torchserve.logs.log_reader import LogReader
+from d2serve.server.torchserve.renewing import TokenRenewal
 from d2serve.server.torchserve.startup import Startup
 
 _NOT_RUNNING = "The server is not running: call start(), or use `with`."
 
 
-class TorchServeProcess:
+class TorchServeProcess(ReachableServer):
     """A TorchServe of one's own; use it as a context manager, or call start() and stop()."""
 
     def __init__(
@@ -60,6 +59,10 @@ class TorchServeProcess:
         config: PathLike | None = None,
         overrides: Mapping[str, str] | None = None,
         ports: Ports | None = None,
+        host: str | None = None,
+        tls_cert: PathLike | None = None,
+        tls_key: PathLike | None = None,
+        without_tokens: bool = False,
         token_auth: bool | None = None,
         enable_model_api: bool | None = None,
         require_digest: PathLike | None = None,
@@ -77,6 +80,11 @@ class TorchServeProcess:
             config: a config.properties to start from; None means this package's safe defaults.
             overrides: settings that replace those of ``config``.
             ports: None takes free ones.
+            host: the address of this machine at which others may predict, 0.0.0.0 for every one;
+                None is this machine only, as managing and metrics always are.
+            tls_cert, tls_key: PEM files with which predictions are encrypted; None is clear text.
+            without_tokens: whether nobody is asked for a token, at whatever host; models cannot be
+                registered then.
             token_auth: False starts without token authorization; None leaves it to ``config``,
                 where it is on by default.
             enable_model_api: whether models can be registered and unregistered while it runs;
@@ -90,22 +98,20 @@ class TorchServeProcess:
             on_log: is called with every line TorchServe writes, but for values of metrics, from
                 another thread.
         """
-        self.ports = ports or Ports.free()
-        self.inference_address = self.ports.address("inference")
-        self.management_address = self.ports.address("management")
-        self.metrics_address = self.ports.address("metrics")
-        self.grpc_address = f"{LOOPBACK}:{self.ports.grpc_inference}"
+        where = listening(ports or Ports.free(), host, tls_cert, tls_key, without_tokens)
         self.models: list[ServedModel] = []
         self._model_arguments = models
         self._model_store = None if model_store is None else Path(model_store)
         self._digests = None if require_digest is None else read_digests(Path(require_digest))
-        self._settings = server_settings(
+        settings = server_settings(
             None if config is None else Path(config),
             overrides or {},
-            self.ports,
+            where.ports,
             token_auth,
             enable_model_api if self._digests is None else False,
         )
+        super().__init__(where, where.applied_to(settings))
+        self.renewal = TokenRenewal(self._settings, self.management_address)
         self._environment = dict(environment or {})
         self._timeout = timeout
         self._on_progress = on_progress or (lambda _: None)
@@ -113,12 +119,8 @@ class TorchServeProcess:
         self._log = ServerLog()
         self._reader = LogReader(self._log, self._on_log)
         self._directory: ServerDirectory | None = None
-        self._store: Path | None = None
         self._process: subprocess.Popen[str] | None = None
         self._is_draining = False
-        self._clients = ServerClients(
-            self.inference_address, self.grpc_address, self.management_address
-        )
 
     @property
     def directory(self) -> Path:
@@ -136,35 +138,6 @@ class TorchServeProcess:
     def pid(self) -> int:
         """Process id of the launcher, which is also the id of the server's process group."""
         return self._started().pid
-
-    @property
-    def key_file(self) -> Path | None:
-        """TorchServe's key_file.json; None where token authorization is disabled."""
-        disabled = self._settings.get("disable_token_authorization", "false").lower() == "true"
-        return None if disabled else self.directory / KEY_FILE_NAME
-
-    @property
-    def inference_token(self) -> str | None:
-        return None if self.key_file is None else KeyFile(self.key_file).inference
-
-    @property
-    def management_token(self) -> str | None:
-        return None if self.key_file is None else KeyFile(self.key_file).management
-
-    @property
-    def http(self) -> D2ServeClient:
-        """A client of this server, closed when it stops."""
-        return self._clients.http(self.key_file)
-
-    @property
-    def grpc(self) -> D2ServeGrpcClient:
-        """A gRPC client of this server, closed when it stops."""
-        return self._clients.grpc(self.key_file)
-
-    @property
-    def management(self) -> ManagementClient:
-        """A management client of this server, closed when it stops."""
-        return self._clients.management(self.key_file, self._store)
 
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
@@ -200,14 +173,15 @@ class TorchServeProcess:
         java = find_java({**os.environ, **self._environment})
         models = resolve_models(self._model_arguments, self._model_store)
         sweep()  # before the ports are looked at: what a killed server left may still hold them
-        self.ports.require_free()
+        self.ports.require_free(self.listening.host)
         self._directory = make_directory()
         atexit.register(self.stop)
         try:
             self.models, self._store = checked_store(
-                models, self._digests, self._model_store, self.directory / "models"
+                models, self._digests, self._model_store, self.directory / STORE_NAME
             )
             require_room(self.models, self.directory)
+            self.renewal.start(self.key_file)  # a large model may take longer than a token lives
             self._launch(java, self._store)
             startup = Startup(self.models, self.management, self._log, self._on_progress)
             startup.wait(self._timeout, self.is_running, self._reader)
@@ -240,7 +214,8 @@ class TorchServeProcess:
         What it has not answered is lost; see drain(). ``at_once`` spares the seconds that it takes
         to end in order, and up to 20 for which it would wait for calls over gRPC.
         """
-        self._clients.close()
+        self.renewal.stop()
+        self._close_clients()
         if self._process is not None and self._directory is not None:
             launch.end(self._process, self._directory.path, at_once=at_once)
             self._reader.wait_for_the_end()
@@ -267,7 +242,8 @@ class TorchServeProcess:
 
     def _launch(self, java: Java, store: Path) -> None:
         environment = launch.server_environment(os.environ, self._environment, java, self.directory)
-        config = write_settings(self._settings, self.directory)
+        settings = {**self._settings, **self.listening.files(self.directory)}
+        config = write_settings(settings, self.directory)
         models = [model.argument for model in self.models]
         arguments = launch.arguments(config, store, models)
         self._process = launch.spawn(self.directory, environment, arguments)

@@ -111,7 +111,10 @@ class Startup:
             described = self._management.describe(name, ALL_VERSIONS)
         except (ServerUnavailable, ModelNotFound, AuthorizationError):
             return False
-        return len(described) == self._versions_of[name] and all(m.is_ready for m in described)
+        # Only a state that is served again has versions that were scaled to no worker at all.
+        return len(described) == self._versions_of[name] and all(
+            model.is_ready or model.max_workers == 0 for model in described
+        )
 
     def _report(self, stage: str) -> None:
         if stage != self._stage:

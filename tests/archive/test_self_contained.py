@@ -12,7 +12,7 @@ import pytest
 
 from d2serve.export.archive.opening import opened
 from d2serve.export.errors import VerificationError
-from d2serve.export.proof.comparison import compare
+from d2serve.export.proof.comparing.comparison import compare
 from d2serve.export.proof.isolated_replay import replay
 from d2serve.export.proof.oracle import Oracle
 from d2serve.export.reading.config_loading import load_config

@@ -118,6 +118,7 @@ def port_options(ports: Ports) -> list[str]:
         f"--metrics-port={ports.metrics}",
         f"--grpc-port={ports.grpc_inference}",
         f"--grpc-management-port={ports.grpc_management}",
+        "--probe-port=0",
     ]
 
 
@@ -209,10 +210,13 @@ def test_ctrl_c_during_the_start_leaves_nothing(user: User) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["serve"], "d2serve export"),
-        (["serve", "nothing.mar"], "nothing.mar"),
-        (["serve", "x.mar", "--config", "nothing.properties"], "nothing.properties"),
-        (["serve", "--model-store", "nowhere"], "nowhere"),
+        (["serve", "--probe-port=0"], "d2serve export"),
+        (["serve", "--probe-port=0", "nothing.mar"], "nothing.mar"),
+        (
+            ["serve", "--probe-port=0", "x.mar", "--config", "nothing.properties"],
+            "nothing.properties",
+        ),
+        (["serve", "--probe-port=0", "--model-store", "nowhere"], "nowhere"),
         (["predict", "boxes", "x.png", "--address", "127.0.0.1:1"], "d2serve serve"),
         (["predict", "boxes", "x.png", "--key-file", "none.json"], "none.json"),
     ],

@@ -170,7 +170,12 @@ def test_an_image_is_sent_where_posix_has_nothing(tmp_path: Path) -> None:
 
 def test_a_server_is_refused_in_a_sentence_where_it_cannot_be_run(tmp_path: Path) -> None:
     small_archive(tmp_path / "x.mar")
-    result = run("serve", "x.mar", without=POSIX_ONLY, first=AS_ON_WINDOWS, folder=tmp_path)
+    result = run(
+        *("serve", "x.mar", "--probe-port=0"),
+        without=POSIX_ONLY,
+        first=AS_ON_WINDOWS,
+        folder=tmp_path,
+    )
     assert result.returncode == 1
     (line,) = result.stderr.splitlines()[-1:]
     assert "Linux and macOS" in line

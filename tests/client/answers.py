@@ -45,6 +45,8 @@ class Requests:
     times: list[float] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     """Of each, by name in lower case; in gRPC its metadata."""
+    deadlines: list[float | None] = field(default_factory=list)
+    """Of each, as HTTP's header or gRPC's input says it; None where it says none."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,7 @@ def http_server(*answers: Answer, identity: Identity | None = None) -> Iterator[
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers.get("content-length", 0)))
+            asked.deadlines.append(_number(self.headers.get("x-request-deadline")))
             answer = _next(asked, answers, self.headers.items())
             self.send_response(answer.status)
             self.send_header("x-request-id", "of-the-header")
@@ -164,7 +167,9 @@ def grpc_server(*answers: Answer, identity: Identity | None = None) -> Iterator[
     asked = Requests("")
     messages = inference_messages()
 
-    def answered(_: bytes, context: Any) -> bytes:
+    def answered(request: bytes, context: Any) -> bytes:
+        inputs = messages.predictions_request.FromString(request).input
+        asked.deadlines.append(_number(dict(inputs).get("deadline")))
         answer = _next(asked, answers, context.invocation_metadata())
         if answer.grpc_code is not grpc.StatusCode.OK:
             context.abort(answer.grpc_code, answer.grpc_details)
@@ -187,6 +192,10 @@ def grpc_server(*answers: Answer, identity: Identity | None = None) -> Iterator[
         yield asked
     finally:
         server.stop(None).wait()
+
+
+def _number(text: str | bytes | None) -> float | None:
+    return None if text is None else float(text)
 
 
 def _next(asked: Requests, answers: Sequence[Answer], headers: Iterable[tuple[str, str]]) -> Answer:

@@ -19,6 +19,7 @@ class Protocol:
     """One of the clients, and servers that it understands."""
 
     def __init__(self, name: str) -> None:
+        self.name = name
         self.is_grpc = name == "grpc"
         self._made: list[AnyClient] = []
         self._client = {

@@ -12,9 +12,9 @@ import pytest
 
 import d2serve.client as public
 from d2serve.client import errors
-from d2serve.client.connection.credentials import Credentials
 from d2serve.client.connection.retrying import DEFAULT_RETRY
 from d2serve.client.connection.server_errors import http_error
+from d2serve.client.connection.settings import Connection
 from d2serve.handlers.errors import RequestError
 from tests.client.answers import HANDLERS, TORCHSERVES
 
@@ -86,7 +86,7 @@ def test_an_answer_of_torchserve(row: list[str]) -> None:
         return
     answer = TORCHSERVES.get((says, int(status)))
     body = b'{"code": 405, "type": "%s"}' % says.encode() if answer is None else answer.body
-    error = http_error(int(status), body, Credentials.of("inference", None, None))
+    error = http_error(int(status), body, Connection("inference", "127.0.0.1"))
     assert type(error) is _exception(raised)
     assert grpc_code == ("–" if answer is None else answer.grpc_code.name)
 

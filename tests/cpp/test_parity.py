@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from d2serve.client.results.prediction import parse_prediction
-from d2serve.export.proof.comparison import compare
+from d2serve.export.proof.comparing.comparison import compare
 from d2serve.export.proof.oracle import Oracle
 from d2serve.export.proof.reference import count_of
 from d2serve.export.reading.config_loading import load_config

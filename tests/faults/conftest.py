@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
 import psutil
@@ -56,6 +56,7 @@ class Operator:
     folder: Path
     temporary: Path
     ports: Ports
+    probe_port: int
     started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @property
@@ -101,6 +102,7 @@ class Operator:
             f"--metrics-port={self.ports.metrics}",
             f"--grpc-port={self.ports.grpc_inference}",
             f"--grpc-management-port={self.ports.grpc_management}",
+            f"--probe-port={self.probe_port}",
             *arguments,
         ]
 
@@ -153,7 +155,9 @@ def operator(tmp_path: Path, canned: Path) -> Iterator[Operator]:
     temporary = Path(tempfile.mkdtemp(prefix="t-", dir="/tmp"))
     (tmp_path / "model_store").mkdir()
     shutil.copy(canned, tmp_path / "model_store")
-    made = Operator(tmp_path, temporary, Ports.free())
+    ports = Ports.free()
+    probe_port = next(port for port in astuple(Ports.free()) if port not in astuple(ports))
+    made = Operator(tmp_path, temporary, ports, probe_port)
     yield made
     for process in made.started:
         end(process)

@@ -145,7 +145,7 @@ def test_a_store_that_may_not_be_listed(
     # Faked: root, as whom tests often run, may list every folder.
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(ServerStartError, match="may not be read"):
-        serving._store(None, operator.store)
+        serving._store([], operator.store)
 
 
 @needs_mounts

@@ -148,10 +148,10 @@ def test_all_of_a_server_are_waited_for(server: TorchServeProcess, asking: Askin
     loads: list[Load] = []
     asked = [asking.ask(4)]
     time.sleep(A_MOMENT)
-    assert not server.is_draining
+    seen = [server.is_draining]
     draining = ThreadPoolExecutor(1).submit(server.drain, 60, loads.append)
     time.sleep(A_MOMENT)
-    assert server.is_draining
+    assert [*seen, server.is_draining] == [False, True]
     server.management.register("second.mar", model_name="meanwhile")
     asked.append(asking.ask(3, "meanwhile"))
     assert draining.result(60)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from d2serve.export.archive.opening import opened
-from d2serve.export.proof.comparison import compare
+from d2serve.export.proof.comparing.comparison import compare
 from d2serve.export.proof.isolated_replay import replay
 from d2serve.export.proof.oracle import Oracle
 from d2serve.handlers.requests.decoding import decode

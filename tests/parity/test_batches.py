@@ -16,7 +16,7 @@ from d2serve.client.errors import RequestRejected
 from d2serve.client.results.prediction import parse_prediction
 from d2serve.export.archive.opening import opened
 from d2serve.export.archive.staging import CONFIG_FILE
-from d2serve.export.proof.comparison import compare
+from d2serve.export.proof.comparing.comparison import compare
 from d2serve.export.proof.oracle import Oracle
 from d2serve.handlers.requests.decoding import decode
 from d2serve.handlers.spec.bounds import TORCHSCRIPT_BOUNDS

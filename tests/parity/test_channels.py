@@ -18,7 +18,7 @@ from PIL import Image
 
 from d2serve.client.errors import InvalidImage
 from d2serve.export.pipeline import export
-from d2serve.export.proof.comparison import compare
+from d2serve.export.proof.comparing.comparison import compare
 from d2serve.export.proof.oracle import Oracle
 from d2serve.export.reading.config import ConfigSource
 from d2serve.export.reading.config_loading import load_config

@@ -15,7 +15,7 @@ import torch
 from detectron2.structures import Boxes, Instances
 
 from d2serve.client.results.prediction import Prediction
-from d2serve.export.proof.comparison import compare
+from d2serve.export.proof.comparing.comparison import compare
 from d2serve.export.proof.oracle import Oracle
 from d2serve.export.proof.reference import count_of
 from d2serve.handlers.outputs.records import Outputs

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from d2serve.export.proof.comparison import compare
+from d2serve.export.proof.comparing.comparison import compare
 from d2serve.export.proof.oracle import Oracle, as_outputs
 from d2serve.server.torchserve.process import TorchServeProcess
 from tests.conftest import HeldOut, said

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from d2serve.export.proof.comparison import compare
+from d2serve.export.proof.comparing.comparison import compare
 from d2serve.export.proof.oracle import Oracle
 from d2serve.handlers.spec.bounds import TORCHSCRIPT_BOUNDS
 from d2serve.server.torchserve.process import TorchServeProcess

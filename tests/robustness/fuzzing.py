@@ -67,7 +67,7 @@ def handler() -> DetectionHandler:
     made = DetectionHandler()
     detector = Detector(spec, _Runtime(), BatchPlanner("never", True, False))
     made._service = Service(detector, "shapes", max_reply_bytes=spec.limits.max_reply_bytes)
-    made._reporter = Reporter(Metrics(None, "shapes", "1.0"))
+    made._reporter = Reporter(Metrics(None, "shapes", "1.0"), "shapes", "1.0")
     made._upkeep = Upkeep(detector, max_workers=1)
     return made
 

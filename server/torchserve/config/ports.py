@@ -6,6 +6,7 @@ seconds, names neither the port's purpose nor what to do.
 
 from __future__ import annotations
 
+import errno
 import random
 import socket
 from collections.abc import Mapping
@@ -45,22 +46,34 @@ class Ports:
         raise ServerStartError(f"No five free ports between 10240 and 32767 on {LOOPBACK}.")
 
     @classmethod
-    def from_settings(cls, settings: Mapping[str, str]) -> Ports:
+    def from_settings(
+        cls, settings: Mapping[str, str], *, has_host: bool = False, has_tls: bool = False
+    ) -> Ports:
         """The ports a config.properties names, TorchServe's defaults for the others.
 
-        A server that is to be reached from elsewhere is refused: it would listen on this machine
-        only, which somebody who wrote another address does not expect.
+        What the file says of other machines and of encryption is refused where the server would
+        not do it: somebody who wrote it expects it.
+
+        Args:
+            settings: of the file.
+            has_host: whether the host for predictions is given beside the file.
+            has_tls: whether a certificate is given beside the file.
 
         Raises:
             ServerStartError: an address is not this machine's, or a port is no number of one.
         """
         default = cls()
-        for key in ("grpc_inference_address", "grpc_management_address"):
+        for key, may_be_open in (
+            ("grpc_inference_address", has_host),
+            ("grpc_management_address", False),
+        ):
             host = settings.get(key, LOOPBACK)
-            if not is_loopback(f"//{host}"):
+            if not may_be_open and not is_loopback(f"//{host}"):
                 raise _address_error(key, host)
+        if not has_tls and settings.get("enable_grpc_ssl", "").strip().lower() == "true":
+            raise _address_error("enable_grpc_ssl", "true")
         return cls(
-            inference=_port_of(settings, "inference_address", default.inference),
+            inference=_port_of(settings, "inference_address", default.inference, has_host, has_tls),
             management=_port_of(settings, "management_address", default.management),
             metrics=_port_of(settings, "metrics_address", default.metrics),
             grpc_inference=_number(settings, "grpc_inference_port", default.grpc_inference),
@@ -83,12 +96,16 @@ class Ports:
             "grpc_management_port": str(self.grpc_management),
         }
 
-    def require_free(self) -> None:
-        """Raise ServerStartError naming every port that is taken."""
+    def require_free(self, host: str = LOOPBACK) -> None:
+        """Raise ServerStartError naming every port that is taken.
+
+        ``host`` is the address for predictions; the others are looked at on loopback.
+        """
+        hosts = {"inference": host, "grpc_inference": host}
         busy = [
             f"{port} ({purpose.replace('_', ' ').replace('grpc', 'gRPC')})"
             for purpose, port in asdict(self).items()
-            if is_busy(port)
+            if is_busy(port, hosts.get(purpose, LOOPBACK))
         ]
         if busy:
             raise ServerStartError(
@@ -97,19 +114,34 @@ class Ports:
             )
 
 
-def is_busy(port: int) -> bool:
-    """Whether binding to the port on the loopback address fails."""
+def is_busy(port: int, host: str = LOOPBACK) -> bool:
+    """Whether binding to the port on an address of this machine fails.
+
+    Raises:
+        ServerStartError: the address is not this machine's.
+    """
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         # As Java does: otherwise a port in TIME_WAIT after a server's stop would count as busy.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((LOOPBACK, port))
-        except OSError:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise ServerStartError(
+                    f"The host {host} is no address of this machine. Expected one that it has "
+                    "(`ip address` lists them), or 0.0.0.0 for every one."
+                ) from error
             return True
     return False
 
 
-def _port_of(settings: Mapping[str, str], key: str, default: int) -> int:
+def _port_of(
+    settings: Mapping[str, str],
+    key: str,
+    default: int,
+    may_be_open: bool = False,
+    may_be_encrypted: bool = False,
+) -> int:
     address = settings.get(key)
     if address is None:
         return default
@@ -118,9 +150,12 @@ def _port_of(settings: Mapping[str, str], key: str, default: int) -> int:
         port = parts.port
     except ValueError as error:
         raise _port_error(key, address, "http://127.0.0.1:8080") from error
-    if parts.scheme != "http" or not is_loopback(address):
+    is_encrypted = parts.scheme == "https"
+    if not (parts.scheme == "http" or (is_encrypted and may_be_encrypted)):
         raise _address_error(key, address)
-    return port or 80
+    if not (may_be_open or is_loopback(address)):
+        raise _address_error(key, address)
+    return port or (443 if is_encrypted else 80)
 
 
 def _number(settings: Mapping[str, str], key: str, default: int) -> int:
@@ -137,9 +172,18 @@ def _port_error(key: str, given: str, example: str) -> ServerStartError:
     )
 
 
-def _address_error(key: str, address: str) -> ServerStartError:
+def _address_error(key: str, value: str) -> ServerStartError:
     return ServerStartError(
-        f"{key} is {address}, but this command serves this machine only, over plain http on "
-        f"{LOOPBACK}. To serve others, start TorchServe itself with that file: "
-        "`torchserve --start --ncs --ts-config FILE --model-store DIR --models NAME=FILE.mar`."
+        f"{key} is {value}, but this command serves this machine only, over plain http on "
+        f"{LOOPBACK}. {_OPENED.get(key, _KEPT)} To serve as the file says, start TorchServe itself "
+        "with it: `torchserve --start --ncs --ts-config FILE --model-store DIR --models "
+        "NAME=FILE.mar`."
     )
+
+
+_KEPT = "Management and metrics always stay there: reach them through ssh or a proxy of yours."
+_OPENED = dict.fromkeys(
+    ("inference_address", "grpc_inference_address", "enable_grpc_ssl"),
+    "Say it on the command line instead: --host 0.0.0.0 lets others predict, and --tls-cert FILE "
+    "--tls-key FILE encrypt it.",
+)

@@ -78,7 +78,7 @@ def risks_of(path: Path) -> list[str]:
     reachable = [name for name in _ADDRESSES if _is_reachable(settings.get(name))]
     risks = [
         f"{name}={settings[name]} listens beyond this machine: {_ADDRESSES[name]} Set it to "
-        "127.0.0.1 and put a proxy with TLS and its own authentication before it."
+        f"127.0.0.1 and put a proxy with TLS and its own authentication before it{_or_else(name)}."
         for name in reachable
     ]
     if _is_on(settings, "disable_token_authorization"):
@@ -103,6 +103,13 @@ def risks_of(path: Path) -> list[str]:
             "cors_allowed_origin=* lets every web page read the answers. Name the one that may."
         )
     return risks
+
+
+def _or_else(name: str) -> str:
+    """What else to do about an address of predictions."""
+    if "inference" not in name:
+        return ""
+    return ", or have d2serve open and encrypt it: d2serve serve --host, --tls-cert and --tls-key"
 
 
 def _is_on(settings: Mapping[str, str], name: str) -> bool:

@@ -42,7 +42,9 @@ def server_settings(
     Raises:
         ServerStartError: the file cannot be read, or names a metrics file that is not there.
     """
-    settings = {**(safe_defaults() if config is None else read_properties(config)), **overrides}
+    settings = safe_defaults() if config is None else read_properties(config)
+    settings.pop("model_snapshot", None)  # would win over the models asked for
+    settings.update(overrides)
     if config is not None or _METRICS in overrides:
         settings.update(_found_metrics(settings.get(_METRICS), config))
     settings.update(ports.settings())
@@ -50,7 +52,6 @@ def server_settings(
         settings["disable_token_authorization"] = str(not token_auth).lower()
     if enable_model_api is not None:
         settings["enable_model_api"] = str(enable_model_api).lower()
-    settings.pop("model_snapshot", None)  # would win over the models asked for
     return settings
 
 

@@ -19,7 +19,9 @@ _MODEL_LINE = re.compile(r"\] (?P<worker>W-\S+)-std(?:out|err) MODEL_LOG - (?P<t
 _PYTHON_EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(?:Error|Exception|Exit|Interrupt)(?::|$)")
 _JAVA_EXCEPTION = re.compile(r"(?:[a-z]\w*\.)+\w+(?:Exception|Error): (?P<text>.+)")
 _JAVA_STACK_FRAME = re.compile(r"\s+at |\s+\.\.\. \d+ more")
-_LOAD_FAILED = re.compile(r"Failed to load model: (?P<model>.+)")
+_LOAD_FAILED = re.compile(
+    r"(?:Failed to load model|Error while registering model\. Details): (?P<model>.+)"
+)
 # A handler that fails to import is looked for among TorchServe's own, which fails as well and
 # would hide the first cause.
 _MASKING = "No module named 'ts.torch_handler."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from d2serve.client.connection.deadlines import Deadlines
 from d2serve.client.errors import (
     BY_CODE,
     InvalidOption,
@@ -158,6 +160,7 @@ FAULTS: dict[str, tuple[bytes, dict[str, Any]]] = {
     "image_too_slow": (in_pieces(), {}),
     "reply_too_large": (noise(), {"sem_seg": "rle"}),
     "model_failed": (grey(UNLUCKY), {}),
+    "deadline_exceeded": (IMAGE, {}),
 }
 HTTP_STATUS = {kind.code: kind.status for kind in RequestError.__subclasses__()}
 
@@ -173,6 +176,9 @@ def test_each_code_raises_its_own_type(
     image, options = FAULTS[code]
     if not image:  # which our own clients refuse to send
         monkeypatch.setattr("d2serve.client.predict.requests.encode_image", lambda *_, **__: b"")
+    if code == "deadline_exceeded":  # which our own clients do not send from the start
+        monkeypatch.setattr(Deadlines, "call", lambda _, ask: ask(f"{time.time() - 1:.3f}"))
+        monkeypatch.setattr(Deadlines, "call_async", lambda _, ask: ask(f"{time.time() - 1:.3f}"))
     with pytest.raises((RequestRejected, ServerFailed)) as caught:
         client.predict("shapes", image, **options)
     error: Any = caught.value

@@ -9,8 +9,8 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from d2serve.export.errors import VerificationError
-from d2serve.export.proof.comparison import Difference
-from d2serve.export.proof.comparison import compare as compare_outputs
+from d2serve.export.proof.comparing.comparison import Difference
+from d2serve.export.proof.comparing.comparison import compare as compare_outputs
 from d2serve.export.proof.verification import Verification, _judge
 from d2serve.handlers.outputs.records import (
     Detections,

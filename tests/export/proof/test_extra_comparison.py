@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from d2serve.export.proof.extra_comparison import compare_extras, compare_names
+from d2serve.export.proof.comparing.extra_comparison import compare_extras, compare_names
 from d2serve.handlers.spec.bounds import ONNX_BOUNDS, TORCHSCRIPT_BOUNDS, Bounds
 
 

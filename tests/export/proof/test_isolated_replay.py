@@ -20,8 +20,9 @@ from PIL import Image
 
 from d2serve.export.errors import VerificationError
 from d2serve.export.proof import isolated_replay
+from d2serve.export.proof.cases import Case
 from d2serve.export.proof.isolated_replay import replay
-from d2serve.export.proof.verification import Case, verify
+from d2serve.export.proof.verification import verify
 from d2serve.handlers.outputs.records import Detections, Outputs
 from d2serve.handlers.spec.bounds import TORCHSCRIPT_BOUNDS
 

@@ -20,7 +20,7 @@ from d2serve.export.programs.device_scan import check_no_device
 from d2serve.export.programs.scripting import script
 from d2serve.export.programs.tracing import trace
 from d2serve.export.programs.unexportable import why_unexportable
-from d2serve.export.proof.panoptic_labels import described
+from d2serve.export.proof.comparing.panoptic_labels import described
 from d2serve.export.reading.families import family_of
 from d2serve.export.reading.samples import builtin_sample
 from d2serve.export.rewrites.panoptic_deeplab.grouping import centers_of, nearest_of, segments_of

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from d2serve.handlers.netdef.messages import (
     Argument,
-    DeviceOption,
     NetDef,
     OperatorDef,
     argument,
@@ -31,7 +30,6 @@ _NET = NetDef(
             ("x", "w"),
             ("y",),
             (argument("kernel", 3), argument("scale", 0.25), argument("order", "NCHW")),
-            device_option=DeviceOption(0, 0),
         ),
         OperatorDef(
             "GivenTensorFill",
@@ -49,7 +47,7 @@ def _protobuf() -> Any:
     """The class of NetDef that protobuf's own package makes of our numbers."""
     file = descriptor_pb2.FileDescriptorProto(name="net.proto", package="test", syntax="proto2")
     types = {"text": 9, "bytes": 12, "integer": 3, "float": 2}
-    for kind in (Argument, DeviceOption, OperatorDef, NetDef):
+    for kind in (Argument, OperatorDef, NetDef):
         message = file.message_type.add(name=kind.__name__)
         blank = kind()
         for name, (number, holds) in kind.numbers.items():

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from d2serve.handlers.errors import (
+    DeadlineExceeded,
     EmptyRequest,
     ImageTooLarge,
     ImageTooSlow,
@@ -133,6 +134,7 @@ def test_what_a_reply_holds_in_words() -> None:
         (ImageTooLarge, 413, "image_too_large"),
         (ImageTooSlow, 413, "image_too_slow"),
         (ReplyTooLarge, 413, "reply_too_large"),
+        (DeadlineExceeded, 504, "deadline_exceeded"),
         (ModelFailed, 500, "model_failed"),
     ],
 )
@@ -143,4 +145,4 @@ def test_the_error_envelope(kind: type[RequestError], status: int, code: str) ->
 
 
 def test_the_table_of_errors_above_is_whole() -> None:
-    assert len(RequestError.__subclasses__()) == 8
+    assert len(RequestError.__subclasses__()) == 9

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from d2serve.export.proof.extra_comparison import compare_extras, compare_names
+from d2serve.export.proof.comparing.extra_comparison import compare_extras, compare_names
 from d2serve.handlers.outputs.records import Detections, Float32, Proposals
 from d2serve.handlers.outputs.rle import Rle
 from d2serve.handlers.spec.bounds import Bounds

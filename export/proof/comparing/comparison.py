@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from d2serve.export.proof.extra_comparison import compare_extras, compare_names
-from d2serve.export.proof.instance_comparison import (
+from d2serve.export.proof.comparing.extra_comparison import compare_extras, compare_names
+from d2serve.export.proof.comparing.instance_comparison import (
     InstanceDifference,
     compare_instances,
     compare_proposals,
 )
-from d2serve.export.proof.label_comparison import compare_labels, compare_panoptic
+from d2serve.export.proof.comparing.label_comparison import compare_labels, compare_panoptic
 from d2serve.export.proof.reference import count_of
 from d2serve.handlers.outputs.records import Outputs
 from d2serve.handlers.spec.bounds import Bounds

@@ -1,0 +1,1 @@
+"""How far two answers to one image are apart, field by field."""
