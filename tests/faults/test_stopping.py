@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections import Counter
@@ -14,7 +15,9 @@ import pytest
 
 from d2serve.client import D2ServeClient, D2ServeGrpcClient
 from d2serve.client.connection.retrying import NO_RETRY
-from d2serve.client.errors import ClientError
+from d2serve.client.errors import ClientError, ServerUnavailable
+from d2serve.server.torchserve.launch import java_pid
+from d2serve.server.torchserve.process import TorchServeProcess
 from tests.faults.conftest import Operator, wait_for, wait_until_serving
 from tests.faults.slow_archives import make_slow_archive
 
@@ -131,3 +134,38 @@ def test_the_wait_has_an_end(operator: Operator, slow: Path) -> None:
     assert time.monotonic() - began < 30
     assert "3 requests were not answered within 2 s, and lost: --drain-seconds" in errors
     wait_for(lambda: operator.processes() == [])
+
+
+@pytest.mark.long
+@pytest.mark.server
+@pytest.mark.parametrize("over", ["HTTP", "gRPC"])
+def test_torchserve_itself_waits_for_grpc_only(slow: Path, over: str) -> None:
+    """What docs/running.md says of it. If this fails, TorchServe was mended."""
+    with TorchServeProcess([str(slow)]) as server, ThreadPoolExecutor(1) as pool:
+        for client in (server.http, server.grpc):
+            client.predict(NAME, b"0")
+        java = java_pid(server.directory)
+        assert java is not None
+        client = server.http if over == "HTTP" else server.grpc
+        asked = pool.submit(client.predict, NAME, b"4")
+        time.sleep(1)
+        os.kill(java, signal.SIGTERM)
+        if over == "gRPC":
+            assert server.http.predict(NAME, b"0").model == NAME, "as long as gRPC is waited for"
+            assert asked.result(60).model == NAME
+        else:
+            with pytest.raises(ServerUnavailable):
+                asked.result(60)
+
+
+@pytest.mark.long
+@pytest.mark.server
+def test_torchserve_itself_loses_nothing_once_it_is_idle(slow: Path) -> None:
+    with TorchServeProcess([str(slow)]) as server, ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(server.http.predict, NAME, b"1.5") for _ in range(4)]
+        time.sleep(0.7)
+        assert server.management.wait_idle(NAME, 30, version="all")
+        java = java_pid(server.directory)
+        assert java is not None
+        os.kill(java, signal.SIGTERM)
+        assert [each.result(60).model for each in asked] == [NAME] * 4
