@@ -119,6 +119,20 @@ def test_a_queue_is_waited_for(management: ManagementClient, asking: Asking) -> 
     assert outcomes(asked) == {"answered": 8}
 
 
+def test_a_request_that_waits_for_others_of_its_batch_is_seen(
+    management: ManagementClient, asking: Asking
+) -> None:
+    """It has left the queue, and no worker has it yet."""
+    management.register(f"{SLOW}.mar", model_name="batched", batch_size=4, max_batch_delay=20_000)
+    asked = asking.ask(1, "batched")
+    time.sleep(A_MOMENT)
+    assert management.describe("batched")[0].pending_requests == 0
+    assert management.wait_idle("batched", 60)
+    assert asked.done()
+    assert asked.result() == "answered"
+    management.unregister("batched")
+
+
 def test_a_killed_worker_is_not_waited_for(management: ManagementClient, asking: Asking) -> None:
     asked = asking.ask(60)
     time.sleep(A_MOMENT)
