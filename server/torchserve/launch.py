@@ -118,11 +118,12 @@ def spawn(
     )
 
 
-def end(process: subprocess.Popen[str], directory: Path) -> None:
-    """Stop TorchServe: with SIGTERM first, then the whole process group by force, so that no Java
-    and no worker is left."""
+def end(process: subprocess.Popen[str], directory: Path, *, at_once: bool = False) -> None:
+    """Stop TorchServe: unless ``at_once``, with SIGTERM first; then the whole process group by
+    force, so that no Java and no worker is left."""
     if process.poll() is None:
-        _ask_java_to_stop(process, directory)
+        if not at_once:
+            _ask_java_to_stop(process, directory)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
