@@ -14,6 +14,9 @@ TYPED := .typed
 # What is installed of d2serve: linked to the sources after `make dev`, otherwise a copy.
 INSTALLED := $(if $(wildcard $(STAMPS)/dev),$(STAMPS)/dev,$(STAMPS)/package)
 
+# The clients of KServe and of Triton, in an environment of their own: they pin much.
+ENGINES := $(STAMPS)/engines
+
 # Runs a command and says how long it took: $(call timed,name,command)
 timed = @echo '$(2)'; began=$$(date +%s); $(2); status=$$?; \
   echo "$(1): $$(($$(date +%s) - began)) s"; exit $$status
@@ -44,8 +47,9 @@ quick-tests: $(INSTALLED)
 test: lint
 	@$(MAKE) --no-print-directory test-copy TIER='-m "not long"'
 
-# Everything: also what takes long and seldom breaks.
-test-all: lint
+# Everything: also what takes long and seldom breaks, and what needs Debian's packages: nginx with
+# Lua, and Chromium (docs/proxy.md).
+test-all: lint $(ENGINES)/done
 	@$(MAKE) --no-print-directory test-copy
 
 test-copy: $(STAMPS)/package
@@ -79,7 +83,8 @@ bench: $(STAMPS)/test $(INSTALLED)
 fuzz: $(STAMPS)/test $(INSTALLED)
 	$(PY) -W ignore -m benchmarks.fuzz 50000
 
-# A server under mixed load, and whether anything of it grows: make soak MINUTES=600 for a night.
+# A server under mixed load that is stopped and upgraded meanwhile: whether anything is lost, and
+# whether anything of it grows. make soak MINUTES=600 for a night.
 MINUTES ?= 10
 soak: $(STAMPS)/test $(INSTALLED)
 	$(PY) -W ignore -m benchmarks.soak $(MINUTES)
@@ -183,6 +188,13 @@ $(STAMPS)/cpp: $(STAMPS)/venv pyproject.toml constraints.txt
 $(STAMPS)/docs: $(STAMPS)/demo $(INSTALLING)
 	@$(PY) -m environment.install docs
 	@rm -rf build *.egg-info && touch $@
+
+$(ENGINES)/done: tests/deploy/proxy/engines.txt | $(STAMPS)/venv
+	@echo "Installing the clients of KServe and Triton from the package registry: a minute ..."
+	@$(PY) -m venv --clear $(ENGINES)
+	@$(ENGINES)/bin/python -m pip --disable-pip-version-check install --quiet \
+	  -r tests/deploy/proxy/engines.txt
+	@touch $@
 
 $(LEGACY)/done: benchmarks/caffe2_evidence/requirements.txt requirements-detectron2.txt | $(STAMPS)/venv
 	@[ -n "$(PYTHON38)" ] && $(PYTHON38) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 8))' || { \

@@ -91,6 +91,13 @@ COMMANDS = {
         "server",
         "d2serve serve shapes.mar shapes-2.0.mar",
     ),
+    "package": Command(
+        "servers.packaging",
+        "package",
+        "Write what a platform wants to run an archive: image, manifests and the archive itself.",
+        "client",
+        "d2serve package model_store/shapes.mar --for docker",
+    ),
     "upgrade": Command(
         "servers.upgrading",
         "upgrade",

@@ -1,15 +1,19 @@
-"""Keeps a server busy with requests of every kind, and fails where anything of it grows:
+"""Keeps a server busy with requests of every kind, operates it meanwhile, and fails where a request
+is lost or anything of the server grows:
 
 python -m benchmarks.soak [MINUTES] [ARCHIVE.mar]
 
-``make soak`` takes 10 minutes and the archive of ``make demo``. What a slope of 10 minutes cannot
-tell from noise, its interval says; hours make it narrow.
+In the first third of the time the server is upgraded and restarted again and again; its tokens are
+renewed all the time. What is then there is left alone, and its memory is looked at, since only a
+process that lives on can be seen to grow. ``make soak`` takes 10 minutes and the archive of ``make
+demo``. What a slope of minutes cannot tell from noise, its interval says; hours make it narrow.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import asdict, dataclass
@@ -20,10 +24,17 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from benchmarks.shared.machine import this_machine
-from benchmarks.soak.asking import Clients, Outcomes
+from benchmarks.soak.asking import Clients
+from benchmarks.soak.deeds import (
+    Operator,
+    TokenCounter,
+    failures_of_operating,
+    told_of,
+)
 from benchmarks.soak.plot import save_plot
 from benchmarks.soak.processes import Sample, Watched
-from benchmarks.soak.traffic import MODEL, one_round
+from benchmarks.soak.serving import Served
+from benchmarks.soak.traffic import MODEL, Request, one_round
 from benchmarks.soak.verdict import (
     MOST_MB_PER_HOUR,
     WARM_UP,
@@ -32,19 +43,20 @@ from benchmarks.soak.verdict import (
     failures_of,
 )
 from d2serve.cli.progress import console
-from d2serve.server.torchserve.process import TorchServeProcess
 from examples.demo import ARCHIVE, export_once
 
 _RESULTS = Path(__file__).resolve().parents[1] / "results"
 _CONCURRENCY = 8
+_OPERATED = 1 / 3
+"""Of the whole time."""
 _SECONDS_BETWEEN_SAMPLES = 5.0
+_SHORTEST_REST = 60.0
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What was seen of a server."""
+    """What was seen of a server that was left alone."""
 
-    outcomes: Outcomes
     samples: list[Sample]
     workers: tuple[str, ...]
     replaced: list[str]
@@ -53,9 +65,22 @@ class Seen:
     """MB of Java after the warm-up and at the end, without garbage."""
 
 
-def soak(server: TorchServeProcess, minutes: float) -> Seen:
+def operated(clients: Clients, requests: list[Request], operator: Operator) -> None:
+    """Send rounds as long as the operator is at work."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("first round", total=None)
+        operator.start()
+        while operator.is_alive():
+            clients.send(requests)
+            done = ", ".join(f"{each.what} {each.took:.0f} s" for each in operator.deeds)
+            told = f"{clients.outcomes.total:,} requests; {done or 'nothing done yet'}"
+            progress.update(task, description=told)
+
+
+def left_alone(served: Served, clients: Clients, requests: list[Request], seconds: float) -> Seen:
     """Send rounds for so long, and look at the processes meanwhile and in between."""
-    requests, watched, clients = one_round(), Watched(server, MODEL), Clients(server, _CONCURRENCY)
+    watched = Watched(served, MODEL)
     samples: list[Sample] = []
     live_heaps: list[float | None] = []
     over = threading.Event()
@@ -71,7 +96,7 @@ def soak(server: TorchServeProcess, minutes: float) -> Seen:
         looking.start()
         start = time.monotonic()
         try:
-            while (passed := (time.monotonic() - start) / minutes / 60) < 1:
+            while (passed := (time.monotonic() - start) / seconds) < 1:
                 if passed >= WARM_UP and not live_heaps:
                     live_heaps.append(watched.live_heap())
                 clients.send(requests)
@@ -82,10 +107,9 @@ def soak(server: TorchServeProcess, minutes: float) -> Seen:
         finally:
             over.set()
             looking.join()
-            clients.close()
     live_heaps.append(watched.live_heap())
     samples.sort(key=lambda each: each.seconds)
-    return Seen(clients.outcomes, samples, watched.workers, watched.replaced(), live_heaps)
+    return Seen(samples, watched.workers, watched.replaced(), live_heaps)
 
 
 def table_of(courses: dict[str, Course]) -> Table:
@@ -109,15 +133,29 @@ def main(minutes: float, archive: Path | None) -> int:
     if archive is None:
         export_once()
     date = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    with TorchServeProcess({MODEL: archive or ARCHIVE}) as server:
-        seen = soak(server, minutes)
-    outcomes, courses = seen.outcomes, courses_of(seen.samples)
-    failures = failures_of(courses, seen.workers, outcomes, seen.replaced)
+    began, requests = time.monotonic(), one_round()
+    with (
+        tempfile.TemporaryDirectory(prefix="soak-") as folder,
+        Served(archive or ARCHIVE, Path(folder)) as served,
+    ):
+        clients, tokens = Clients(served, _CONCURRENCY), TokenCounter(served)
+        operator = Operator(served, minutes * 60 * _OPERATED)
+        tokens.start()
+        operated(clients, requests, operator)
+        rest = max(_SHORTEST_REST, minutes * 60 - (time.monotonic() - began))
+        seen = left_alone(served, clients, requests, rest)
+        tokens.stop()
+        clients.close()
+        failures = failures_of_operating(operator.deeds, len(tokens.tokens), minutes, served)
+        events = dict(served.log.events)
+    outcomes, courses = clients.outcomes, courses_of(seen.samples)
+    failures += failures_of(courses, seen.workers, outcomes, seen.replaced)
     console.print(table_of(courses))
     console.print(
         f"{outcomes.total:,} requests in {minutes:g} minutes at concurrency {_CONCURRENCY}: "
         f"{dict(outcomes.counts.most_common())}; {outcomes.unanswered.total()} unanswered, "
         f"{outcomes.server_errors} answers of 5xx, {outcomes.unexpected.total()} unexpected. "
+        f"Meanwhile {told_of(operator.deeds)} and {len(tokens.tokens)} tokens. "
         f"Java's heap without garbage, in MB: {seen.live_heaps}. "
         f"A worker fails where it grows, beyond chance, by {MOST_MB_PER_HOUR:g} MB an hour or more."
     )
@@ -126,6 +164,9 @@ def main(minutes: float, archive: Path | None) -> int:
         "minutes": minutes,
         "concurrency": _CONCURRENCY,
         "machine": asdict(this_machine()),
+        "deeds": [asdict(each) for each in operator.deeds],
+        "tokens": len(tokens.tokens),
+        "events_of_the_log": events,
         "outcomes": {**vars(outcomes), "server_errors": outcomes.server_errors},
         "processes": {name: asdict(course) for name, course in courses.items()},
         "live_heaps": seen.live_heaps,

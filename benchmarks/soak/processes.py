@@ -21,9 +21,10 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from d2serve.server.torchserve.process import TorchServeProcess
+from benchmarks.soak.serving import Served
+from d2serve.client.model_descriptions import ModelDescription
 
-JAVA = "Java"
+OWNER, LAUNCHER, JAVA = "d2serve serve", "launcher", "Java"
 _MB = 1e6
 _SECONDS_BETWEEN_LOOKS = 0.003
 
@@ -62,20 +63,19 @@ class Slope:
 
 
 class Watched:
-    """The processes of a server: its launcher, Java and the workers of one model."""
+    """The processes of a server: its owner, launcher, Java and the workers of one model."""
 
-    def __init__(self, server: TorchServeProcess, model: str) -> None:
-        (described,) = server.management.describe(model)
-        self._server, self._model = server, model
+    def __init__(self, served: Served, model: str) -> None:
+        self._served, self._model = served, model
+        described = self._described()
         self.workers = tuple(f"worker {i + 1}" for i in range(len(described.workers)))
         self._processes = {
             name: psutil.Process(worker.pid)
             for name, worker in zip(self.workers, described.workers)
         }
-        launcher = psutil.Process(server.pid)
-        self._processes["launcher"] = launcher
-        (java,) = (each for each in launcher.children() if "java" in each.name())
-        self._processes[JAVA] = java
+        owner = psutil.Process(served.pid)
+        (launcher,) = (each for each in owner.children() if _java_of(each))
+        self._processes.update({OWNER: owner, LAUNCHER: launcher, JAVA: _java_of(launcher)[0]})
         self._start = time.monotonic()
         self._least: dict[str, float] = {}
         self._lock = threading.Lock()
@@ -141,9 +141,17 @@ class Watched:
 
     def replaced(self) -> list[str]:
         """Workers that are not the processes any more that they were at the start."""
-        (described,) = self._server.management.describe(self._model)
-        now = {worker.pid for worker in described.workers if worker.is_ready}
+        now = {worker.pid for worker in self._described().workers if worker.is_ready}
         return [name for name in self.workers if self._processes[name].pid not in now]
+
+    def _described(self) -> ModelDescription:
+        with self._served.management() as management:
+            (described,) = management.describe(self._model)
+        return described
+
+
+def _java_of(process: psutil.Process) -> list[psutil.Process]:
+    return [each for each in process.children() if "java" in each.name()]
 
 
 def slope_of(samples: list[tuple[float, float]]) -> Slope:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.table import Table
 
 from d2serve.cli.progress import console
+from d2serve.client.errors import ArchiveRefused
 from d2serve.handlers.spec.model_spec import PICTURE_FILE
 from d2serve.handlers.spec.output_names import BOXES, SEM_SEG
+from d2serve.server.archives.contents import ArchiveContents, read_contents
 
 if TYPE_CHECKING:
     from d2serve.export.result import ExportResult
@@ -60,8 +64,30 @@ def print_result(result: ExportResult, names_given: bool) -> None:
     print_accuracy(result.spec)
     print_origin(result.spec)
     console.print(f"[green]Wrote[/] {escape(str(result.archive))}", soft_wrap=True)
+    print_other_versions(result.archive)
     if not names_given and result.spec.class_names is None:
         console.print("No class names are known: give --class-names to have them in the answers.")
+
+
+def print_other_versions(archive: Path) -> None:
+    """Which versions of the same model stay beside an archive that was just written, and which of
+    all answers where a request names none."""
+    versions = [read_contents(archive)]
+    for file in archive.parent.glob("*.mar"):
+        with suppress(ArchiveRefused):  # `d2serve list` says what is wrong with it
+            found = read_contents(file)
+            if found.name == versions[0].name and file.name != archive.name:
+                versions.append(found)
+    if len(versions) == 1:
+        return
+    stay = ", ".join(f"{each.version} in {each.path.name}" for each in versions[1:])
+    first = min(versions, key=ArchiveContents.order).version
+    text = (
+        f"Beside it stays {stay}. `d2serve serve` of the whole store serves all of them, and "
+        f"{first} answers where a request names no version; `d2serve upgrade` changes that on a "
+        "server that runs."
+    )
+    console.print(escape(text), soft_wrap=True, highlight=False)
 
 
 def print_origin(spec: ModelSpec) -> None:

@@ -104,6 +104,14 @@ def serve(
             metavar="FILE",
         ),
     ] = None,
+    without_tokens: Annotated[
+        bool,
+        typer.Option(
+            "--without-tokens",
+            help="Ask nobody for a token: in a container that only a platform reaches, which "
+            "checks who asks. Models cannot be registered then.",
+        ),
+    ] = False,
     probe_port: Annotated[
         int,
         typer.Option(
@@ -150,11 +158,11 @@ def serve(
     try:
         with stopped_by_signals(), contextlib.ExitStack() as cleanup:
             config = config or (DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None)
+            ports = _ports(config, given, has_host=host is not None, has_tls=tls_cert is not None)
             kept = KeptState(state)
             store = _store([*(models or []), *kept.models], model_store)
             start = kept.start(models or _all_archives(store, kept), store, config)
             log = LogStream(log_format, kept.saw)
-            ports = _ports(config, given, has_host=host is not None, has_tls=tls_cert is not None)
             probes = cleanup.enter_context(ProbeServer(probe_host, probe_port, ports))
             with shown_progress() as (begin, _):
 
@@ -172,6 +180,7 @@ def serve(
                     host=host,
                     tls_cert=tls_cert,
                     tls_key=tls_key,
+                    without_tokens=without_tokens,
                     require_digest=require_digest,
                     environment=log_format.environment,
                     timeout=timeout,

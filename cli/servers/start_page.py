@@ -30,9 +30,10 @@ def openness(server: TorchServeProcess) -> str | None:
         else f"encrypted, with a certificate for {', '.join(where.identity.names)} until "
         f"{where.identity.ends}"
     )
+    asked = "No token is asked for" if where.without_tokens else "The inference token is asked for"
     return (
         f"others can ask for predictions {reached}, over HTTP (port {ports.inference}) and gRPC "
-        f"(port {ports.grpc_inference}), {clear}. The inference token is asked for. Managing and "
+        f"(port {ports.grpc_inference}), {clear}. {asked}. Managing and "
         "metrics stay on this machine."
     )
 

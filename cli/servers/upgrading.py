@@ -3,6 +3,7 @@ request, and back again if it fails."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Optional
@@ -12,13 +13,17 @@ from rich.markup import escape
 
 from d2serve.cli.progress import console, error_console, shown_progress
 from d2serve.cli.servers.stopping import StopRequested, stopped_by_signals
+from d2serve.client.connection.addresses import is_loopback
 from d2serve.client.connection.credentials import KEY_FILE_NAME
 from d2serve.client.connection.management_address import DEFAULT_MANAGEMENT_ADDRESS
 from d2serve.client.connection.settings import ConnectionSettings
-from d2serve.client.errors import ClientError
+from d2serve.client.errors import ClientError, WorkersNotReady
 from d2serve.client.management import ManagementClient
 from d2serve.client.model_descriptions import ModelDescription
 from d2serve.client.predict.http_client import DEFAULT_INFERENCE_ADDRESS, D2ServeClient
+from d2serve.server.torchserve.config.properties import read_properties
+from d2serve.server.torchserve.config.settings import CONFIG_FILE
+from d2serve.server.torchserve.logs.log_diagnosis import ServerLog
 from d2serve.server.upgrading.checking import sample
 from d2serve.server.upgrading.newcomer import (
     brought,
@@ -64,10 +69,14 @@ def upgrade(
     ] = None,
     address: Annotated[
         Optional[str],
-        typer.Option(help=f"For predictions. Default: {DEFAULT_INFERENCE_ADDRESS}."),
+        typer.Option(
+            help="For predictions. Default: what config.properties beside the key file says, "
+            f"otherwise {DEFAULT_INFERENCE_ADDRESS}."
+        ),
     ] = None,
     management_address: Annotated[
-        Optional[str], typer.Option(help=f"Default: {DEFAULT_MANAGEMENT_ADDRESS}.")
+        Optional[str],
+        typer.Option(help=f"Default: likewise, otherwise {DEFAULT_MANAGEMENT_ADDRESS}."),
     ] = None,
     key_file: Annotated[
         Optional[Path],
@@ -86,6 +95,8 @@ def upgrade(
     """
     if key_file is None and Path(KEY_FILE_NAME).exists():
         key_file = Path(KEY_FILE_NAME)
+    address = address or _configured(key_file, "inference_address")
+    management_address = management_address or _configured(key_file, "management_address")
     store = store_beside(key_file) if model_store is None else model_store
     settings: ConnectionSettings = {"key_file": key_file, "ca_file": ca_file}
     switched = _Switched()
@@ -94,8 +105,12 @@ def upgrade(
             raise UpgradeFailed(f"There is no model store {store}: expected a folder of .mar.")
         with (
             stopped_by_signals(),
-            ManagementClient(management_address, **settings) as management,
-            D2ServeClient(address, **settings) as client,
+            ManagementClient(
+                management_address or _configured(key_file, "management_address"), **settings
+            ) as management,
+            D2ServeClient(
+                address or _configured(key_file, "inference_address"), **settings
+            ) as client,
             shown_progress() as (begin, _),
         ):
             begin("checking the archive", 0)
@@ -110,6 +125,10 @@ def upgrade(
                 work.retire(old.version)
     except OldStays as error:
         error_console.print(f"[yellow]Upgraded, but:[/] {escape(str(error))}", soft_wrap=True)
+        raise typer.Exit(1) from None
+    except WorkersNotReady as error:
+        cause = _cause(key_file, f"{name}_{newcomer.version}")
+        error_console.print(f"[red]Not upgraded.[/] {escape(f'{error}{cause}')}", soft_wrap=True)
         raise typer.Exit(1) from None
     except ClientError as error:
         error_console.print(f"[red]Not upgraded.[/] {escape(str(error))}", soft_wrap=True)
@@ -139,7 +158,34 @@ class _Switched:
         return "Not upgraded: stopped, and what was done was undone."
 
 
+def _configured(key_file: Path | None, setting: str) -> str | None:
+    """An address of a server of this machine, by the config.properties that it runs with."""
+    config = None if key_file is None else key_file.resolve().with_name(CONFIG_FILE)
+    if config is None or not config.is_file():
+        return None
+    address = read_properties(config).get(setting)
+    return address if address is not None and is_loopback(address) else None
+
+
 def _archive_of(old: ModelDescription, store: Path | None) -> Path | None:
     """The archive of the old version, where it can be read here."""
     archive = None if store is None else store / old.url
     return archive if archive is not None and archive.is_file() else None
+
+
+def _cause(key_file: Path | None, model: str) -> str:
+    """What the workers of a version wrote last, where the server's logs lie beside its key file."""
+    log = None if key_file is None else key_file.resolve().parent / "logs" / "model_log.log"
+    if log is None or not log.is_file():
+        return ""
+    written = ServerLog()
+    workers: set[str] = set()
+    with log.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            found = re.search(rf"W-\d+-{re.escape(model)}\b", line)
+            if found:
+                workers.add(found.group())
+                written.feed(line.rstrip("\n"))
+    outputs = (written.worker_failure(worker) for worker in sorted(workers))
+    last = next((output[-1] for output in outputs if output), "")
+    return f" It wrote: {last}" if last else ""

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from d2serve.client.connection.management_address import management_in_words
-from d2serve.client.connection.refusals import refusal_error
+from d2serve.client.connection.refusals import key_refused_error, refusal_error
 from d2serve.client.connection.settings import Connection
 from d2serve.client.errors import (
     BY_CODE,
@@ -31,12 +31,14 @@ _NO_SUCH_MODEL = ("ModelNotFoundException", "ModelVersionNotFoundException")
 _OVERLOADED = "ServiceUnavailableException"
 """503 alone would not do: a handler that raised is a 503 too, as InternalServerException."""
 _API_IS_OFF = "MethodNotAllowedException"
+_KEY_REFUSED = "unauthorized"
+"""The code of a proxy that has keys of its own: deploy/nginx.conf."""
 
 
 def envelope_error(
     body: bytes, status: int | None, request_id: str | None = None
-) -> RequestRejected | ServerFailed | None:
-    """The error in a body written by our handler, or None if there is none in it.
+) -> ClientError | None:
+    """The error in a body written by our handler or proxy, or None if there is none in it.
 
     Args:
         body: of the answer.
@@ -51,6 +53,8 @@ def envelope_error(
         return None
     code, message = str(error.get("code", "unknown")), str(error.get("message", ""))
     request_id = said["request_id"] if isinstance(said.get("request_id"), str) else request_id
+    if code == _KEY_REFUSED:
+        return key_refused_error(message)
     kind = BY_CODE.get(code)
     if kind is None and status is not None and status >= 500:  # of a newer archive
         return server_error(status, f"{code}: {message}", request_id)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from d2serve.client.connection.asking import Headers, ask_once
-from d2serve.client.connection.refusals import refusal_error
+from d2serve.client.connection.refusals import key_refused_error, refusal_error
 from d2serve.client.connection.server_errors import (
     envelope_error,
     health_status,
@@ -41,6 +41,8 @@ _UNLIMITED = -1
 _NO_SUCH_MODEL = ("ModelNotFoundException", "ModelVersionNotFoundException")
 _HANDLER_FAILED = "org.pytorch.serve.http.InternalServerException"
 _OVERLOADED = "has no worker to serve inference request"
+# deploy/nginx.conf says so of a call that came while TorchServe renewed its token.
+_NOTHING_BEGUN = "nothing was begun"
 _NOT_CONNECTED = "failed to connect to all addresses"
 _REJECTIONS = (
     grpc.StatusCode.INVALID_ARGUMENT,
@@ -144,9 +146,11 @@ def _client_error(error: grpc.RpcError, connection: Connection) -> ClientError:
     message = details.split("\n")[0]
     if code is grpc.StatusCode.PERMISSION_DENIED:
         return refusal_error(connection)
+    if code is grpc.StatusCode.UNAUTHENTICATED:
+        return key_refused_error(message)
     if details.endswith(_NO_SUCH_MODEL):
         return model_not_found_error(message, connection)
-    if _OVERLOADED in details:
+    if _OVERLOADED in details or _NOTHING_BEGUN in details:
         return overloaded_error(message)
     if code is grpc.StatusCode.UNAVAILABLE and not details.endswith(_HANDLER_FAILED):
         return no_answer_error(

@@ -48,10 +48,12 @@ class ReachableServer(ABC):
 
     @property
     def inference_token(self) -> str | None:
+        """The one of the moment, which ends when it is renewed: give clients the key file."""
         return None if self.key_file is None else KeyFile(self.key_file).inference
 
     @property
     def management_token(self) -> str | None:
+        """As ``inference_token``."""
         return None if self.key_file is None else KeyFile(self.key_file).management
 
     @property

@@ -62,6 +62,7 @@ class TorchServeProcess(ReachableServer):
         host: str | None = None,
         tls_cert: PathLike | None = None,
         tls_key: PathLike | None = None,
+        without_tokens: bool = False,
         token_auth: bool | None = None,
         enable_model_api: bool | None = None,
         require_digest: PathLike | None = None,
@@ -82,6 +83,8 @@ class TorchServeProcess(ReachableServer):
             host: the address of this machine at which others may predict, 0.0.0.0 for every one;
                 None is this machine only, as managing and metrics always are.
             tls_cert, tls_key: PEM files with which predictions are encrypted; None is clear text.
+            without_tokens: whether nobody is asked for a token, at whatever host; models cannot be
+                registered then.
             token_auth: False starts without token authorization; None leaves it to ``config``,
                 where it is on by default.
             enable_model_api: whether models can be registered and unregistered while it runs;
@@ -95,7 +98,7 @@ class TorchServeProcess(ReachableServer):
             on_log: is called with every line TorchServe writes, but for values of metrics, from
                 another thread.
         """
-        where = listening(ports or Ports.free(), host, tls_cert, tls_key)
+        where = listening(ports or Ports.free(), host, tls_cert, tls_key, without_tokens)
         self.models: list[ServedModel] = []
         self._model_arguments = models
         self._model_store = None if model_store is None else Path(model_store)

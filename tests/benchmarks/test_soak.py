@@ -1,11 +1,18 @@
-"""What a soak finds wrong, of samples made up."""
+"""What a soak finds wrong, of samples and deeds made up."""
 
 from __future__ import annotations
 
+import json
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
 import pytest
 
-from benchmarks.soak.asking import Outcomes
+from benchmarks.soak.asking import Outcomes, content_of
+from benchmarks.soak.deeds import RESTART, UPGRADE, Deed, failures_of_operating, told_of
 from benchmarks.soak.processes import Holding, Sample, slope_of
+from benchmarks.soak.serving import Log, with_version
 from benchmarks.soak.traffic import OK, one_round
 from benchmarks.soak.verdict import courses_of, failures_of, floors_of
 
@@ -77,3 +84,53 @@ def test_a_round_has_some_of_everything() -> None:
     expected = {request.expects for request in requests}
     assert expected >= {OK, "invalid_image", "image_too_large", "invalid_option", "empty_request"}
     assert any(request.path is None for request in requests)
+
+
+@dataclass
+class Spoken:
+    """A server, as far as its words go."""
+
+    said: str = "Draining: what was asked is answered first\nStopped.\n"
+    log: Log = field(default_factory=Log)
+
+
+def test_what_went_wrong_in_operating_is_told() -> None:
+    deeds = [Deed(UPGRADE, 20.0, 9.0), Deed(RESTART, 60.0, 12.0), Deed(UPGRADE, 90.0, 11.0)]
+    assert failures_of_operating(deeds, 13, 10, Spoken()) == []
+    assert told_of(deeds) == "2 upgrades of 9 to 11 s, 1 restart of 12 s"
+    deeds.append(Deed(RESTART, 120.0, 3.0, "3 requests were not answered within 30 s, and lost"))
+    log = Log()
+    log.no_objects.append("no object")
+    spoken = Spoken("The server's tokens could not be renewed: ...", log)
+    assert [each[:30] for each in failures_of_operating(deeds, 1, 10, spoken)] == [
+        "restart after 120 s: 3 request",
+        "1 tokens in 10 minutes, though",
+        "tokens could not be renewed: T",
+        "1 lines of the log are no JSON",
+    ]
+
+
+def test_deeds_that_were_not_done_are_told() -> None:
+    (told,) = failures_of_operating([Deed(UPGRADE, 20.0, 9.0)], 13, 10, Spoken())
+    assert told == "no restart was done"
+
+
+def test_answers_of_two_versions_are_the_same() -> None:
+    ids = ("b96a74c6-0518-448d-9179-bdd246f384c4", "fe31b090-ef2d-4183-aed3-74319528c1dd")
+    first, second = (
+        content_of(f'{{"version":"{n}.0","model_version": "{n}.0","request_id":"{each}"}}'.encode())
+        for n, each in enumerate(ids, 1)
+    )
+    assert first == second
+    assert content_of(b'{"score":0.5}') != content_of(b'{"score":0.6}')
+
+
+def test_an_archive_under_another_version(tmp_path: Path) -> None:
+    archive = tmp_path / "a.mar"
+    with zipfile.ZipFile(archive, "w") as made:
+        made.writestr("MAR-INF/MANIFEST.json", '{"model": {"modelName": "a", "modelVersion": "1"}}')
+        made.writestr("model.onnx", b"program")
+    with zipfile.ZipFile(with_version(archive, 7, tmp_path)) as copied:
+        manifest = json.loads(copied.read("MAR-INF/MANIFEST.json"))
+        assert manifest == {"model": {"modelName": "a", "modelVersion": "7.0"}}
+        assert copied.read("model.onnx") == b"program"

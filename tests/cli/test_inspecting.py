@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from d2serve.cli.app import app
+from d2serve.cli.models.export_tables import print_other_versions
 from tests.cli import small_archives
 from tests.cli.damaged_archives import DAMAGED
 from tests.cli.small_archives import small_archive
@@ -164,3 +165,19 @@ def test_inspect_tells_what_is_doubtful_about_a_program(tmp_path: Path) -> None:
     told = run("inspect", str(small_archive(tmp_path / "x.mar"))).stdout
     assert "exactly one instance." in told
     assert "Doubt: the trace made a constant of what depends on the image, at mine.py:3" in told
+
+
+def test_an_export_says_which_versions_stay_beside_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two = small_archive(tmp_path / "shapes-2.0.mar", version="2.0")
+    print_other_versions(two)
+    assert capsys.readouterr().out == ""
+    small_archive(tmp_path / "shapes.mar")
+    small_archive(tmp_path / "animals.mar", name="animals")
+    (tmp_path / "half.mar").write_bytes(b"PK")
+    print_other_versions(two)
+    said = capsys.readouterr().out
+    assert "Beside it stays 1.0 in shapes.mar." in said
+    assert "1.0 answers where a request names no version" in said
+    assert "animals" not in said

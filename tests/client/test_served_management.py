@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +22,7 @@ from d2serve.client.errors import (
 )
 from d2serve.client.management import ManagementClient
 from d2serve.server.torchserve.process import TorchServeProcess
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.server
 
@@ -146,6 +149,32 @@ def test_management_asks_for_its_own_token(server: TorchServeProcess) -> None:
             pytest.raises(AuthorizationError, match="management token"),
         ):
             client.list_models()
+
+
+def test_the_commands_of_the_page_renew_both_tokens(server: TorchServeProcess) -> None:
+    page = (ROOT / "docs" / "security.md").read_text()
+    (block,) = re.findall(r"```bash\n(for kind in .*?)```", page, re.DOTALL)
+    before = server.inference_token, server.management_token
+    subprocess.run(
+        ["bash", "-euc", block.replace("http://127.0.0.1:8081", server.management_address)],
+        cwd=server.directory,
+        check=True,
+    )
+    after = server.inference_token, server.management_token
+    assert not {*before} & {*after}
+    assert server.http.ping() == "Healthy"
+    assert server.management.list_models()
+
+
+def test_a_key_of_another_server_renews_nothing(server: TorchServeProcess) -> None:
+    with pytest.raises(AuthorizationError, match="refused the API key that was given"):
+        server.management.renew_token("inference", api_key="of-another")
+
+
+def test_errors_name_the_management_address_that_there_is(server: TorchServeProcess) -> None:
+    for client in (server.http, server.grpc):
+        with pytest.raises(ModelNotFound, match=f"address {server.management_address}"):
+            client.predict("unknown", b"1")
 
 
 def test_only_the_metrics_address_is_open(server: TorchServeProcess) -> None:

@@ -12,6 +12,9 @@ from d2serve.client.connection.retrying import NO_RETRY
 from d2serve.client.errors import ClientError
 from d2serve.server.torchserve.process import TorchServeProcess
 
+_PAUSE_SECONDS = 0.1
+"""Between an answer and the next request of a client: without it, they would keep the cores."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -55,6 +58,7 @@ class Load:
                     version, has_failed = f"{type(error).__name__}: {error}", True
                 taken = time.monotonic() - began
                 self._answers.append(Answer(began, taken, version, has_failed))
+                self._over.wait(_PAUSE_SECONDS)
 
     def answers(self, since: float = 0.0) -> list[Answer]:
         """Those to requests that were sent after a moment, in the order of asking."""

@@ -31,6 +31,7 @@ pytestmark = pytest.mark.server
 
 SHORT_MINUTES, TWO_LIVES_SECONDS = 0.2, 25
 A_MINUTE, TEN_MINUTES_SECONDS = 1.0, 600
+PAUSE_SECONDS, LONG_PAUSE_SECONDS = 0.005, 0.05
 WAYS = {
     *("HTTP", "ping over HTTP", "asyncio", "gRPC", "ping over gRPC"),
     *("management", "d2serve predict"),
@@ -67,8 +68,8 @@ def start(operator: Operator, minutes: float) -> Serving:
 class Asking:
     """Clients of every kind, each asking again and again until the time is over."""
 
-    def __init__(self, operator: Operator, image: Path, seconds: float) -> None:
-        self._operator, self._image = operator, image
+    def __init__(self, operator: Operator, image: Path, seconds: float, pause: float) -> None:
+        self._operator, self._image, self._pause = operator, image, pause
         self._key_file = operator.folder / "key_file.json"
         self._end = time.monotonic() + seconds
         self.answers: Counter[str] = Counter()
@@ -90,7 +91,7 @@ class Asking:
                 done.result()
 
     def _goes_on(self) -> bool:
-        time.sleep(0.005)
+        time.sleep(self._pause)
         return time.monotonic() < self._end
 
     def _count(self, way: str, ask: Callable[[], object]) -> None:
@@ -149,16 +150,16 @@ class Asking:
 
 
 @pytest.mark.parametrize(
-    ("minutes", "seconds"),
+    ("minutes", "seconds", "pause"),
     [
-        (SHORT_MINUTES, TWO_LIVES_SECONDS),
-        pytest.param(A_MINUTE, TEN_MINUTES_SECONDS, marks=pytest.mark.long),
+        (SHORT_MINUTES, TWO_LIVES_SECONDS, PAUSE_SECONDS),
+        pytest.param(A_MINUTE, TEN_MINUTES_SECONDS, LONG_PAUSE_SECONDS, marks=pytest.mark.long),
     ],
     ids=["seconds", "ten minutes"],
 )
 @pytest.mark.timeout(1200)
 def test_nobody_is_refused_while_the_server_runs(
-    operator: Operator, minutes: float, seconds: float
+    operator: Operator, minutes: float, seconds: float, pause: float
 ) -> None:
     image = operator.folder / "image.jpg"
     image.write_bytes(b"the handler does not look into it")
@@ -167,7 +168,7 @@ def test_nobody_is_refused_while_the_server_runs(
     assert f"{key_file.path} (renewed every {minutes * 45:g} seconds; " in serving.start_page
     copied = key_file.inference
 
-    asking = Asking(operator, image, seconds)
+    asking = Asking(operator, image, seconds, pause)
     asking.run()
     _log.info("answered %s, tokens %d", dict(asking.answers), len(asking.tokens))
     assert not asking.failures, f"{len(asking.failures)}, the first: {asking.failures[:3]}"

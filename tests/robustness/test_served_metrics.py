@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import httpx
 import pytest
 
+from d2serve.client.connection.credentials import KeyFile
 from d2serve.handlers.errors import RequestError
 from d2serve.handlers.torchserve.metrics import HISTOGRAM, METRICS
+from d2serve.handlers.torchserve.request_line import LOG_FORMAT
 from d2serve.server.torchserve import launch
 from d2serve.server.torchserve.config.ports import Ports
 from d2serve.server.torchserve.config.properties import format_properties, read_properties
-from d2serve.server.torchserve.directories import make_directory
+from d2serve.server.torchserve.directories import ServerDirectory, make_directory
 from d2serve.server.torchserve.java import find_java
 from d2serve.server.torchserve.logs.log_diagnosis import ServerLog
 from d2serve.server.torchserve.logs.log_reader import LogReader
 from d2serve.server.torchserve.process import TorchServeProcess
 from tests.conftest import ROOT
 from tests.handlers.programs import UNLUCKY
-from tests.handlers.torchserve.test_operating_page import promql_names
+from tests.promql import (
+    expressions_of_dashboard,
+    expressions_of_pages,
+    named,
+    needs_a_gpu,
+)
 from tests.robustness.conftest import BATCH
 from tests.robustness.grpc_calls import GrpcCalls
 from tests.robustness.scraping import Scrape, scrape, scraped_until
@@ -117,21 +127,24 @@ def test_every_metric_has_its_name_type_and_labels(
         assert labels == {*metric.labels, "Hostname"}
 
 
-def test_the_operators_page_names_what_there_is(server: TorchServeProcess, sender: Sender) -> None:
+def test_pages_and_dashboard_name_what_there_is(server: TorchServeProcess, sender: Sender) -> None:
     """After a refusal and a failure, without which TorchServe has not all of its own."""
     assert sender.image(b"bad").status_code == 415
     assert sender.image(grey(UNLUCKY)).status_code == 500
     assert sender.image(grey(51)).status_code == 200
-    missing = (
-        promql_names()
-        - scraped_until(
-            server.metrics_address,
-            lambda page: (
-                page.of(ANSWERED, model_name="shapes") > 0 and bool(page.of("Requests5XX"))
-            ),
-        ).names
+    page = scraped_until(
+        server.metrics_address,
+        lambda page: page.of(ANSWERED, model_name="shapes") > 0 and bool(page.of("Requests5XX")),
     )
-    assert not missing
+    labels: dict[str, set[str]] = {}
+    for metric, has in page.values:
+        labels.setdefault(metric, set()).update(name for name, _ in has)
+    for expression in (*expressions_of_pages(), *expressions_of_dashboard().values()):
+        if not needs_a_gpu(expression):
+            found = named(expression)
+            assert found.metrics <= set(labels), expression
+            for metric in found.metrics:
+                assert found.labels <= labels[metric], (expression, metric)
 
 
 def test_an_id_leads_from_the_reply_to_the_log(server: TorchServeProcess, sender: Sender) -> None:
@@ -170,33 +183,80 @@ def shapes(server: TorchServeProcess) -> Path:
     return next(model.archive for model in server.models if model.name == "shapes")
 
 
-def test_plain_torchserve_with_the_repositorys_files(shapes: Path) -> None:
-    """As the README starts it, in a directory that has config.properties and metrics.yaml."""
+@contextmanager
+def plain_torchserve(
+    shapes: Path, environment: dict[str, str], *arguments: str
+) -> Iterator[tuple[Ports, list[str], ServerDirectory]]:
+    """As the README starts it, in a directory that has config.properties and metrics.yaml.
+
+    Its ports, the lines that it writes, and its directory.
+    """
     ports = Ports.free()
     directory = make_directory()
     config = {**read_properties(ROOT / "config.properties"), **ports.settings()}
     (directory.path / "config.properties").write_text(format_properties(config))
     shutil.copy(ROOT / "metrics.yaml", directory.path)
-    environment = launch.server_environment(
-        os.environ, {}, find_java({**os.environ}), directory.path
-    )
     process = launch.spawn(
         directory.path,
-        environment,
-        ["--ts-config=config.properties", f"--model-store={shapes.parent}", "--models=shapes.mar"],
+        launch.server_environment(
+            os.environ, environment, find_java({**os.environ}), directory.path
+        ),
+        [
+            *("--ts-config=config.properties", f"--model-store={shapes.parent}"),
+            *("--models=shapes.mar", *arguments),
+        ],
     )
+    lines: list[str] = []
     try:
-        log = ServerLog()
         assert process.stdout is not None
-        LogReader(log, lambda _: None).follow(process.stdout)
+        LogReader(ServerLog(), lines.append).follow(process.stdout)
+        yield ports, lines, directory
+    finally:
+        launch.end(process, directory.path)
+        directory.remove()
+
+
+def test_plain_torchserve_with_the_repositorys_files(shapes: Path) -> None:
+    with plain_torchserve(shapes, {}) as (ports, lines, _):
         page = scraped_until(
             ports.address("metrics"), lambda page: REJECTED in page.names, seconds=90
         )
         assert page.of(REJECTED, model_name="shapes", model_version="1.0") == 0
+        log = ServerLog()
+        for line in lines:
+            log.feed(line)
         assert log.dying_worker(1) is None
-    finally:
-        launch.end(process, directory.path)
-        directory.remove()
+
+
+@pytest.mark.long
+def test_plain_torchserve_with_our_log4j2(shapes: Path) -> None:
+    file = f"--log-config={ROOT / 'deploy' / 'torchserve' / 'log4j2.xml'}"
+    with plain_torchserve(shapes, {LOG_FORMAT: "json"}, file) as (ports, lines, directory):
+        scraped_until(ports.address("metrics"), lambda page: REJECTED in page.names, seconds=90)
+        key = KeyFile(directory.path / "key_file.json").inference
+        reply = httpx.post(
+            f"{ports.address('inference')}/predictions/shapes",
+            content=grey(51),
+            headers={"authorization": f"Bearer {key}", "content-type": "image/png"},
+            trust_env=False,
+            timeout=60,
+        )
+        assert reply.status_code == 200
+        deadline = time.monotonic() + 20
+        while not (of_requests := [each for each in lines if '"d2serve: {' in each]):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert not (directory.path / "logs").exists()
+    (request,) = of_requests
+    fields = json.loads(json.loads(request)["message"].removeprefix("d2serve: "))
+    assert fields["request_id"] == reply.headers["x-request-id"]
+    objects = [json.loads(line) for line in lines if line.startswith("{")]
+    assert len(lines) - len(objects) <= 4, "Java's own words at the start"
+    for each in objects:
+        assert list(each) == ["time", "level", "logger", "source", "message"]
+        datetime.fromisoformat(each["time"].replace("Z", "+00:00"))
+    accessed = [each["message"] for each in objects if each["logger"] == "ACCESS_LOG"]
+    assert any("/predictions/shapes" in each for each in accessed)
 
 
 def test_an_archive_in_a_server_without_our_metrics_file(shapes: Path, tmp_path: Path) -> None:

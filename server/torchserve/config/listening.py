@@ -31,6 +31,8 @@ class Listening:
     ports: Ports
     host: str = LOOPBACK
     identity: ServerIdentity | None = None
+    without_tokens: bool = False
+    """Whether nobody is asked for a token, since whoever can reach it was asked elsewhere."""
 
     @property
     def is_open(self) -> bool:
@@ -58,11 +60,15 @@ class Listening:
         Raises:
             ServerStartError: others would reach it without a token.
         """
-        if self.is_open and settings.get("disable_token_authorization", "").lower() == "true":
+        if self.without_tokens:  # managing too would then ask nobody
+            asked = {"disable_token_authorization": "true", "enable_model_api": "false"}
+            settings = {**settings, **asked}
+        elif self.is_open and settings.get("disable_token_authorization", "").lower() == "true":
             raise ServerStartError(
                 f"Got the host {self.host} and disable_token_authorization=true: whoever reaches "
                 "this machine could predict. Expected tokens, which are the default: take the "
-                "line out of config.properties, or leave the host out."
+                "line out of config.properties, or leave the host out. In a container that only "
+                "a platform reaches, which checks who asks, say so: --without-tokens."
             )
         scheme = "http" if self.identity is None else "https"
         return {
@@ -83,6 +89,7 @@ def listening(
     host: str | None = None,
     certificate: _File | None = None,
     key: _File | None = None,
+    without_tokens: bool = False,
 ) -> Listening:
     """Where a server is to listen.
 
@@ -90,6 +97,7 @@ def listening(
         ports: of the server.
         host: IPv4 address of this machine for predictions; None is loopback.
         certificate, key: PEM files, both or neither.
+        without_tokens: whether nobody is asked for a token.
 
     Raises:
         ServerStartError: the host is no such address, or certificate and key do not work.
@@ -107,5 +115,5 @@ def listening(
             "every one of them: TorchServe's HTTP takes no others. Names and IPv6 are for a proxy."
         ) from None
     if certificate is None or key is None:
-        return Listening(ports, host)
-    return Listening(ports, host, read_identity(Path(certificate), Path(key)))
+        return Listening(ports, host, None, without_tokens)
+    return Listening(ports, host, read_identity(Path(certificate), Path(key)), without_tokens)

@@ -13,7 +13,7 @@ from d2serve.handlers.torchserve.metrics import COUNTER, HISTOGRAM, METRICS
 FILE_NAME = "metrics.yaml"
 
 _HEAD = """\
-# The metrics of TorchServe and of the models, for Prometheus: see docs/operating.md.
+# The metrics of TorchServe and of the models, for Prometheus: see docs/observing.md.
 # config.properties names this file; TorchServe looks for it in the directory that it is started
 # in, and without it no worker starts. What is not listed is not exported: TorchServe's own stand
 # here as in its default file. Written from the code:

@@ -213,6 +213,9 @@ class TestListening:
     def test_without_tokens_it_stays_on_this_machine(self) -> None:
         with pytest.raises(ServerStartError, match="Expected tokens"):
             TorchServeProcess(host="0.0.0.0", token_auth=False)
+        told = TorchServeProcess(host="0.0.0.0", without_tokens=True)
+        assert told.key_file is None
+        assert "No token is asked for" in str(openness(told))
         TorchServeProcess(host="127.0.0.2", token_auth=False)
 
     @pytest.mark.parametrize("host", ["::", "localhost", "models.example.com", "1.2.3", ""])
