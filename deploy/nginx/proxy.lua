@@ -108,7 +108,7 @@ end
 function proxy.tell_to_ask_again()
   if ngx.header["grpc-status"] == "7" then
     ngx.header["grpc-status"] = "14"
-    ngx.header["grpc-message"] = "nothing was begun, as the proxy's token is being renewed: ask again"
+    ngx.header["grpc-message"] = "nothing was begun, as the proxy's token is being renewed: ask again."
   end
 end
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from d2serve.server.probes.server import ProbeServer
-from d2serve.server.probes.watch import ServerWatch
 from d2serve.server.torchserve.config.ports import LOOPBACK, Ports
 from d2serve.server.torchserve.process import TorchServeProcess
 from tests.client.conftest import CANNED_HANDLER, make_archive
@@ -36,21 +36,22 @@ def server(
 
 
 @pytest.fixture(scope="session")
-def watch(server: TorchServeProcess) -> Iterator[ServerWatch]:
+def probes(server: TorchServeProcess) -> Iterator[ProbeServer]:
     """Answers the probes of the server, as in `d2serve serve`."""
-    made = ServerWatch()
-    made.serving(server)
-    yield made
-    made.close()
+    with ProbeServer(LOOPBACK, Ports.free().inference, server.ports) as answering:
+        answering.watch.serving(server)
+        yield answering
 
 
 @pytest.fixture(scope="session")
-def behind(server: TorchServeProcess, watch: ServerWatch) -> Iterator[Behind]:
+def behind(server: TorchServeProcess, probes: ProbeServer) -> Behind:
     assert server.key_file is not None
     ports = server.ports
-    probes = Ports.free().inference
-    with ProbeServer(watch, LOOPBACK, probes):
-        yield Behind(server.key_file, ports.inference, ports.grpc_inference, ports.metrics, probes)
+    port_of_probes = urlsplit(str(probes.address)).port
+    assert port_of_probes is not None
+    return Behind(
+        server.key_file, ports.inference, ports.grpc_inference, ports.metrics, port_of_probes
+    )
 
 
 @pytest.fixture(scope="session")
