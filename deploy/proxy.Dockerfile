@@ -6,7 +6,7 @@
 # user. What this one alone needs is mounted at /run/secrets/d2serve: tls.crt, tls.key, clients.map, origins.map.
 
 # As in deploy/Dockerfile, a digest may be named: --build-arg BASE=debian:bookworm-slim@sha256:...
-ARG BASE=docker.io/library/debian:bookworm-slim
+ARG BASE=debian:bookworm-slim
 FROM ${BASE}
 
 SHELL ["/bin/sh", "-e", "-u", "-c"]

@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from d2serve.cli.progress import console, error_console, shown_progress
 from d2serve.cli.servers.stopping import StopRequested, stopped_by_signals
+from d2serve.client.connection.addresses import is_loopback
 from d2serve.client.connection.credentials import KEY_FILE_NAME
 from d2serve.client.connection.management_address import DEFAULT_MANAGEMENT_ADDRESS
 from d2serve.client.connection.settings import ConnectionSettings
@@ -20,6 +21,8 @@ from d2serve.client.errors import ClientError, WorkersNotReady
 from d2serve.client.management import ManagementClient
 from d2serve.client.model_descriptions import ModelDescription
 from d2serve.client.predict.http_client import DEFAULT_INFERENCE_ADDRESS, D2ServeClient
+from d2serve.server.torchserve.config.properties import read_properties
+from d2serve.server.torchserve.config.settings import CONFIG_FILE
 from d2serve.server.torchserve.logs.log_diagnosis import ServerLog
 from d2serve.server.upgrading.checking import sample
 from d2serve.server.upgrading.newcomer import (
@@ -66,10 +69,14 @@ def upgrade(
     ] = None,
     address: Annotated[
         Optional[str],
-        typer.Option(help=f"For predictions. Default: {DEFAULT_INFERENCE_ADDRESS}."),
+        typer.Option(
+            help="For predictions. Default: what config.properties beside the key file says, "
+            f"otherwise {DEFAULT_INFERENCE_ADDRESS}."
+        ),
     ] = None,
     management_address: Annotated[
-        Optional[str], typer.Option(help=f"Default: {DEFAULT_MANAGEMENT_ADDRESS}.")
+        Optional[str],
+        typer.Option(help=f"Default: likewise, otherwise {DEFAULT_MANAGEMENT_ADDRESS}."),
     ] = None,
     key_file: Annotated[
         Optional[Path],
@@ -88,6 +95,8 @@ def upgrade(
     """
     if key_file is None and Path(KEY_FILE_NAME).exists():
         key_file = Path(KEY_FILE_NAME)
+    address = address or _configured(key_file, "inference_address")
+    management_address = management_address or _configured(key_file, "management_address")
     store = store_beside(key_file) if model_store is None else model_store
     settings: ConnectionSettings = {"key_file": key_file, "ca_file": ca_file}
     switched = _Switched()
@@ -96,8 +105,12 @@ def upgrade(
             raise UpgradeFailed(f"There is no model store {store}: expected a folder of .mar.")
         with (
             stopped_by_signals(),
-            ManagementClient(management_address, **settings) as management,
-            D2ServeClient(address, **settings) as client,
+            ManagementClient(
+                management_address or _configured(key_file, "management_address"), **settings
+            ) as management,
+            D2ServeClient(
+                address or _configured(key_file, "inference_address"), **settings
+            ) as client,
             shown_progress() as (begin, _),
         ):
             begin("checking the archive", 0)
@@ -143,6 +156,15 @@ class _Switched:
         if self.says:
             return f"Stopped. {self.says}; the old version may still be registered."
         return "Not upgraded: stopped, and what was done was undone."
+
+
+def _configured(key_file: Path | None, setting: str) -> str | None:
+    """An address of a server of this machine, by the config.properties that it runs with."""
+    config = None if key_file is None else key_file.resolve().with_name(CONFIG_FILE)
+    if config is None or not config.is_file():
+        return None
+    address = read_properties(config).get(setting)
+    return address if address is not None and is_loopback(address) else None
 
 
 def _archive_of(old: ModelDescription, store: Path | None) -> Path | None:

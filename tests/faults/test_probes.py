@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import httpx
 import psutil
 import pytest
 
+from d2serve.client.connection.credentials import KeyFile
 from d2serve.client.connection.retrying import NO_RETRY
 from d2serve.client.errors import ClientError
 from d2serve.client.management import ManagementClient
@@ -26,6 +28,7 @@ from tests.client.conftest import make_archive
 from tests.faults.conftest import Operator, wait_for, wait_until_serving
 
 POLL_SECONDS = 0.05
+SLOW_SECONDS = 4
 LAG_SECONDS = 1.5
 """For so long an answer may be behind the truth: it is passed on for half a second, and this
 machine is busy."""
@@ -33,6 +36,7 @@ machine is busy."""
 # Loads unless a file is there, which a test makes: then it dies as soon as it is started.
 MORTAL_HANDLER = """
 import os
+import time
 from pathlib import Path
 
 
@@ -42,6 +46,9 @@ class MortalHandler:
             os._exit(1)
 
     def handle(self, data, context):
+        for item in data:
+            if bytes(item.get("data") or item.get("body") or b"") == b"slow":
+                time.sleep({slow_seconds})
         return [b"{{}}"] * len(data)
 """
 
@@ -130,6 +137,16 @@ class Served:
         address = f"http://127.0.0.1:{self.operator.ports.management}"
         return ManagementClient(address, key_file=self.operator.folder / "key_file.json")
 
+    def asked(self, image: bytes) -> httpx.Response:
+        key = KeyFile(self.operator.folder / "key_file.json").inference
+        return httpx.post(
+            f"http://127.0.0.1:{self.operator.ports.inference}/predictions/mortal",
+            content=image,
+            headers={"authorization": f"Bearer {key}", "content-type": "image/jpeg"},
+            timeout=60,
+            trust_env=False,
+        )
+
     def worker(self, version: str) -> int:
         (described,) = self.management.describe("mortal", version)
         return described.workers[0].pid
@@ -142,7 +159,7 @@ class Served:
 @pytest.fixture
 def served(operator: Operator, tmp_path: Path) -> Iterator[Served]:
     flag = tmp_path / "die"
-    code = MORTAL_HANDLER.format(flag=str(flag))
+    code = MORTAL_HANDLER.format(flag=str(flag), slow_seconds=SLOW_SECONDS)
     for number in ("1.0", "2.0", "3.0"):
         make_archive(operator.store, f"mortal{number[0]}", code, number)
     timeline = Timeline(operator)
@@ -218,11 +235,18 @@ def test_every_answer_is_true(served: Served) -> None:
     management.set_default("mortal", "2.0")
     wait_for(lambda: timeline.samples[-1].ready == 200)
 
-    # The end.
-    stop = time.monotonic()
-    served.process.send_signal(signal.SIGTERM)
+    # The end: what was asked is answered first.
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(served.asked, b"slow")
+        time.sleep(1)
+        stop = time.monotonic()
+        served.process.send_signal(signal.SIGTERM)
+        assert slow.result().status_code == 200
+        answered = time.monotonic()
     served.process.communicate(timeout=60)
-    ended = timeline.since(stop + 0.2)
+    draining = [each for each in timeline.since(stop + 0.2) if each.at < answered]
+    assert {(each.live, each.ready, each.why) for each in draining} == {(200, 503, ("draining",))}
+    ended = timeline.since(answered)
     assert 200 not in {sample.ready for sample in ended}
     assert {sample.live for sample in ended} <= {200, None}, "live to the end"
     assert max(sample.seconds for sample in timeline.samples) < 2

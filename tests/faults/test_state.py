@@ -6,12 +6,14 @@ import json
 import shutil
 import signal
 import subprocess
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from d2serve.client import D2ServeClient, ManagementClient
+from d2serve.handlers.torchserve import torch_stand_in
 from tests.client.conftest import CANNED_HANDLER, DYING_HANDLER, make_archive
 from tests.faults.conftest import Operator, wait_for, wait_until_serving
 
@@ -21,8 +23,12 @@ def more(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with version 2.0 of canned, and a 3.0 whose workers die."""
     folder = tmp_path_factory.mktemp("more") / "more"
     folder.mkdir()
-    make_archive(folder, "canned2", CANNED_HANDLER, "2.0")
-    make_archive(folder, "canned3", DYING_HANDLER, "3.0")
+    for made in (
+        make_archive(folder, "canned2", CANNED_HANDLER, "2.0"),
+        make_archive(folder, "canned3", DYING_HANDLER, "3.0"),
+    ):
+        with zipfile.ZipFile(made, "a") as archive:  # its workers are sooner there without torch
+            archive.write(torch_stand_in.__file__, "torch.py")
     return folder
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -121,25 +124,50 @@ def test_a_file_that_is_not_there_yet_is_waited_for_in_silence(
     assert warnings_of(caplog) == []
 
 
-@pytest.mark.server
-def test_a_model_that_loads_longer_than_a_token_lives_and_a_key_file_that_was_lost(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Models cannot be registered with this server, which has nothing to do with tokens."""
-    store = tmp_path / "store"
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TorchServeProcess]:
+    """With tokens of 6 seconds, and a model that takes longer to load. Models cannot be registered,
+    which has nothing to do with tokens."""
+    store = tmp_path_factory.mktemp("renewing") / "store"
     store.mkdir()
-    slow = CANNED_HANDLER.replace(
-        "def initialize(self, context):",
-        "def initialize(self, context):\n        import time; time.sleep(8)",
-    )
+    begins = "def initialize(self, context):"
+    slow = CANNED_HANDLER.replace(begins, f"{begins}\n        import time; time.sleep(8)")
     make_archive(store, "slow", slow, "1.0")
     with TorchServeProcess(
         {"slow": "slow.mar"}, model_store=store, enable_model_api=False, overrides=TOKENS_OF_SECONDS
-    ) as server:
+    ) as running:
+        yield running
+
+
+def test_a_key_file_that_is_lost_is_written_anew(
+    server: TorchServeProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert server.key_file is not None
+    for lose in (lambda file: file.write_text(""), Path.unlink):  # a full disk; a tidy script
+        lose(server.key_file)
+        wait_for(lambda: is_whole(server.key_file))
         assert server.http.predict("slow", b"1").model == "slow"
-        assert server.key_file is not None
-        for lose in (lambda file: file.write_text(""), Path.unlink):  # a full disk; a tidy script
-            lose(server.key_file)
-            wait_for(lambda: is_whole(server.key_file))
-            assert server.http.predict("slow", b"1").model == "slow"
     assert warnings_of(caplog) == []
+
+
+def test_where_nothing_renews_them_the_error_has_the_command_that_does(
+    server: TorchServeProcess,
+) -> None:
+    """The last test: it leaves the server without its renewal."""
+    assert server.key_file is not None
+    server.renewal.stop()
+    keys = KeyFile(server.key_file)
+    wait_for(lambda: keys.expired("inference") and keys.expired("management"))
+    predicting = [partial(client.predict, "slow", b"1") for client in (server.http, server.grpc)]
+    for asks in (predicting, [server.management.list_models]):
+        said = set()
+        for ask in asks:
+            with pytest.raises(AuthorizationError, match="has expired") as caught:
+                ask()
+            said.add(str(caught.value))
+        (command,) = (found for each in said for found in re.findall("`(curl .*?)`", each))
+        assert f"'{server.management_address}/token?type=" in command
+        command = command.replace("<API key of key_file.json>", keys.api)
+        subprocess.run(["bash", "-c", f"{command} --fail --silent"], check=True)
+        for ask in asks:
+            ask()
