@@ -15,6 +15,7 @@ for name in ([[authorization content-encoding content-type inference-header-cont
 end
 
 local function refuse(code, message)
+  ngx.req.discard_body() -- or what follows on the connection would be read as a request
   ngx.status = ngx.HTTP_BAD_REQUEST
   ngx.header.content_type = "application/json"
   ngx.print(('{"error": {"code": "%s", "message": "%s"}, "request_id": "%s"}\n'):format(
