@@ -20,6 +20,7 @@ DEPLOY = ROOT / "deploy"
 BASE = DEPLOY / "kubernetes" / "base"
 OVERLAYS = sorted((DEPLOY / "kubernetes" / "overlays").iterdir())
 KUBECTL = shutil.which("kubectl")
+PROXY = (DEPLOY / "proxy.Dockerfile").read_text()
 ANALYZE = shutil.which("systemd-analyze")
 NOBODY = 10001
 JAVAS_END = launch._GRACE_SECONDS  # then what is left of it is killed
@@ -75,6 +76,9 @@ class TestImage:
         rooms = set(setuptools["package-dir"].values()) - {"."}
         assert rooms <= kept
         assert set(setuptools["package-data"]["d2serve"]) <= kept
+        copied = re.findall(r"^COPY (deploy/\S+)", PROXY, re.MULTILINE)
+        assert copied
+        assert set(copied) <= kept
         assert all((ROOT / name).exists() for name in kept)
 
     def test_it_runs_as_nobody_and_waits_for_signals_itself(self) -> None:
@@ -85,9 +89,8 @@ class TestImage:
 
 def test_every_line_of_nginx_conf_that_the_proxys_image_changes_is_there() -> None:
     """A changed nginx.conf would otherwise reach the image as it is for a machine."""
-    script = (DEPLOY / "proxy.Dockerfile").read_text()
     configuration = (DEPLOY / "nginx.conf").read_text()
-    changes = re.findall(r"-e '(.*)'", script)
+    changes = re.findall(r"-e '(.*)'", PROXY)
     assert len(changes) == 8
     for change in changes:
         changed = subprocess.run(
