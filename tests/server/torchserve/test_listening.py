@@ -217,10 +217,14 @@ class TestListening:
     def test_without_tokens_it_stays_on_this_machine(self) -> None:
         with pytest.raises(ServerStartError, match="Expected tokens"):
             TorchServeProcess(host="0.0.0.0", token_auth=False)
-        told = TorchServeProcess(host="0.0.0.0", without_tokens=True)
+        TorchServeProcess(host="127.0.0.2", token_auth=False)
+
+    def test_told_so_it_asks_nobody_and_registers_nothing(self) -> None:
+        told = TorchServeProcess(host="0.0.0.0", without_tokens=True, enable_model_api=True)
         assert told.key_file is None
         assert "No token is asked for" in str(openness(told))
-        TorchServeProcess(host="127.0.0.2", token_auth=False)
+        settings = listening(self.PORTS, without_tokens=True).applied_to({})
+        assert settings["enable_model_api"] == "false"
 
     @pytest.mark.parametrize("host", ["::", "localhost", "models.example.com", "1.2.3", ""])
     def test_what_is_no_address_is_named(self, host: str) -> None:
