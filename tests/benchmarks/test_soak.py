@@ -45,12 +45,21 @@ def test_what_stays_passes_and_what_grows_does_not() -> None:
     assert "open files" in told
 
 
+def test_a_few_floors_that_rise_may_be_chance() -> None:
+    """0.3 MB in three minutes would be 8 MB an hour."""
+    found = [each for each in samples(mb_an_hour=8) if each.seconds <= 240]
+    (course,) = courses_of(found).values()
+    assert course.slope.low > 0
+    assert len(course.floors) < 5
+    assert failures(found) == []
+
+
 def test_what_is_held_at_least_is_what_counts() -> None:
     """Free memory comes and goes by some megabytes; a leak does not go."""
     for leak, expected in ((0, 0), (20, 20)):
         teeth = [(5.0 * i, 800 + leak * i / 720 + 8 * (i % 12 > 3)) for i in range(80)]
         floors = floors_of(teeth)
-        assert len(floors) == 5
+        assert len(floors) == 7
         slope = slope_of(floors)
         assert slope.value == pytest.approx(expected)
         assert (slope.low > 0) == (leak > 0)
