@@ -15,6 +15,7 @@ for name in ([[authorization content-encoding content-type inference-header-cont
 end
 
 local function refuse(code, message)
+  ngx.req.discard_body() -- or what follows on the connection would be read as a request
   ngx.status = ngx.HTTP_BAD_REQUEST
   ngx.header.content_type = "application/json"
   ngx.print(('{"error": {"code": "%s", "message": "%s"}, "request_id": "%s"}\n'):format(
@@ -108,7 +109,7 @@ end
 function proxy.tell_to_ask_again()
   if ngx.header["grpc-status"] == "7" then
     ngx.header["grpc-status"] = "14"
-    ngx.header["grpc-message"] = "nothing was begun, as the proxy's token is being renewed: ask again"
+    ngx.header["grpc-message"] = "nothing was begun, as the proxy's token is being renewed: ask again."
   end
 end
 

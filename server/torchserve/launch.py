@@ -155,6 +155,11 @@ def java_pid(directory: Path) -> int | None:
 def _wait_for_group(group: int) -> None:
     deadline = time.monotonic() + _AFTER_KILL_SECONDS
     while time.monotonic() < deadline:
+        # Java and the workers become children of a container's first process, which this one may
+        # be, when the launcher ends. They are of the group until they have been waited for.
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-group, os.WNOHANG) != (0, 0):
+                pass
         try:
             os.killpg(group, 0)
         except (ProcessLookupError, PermissionError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -35,12 +36,22 @@ def server(
 
 
 @pytest.fixture(scope="session")
-def behind(server: TorchServeProcess) -> Iterator[Behind]:
+def probes(server: TorchServeProcess) -> Iterator[ProbeServer]:
+    """Answers the probes of the server, as in `d2serve serve`."""
+    with ProbeServer(LOOPBACK, Ports.free().inference, server.ports) as answering:
+        answering.watch.serving(server)
+        yield answering
+
+
+@pytest.fixture(scope="session")
+def behind(server: TorchServeProcess, probes: ProbeServer) -> Behind:
     assert server.key_file is not None
-    ports, probed = server.ports, Ports.free().inference
-    with ProbeServer(LOOPBACK, probed, ports) as probes:
-        probes.watch.serving(server)
-        yield Behind(server.key_file, ports.inference, ports.grpc_inference, ports.metrics, probed)
+    ports = server.ports
+    port_of_probes = urlsplit(str(probes.address)).port
+    assert port_of_probes is not None
+    return Behind(
+        server.key_file, ports.inference, ports.grpc_inference, ports.metrics, port_of_probes
+    )
 
 
 @pytest.fixture(scope="session")

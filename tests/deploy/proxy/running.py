@@ -21,7 +21,7 @@ from tests.conftest import ROOT
 
 NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
 DEPLOY = ROOT / "deploy"
-KEY, CLIENT = "a-key-of-a-test-9f3c", "a-test"
+KEY, CLIENT = "0123456789abcdef" * 3, "a-test"  # as long as docs/proxy.md has them
 PAGES = "https://app.example.com"
 """An origin whose pages may ask, beside those that a test names."""
 
@@ -69,7 +69,8 @@ class Proxy:
         )
 
     def log(self) -> list[dict[str, Any]]:
-        """The access log, which nginx writes after each answer."""
+        """The access log, once nginx has written it: it does so just after each answer."""
+        time.sleep(0.5)
         return [json.loads(line) for line in (self.folder / "access.log").read_text().splitlines()]
 
     def errors(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,8 +22,10 @@ from d2serve.client import (
     D2ServeGrpcClient,
     Prediction,
     RequestRejected,
+    ServerOverloaded,
     ServerUnavailable,
 )
+from d2serve.client.connection.retrying import NO_RETRY
 from d2serve.client.predict.grpc_stubs import inference_messages
 from d2serve.server.torchserve.process import TorchServeProcess
 from tests.client.blocking import AnyClient, BlockingAsyncClient
@@ -120,6 +123,20 @@ def test_nobody_behind_the_proxy(behind: Behind, tmp_path: Path) -> None:
         pytest.raises(ServerUnavailable, match="does not answer"),
     ):
         client_of("grpc", proxy, token=KEY).predict(NAME, SAMPLE)
+
+
+def test_a_refused_token_has_grpc_clients_ask_again(behind: Behind, tmp_path: Path) -> None:
+    """It is the proxy's and none of the client's business; KServe's asks again at UNAVAILABLE."""
+    key_file = tmp_path / "key_file.json"
+    key_file.write_text('{"inference": {"key": "ended"}}')
+    moved = dataclasses.replace(behind, key_file=key_file)
+    folder = tmp_path / "proxy"
+    folder.mkdir()
+    with configured(folder, moved) as proxy:
+        with pytest.raises(ServerOverloaded, match="nothing was begun"):
+            client_of("grpc", proxy, token=KEY, retry=NO_RETRY).predict(NAME, SAMPLE)
+        shutil.copy(behind.key_file, key_file)
+        assert client_of("grpc", proxy, token=KEY).predict(NAME, SAMPLE).instances
 
 
 FOUND = {

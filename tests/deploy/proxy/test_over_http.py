@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import base64
+import json
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from d2serve.server.probes.watch import ServerWatch
+from d2serve.server.probes.server import ProbeServer
 from d2serve.server.torchserve.process import TorchServeProcess
 from tests.conftest import ROOT
 from tests.deploy.proxy.conftest import NAME
@@ -122,7 +124,7 @@ def test_a_form_field_that_comes_twice_is_not_seen(proxy: Proxy, photo: bytes) -
         assert scores(client.post(PREDICT, files=fields))
 
 
-def test_what_curl_sends_without_a_content_type(proxy: Proxy) -> None:
+def test_what_curl_sends_without_a_content_type(proxy: Proxy, tmp_path: Path) -> None:
     curl = [
         *("curl", "--silent", "--fail-with-body", "--noproxy", "*"),
         *("--cacert", str(proxy.certificate), "-H", f"X-API-Key: {KEY}"),
@@ -137,7 +139,9 @@ def test_what_curl_sends_without_a_content_type(proxy: Proxy) -> None:
 
     expected = without_id(answer("-T", str(SAMPLE)))
     photo = f"@{SAMPLE}"
-    for way in (("--data-binary", photo), ("-F", f"data={photo}")):
+    as_json = tmp_path / "request.json"
+    as_json.write_text(json.dumps({"image": base64.b64encode(SAMPLE.read_bytes()).decode()}))
+    for way in (("--data-binary", photo), ("-F", f"data={photo}"), ("-d", f"@{as_json}")):
         assert without_id(answer(*way)) == expected
 
 
@@ -171,10 +175,10 @@ def test_metrics_for_an_address_that_is_allowed(behind: Behind, tmp_path: Path) 
 
 
 def test_whether_it_lives_and_is_ready_is_asked_without_a_key(
-    proxy: Proxy, watch: ServerWatch, server: TorchServeProcess
+    proxy: Proxy, probes: ProbeServer, server: TorchServeProcess
 ) -> None:
     """In the Open Inference Protocol's words; the reasons are only for those on the machine."""
-    watch.starting("as if")
+    probes.watch.starting("as if")
     try:
         with proxy.client() as client:
             for path in ("/live", "/v2/health/live"):
@@ -183,14 +187,14 @@ def test_whether_it_lives_and_is_ready_is_asked_without_a_key(
             for path in ("/ready", "/v2/health/ready"):
                 answer = client.get(path)
                 assert (answer.status_code, answer.json()) == (503, {"ready": False})
-            watch.serving(server)
+            probes.watch.serving(server)
             for path in ("/ready", "/v2/health/ready"):
                 answer = client.get(path)
                 assert (answer.status_code, answer.json()) == (200, {"ready": True})
                 assert answer.headers["content-type"] == "application/json"
             assert client.head("/ready").status_code == 200
     finally:
-        watch.serving(server)
+        probes.watch.serving(server)
 
 
 def test_torchserve_s_refusal_is_of_the_length_by_which_the_proxy_knows_it(
@@ -258,6 +262,14 @@ def test_a_line_of_the_log_leads_to_the_request(proxy: Proxy, photo: bytes) -> N
     assert (line["status"], line["upstream_status"], line["method"]) == (200, "200", "POST")
     assert line["received"] > len(photo)
     assert lines[turned_away]["status"] == 400
+
+
+def test_a_deadline_that_is_over(proxy: Proxy, photo: bytes) -> None:
+    with proxy.client(headers=AS_IMAGE) as client:
+        over = {"X-Request-Deadline": str(time.time() - 1)}
+        refused(client.post(PREDICT, content=photo, headers=over), 504, "deadline_exceeded")
+        ahead = {"X-Request-Deadline": str(time.time() + 60)}
+        assert scores(client.post(PREDICT, content=photo, headers=ahead))
 
 
 def test_json_with_an_image(proxy: Proxy, photo: bytes) -> None:

@@ -81,6 +81,25 @@ def test_a_slow_sender_holds_nothing_of_the_server(echoing: Proxy, echo: Echo) -
     assert echo.connections == 1
 
 
+def test_a_body_of_unknown_length(echoing: Proxy) -> None:
+    with echoing.client(headers={"x-api-key": KEY}) as client:
+        reached = client.post(PREDICT, content=(b"x" * 1000 for _ in range(2000))).json()
+    assert reached["bytes"] == 2_000_000
+    assert reached["headers"]["content-length"] == "2000000"
+
+
+def test_a_refusal_leaves_nothing_of_its_body_on_the_connection(echoing: Proxy, echo: Echo) -> None:
+    """Which would be read as the next request."""
+    smuggled = f"POST /smuggled HTTP/1.1\r\nHost: x\r\nX-API-Key: {KEY}\r\n\r\n".encode()
+    with echoing.client(headers={"x-api-key": KEY}) as client:
+        for _ in range(3):
+            refused = client.post(f"{PREDICT}?a=1", content=smuggled * 3000)
+            assert refused.status_code == 400
+            assert client.post(PREDICT, content=b"x").json()["bytes"] == 1
+    assert {line["path"] for line in echoing.log()} == {PREDICT}
+    assert echo.connections == 3
+
+
 def test_each_request_reads_the_token_anew(echoing: Proxy, before_echo: Behind) -> None:
     with echoing.client(headers={"x-api-key": KEY}) as client:
         for token in ("first", "second"):
