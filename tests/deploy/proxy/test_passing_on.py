@@ -118,6 +118,7 @@ def test_who_is_refused_as_for_a_token_is_asked_twice_and_gets_the_second_answer
         answer = client.post(PREDICT, content=b"x")
     assert (answer.status_code, answer.content) == echo.refusal
     assert echo.connections == 2
+    assert "does `d2serve serve` renew it?" in echoing.errors()
     echo.refusal = (400, b"x" * 155)
     with echoing.client(headers={"x-api-key": KEY}) as client:
         assert client.post(PREDICT, content=b"x").status_code == 400
