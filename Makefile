@@ -26,7 +26,7 @@ PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --duration
 
 .PHONY: demo dev check quick-tests test test-all test-copy lint typed
 .PHONY: cpp cpp-demo cpp-fuzz bench bench-cpp fuzz soak metrics-overhead precision caffe2-evidence
-.PHONY: coverage-table formats-table audit docs dist clean
+.PHONY: coverage-table formats-table audit docs dist image clean
 
 demo: $(STAMPS)/demo $(INSTALLED)
 	$(PY) -W ignore -m examples.demo
@@ -134,6 +134,13 @@ audit: $(STAMPS)/demo
 	  $(AUDIT)/bin/python -m pip --disable-pip-version-check install --quiet pip-audit; }
 	$(AUDIT)/bin/pip-audit --strict --progress-spinner off \
 	  --path "$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+
+# The container image of deploy/Dockerfile, in dist/, without a daemon: docs/containers.md. Others:
+# make image RUNTIME=openvino; BASE=image builds on that, and ARG=NAME=VALUE goes to the Dockerfile.
+RUNTIME ?= onnxruntime
+image: $(STAMPS)/venv
+	$(PY) -m environment.image --runtime $(RUNTIME) $(if $(BASE),--base $(BASE)) \
+	  $(if $(ARG),--build-arg $(ARG)) --output dist/d2serve-$(RUNTIME).tar
 
 # The site of docs/, in site/: pages, and the references from the code. A broken link fails.
 docs: $(STAMPS)/docs $(INSTALLED)

@@ -1,45 +1,22 @@
-"""Talk to TorchServe's management API: register, describe, scale, unregister; and wait until a
-model can really answer, of which /ping says nothing (it says Healthy while workers crash).
+"""Talk to TorchServe's management API: register, describe, scale, unregister.
+
+What it does not wait for itself is waited for here: until a model can really answer, of which /ping
+says nothing (it says Healthy while workers crash), and until one has answered what it was asked.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
-
-import httpx
+from typing import TYPE_CHECKING
 
 from d2serve.client.archive_checks import check_archive
-from d2serve.client.connection.asking import ask, ask_once
-from d2serve.client.connection.client import Client
-from d2serve.client.connection.http import (
-    accepted,
-    extensions,
-    httpx_options,
-    unavailable_error,
-)
-from d2serve.client.connection.management_address import DEFAULT_MANAGEMENT_ADDRESS
-from d2serve.client.connection.refusals import api_key_error
 from d2serve.client.connection.settings import ConnectionSettings
 from d2serve.client.draining import Drain
-from d2serve.client.errors import (
-    AuthorizationError,
-    InvalidInput,
-    MalformedReply,
-    ModelNotFound,
-    StillBusy,
-    WorkersNotReady,
-)
-from d2serve.client.model_descriptions import (
-    ModelDescription,
-    parse_description,
-    parse_metadata,
-    parse_model_list,
-)
+from d2serve.client.errors import ModelNotFound, StillBusy, WorkersNotReady
+from d2serve.client.management_api import ManagementApi, model_path
+from d2serve.client.model_descriptions import ModelDescription
 from d2serve.client.readiness import wait_ready
 
 if TYPE_CHECKING:
@@ -50,11 +27,8 @@ READY_SECONDS = 300.0
 DRAIN_SECONDS = 30.0
 
 
-class ManagementClient(Client):
+class ManagementClient(ManagementApi):
     """Client of the management address. ``token`` is the management token of key_file.json."""
-
-    default_address = DEFAULT_MANAGEMENT_ADDRESS
-    token_kind = "management"
 
     def __init__(
         self,
@@ -73,7 +47,6 @@ class ManagementClient(Client):
         """
         super().__init__(address, **settings)
         self._model_store = None if model_store is None else Path(model_store)
-        self._http = httpx.Client(**httpx_options(self._connection))
 
     def register(
         self,
@@ -140,13 +113,6 @@ class ManagementClient(Client):
             raise WorkersNotReady(f"{error} {name} {version} was unregistered again.") from error
         return ready
 
-    def describe(self, name: str, version: str | None = None) -> list[ModelDescription]:
-        """The default version of a model, the given one, or with ``"all"`` every version."""
-        answer = self._request("GET", _model_path(name, version))
-        if not isinstance(answer, list):
-            raise MalformedReply(f"Expected a list of model versions, got {answer!r}")
-        return [parse_description(item) for item in answer]
-
     def scale(
         self,
         name: str,
@@ -176,15 +142,11 @@ class ManagementClient(Client):
         if most < len(before.workers):
             self._drain(name, before.version, drain_seconds)
         options = {"min_worker": min_worker, "max_worker": most, "synchronous": "false"}
-        self._status("PUT", _model_path(name, before.version), options)
+        self._status("PUT", model_path(name, before.version), options)
         if ready_seconds and min_worker:
             self.wait_ready(name, ready_seconds, version=before.version)
         (after,) = self.describe(name, before.version)
         return after
-
-    def set_default(self, name: str, version: str) -> str:
-        """Make a version the one that answers when a request names none."""
-        return self._status("PUT", f"{_model_path(name, version)}/set-default")
 
     def unregister(
         self, name: str, version: str | None = None, *, drain_seconds: float = DRAIN_SECONDS
@@ -195,41 +157,7 @@ class ManagementClient(Client):
         unregisters it at once: what is then in its queue or its workers is never answered.
         """
         self._drain(name, version, drain_seconds)
-        return self._status("DELETE", _model_path(name, version))
-
-    def list_models(self) -> dict[str, str]:
-        """Every registered model's name with the .mar of its default version."""
-        models: dict[str, str] = {}
-        page: str | None = None
-        while True:
-            answer = self._object("GET", "/models", {"limit": 100, "next_page_token": page})
-            models.update(parse_model_list(answer, self.address))
-            page = answer.get("nextPageToken")
-            if page is None:
-                return models
-
-    def renew_token(self, kind: str, *, api_key: str | None = None) -> None:
-        """Have TorchServe write a fresh ``"inference"`` or ``"management"`` token into its
-        key_file.json; the old one ends with it.
-
-        ``api_key`` is the one of that file; None reads it from this client's ``key_file``. It
-        never expires.
-        """
-        key_file = self._connection.credentials.key_file
-        if api_key is None:
-            if key_file is None:
-                raise InvalidInput(
-                    "Renewing a token needs the API key, which is in TorchServe's key_file.json: "
-                    "make this client with key_file instead of a token, or give api_key."
-                )
-            api_key = key_file.api
-        else:
-            key_file = None
-        headers = {**self._connection.own_headers, "authorization": f"Bearer {api_key}"}
-        try:
-            self._send("GET", "/token", {"type": kind}, headers)
-        except AuthorizationError:
-            raise api_key_error(key_file) from None
+        return self._status("DELETE", model_path(name, version))
 
     def wait_ready(
         self, name: str, timeout: float = READY_SECONDS, *, version: str | None = None
@@ -250,20 +178,6 @@ class ManagementClient(Client):
         """
         return Drain(self, timeout).wait(lambda: [(name, version)])
 
-    def metadata(
-        self, name: str, version: str | None = None, *, timeout: float | None = None
-    ) -> Any:
-        """What the model says of itself; None if its handler has no answer to that.
-
-        The question waits in the queue as a request does, for ``timeout`` seconds at most, by
-        default those of this client. It is asked once.
-        """
-        path, asked = _model_path(name, version), {"customized": "true"}
-        return parse_metadata(self._request("GET", path, asked, timeout=timeout, once=True))
-
-    def close(self) -> None:
-        self._http.close()
-
     def _versions(self, name: str | None) -> list[ModelDescription]:
         """Every version of a model, of all models without a name."""
         found: list[ModelDescription] = []
@@ -283,67 +197,8 @@ class ManagementClient(Client):
                 "drain_seconds=0."
             )
 
-    def _status(self, method: str, path: str, options: Mapping[str, Any] | None = None) -> str:
-        return str(self._object(method, path, options).get("status", ""))
-
-    def _object(
-        self, method: str, path: str, options: Mapping[str, Any] | None = None
-    ) -> dict[str, Any]:
-        answer = self._request(method, path, options)
-        if not isinstance(answer, dict):
-            raise MalformedReply(f"Expected an object from {method} {path}, got {answer!r}")
-        return answer
-
-    def _request(
-        self,
-        method: str,
-        path: str,
-        options: Mapping[str, Any] | None = None,
-        *,
-        timeout: float | None = None,
-        once: bool = False,
-    ) -> Any:
-        """The answer, parsed; with ``once``, a server that is full is not asked again."""
-        response = (ask_once if once else ask)(
-            self._connection, lambda headers: self._send(method, path, options, headers, timeout)
-        )
-        try:
-            return response.json()
-        except ValueError as error:
-            raise MalformedReply(
-                f"{self.address} is no TorchServe management API: {method} {path} gave "
-                f"{response.text[:200]!r}"
-            ) from error
-
-    def _send(
-        self,
-        method: str,
-        path: str,
-        options: Mapping[str, Any] | None,
-        headers: dict[str, str],
-        timeout: float | None = None,
-    ) -> httpx.Response:
-        query = {key: value for key, value in (options or {}).items() if value is not None}
-        try:
-            response = self._http.request(
-                method,
-                path,
-                params=query,
-                headers=headers,
-                timeout=self._connection.timeout if timeout is None else timeout,
-                extensions=extensions(self._connection),
-            )
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise unavailable_error(self._connection, error) from error
-        return accepted(response, self._connection)
-
     def __enter__(self) -> ManagementClient:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _model_path(name: str, version: str | None) -> str:
-    path = f"/models/{quote(name, safe='')}"
-    return path if version is None else f"{path}/{quote(version, safe='')}"

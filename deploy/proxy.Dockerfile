@@ -24,7 +24,7 @@ COPY deploy/nginx.conf /etc/nginx/nginx.conf
 RUN sed -i \
     -e '/^user /d' \
     -e 's|^pid .*;|pid /tmp/nginx.pid;|' \
-    -e 's|^error_log .*;|error_log /dev/stderr;|' \
+    -e 's|^error_log .*;|error_log stderr;|' \
     -e 's|access_log /var/log/nginx/access.log |access_log /dev/stdout |' \
     -e 's|/var/lib/d2serve/key_file.json|/tmp/key_file.json|' \
     -e 's|listen 443 ssl|listen 8443 ssl|' \
@@ -39,4 +39,4 @@ USER 10001:10001
 EXPOSE 8443 9082
 # Not SIGTERM, at which nginx drops what it is answering.
 STOPSIGNAL SIGQUIT
-ENTRYPOINT ["nginx", "-e", "/dev/stderr", "-g", "daemon off;"]
+ENTRYPOINT ["nginx", "-e", "stderr", "-g", "daemon off;"]

@@ -13,11 +13,11 @@ from d2serve.server.torchserve.process import TorchServeProcess
 _SECONDS_BETWEEN_LINES = 1.0
 
 
-def drain_or_be_told_again(server: TorchServeProcess, seconds: float) -> None:
+def drained(server: TorchServeProcess, seconds: float) -> bool:
     """Wait until the server has answered what it was asked, for so many seconds at most, or until
-    Ctrl-C or SIGTERM comes once more; say what is waited for."""
+    Ctrl-C or SIGTERM comes once more; say what is waited for, and return whether it has."""
     if not seconds:
-        return
+        return False
     error_console.print(
         f"Draining: what was asked is answered first, within {seconds:g} s; Ctrl-C again to stop "
         "at once.",
@@ -27,14 +27,16 @@ def drain_or_be_told_again(server: TorchServeProcess, seconds: float) -> None:
     shown = _ShownLoad()
     try:
         with stopped_by_signals():
-            is_done = server.drain(seconds, shown.show)
+            if server.drain(seconds, shown.show):
+                return True
     except StopRequested:
         error_console.print("Stopping at once.")
     except ClientError as error:
         note(f"It is not known whether requests are lost: {error}")
     else:
-        if not is_done and server.is_running():
+        if server.is_running():
             note(f"{shown.requests} not answered within {seconds:g} s, and lost: --drain-seconds.")
+    return False
 
 
 class _ShownLoad:

@@ -13,14 +13,14 @@ from rich.markup import escape
 
 from d2serve.cli.progress import console, error_console, shown_progress
 from d2serve.cli.servers.stopping import StopRequested, stopped_by_signals
-from d2serve.client.connection.addresses import is_loopback
+from d2serve.client.connection.addresses import ENCRYPTED
 from d2serve.client.connection.credentials import KEY_FILE_NAME
 from d2serve.client.connection.management_address import DEFAULT_MANAGEMENT_ADDRESS
-from d2serve.client.connection.settings import ConnectionSettings
-from d2serve.client.errors import ClientError, WorkersNotReady
+from d2serve.client.errors import ClientError, ServerStartError, WorkersNotReady
 from d2serve.client.management import ManagementClient
 from d2serve.client.model_descriptions import ModelDescription
 from d2serve.client.predict.http_client import DEFAULT_INFERENCE_ADDRESS, D2ServeClient
+from d2serve.server.torchserve.config.listening import Listening, listening_by
 from d2serve.server.torchserve.config.properties import read_properties
 from d2serve.server.torchserve.config.settings import CONFIG_FILE
 from d2serve.server.torchserve.logs.log_diagnosis import ServerLog
@@ -95,22 +95,16 @@ def upgrade(
     """
     if key_file is None and Path(KEY_FILE_NAME).exists():
         key_file = Path(KEY_FILE_NAME)
-    address = address or _configured(key_file, "inference_address")
-    management_address = management_address or _configured(key_file, "management_address")
+    running = _running_with(key_file)
     store = store_beside(key_file) if model_store is None else model_store
-    settings: ConnectionSettings = {"key_file": key_file, "ca_file": ca_file}
     switched = _Switched()
     try:
         if store is not None and not store.is_dir():
             raise UpgradeFailed(f"There is no model store {store}: expected a folder of .mar.")
         with (
             stopped_by_signals(),
-            ManagementClient(
-                management_address or _configured(key_file, "management_address"), **settings
-            ) as management,
-            D2ServeClient(
-                address or _configured(key_file, "inference_address"), **settings
-            ) as client,
+            _manager(running, management_address, key_file, ca_file) as management,
+            _client(running, address, key_file, ca_file) as client,
             shown_progress() as (begin, _),
         ):
             begin("checking the archive", 0)
@@ -158,13 +152,37 @@ class _Switched:
         return "Not upgraded: stopped, and what was done was undone."
 
 
-def _configured(key_file: Path | None, setting: str) -> str | None:
-    """An address of a server of this machine, by the config.properties that it runs with."""
+def _running_with(key_file: Path | None) -> Listening | None:
+    """Where a server of this machine listens, by the config.properties that it runs with."""
     config = None if key_file is None else key_file.resolve().with_name(CONFIG_FILE)
     if config is None or not config.is_file():
         return None
-    address = read_properties(config).get(setting)
-    return address if address is not None and is_loopback(address) else None
+    try:
+        return listening_by(read_properties(config))
+    except ServerStartError:
+        return None
+
+
+def _manager(
+    running: Listening | None, address: str | None, key_file: Path | None, ca_file: Path | None
+) -> ManagementClient:
+    if address is None and running is not None:
+        address = running.ports.address("management")
+    return ManagementClient(address, key_file=key_file, ca_file=_if_encrypted(ca_file, address))
+
+
+def _client(
+    running: Listening | None, address: str | None, key_file: Path | None, ca_file: Path | None
+) -> D2ServeClient:
+    if address is None and running is not None:
+        return D2ServeClient(running.inference_address, **running.of_clients(key_file))
+    return D2ServeClient(address, key_file=key_file, ca_file=_if_encrypted(ca_file, address))
+
+
+def _if_encrypted(ca_file: Path | None, address: str | None) -> Path | None:
+    """The authorities to trust, where there is a certificate to look at: `d2serve serve` encrypts
+    predictions and not managing, and one option stands for both."""
+    return ca_file if address is not None and address.startswith(f"{ENCRYPTED}:") else None
 
 
 def _archive_of(old: ModelDescription, store: Path | None) -> Path | None:

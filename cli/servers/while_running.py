@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from d2serve.cli.servers.draining import drain_or_be_told_again
+from d2serve.cli.servers.draining import drained
 from d2serve.cli.servers.kept_state import KeptState
 from d2serve.cli.servers.key_file import published_key_file
 from d2serve.cli.servers.log_stream import LogStream
@@ -43,7 +43,8 @@ def run_until_stopped(server: TorchServeProcess, around: Around, drain_seconds: 
     """
     with contextlib.ExitStack() as cleanup:
         cleanup.callback(around.log.close)
-        cleanup.callback(server.stop)
+        at_once = False
+        cleanup.callback(lambda: server.stop(at_once=at_once))
         cleanup.callback(around.probes.watch.stopping)
         cleanup.enter_context(around.kept.keeping(server))
         try:
@@ -53,7 +54,7 @@ def run_until_stopped(server: TorchServeProcess, around: Around, drain_seconds: 
             around.log.is_open = True
             status = server.wait()
         except StopRequested:
-            drain_or_be_told_again(server, drain_seconds)
+            at_once = not drained(server, drain_seconds)
             raise
         raise ServerStartError(
             f"TorchServe ended by itself (status {status}); its last words are above. If it was "

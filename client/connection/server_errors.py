@@ -31,6 +31,12 @@ _NO_SUCH_MODEL = ("ModelNotFoundException", "ModelVersionNotFoundException")
 _OVERLOADED = "ServiceUnavailableException"
 """503 alone would not do: a handler that raised is a 503 too, as InternalServerException."""
 _API_IS_OFF = "MethodNotAllowedException"
+_NO_FORM = (
+    "ErrorDataDecoderException",
+    "StringIndexOutOfBoundsException",
+    "ArrayIndexOutOfBoundsException",
+)
+"""500 for a body that is not the form that its content type says."""
 _KEY_REFUSED = "unauthorized"
 """The code of a proxy that has keys of its own: deploy/nginx.conf."""
 
@@ -79,6 +85,13 @@ def http_error(
         message += (
             " If this registers or unregisters a model: start TorchServe with "
             "--enable-model-api, or set enable_model_api=true in its config.properties."
+        )
+    elif kind in _NO_FORM:
+        message = (
+            f"TorchServe could not read the body as a form ({message.split(':')[0]}), which its "
+            "Content-Type says it is; curl says so of a body where it is told nothing. Say what "
+            'it is: -H "Content-Type: image/jpeg" of an image file, application/json of JSON. Of '
+            "a form with files, leave out Content-Transfer-Encoding, or say binary."
         )
     elif kind == _OVERLOADED:
         return overloaded_error(message)

@@ -40,6 +40,7 @@ _UNLIMITED = -1
 # TorchServe puts the name of its exception at the end of a gRPC status's details.
 _NO_SUCH_MODEL = ("ModelNotFoundException", "ModelVersionNotFoundException")
 _HANDLER_FAILED = "org.pytorch.serve.http.InternalServerException"
+_REJECTED = "BadRequestException.()"
 _OVERLOADED = "has no worker to serve inference request"
 # deploy/nginx.conf says so of a call that came while TorchServe renewed its token.
 _NOTHING_BEGUN = "nothing was begun"
@@ -166,6 +167,6 @@ def _client_error(error: grpc.RpcError, connection: Connection) -> ClientError:
         )
     if code is grpc.StatusCode.CANCELLED:
         return too_large_error(status=None)
-    if code in _REJECTIONS:
+    if code in _REJECTIONS or details.endswith(_REJECTED):
         return RequestRejected(message, code=code.name, status=None)
     return server_error(None, message, name=code.name)

@@ -19,6 +19,7 @@ from d2serve.handlers.requests.request import Call
 
 HEADER_PREFIX = "x-d2serve-"
 
+_BYTES = (bytes, bytearray, memoryview)
 _FORM = '{"image": "..."}'
 _KINDS = {str: "text", list: "list", dict: "JSON object", type(None): "null"}
 """What JSON calls a Python type."""
@@ -98,9 +99,12 @@ def add_option(options: dict[str, Any], name: str, value: Any) -> None:
 
 def _image(call: Call) -> SentImage:
     body = call.body
-    starts_as_json = isinstance(body, (bytes, bytearray)) and body[:1] == b"{"
-    if content_type(call.headers) == FORM and (body is None or starts_as_json):
+    kind, start = content_type(call.headers), body[:2] if isinstance(body, _BYTES) else None
+    starts_as_json = start is not None and bytes(start[:1]) == b"{"
+    if kind == FORM and (body is None or starts_as_json):
         raise EmptyRequest(_TAKEN_FOR_A_FORM)
+    if kind == MULTIPART and start == b"--":
+        raise EmptyRequest(_WITHOUT_BOUNDARY)
     if body is None:
         names = [str(name)[:40] for name in call.fields]
         raise EmptyRequest(
@@ -109,13 +113,11 @@ def _image(call: Call) -> SentImage:
         )
     if isinstance(body, np.ndarray):
         return PixelArray(body)
-    if not isinstance(body, (bytes, bytearray, memoryview)):
+    if not isinstance(body, _BYTES):
         raise EmptyRequest(
             f"Got a {_KINDS.get(type(body), type(body).__name__)}, expected the bytes of an image "
             f"file, or a JSON object with them in base64: {_FORM}.{_only_one(body)}"
         )
-    if content_type(call.headers) == MULTIPART:
-        raise EmptyRequest(_WITHOUT_BOUNDARY)
     if starts_as_json:
         raise EmptyRequest(
             f"Got {len(body)} bytes that start as JSON and are not valid JSON, as far as the "

@@ -28,8 +28,8 @@ from d2serve.handlers.torchserve.upkeep import Upkeep
 
 _log = logging.getLogger(__name__)
 
-# TorchServe adds the name to what comes to /invocations.
-_NO_OPTIONS = ("data", "body", "model_name")
+# TorchServe adds it to what comes to /invocations.
+_NAME = "model_name"
 
 
 class DetectionHandler:
@@ -109,12 +109,12 @@ def _request(fields: Any, index: int, context: Any) -> Request:
         kind = DESCRIBE
     json = json_of(fields) if content_type(texts) == FORM else None
     fields = fields if json is None else {"body": json}
-    body = fields.get("data")
-    options = {name: value for name, value in fields.items() if name not in _NO_OPTIONS}
+    image = "body" if fields.get("data") is None else "data"
+    options = {name: value for name, value in fields.items() if name not in (image, _NAME)}
     if is_grpc and isinstance(options.get(TRACE_HEADER), bytes):
         texts[TRACE_HEADER] = options.pop(TRACE_HEADER).decode("ascii", "replace")
     return Request(
-        body=fields.get("body") if body is None else body,
+        body=fields.get(image),
         fields=options,
         headers=texts,
         kind=kind,

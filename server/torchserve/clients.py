@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from d2serve.client.connection.credentials import KEY_FILE_NAME, KeyFile
 from d2serve.client.management import ManagementClient
@@ -60,14 +59,18 @@ class ReachableServer(ABC):
     def http(self) -> D2ServeClient:
         """A client of this server, closed when it stops."""
         if self._http is None:
-            self._http = D2ServeClient(self.inference_address, **self._settings_of_clients())
+            self._http = D2ServeClient(
+                self.inference_address, **self.listening.of_clients(self.key_file)
+            )
         return self._http
 
     @property
     def grpc(self) -> D2ServeGrpcClient:
         """A gRPC client of this server, closed when it stops."""
         if self._grpc is None:
-            self._grpc = D2ServeGrpcClient(self.grpc_address, **self._settings_of_clients())
+            self._grpc = D2ServeGrpcClient(
+                self.grpc_address, **self.listening.of_clients(self.key_file)
+            )
         return self._grpc
 
     @property
@@ -78,15 +81,6 @@ class ReachableServer(ABC):
                 self.management_address, key_file=self.key_file, model_store=self._store
             )
         return self._management
-
-    def _settings_of_clients(self) -> dict[str, Any]:
-        # Also an address that others reach is this machine's own: no token leaves it.
-        settings: dict[str, Any] = {"key_file": self.key_file, "allow_token_in_clear": True}
-        identity = self.listening.identity
-        if identity is not None:
-            settings["ca_file"] = identity.certificate_file
-            settings["server_name"] = identity.name_for(self.listening.local_host)
-        return settings
 
     def _close_clients(self) -> None:
         """Close those that were asked for; the next ones are new."""

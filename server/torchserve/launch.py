@@ -118,11 +118,12 @@ def spawn(
     )
 
 
-def end(process: subprocess.Popen[str], directory: Path) -> None:
-    """Stop TorchServe: with SIGTERM first, then the whole process group by force, so that no Java
-    and no worker is left."""
+def end(process: subprocess.Popen[str], directory: Path, *, at_once: bool = False) -> None:
+    """Stop TorchServe: unless ``at_once``, with SIGTERM first; then the whole process group by
+    force, so that no Java and no worker is left."""
     if process.poll() is None:
-        _ask_java_to_stop(process, directory)
+        if not at_once:
+            _ask_java_to_stop(process, directory)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -154,6 +155,11 @@ def java_pid(directory: Path) -> int | None:
 def _wait_for_group(group: int) -> None:
     deadline = time.monotonic() + _AFTER_KILL_SECONDS
     while time.monotonic() < deadline:
+        # Java and the workers become children of a container's first process, which this one may
+        # be, when the launcher ends. They are of the group until they have been waited for.
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-group, os.WNOHANG) != (0, 0):
+                pass
         try:
             os.killpg(group, 0)
         except (ProcessLookupError, PermissionError):

@@ -208,12 +208,16 @@ class TorchServeProcess(ReachableServer):
         self._is_draining = True
         return draining.drain(self.management, seconds, self.is_running, on_load)
 
-    def stop(self) -> None:
-        """Stop TorchServe and delete its directory; does nothing if it is stopped already."""
+    def stop(self, *, at_once: bool = False) -> None:
+        """Stop TorchServe and delete its directory; does nothing if it is stopped already.
+
+        What it has not answered is lost; see drain(). ``at_once`` spares the seconds that it takes
+        to end in order, and up to 20 for which it would wait for calls over gRPC.
+        """
         self.renewal.stop()
         self._close_clients()
         if self._process is not None and self._directory is not None:
-            launch.end(self._process, self._directory.path)
+            launch.end(self._process, self._directory.path, at_once=at_once)
             self._reader.wait_for_the_end()
         if self._directory is not None:
             self._directory.remove()

@@ -86,6 +86,13 @@ TORCHSERVES = {
         grpc.StatusCode.PERMISSION_DENIED,
         "",
     ),
+    ("BadRequestException", 400): of_torchserve(
+        400,
+        "BadRequestException",
+        "Parameter model_name is required.",
+        _INTERNAL,
+        "\nBadRequestException.()",
+    ),
     ("ModelNotFoundException", 404): of_torchserve(
         404,
         "ModelNotFoundException",
@@ -118,6 +125,27 @@ TORCHSERVES = {
         507, "InternalServerException", "Out of resources", _INTERNAL, _FAILED
     ),
 }
+ONLY_HTTP = {
+    (kind, status): Answer(status, json.dumps({"code": status, "type": kind}).encode())
+    for status, kinds in {
+        400: ("InvalidModelException", "DownloadArchiveException"),
+        403: (
+            "IllegalArgumentException",
+            "UnsupportedCharsetException",
+            "InvalidModelVersionException",
+        ),
+        404: ("ResourceNotFoundException", "WorkflowNotFoundException"),
+        405: ("MethodNotAllowedException",),
+        408: ("RequestTimeoutException",),
+        409: ("ConflictStatusException",),
+        500: ("ErrorDataDecoderException",),
+        507: ("OutOfMemoryError",),
+    }.items()
+    for kind in kinds
+}
+"""What gRPC and our own requests for predictions do not come to."""
+ONLY_HTTP["no body", 417] = Answer(417, b"")
+ONLY_HTTP["no type", 501] = Answer(501, b'{\n  "error": "Model versioning is not yet ..."\n}')
 
 
 @contextmanager

@@ -74,12 +74,14 @@ class DyingHandler:
 ONE_WORKER = "minWorkers: 1\nmaxWorkers: 1\n"
 
 
-def make_archive(store: Path, file_name: str, handler: str, version: str) -> Path:
+def make_archive(
+    store: Path, file_name: str, handler: str, version: str, settings: str = ONE_WORKER
+) -> Path:
     """Run torch-model-archiver; returns the .mar it made, renamed to ``file_name``.mar."""
     work = store.parent / f"source-{file_name}"
     (work / "tmp").mkdir(parents=True)
     (work / f"{file_name}_handler.py").write_text(handler)
-    (work / "model-config.yaml").write_text(ONE_WORKER)
+    (work / "model-config.yaml").write_text(settings)
     subprocess.run(
         [
             str(Path(sys.executable).parent / "torch-model-archiver"),

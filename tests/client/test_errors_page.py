@@ -16,7 +16,7 @@ from d2serve.client.connection.retrying import DEFAULT_RETRY
 from d2serve.client.connection.server_errors import http_error
 from d2serve.client.connection.settings import Connection
 from d2serve.handlers.errors import RequestError
-from tests.client.answers import HANDLERS, TORCHSERVES
+from tests.client.answers import HANDLERS, ONLY_HTTP, TORCHSERVES
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "requests.md").read_text()
 COLUMNS = 6
@@ -73,7 +73,7 @@ def test_a_code_of_the_handler(row: list[str]) -> None:
 
 def test_every_answer_of_torchserve_has_its_row() -> None:
     told = {(row[0], int(row[1])) for row in TORCHSERVES_OWN if row[1] != "–"}
-    assert told == {*TORCHSERVES, ("MethodNotAllowedException", 405)}
+    assert told == {*TORCHSERVES, *ONLY_HTTP}
     assert {row[0] for row in TORCHSERVES_OWN if row[1] == "–"} == set(WITHOUT_AN_ANSWER)
 
 
@@ -84,11 +84,11 @@ def test_an_answer_of_torchserve(row: list[str]) -> None:
     if status == "–":
         assert (grpc_code, _exception(raised)) == WITHOUT_AN_ANSWER[says]
         return
-    answer = TORCHSERVES.get((says, int(status)))
-    body = b'{"code": 405, "type": "%s"}' % says.encode() if answer is None else answer.body
-    error = http_error(int(status), body, Connection("inference", "127.0.0.1"))
+    known = TORCHSERVES.get((says, int(status)))
+    answer = known or ONLY_HTTP[says, int(status)]
+    error = http_error(int(status), answer.body, Connection("inference", "127.0.0.1"))
     assert type(error) is _exception(raised)
-    assert grpc_code == ("–" if answer is None else answer.grpc_code.name)
+    assert grpc_code == ("–" if known is None else known.grpc_code.name)
 
 
 def test_public_names_are_there() -> None:

@@ -108,6 +108,18 @@ def test_a_worker_killed_under_load(kills: int, running: TorchServeProcess) -> N
     assert load.outcomes["answered"] >= kills * CLIENTS
 
 
+def test_a_model_says_whether_its_workers_are_busy(running: TorchServeProcess) -> None:
+    management = running.management
+    management.scale(NAME, min_worker=2)
+    assert management.metadata(NAME)["workers"] == {"others": 1, "busy": 0}
+    with Load(running, CLIENTS):
+        deadline = time.monotonic() + 60
+        while not management.metadata(NAME)["workers"]["busy"]:
+            assert time.monotonic() < deadline, "nobody has been busy"
+    assert management.wait_idle(NAME, 60)
+    assert management.scale(NAME, min_worker=1).is_ready
+
+
 def test_twice_the_queue_at_once_gives_200_and_503_only(running: TorchServeProcess) -> None:
     headers = {
         "authorization": f"Bearer {running.inference_token}",

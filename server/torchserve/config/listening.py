@@ -12,8 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Union
+from urllib.parse import urlsplit
 
 from d2serve.client.connection.addresses import is_loopback
+from d2serve.client.connection.settings import ConnectionSettings
 from d2serve.client.errors import ServerStartError
 from d2serve.server.torchserve.config.identity import ServerIdentity, read_identity
 from d2serve.server.torchserve.config.ports import LOOPBACK, Ports
@@ -79,6 +81,15 @@ class Listening:
             "enable_grpc_ssl": str(self.identity is not None).lower(),
         }
 
+    def of_clients(self, key_file: Path | None) -> ConnectionSettings:
+        """What a client on this machine needs beside the address of predictions."""
+        # Also an address that others reach is this machine's own: no token leaves it.
+        settings: ConnectionSettings = {"key_file": key_file, "allow_token_in_clear": True}
+        if self.identity is not None:
+            settings["ca_file"] = self.identity.certificate_file
+            settings["server_name"] = self.identity.name_for(self.local_host)
+        return settings
+
     def files(self, directory: Path) -> dict[str, str]:
         """Write what TorchServe needs beside its settings; returns the settings that name it."""
         return {} if self.identity is None else self.identity.write(directory)
@@ -117,3 +128,18 @@ def listening(
     if certificate is None or key is None:
         return Listening(ports, host, None, without_tokens)
     return Listening(ports, host, read_identity(Path(certificate), Path(key)), without_tokens)
+
+
+def listening_by(settings: Mapping[str, str]) -> Listening:
+    """Where a server of this machine listens that runs with these settings.
+
+    Raises:
+        ServerStartError: it is none that d2serve starts: it is managed from elsewhere, or its
+            certificate cannot be read.
+    """
+    ports = Ports.from_settings(settings, has_host=True, has_tls=True)
+    address = urlsplit(settings.get("inference_address", ports.address("inference")))
+    if address.scheme != "https":
+        return listening(ports, address.hostname)
+    certificate, key = settings.get("certificate_file"), settings.get("private_key_file")
+    return listening(ports, address.hostname, certificate, key)

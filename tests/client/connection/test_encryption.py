@@ -28,14 +28,30 @@ SECRETS: list[dict[str, Any]] = [
 ]
 
 
-def made(folder: Path, name: str) -> Identity:
-    """A self-signed certificate for 127.0.0.1, which is its own authority."""
+def made(folder: Path, name: str, names: str = "IP:127.0.0.1") -> Identity:
+    """A self-signed certificate, which is its own authority."""
     identity = Identity(folder / f"{name}.pem", folder / f"{name}.key")
     command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
-    subject = ["-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subject = ["-subj", f"/CN={name}", "-addext", f"subjectAltName={names}"]
     files = ["-keyout", str(identity.key), "-out", str(identity.certificate)]
     subprocess.run([*command.split(), *subject, *files], check=True, capture_output=True)
     return identity
+
+
+def signed_by_an_authority(folder: Path) -> Identity:
+    """A certificate for 127.0.0.1 that is no authority, without that of its authority."""
+    authority = made(folder, "authority")
+    signed = Identity(folder / "signed.pem", folder / "signed.key")
+    request, extension = folder / "signed.csr", folder / "extension"
+    extension.write_text("subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n")
+    commands = (
+        f"req -new -newkey rsa:2048 -nodes -subj /CN=signed -keyout {signed.key} -out {request}",
+        f"x509 -req -in {request} -CA {authority.certificate} -CAkey {authority.key} "
+        f"-CAcreateserial -days 2 -extfile {extension} -out {signed.certificate}",
+    )
+    for command in commands:
+        subprocess.run(["openssl", *command.split()], check=True, capture_output=True)
+    return signed
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +98,44 @@ def test_a_certificate_of_another_name(protocol: Protocol, identity: Identity) -
     assert asked.headers == []
 
 
+def test_the_name_of_the_certificate_can_be_given(protocol: Protocol, tmp_path: Path) -> None:
+    named = made(tmp_path, "named", "DNS:models.example.com")
+    with protocol.server(GOOD, identity=named) as asked:
+        client = protocol.client(
+            f"https://{asked.address}",
+            ca_file=named.certificate,
+            server_name="models.example.com",
+        )
+        assert client.predict("m", b"image").model == "m"
+        other = protocol.client(
+            f"https://{asked.address}", ca_file=named.certificate, server_name="example.com"
+        )
+        with pytest.raises(NotConnected, match="for another name"):
+            other.predict("m", b"image")
+
+
+def test_the_certificate_itself_can_be_trusted_whoever_signed_it(
+    protocol: Protocol, tmp_path: Path
+) -> None:
+    signed = signed_by_an_authority(tmp_path)
+    with protocol.server(GOOD, identity=signed) as asked:
+        client = protocol.client(f"https://{asked.address}", ca_file=signed.certificate)
+        assert client.predict("m", b"image").model == "m"
+
+
+def test_managing_by_the_name_of_the_certificate(tmp_path: Path) -> None:
+    named = made(tmp_path, "named", "DNS:models.example.com")
+    with (
+        http_server(Answer(200, b'{"models": []}'), identity=named) as asked,
+        ManagementClient(
+            f"https://{asked.address}",
+            ca_file=named.certificate,
+            server_name="models.example.com",
+        ) as client,
+    ):
+        assert client.list_models() == {}
+
+
 def test_a_server_that_does_not_encrypt_is_named(protocol: Protocol) -> None:
     with protocol.server(GOOD) as asked, pytest.raises(NotConnected, match="does not encrypt"):
         protocol.client(f"https://{asked.address}").predict("m", b"image")
@@ -123,6 +177,7 @@ def test_without_a_token_any_address_may_be_asked(client: Any) -> None:
         ({"address": "http://"}, "expected host:port"),
         ({"address": "https://user:secret@host"}, "Give a token by `token`"),
         ({"ca_file": "ca.pem"}, r"Expected an address that begins with https: https://host:1"),
+        ({"server_name": "h"}, r"Got server_name.*begins with https: https://host:1"),
         ({"headers": {"a b": "c"}}, "'a b', whose name or value cannot be sent"),
         ({"headers": {"a": "c\n"}}, "'a', whose name or value cannot be sent"),
         ({"headers": {"Content-Type": "c"}}, "'Content-Type', which the client itself sets"),

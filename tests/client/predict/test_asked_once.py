@@ -40,6 +40,7 @@ from tests.client.protocols import QUICK, Protocol
 FULL = TORCHSERVES["ServiceUnavailableException", 503]
 RAISES: dict[tuple[str, int], type[ClientError]] = {
     ("InvalidKeyException", 400): AuthorizationError,
+    ("BadRequestException", 400): RequestRejected,
     ("ModelNotFoundException", 404): ModelNotFound,
     ("ModelVersionNotFoundException", 404): ModelNotFound,
     ("no body", 413): RequestRejected,

@@ -17,7 +17,9 @@ from ts.utils.util import list_classes_from_module
 
 from d2serve.handlers.detector import Detector
 from d2serve.handlers.errors import LoadError
-from d2serve.handlers.requests.request import classify
+from d2serve.handlers.replies.reply import Reply
+from d2serve.handlers.requests.request import Request, classify
+from d2serve.handlers.service import Service
 from d2serve.handlers.spec.limits import RequestLimits
 from d2serve.handlers.torchserve import detection_handler
 from d2serve.handlers.torchserve.detection_handler import DetectionHandler
@@ -92,6 +94,23 @@ def test_fields_and_types_that_bring_an_image(worker: Worker, name: str, kind: A
     ((status, reply),) = worker.answer([{name: kind(grey_png(102)), "masks": kind(b"rle")}])
     assert status == 200
     assert reply["instances"][0]["score"] == pytest.approx(0.4)
+
+
+def test_it_is_busy_while_it_answers_and_not_while_it_is_asked_whether_others_are(
+    worker: Worker, scripted_archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marks, replies = [], Service.replies
+
+    def watched(service: Service, requests: Sequence[Request]) -> list[Reply]:
+        marks.append(next(scripted_archive.glob(".d2serve-worker-*")).read_bytes())
+        return replies(service, requests)
+
+    monkeypatch.setattr(Service, "replies", watched)
+    worker.answer([{"body": grey_png(51)}])
+    worker.context.request_processor = [RequestProcessor({"describe": "True"})]
+    (described,) = worker.handler.handle([{}], worker.context)
+    assert marks == [b"1", b"0"]
+    assert json.loads(described)["workers"] == {"others": 0, "busy": 0}
 
 
 # What TorchServe may hand over, beside what any server may: tests/handlers/test_service.py.

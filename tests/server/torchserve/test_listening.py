@@ -3,9 +3,11 @@ real one. This machine reaches itself as others do at 127.0.0.2, which 0.0.0.0 c
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +22,12 @@ from d2serve.client import D2ServeClient, D2ServeGrpcClient
 from d2serve.client.connection.retrying import NO_RETRY
 from d2serve.client.errors import AuthorizationError, NotConnected, ServerStartError
 from d2serve.server.torchserve.config.identity import read_identity
-from d2serve.server.torchserve.config.listening import Listening, listening
+from d2serve.server.torchserve.config.listening import Listening, listening, listening_by
 from d2serve.server.torchserve.config.ports import Ports
+from d2serve.server.torchserve.config.properties import read_properties
 from d2serve.server.torchserve.config.settings import server_settings
 from d2serve.server.torchserve.process import TorchServeProcess
+from tests.faults.conftest import MAIN
 
 OTHER_ADDRESS = "127.0.0.2"
 NAME = "models.example.com"
@@ -213,10 +217,14 @@ class TestListening:
     def test_without_tokens_it_stays_on_this_machine(self) -> None:
         with pytest.raises(ServerStartError, match="Expected tokens"):
             TorchServeProcess(host="0.0.0.0", token_auth=False)
-        told = TorchServeProcess(host="0.0.0.0", without_tokens=True)
+        TorchServeProcess(host="127.0.0.2", token_auth=False)
+
+    def test_told_so_it_asks_nobody_and_registers_nothing(self) -> None:
+        told = TorchServeProcess(host="0.0.0.0", without_tokens=True, enable_model_api=True)
         assert told.key_file is None
         assert "No token is asked for" in str(openness(told))
-        TorchServeProcess(host="127.0.0.2", token_auth=False)
+        settings = listening(self.PORTS, without_tokens=True).applied_to({})
+        assert settings["enable_model_api"] == "false"
 
     @pytest.mark.parametrize("host", ["::", "localhost", "models.example.com", "1.2.3", ""])
     def test_what_is_no_address_is_named(self, host: str) -> None:
@@ -343,6 +351,25 @@ def test_the_commands_that_are_printed_work(encrypted: TorchServeProcess, tmp_pa
     assert f"encrypted, with a certificate for {NAME}" in said
 
 
+def test_an_upgrade_finds_its_way_by_what_lies_beside_the_key_file(
+    encrypted: TorchServeProcess, archives: Path
+) -> None:
+    where = listening_by(read_properties(encrypted.directory / "config.properties"))
+    assert where.inference_address == encrypted.inference_address
+    upgrade = ["upgrade", "canned", str(archives / "canned2.mar"), "--keep-old"]
+    options = [f"--model-store={archives}", f"--key-file={encrypted.key_file}"]
+    done = subprocess.run(
+        [sys.executable, "-c", MAIN, *upgrade, *options],
+        cwd=archives,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "2.0 answers" in done.stdout, done.stderr
+    assert encrypted.http.predict("canned", b"1").version == "2.0"
+
+
 @pytest.mark.server
 def test_in_clear_a_token_is_asked_for(archives: Path) -> None:
     with TorchServeProcess(
@@ -360,6 +387,8 @@ def test_in_clear_a_token_is_asked_for(archives: Path) -> None:
         for port in (ports.management, ports.metrics, ports.grpc_management):
             with pytest.raises(ConnectionRefusedError):
                 socket.create_connection((OTHER_ADDRESS, port), timeout=5)
+        where = listening_by(read_properties(server.directory / "config.properties"))
+        assert where == server.listening
         said = openness(server)
         assert said is not None
         assert "in clear text" in said

@@ -81,6 +81,7 @@ class TestRisks:
         ("line", "advice"),
         [
             ("inference_address=http://0.0.0.0:8080", "a proxy with TLS"),
+            ("inference_address=http://0.0.0.0:8080", "d2serve serve --host, --tls-cert"),
             ("management_address=http://0.0.0.0:8081", "run code on the server"),
             ("metrics_address=http://192.168.1.2:8082", "asks for no token"),
             ("grpc_inference_address=0.0.0.0", "a proxy with TLS"),
