@@ -50,7 +50,7 @@ def name(archive: Path) -> str:
 @pytest.fixture(scope="module")
 def served(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
     models = tmp_path_factory.mktemp("models")
-    shutil.copy(archive, models).chmod(0o644)
+    Path(shutil.copy(archive, models)).chmod(0o644)
     models.chmod(0o755)
     log = tmp_path_factory.mktemp("log") / "container.log"
     with environment.image.builder() as builder:
