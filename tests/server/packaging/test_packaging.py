@@ -211,7 +211,7 @@ def test_what_ray_runs_answers_with_the_archives_own_library(
     assert found["instances"]
     assert "segmentation" not in found["instances"][0]
     assert said["described"]["platform"] == "onnx_onnxv1"
-    assert (said["refused"], said["large"]) == (400, 413)
+    assert (said["refused"], said["large"]) == (415, 413)
 
 
 @pytest.mark.server
