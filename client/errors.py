@@ -38,7 +38,8 @@ class ClientError(Exception):
 
 
 class AuthorizationError(ClientError):
-    """TorchServe answers 400 (gRPC: PERMISSION_DENIED) to a missing or expired token."""
+    """TorchServe answers 400 (gRPC: PERMISSION_DENIED) to a missing or expired token, a proxy 401
+    (UNAUTHENTICATED) to a key that it does not know."""
 
 
 class ModelNotFound(ClientError):

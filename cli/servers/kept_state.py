@@ -11,7 +11,7 @@ from d2serve.client.errors import ServerStartError
 from d2serve.server.archives.model_archives import ServedModel, resolve_models
 from d2serve.server.state.keeping import StateKeeper
 from d2serve.server.state.starting import Start, moved, planned
-from d2serve.server.state.state_file import read_state
+from d2serve.server.state.state_file import read_state, require_writable
 from d2serve.server.torchserve.config.properties import read_properties, safe_defaults
 from d2serve.server.torchserve.process import TorchServeProcess
 
@@ -22,9 +22,11 @@ class KeptState:
     def __init__(self, path: Path | None) -> None:
         """
         Raises:
-            ServerStartError: the file is there and no state.
+            ServerStartError: the file is there and no state, or it cannot be written.
         """
         self._path = path
+        if path is not None:
+            require_writable(path)
         self._state = None if path is None else read_state(path)
         self._keeper: StateKeeper | None = None
 

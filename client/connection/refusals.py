@@ -45,11 +45,6 @@ def refusal_error(connection: Connection) -> AuthorizationError:
     return AuthorizationError(f"The server refused the {kind} token: {said}")
 
 
-def key_refused_error(message: str) -> AuthorizationError:
-    """The error for a client's own key that a proxy before the server did not take."""
-    return AuthorizationError(f"The proxy before the server refused the key: {message}")
-
-
 def api_key_error(key_file: KeyFile | None) -> AuthorizationError:
     """The error for an API key, which never expires, that the server did not take."""
     given = "that was given" if key_file is None else f"of {key_file.path}"

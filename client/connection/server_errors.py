@@ -12,7 +12,8 @@ from typing import Any
 import orjson
 
 from d2serve.client.connection.management_address import management_in_words
-from d2serve.client.connection.refusals import key_refused_error, refusal_error
+from d2serve.client.connection.proxy_errors import proxy_error
+from d2serve.client.connection.refusals import refusal_error
 from d2serve.client.connection.settings import Connection
 from d2serve.client.errors import (
     BY_CODE,
@@ -37,8 +38,6 @@ _NO_FORM = (
     "ArrayIndexOutOfBoundsException",
 )
 """500 for a body that is not the form that its content type says."""
-_KEY_REFUSED = "unauthorized"
-"""The code of a proxy that has keys of its own: deploy/nginx.conf."""
 
 
 def envelope_error(
@@ -59,8 +58,9 @@ def envelope_error(
         return None
     code, message = str(error.get("code", "unknown")), str(error.get("message", ""))
     request_id = said["request_id"] if isinstance(said.get("request_id"), str) else request_id
-    if code == _KEY_REFUSED:
-        return key_refused_error(message)
+    of_the_proxy = proxy_error(code, message)
+    if of_the_proxy is not None:
+        return of_the_proxy
     kind = BY_CODE.get(code)
     if kind is None and status is not None and status >= 500:  # of a newer archive
         return server_error(status, f"{code}: {message}", request_id)

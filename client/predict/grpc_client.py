@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from d2serve.client.connection.asking import Headers, ask_once
-from d2serve.client.connection.refusals import key_refused_error, refusal_error
+from d2serve.client.connection.proxy_errors import (
+    NOTHING_BEGUN,
+    key_refused_error,
+    not_begun_error,
+)
+from d2serve.client.connection.refusals import refusal_error
 from d2serve.client.connection.server_errors import (
     envelope_error,
     health_status,
@@ -42,8 +47,6 @@ _NO_SUCH_MODEL = ("ModelNotFoundException", "ModelVersionNotFoundException")
 _HANDLER_FAILED = "org.pytorch.serve.http.InternalServerException"
 _REJECTED = "BadRequestException.()"
 _OVERLOADED = "has no worker to serve inference request"
-# deploy/nginx.conf says so of a call that came while TorchServe renewed its token.
-_NOTHING_BEGUN = "nothing was begun"
 _NOT_CONNECTED = "failed to connect to all addresses"
 _REJECTIONS = (
     grpc.StatusCode.INVALID_ARGUMENT,
@@ -151,7 +154,9 @@ def _client_error(error: grpc.RpcError, connection: Connection) -> ClientError:
         return key_refused_error(message)
     if details.endswith(_NO_SUCH_MODEL):
         return model_not_found_error(message, connection)
-    if _OVERLOADED in details or _NOTHING_BEGUN in details:
+    if NOTHING_BEGUN in details:
+        return not_begun_error(message)
+    if _OVERLOADED in details:
         return overloaded_error(message)
     if code is grpc.StatusCode.UNAVAILABLE and not details.endswith(_HANDLER_FAILED):
         return no_answer_error(

@@ -94,9 +94,15 @@ end
 -- TorchServe's InvalidKeyException, and an answer of the model hardly ever, is a 400 of 154 bytes. Made
 -- a 429, which TorchServe never gives, it is asked once more.
 function proxy.mark_refused_token()
-  if ngx.ctx.is_first_try and ngx.status == 400 and ngx.header.content_length == "154" then
+  if ngx.status ~= 400 or ngx.header.content_length ~= "154" then
+    return
+  end
+  if ngx.ctx.is_first_try then
     requests:set(ngx.var.http_x_proxy_request, ngx.ctx.token)
     ngx.status = 429
+  else
+    ngx.log(ngx.ERR, "refused twice; if this is TorchServe's InvalidKeyException: is ", proxy.key_file,
+      " of the server behind this proxy, and does `d2serve serve` renew it?")
   end
 end
 

@@ -11,12 +11,12 @@ from d2serve.client.errors import ClientError, ServerStartError
 from d2serve.client.management import ManagementClient
 from d2serve.server.archives.model_archives import STORE_NAME
 from d2serve.server.state.registrations import registered
-from d2serve.server.state.state_file import State, write_state
+from d2serve.server.state.state_file import State, unwritable, write_state
 
 _CHANGE = re.compile(r"(?:POST|PUT|DELETE) /models|ManagementAPIsService/")
 _SECONDS_BETWEEN = 30.0
 _SECONDS_WHILE_LOADING = 1.0
-_SECONDS_TO_END = 10.0
+_SECONDS_TO_END = 3.0
 
 
 class StateKeeper:
@@ -74,7 +74,7 @@ class StateKeeper:
         try:
             self._look()
         except OSError as error:
-            raise ServerStartError(self._unwritable(error)) from error
+            raise ServerStartError(unwritable(self._path, error)) from error
         self._thread = threading.Thread(target=self._keep, name="d2serve-state", daemon=True)
         self._thread.start()
 
@@ -90,21 +90,24 @@ class StateKeeper:
         self._is_closed = True
 
     def _keep(self) -> None:
-        wait = _SECONDS_BETWEEN
+        wait, pause = _SECONDS_BETWEEN, _SECONDS_WHILE_LOADING
         while True:
-            self._changed.wait(wait)
+            if self._changed.wait(wait):
+                pause = _SECONDS_WHILE_LOADING
             self._changed.clear()
             is_over = self._is_over.is_set()
-            wait = _SECONDS_WHILE_LOADING
             try:
                 if self._look():
                     wait = _SECONDS_BETWEEN
+                else:  # soon again, and not for ever: it may never load
+                    wait, pause = pause, min(2 * pause, _SECONDS_BETWEEN)
             except ClientError:  # it ends, or is too busy to answer: what was written stays
-                pass
+                wait, pause = pause, min(2 * pause, _SECONDS_BETWEEN)
             except OSError as error:
+                wait = _SECONDS_BETWEEN
                 if not self._has_failed:
                     self._has_failed = True
-                    self._on_problem(self._unwritable(error))
+                    self._on_problem(unwritable(self._path, error))
             if is_over:
                 return
 
@@ -130,10 +133,3 @@ class StateKeeper:
         if entry.is_symlink():
             return entry.readlink()
         return self._originals.get(name, entry)
-
-    def _unwritable(self, error: OSError) -> str:
-        return (
-            f"The state {self._path} cannot be written ({error.strerror or error}): expected a "
-            "file in a folder that you may write and that has room. What is registered would be "
-            "gone after a restart."
-        )

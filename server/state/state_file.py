@@ -57,6 +57,28 @@ def read_state(path: Path) -> State | None:
         ) from error
 
 
+def require_writable(path: Path) -> None:
+    """Make sure that a state can be written, before the time that a start takes.
+
+    Raises:
+        ServerStartError: it cannot.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):  # which asks the file system itself
+            pass
+    except OSError as error:
+        raise ServerStartError(unwritable(path, error)) from error
+
+
+def unwritable(path: Path, error: OSError) -> str:
+    """What is wrong, and what follows."""
+    return (
+        f"The state {path} cannot be written ({error.strerror or error}): expected a file in a "
+        "folder that you may write and that has room. What is registered would be gone after a "
+        "restart."
+    )
+
+
 def write_state(path: Path, state: State) -> None:
     """Put a state into its file, in one step.
 

@@ -12,9 +12,6 @@ from d2serve.client.connection.retrying import NO_RETRY
 from d2serve.client.errors import ClientError
 from d2serve.server.torchserve.process import TorchServeProcess
 
-_PAUSE_SECONDS = 0.1
-"""Between an answer and the next request of a client: without it, they would keep the cores."""
-
 
 @dataclass(frozen=True)
 class Answer:
@@ -33,8 +30,21 @@ class Load:
     version."""
 
     def __init__(
-        self, server: TorchServeProcess, name: str, image: bytes, clients: int = 8
+        self,
+        server: TorchServeProcess,
+        name: str,
+        image: bytes,
+        *,
+        pause: float,
+        clients: int = 8,
     ) -> None:
+        """
+        Args:
+            server, name, image: whom they ask what.
+            pause: seconds between an answer and the next request of a client.
+            clients: how many there are.
+        """
+        self._pause = pause
         self._server, self._name, self._image = server, name, image
         self._answers: list[Answer] = []
         self._over = threading.Event()
@@ -58,7 +68,7 @@ class Load:
                     version, has_failed = f"{type(error).__name__}: {error}", True
                 taken = time.monotonic() - began
                 self._answers.append(Answer(began, taken, version, has_failed))
-                self._over.wait(_PAUSE_SECONDS)
+                self._over.wait(self._pause)
 
     def answers(self, since: float = 0.0) -> list[Answer]:
         """Those to requests that were sent after a moment, in the order of asking."""

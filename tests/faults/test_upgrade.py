@@ -111,10 +111,10 @@ def versions_of(server: TorchServeProcess) -> list[str]:
 
 
 def upgraded_under_load(
-    server: TorchServeProcess, image: bytes, archive: Path, *arguments: object
+    server: TorchServeProcess, image: bytes, archive: Path, *arguments: object, pause: float
 ) -> None:
     """Upgrade to 2.0 with eight clients; nothing fails, and nothing waits for long."""
-    with Load(server, NAME, image) as load:
+    with Load(server, NAME, image, pause=pause) as load:
         time.sleep(5)
         normal, began = load.slowest(), time.monotonic()
         done = upgrade(server, NAME, archive, *arguments)
@@ -137,7 +137,7 @@ def upgraded_under_load(
 
 def test_under_load_nothing_fails_and_nothing_waits(server: TorchServeProcess, new: Path) -> None:
     before = server.management.describe(NAME)[0]
-    upgraded_under_load(server, b"1", new / "v2.mar")
+    upgraded_under_load(server, b"1", new / "v2.mar", pause=0.1)
     (after,) = server.management.describe(NAME)
     assert (after.min_workers, after.max_workers) == (before.min_workers, before.max_workers)
     assert (store_of(server) / "v2.mar").is_file()
@@ -153,7 +153,7 @@ def test_under_load_nothing_fails_and_nothing_waits(server: TorchServeProcess, n
 def test_a_version_that_fails_is_rolled_back(
     archive: str, told: str, server: TorchServeProcess, new: Path
 ) -> None:
-    with Load(server, NAME, b"1") as load:
+    with Load(server, NAME, b"1", pause=0.1) as load:
         done = upgrade(server, NAME, new / archive)
     assert done.returncode == 1
     assert "Not upgraded." in done.stderr
@@ -228,18 +228,30 @@ def test_what_cannot_be_begun_is_one_line(
     assert versions_of(server) == ["1.0"]
 
 
+def of_the_page(begin: str) -> list[str]:
+    """The words of a command of docs/running.md, but for `d2serve`."""
+    lines = (ROOT / "docs" / "running.md").read_text().splitlines()
+    (line,) = (each for each in lines if each.startswith(f"d2serve {begin}"))
+    return line.split()[1:]
+
+
 @pytest.mark.long
 def test_what_was_upgraded_is_served_after_a_kill(operator: Operator, new: Path) -> None:
-    """With a store of links, which ends with its server."""
-    outside = operator.folder / "outside"
-    outside.mkdir()
-    (outside / "v2.mar").write_bytes((new / "v2.mar").read_bytes())
-    command = operator.serve(f"{NAME}={new / 'v1.mar'}", "--state=state.json")
+    """By the commands of the page, with a store of links, which ends with its server."""
+    for file, source in (
+        ("shapes.mar", new / "v1.mar"),
+        ("shapes-2.0.mar", new / "v2.mar"),
+        ("photo.jpg", SAMPLE),
+    ):
+        (operator.folder / file).write_bytes(source.read_bytes())
+    _, archive, *options = of_the_page("serve")
+    command = operator.serve(f"{NAME}={archive}", *options)
     process = operator.start(*command)
     wait_until_serving(process)
-    upgrading = operator.start("upgrade", NAME, "outside/v2.mar")
+    upgrading = operator.start(*of_the_page("upgrade"))
     output, errors = upgrading.communicate(timeout=300)
     assert upgrading.returncode == 0, (output, errors)
+    assert "Upgraded shapes: 2.0 answers, 1.0 is retired." in output
     state = operator.folder / "state.json"
     wait_for(
         lambda: [each["version"] for each in json.loads(state.read_text())["models"]] == ["2.0"]
@@ -265,4 +277,4 @@ def test_a_real_model_under_load(exported: Exporter, tmp_path: Path) -> None:
             target.writestr(item, content)
     with TorchServeProcess({NAME: tmp_path / "shapes.mar"}) as server:
         server.http.predict(NAME, SAMPLE)
-        upgraded_under_load(server, SAMPLE.read_bytes(), second, f"--image={SAMPLE}")
+        upgraded_under_load(server, SAMPLE.read_bytes(), second, f"--image={SAMPLE}", pause=1)

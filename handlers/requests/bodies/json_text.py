@@ -39,9 +39,15 @@ def parsed(body: Any, headers: Mapping[str, str]) -> tuple[Any, memoryview]:
     if not _OBJECT.match(body) and not (_OTHER.match(body) and content_type(headers) == JSON):
         return body, _NOTHING
     end = _length(body, headers)
+    text, rest = memoryview(body)[:end], memoryview(body)[end:]
     try:
-        return orjson.loads(memoryview(body)[:end]), memoryview(body)[end:]
+        return orjson.loads(text), rest
     except ValueError:
+        if content_type(headers) != JSON:
+            return body, _NOTHING
+    try:  # Python takes more, such as NaN and halves of characters: what is wrong there is told
+        return json.loads(bytes(text).decode("utf-8")), rest
+    except (ValueError, RecursionError):
         return body, _NOTHING
 
 
@@ -63,14 +69,14 @@ def check_names(body: Any, sent: Any, headers: Mapping[str, str]) -> None:
     end, further = _length(sent, headers), body.get("parameters")
     names = [*body, *(further if isinstance(further, Mapping) else ())]
     # Pixels and base64 have no names: looking for a few names is quicker than parsing again.
-    quoted = (orjson.dumps(name) for name in names)
+    quoted = (json.dumps(name, ensure_ascii=False).encode("utf-8", "replace") for name in names)
     if len(names) <= _MOST_NAMES and all(sent.count(each, 0, end) == 1 for each in quoted):
         return
     if sent.count(b"{", 0, end) > _MOST_OBJECTS:
         return
     try:
         json.loads(bytes(memoryview(sent)[:end]), object_pairs_hook=_checked)
-    except (ValueError, RecursionError):  # orjson has parsed it, which decides
+    except (ValueError, RecursionError):  # it has been parsed, which decides
         return
 
 

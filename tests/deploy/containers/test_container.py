@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import environment.image
+from d2serve.server.archives.contents import read_contents
 from environment.image import local_paths, pip_settings
 from tests.conftest import ROOT, Exporter
 from tests.deploy.containers import container
@@ -19,7 +20,6 @@ from tests.deploy.containers.container import ADDRESS, Container, running
 MISSING = environment.image.lacking() or container.lacking()
 needs_buildah = pytest.mark.skipif(MISSING is not None, reason=f"no image here: {MISSING}")
 SAMPLE = ROOT / "examples" / "shapes" / "sample.jpg"
-NAME = "mask_rcnn_fpn"
 AT_ONCE = 8
 ASKING = """
 import sys
@@ -38,9 +38,19 @@ with ThreadPoolExecutor(int(count)) as pool:
 
 
 @pytest.fixture(scope="module")
-def served(exported: Exporter, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
+def archive(exported: Exporter) -> Path:
+    return exported("mask_rcnn_fpn", "onnxruntime")
+
+
+@pytest.fixture(scope="module")
+def name(archive: Path) -> str:
+    return read_contents(archive).name
+
+
+@pytest.fixture(scope="module")
+def served(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
     models = tmp_path_factory.mktemp("models")
-    shutil.copy(exported(NAME, "onnxruntime"), models / f"{NAME}.mar")
+    Path(shutil.copy(archive, models)).chmod(0o644)
     models.chmod(0o755)
     log = tmp_path_factory.mktemp("log") / "container.log"
     with environment.image.builder() as builder:
@@ -70,10 +80,10 @@ class TestContainer:
         assert served.key_file.stat().st_mode & 0o777 == 0o600
 
     @pytest.mark.parametrize("protocol", ["http", "grpc"])
-    def test_it_answers_at_its_address(self, served: Container, protocol: str) -> None:
+    def test_it_answers_at_its_address(self, served: Container, name: str, protocol: str) -> None:
         address = f"http://{ADDRESS}:8080" if protocol == "http" else f"{ADDRESS}:7070"
         asked = served.on_its_network(
-            *(command("d2serve"), "predict", NAME, SAMPLE, "--json", "--protocol", protocol),
+            *(command("d2serve"), "predict", name, SAMPLE, "--json", "--protocol", protocol),
             *("--address", address, "--key-file", served.key_file, "--allow-token-in-clear"),
         )
         assert asked.returncode == 0, asked.stderr
@@ -90,10 +100,10 @@ class TestContainer:
         reached = dict(line.split() for line in asked.stdout.splitlines())
         assert [port for port in ports if reached[str(port)] == "True"] == [8080, 7070, 8085]
 
-    def test_sigterm_loses_nothing(self, served: Container) -> None:
+    def test_sigterm_loses_nothing(self, served: Container, name: str) -> None:
         address, key_file = "http://127.0.0.1:8080", served.key_file
         asking = served.starts_on_its_network(
-            sys.executable, "-c", ASKING, address, key_file, NAME, SAMPLE, AT_ONCE
+            sys.executable, "-c", ASKING, address, key_file, name, SAMPLE, AT_ONCE
         )
         assert asking.stdout is not None
         assert asking.stdout.readline() == "asked\n"

@@ -6,7 +6,8 @@ import re
 import subprocess
 from pathlib import Path
 
-from d2serve.client.predict import grpc_client, grpc_stubs
+from d2serve.client.connection.proxy_errors import NOTHING_BEGUN
+from d2serve.client.predict import grpc_stubs
 from d2serve.export.archive.staging import settings_for
 from d2serve.handlers.requests.deadline import HEADER as DEADLINE
 from d2serve.handlers.requests.fields import HEADER_PREFIX
@@ -65,4 +66,5 @@ def test_names_of_headers_services_and_words() -> None:
     assert f'"^{HEADER_PREFIX.replace("-", "%-")}"' in LUA
     service = grpc_stubs.PREDICTIONS_METHOD.split("/")[1]
     assert service.replace(".", r"\.") in CONFIGURATION
-    assert grpc_client._NOTHING_BEGUN in LUA
+    assert NOTHING_BEGUN in LUA
+    assert NOTHING_BEGUN in CONFIGURATION

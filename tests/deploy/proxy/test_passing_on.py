@@ -17,6 +17,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from d2serve.client import D2ServeGrpcClient, ServerOverloaded
+from d2serve.client.connection.retrying import NO_RETRY
 from tests.deploy.proxy.running import KEY, Behind, Proxy, configured, needs_nginx
 from tests.deploy.proxy.stand_ins import Echo
 
@@ -118,6 +120,7 @@ def test_who_is_refused_as_for_a_token_is_asked_twice_and_gets_the_second_answer
         answer = client.post(PREDICT, content=b"x")
     assert (answer.status_code, answer.content) == echo.refusal
     assert echo.connections == 2
+    assert "does `d2serve serve` renew it?" in echoing.errors()
     echo.refusal = (400, b"x" * 155)
     with echoing.client(headers={"x-api-key": KEY}) as client:
         assert client.post(PREDICT, content=b"x").status_code == 400
@@ -175,7 +178,7 @@ def test_a_server_that_is_gone_or_late(before_echo: Behind, echo: Echo, tmp_path
 def test_the_limits_for_each_client_as_the_comments_have_them(
     before_echo: Behind, echo: Echo, tmp_path: Path
 ) -> None:
-    echo.seconds = 1
+    echo.seconds = 4
     limits = {
         "# limit_conn_zone ": "limit_conn_zone ",
         "# limit_req_zone ": "limit_req_zone ",
@@ -189,7 +192,14 @@ def test_the_limits_for_each_client_as_the_comments_have_them(
         proxy.client(headers={"x-api-key": KEY}) as client,
         ThreadPoolExecutor(12) as pool,
     ):
-        answers = list(pool.map(lambda _: client.post(PREDICT, content=b"x"), range(12)))
+        over_grpc = D2ServeGrpcClient(
+            proxy.address, ca_file=proxy.certificate, token=KEY, retry=NO_RETRY
+        )
+        asking = pool.map(lambda _: client.post(PREDICT, content=b"x"), range(12))
+        time.sleep(1)  # eight are being waited for
+        with over_grpc, pytest.raises(ServerOverloaded, match="more at once than it may"):
+            over_grpc.predict("shapes", b"x")
+        answers = list(asking)
     statuses = sorted(answer.status_code for answer in answers)
     assert statuses == [200] * 8 + [429] * 4
     assert all(

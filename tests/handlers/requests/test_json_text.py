@@ -27,6 +27,9 @@ JSON = {"Content-Type": "Application/JSON; charset=utf-8"}
         (b"-1", JSON, -1),
         (b'["AAAA"]', {}, b'["AAAA"]'),
         (b"[1", JSON, b"[1"),
+        (b'{"id": "\\ud800", "inputs": 1}', JSON, {"id": "\ud800", "inputs": 1}),
+        (b'{"id": "\\ud800"}', {}, b'{"id": "\\ud800"}'),
+        (b'{"a":' * 100_000, JSON, b'{"a":' * 100_000),
         (b"{nope", JSON, b"{nope"),
         (b"", JSON, b""),
         (b"\xff\xd8\xff", JSON, b"\xff\xd8\xff"),
@@ -70,6 +73,15 @@ def test_a_name_twice(text: str, name: str, kind: Any) -> None:
 )
 def test_a_name_that_stands_in_several_places(text: str) -> None:
     assert classify(Request(text.encode())).refused is None
+
+
+def test_names_that_are_no_text_of_utf_8() -> None:
+    """As TorchServe's own reader has let them through."""
+    for text in (b'{"\\ud800": 1, "a": NaN}', b'{"inputs": [], "parameters": {"\\udfff": 1}}'):
+        assert classify(Request(text, headers=JSON)).refused is None
+    twice = classify(Request(b'{"\\ud800": 1, "\\ud800": 2}', headers=JSON)).refused
+    assert "twice" in str(twice)
+    assert str(twice).isascii()
 
 
 def test_binary_contents_are_no_names() -> None:

@@ -371,6 +371,7 @@ def test_an_upgrade_finds_its_way_by_what_lies_beside_the_key_file(
 
 
 @pytest.mark.server
+@pytest.mark.long
 def test_in_clear_a_token_is_asked_for(archives: Path) -> None:
     with TorchServeProcess(
         {"canned": "canned.mar"}, model_store=archives, host="0.0.0.0"
