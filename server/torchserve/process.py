@@ -166,7 +166,7 @@ class TorchServeProcess(ReachableServer):
         launch.require_server_packages()
         java = find_java({**os.environ, **self._environment})
         models = resolve_models(self._model_arguments, self._model_store)
-        directories.sweep()  # before the ports are looked at: what a killed server left may still hold them
+        directories.sweep()  # first: what a killed server left may still hold the ports
         self.ports.require_free(self.listening.host)
         self._directory = directories.make_directory()
         atexit.register(self.stop)
