@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 from rich.markup import escape
 
 from d2serve.cli.progress import console
 from d2serve.cli.running import fail
+from d2serve.client.whole_files import written_whole
 
 _ENDING = ".svg"
 
 
 def write_picture(path: Path, svg: bytes) -> None:
     """Write an SVG file and say so; end the command where that cannot be done."""
-    partial = None
     try:
-        handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "wb") as out:
-            out.write(svg)
-        Path(partial).chmod(0o644)
-        Path(partial).replace(path)
+        with written_whole(path) as file:
+            file.write(svg)
     except OSError as error:
-        if partial is not None:
-            Path(partial).unlink(missing_ok=True)
         fail(
             f"{path} cannot be written ({error.strerror}). Expected a path in a folder that is "
             "there and that you may write."

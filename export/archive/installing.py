@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import glob
-import os
-import shutil
-import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
 
+from d2serve.client.whole_files import PARTIAL, copied_whole
 from d2serve.export.errors import ArchiveError
 from d2serve.export.naming import DEFAULT_VERSION, require_place
 
@@ -23,21 +21,11 @@ def install(archive: Path, store: Path, name: str, version: str = DEFAULT_VERSIO
         ArchiveError: the store cannot be written, or has another archive of that file name.
     """
     target = require_place(store, name, version)
-    partial = None
     try:
         store.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(store, name)
-        # In the store itself: only within one file system is a rename a single step.
-        handle, partial = tempfile.mkstemp(prefix=f".{name}.", suffix=".partial", dir=store)
-        with os.fdopen(handle, "wb") as out, archive.open("rb") as source:
-            shutil.copyfileobj(source, out, 1 << 20)
-            out.flush()
-            os.fsync(out.fileno())
-        Path(partial).chmod(0o644)
-        Path(partial).replace(target)
+        copied_whole(archive, target, prefix=f".{name}.")
     except OSError as error:
-        if partial is not None:
-            Path(partial).unlink(missing_ok=True)
         raise ArchiveError(
             f"{target} cannot be written ({error.strerror}). Expected a folder with room for "
             f"{archive.stat().st_size >> 20} MB that you may write; an older archive is untouched."
@@ -48,7 +36,7 @@ def install(archive: Path, store: Path, name: str, version: str = DEFAULT_VERSIO
 def _remove_abandoned(store: Path, name: str) -> None:
     """What exports that were killed while they wrote have left; one that is writing touches its
     own all the time."""
-    for partial in store.glob(f".{glob.escape(name)}.*.partial"):
+    for partial in store.glob(f".{glob.escape(name)}.*{PARTIAL}"):
         with suppress(OSError):  # another export may do the same
             if time.time() - partial.stat().st_mtime > _ABANDONED_SECONDS:
                 partial.unlink()

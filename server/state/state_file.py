@@ -7,14 +7,13 @@ the state after, never half of one.
 from __future__ import annotations
 
 import json
-import os
 import tempfile
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from d2serve.client.errors import ServerStartError
+from d2serve.client.whole_files import written_whole
 from d2serve.server.state.registrations import Registration
 
 SCHEMA = 1
@@ -90,23 +89,8 @@ def write_state(path: Path, state: State) -> None:
         _GIVEN: sorted(state.given),
         _MODELS: [{**asdict(each), "archive": str(each.archive)} for each in state.registrations],
     }
-    handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=2)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        Path(partial).replace(path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
-    with suppress(OSError):  # some file systems cannot; the state before is then there at worst
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    with written_whole(path, mode=0o600) as file:
+        file.write(json.dumps(content, indent=2).encode() + b"\n")
 
 
 def _parsed(found: Any) -> State:

@@ -28,17 +28,11 @@ from d2serve.server.archives.model_archives import (
     require_room,
     resolve_models,
 )
-from d2serve.server.torchserve import draining, launch
+from d2serve.server.torchserve import directories, draining, launch
 from d2serve.server.torchserve.clients import ReachableServer
 from d2serve.server.torchserve.config.listening import listening
 from d2serve.server.torchserve.config.ports import Ports
 from d2serve.server.torchserve.config.settings import server_settings, write_settings
-from d2serve.server.torchserve.directories import (
-    ServerDirectory,
-    make_directory,
-    sweep,
-    unwritable_error,
-)
 from d2serve.server.torchserve.java import Java, find_java
 from d2serve.server.torchserve.logs.log_diagnosis import ServerLog
 from d2serve.server.torchserve.logs.log_reader import LogReader
@@ -118,7 +112,7 @@ class TorchServeProcess(ReachableServer):
         self._on_log = on_log or (lambda _: None)
         self._log = ServerLog()
         self._reader = LogReader(self._log, self._on_log)
-        self._directory: ServerDirectory | None = None
+        self._directory: directories.ServerDirectory | None = None
         self._process: subprocess.Popen[str] | None = None
         self._is_draining = False
 
@@ -172,9 +166,9 @@ class TorchServeProcess(ReachableServer):
         launch.require_server_packages()
         java = find_java({**os.environ, **self._environment})
         models = resolve_models(self._model_arguments, self._model_store)
-        sweep()  # before the ports are looked at: what a killed server left may still hold them
+        directories.sweep()  # first: what a killed server left may still hold the ports
         self.ports.require_free(self.listening.host)
-        self._directory = make_directory()
+        self._directory = directories.make_directory()
         atexit.register(self.stop)
         try:
             self.models, self._store = checked_store(
@@ -188,7 +182,7 @@ class TorchServeProcess(ReachableServer):
         except OSError as error:
             directory = self.directory
             self.stop()
-            raise unwritable_error(directory, error) from error
+            raise directories.unwritable_error(directory, error) from error
         except BaseException:
             self.stop()
             raise

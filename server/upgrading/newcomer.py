@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import filecmp
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from pathlib import Path
 from d2serve.client.archive_checks import check_archive
 from d2serve.client.errors import ArchiveRefused, ClientError
 from d2serve.client.model_descriptions import ModelDescription
+from d2serve.client.whole_files import copied_whole
 from d2serve.handlers.spec.model_spec import ModelSpec
 from d2serve.server.archives.contents import read_contents
 from d2serve.server.archives.model_archives import STORE_NAME
@@ -148,21 +147,12 @@ def _place(newcomer: Newcomer, name: str, store: Path) -> Path:
 def _put(archive: Path, target: Path, is_link: bool) -> None:
     """As a link into a store of links, which ends with its server; otherwise as a copy, which is
     there whole or not at all."""
-    partial = None
     try:
         if is_link:
             target.symlink_to(archive)
-            return
-        handle, partial = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        with os.fdopen(handle, "wb") as out, archive.open("rb") as source:
-            shutil.copyfileobj(source, out, 1 << 20)
-            out.flush()
-            os.fsync(out.fileno())
-        Path(partial).chmod(0o644)
-        Path(partial).replace(target)
+        else:
+            copied_whole(archive, target)
     except OSError as error:
-        if partial is not None:
-            Path(partial).unlink(missing_ok=True)
         raise NotBrought(
             f"{archive} cannot be put into the server's model store {target.parent.resolve()} "
             f"({error.strerror or error}). Copy it there as somebody who may write it, and give "
