@@ -12,7 +12,7 @@ MOST_MB_PER_HOUR = 5.0
 # Free memory is given back every 20 s (handlers/torchserve/memory.py). In between, RSS is some
 # megabytes or tens of them more, as the sizes of images happen to follow each other: what is kept
 # is the least.
-_SECONDS_FOR_A_FLOOR = 50.0
+_SECONDS_FOR_A_FLOOR = 40.0
 _FEWEST_FLOORS = 5
 """That can show growth: fewer come in any order by chance, more often than once in twenty times."""
 WARM_UP = 1 / 3
