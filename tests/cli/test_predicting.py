@@ -207,7 +207,8 @@ def test_headers_and_permission_reach_the_client(
         "allow_token_in_clear": True,
     }
     assert asked == [("http", "192.0.2.1:443", settings)]
-    assert {*settings, "timeout", "retry"} == {*ConnectionSettings.__annotations__}
+    of_programs = {"timeout", "retry", "server_name"}
+    assert {*settings, *of_programs} == {*ConnectionSettings.__annotations__}
 
 
 @pytest.mark.parametrize(

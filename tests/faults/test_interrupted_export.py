@@ -33,7 +33,7 @@ SCRIPT = """
 import os, shutil, signal, sys
 from pathlib import Path
 from types import SimpleNamespace
-from d2serve.export.archive import installing as archive
+from d2serve.client import whole_files as archive
 from d2serve.export.reading.config import ConfigSource
 from d2serve.export.pipeline import export
 from d2serve.export.request import ExportRequest, Progress

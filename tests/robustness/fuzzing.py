@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import json
+import tempfile
 import time
 import warnings
 from collections import Counter
@@ -24,6 +25,7 @@ from d2serve.handlers.outputs.records import Float32
 from d2serve.handlers.runtimes.batching import BatchPlanner
 from d2serve.handlers.runtimes.raw_outputs import RawOutputs, Size
 from d2serve.handlers.service import Service
+from d2serve.handlers.torchserve.busy import WorkerMark
 from d2serve.handlers.torchserve.detection_handler import DetectionHandler
 from d2serve.handlers.torchserve.metrics import Metrics
 from d2serve.handlers.torchserve.reporting import Reporter
@@ -33,6 +35,7 @@ from tests.robustness import mutations
 
 MOST_SECONDS = 1.0
 MOST_MEGABYTES = 300.0
+_FOLDER = tempfile.TemporaryDirectory(prefix="d2serve-fuzzed-")  # goes with this process
 
 
 class _Runtime:
@@ -69,6 +72,7 @@ def handler() -> DetectionHandler:
     made._service = Service(detector, "shapes", max_reply_bytes=spec.limits.max_reply_bytes)
     made._reporter = Reporter(Metrics(None, "shapes", "1.0"), "shapes", "1.0")
     made._upkeep = Upkeep(detector, max_workers=1)
+    made._mark = WorkerMark(Path(_FOLDER.name))
     return made
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from d2serve.export.pipeline import export
-from d2serve.export.reading.config import ConfigSource
 from d2serve.export.reading.samples import builtin_sample
 from d2serve.export.request import ExportRequest, Progress
 from d2serve.handlers.detector import Detector
 from d2serve.handlers.spec.runtimes import TENSORFLOW
+from tests.exports import source_of
 from tests.ways import skipped
 
 QUIET = Progress(lambda _step, _parts: None, lambda: None)
@@ -25,9 +25,9 @@ SAVED = {
 
 
 @pytest.mark.parametrize("frozen", [True, pytest.param(False, marks=pytest.mark.long)])
-def test_an_archive_holds_one_program(frozen: bool, tiny_config: Path, tmp_path: Path) -> None:
+def test_an_archive_holds_one_program(frozen: bool, tmp_path: Path) -> None:
     request = ExportRequest(
-        ConfigSource(str(tiny_config)),
+        source_of("faster_rcnn_fpn"),
         "tracing",
         "tiny",
         output=tmp_path,
