@@ -7,6 +7,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from d2serve.client.connection.credentials import KEY_FILE_NAME
+
 DEFAULT_STORE = Path("model_store")
 """Where `d2serve export` writes, and `serve` and `list` look."""
 
@@ -80,3 +82,17 @@ Archive = Annotated[
         metavar="FILE.mar",
     ),
 ]
+KeyFilePath = Annotated[
+    Optional[Path],
+    typer.Option(help=f"TorchServe's key file; default: ./{KEY_FILE_NAME} if it exists."),
+]
+CaFilePath = Annotated[
+    Optional[Path],
+    typer.Option(help="For https: certificates (PEM) of the authorities to trust."),
+]
+
+
+def key_file_or_here(given: Path | None) -> Path | None:
+    """The key file that was given, otherwise the one in the current folder, if there is one."""
+    here = Path(KEY_FILE_NAME)
+    return here if given is None and here.exists() else given

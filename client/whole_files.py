@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whatever ends the process that writes them."""
+"""Files and folders that are there whole or not at all, whatever ends who writes them."""
 
 from __future__ import annotations
 
@@ -57,3 +57,24 @@ def copied_whole(source: Path, path: Path, *, prefix: str | None = None) -> None
     """Copy a file to ``path``, as ``written_whole`` does it; raises OSError as that does."""
     with source.open("rb") as read, written_whole(path, prefix=prefix) as file:
         shutil.copyfileobj(read, file, _CHUNK_BYTES)
+
+
+@contextlib.contextmanager
+def made_whole(folder: Path, within: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes ``folder``, in one step, when the block ends well.
+
+    Args:
+        folder: below ``within``, and not there yet.
+        within: in whose file system it is made.
+
+    Raises:
+        OSError: it cannot be written; nothing is left.
+    """
+    within.mkdir(parents=True, exist_ok=True)
+    # In the same file system: only there is a rename a single step.
+    with tempfile.TemporaryDirectory(prefix=".d2serve-", dir=within) as private:
+        made = Path(private, "made")
+        made.mkdir()
+        yield made
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        made.rename(folder)

@@ -11,9 +11,9 @@ import orjson
 import typer
 from rich.markup import escape
 
+from d2serve.cli.options import CaFilePath, KeyFilePath, key_file_or_here
 from d2serve.cli.predictions.prediction_tables import heading, tables
 from d2serve.cli.progress import console, error_console
-from d2serve.client.connection.credentials import KEY_FILE_NAME
 from d2serve.client.connection.settings import ConnectionSettings
 from d2serve.client.errors import (
     AuthorizationError,
@@ -106,14 +106,8 @@ def predict(
     token: Annotated[
         Optional[str], typer.Option(help="Inference token.", envvar="D2SERVE_TOKEN")
     ] = None,
-    key_file: Annotated[
-        Optional[Path],
-        typer.Option(help=f"TorchServe's key file; default: ./{KEY_FILE_NAME} if it exists."),
-    ] = None,
-    ca_file: Annotated[
-        Optional[Path],
-        typer.Option(help="For https: certificates (PEM) of the authorities to trust."),
-    ] = None,
+    key_file: KeyFilePath = None,
+    ca_file: CaFilePath = None,
     header: Annotated[
         Optional[list[str]],
         typer.Option(
@@ -178,8 +172,7 @@ def _key_file(token: str | None, key_file: Path | None) -> Path | None:
     """The key file that was named, or that of this directory where nothing else was."""
     if token is not None and key_file is not None:
         raise typer.BadParameter("give either --token or --key-file, not both")
-    found_here = token is None and Path(KEY_FILE_NAME).exists()
-    return Path(KEY_FILE_NAME) if key_file is None and found_here else key_file
+    return key_file_or_here(key_file) if token is None else None
 
 
 def _headers(lines: list[str]) -> dict[str, str]:

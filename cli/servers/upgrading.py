@@ -11,10 +11,10 @@ from typing import Annotated, Optional
 import typer
 from rich.markup import escape
 
+from d2serve.cli.options import CaFilePath, KeyFilePath, key_file_or_here
 from d2serve.cli.progress import console, error_console, shown_progress
 from d2serve.cli.servers.stopping import StopRequested, stopped_by_signals
 from d2serve.client.connection.addresses import ENCRYPTED
-from d2serve.client.connection.credentials import KEY_FILE_NAME
 from d2serve.client.connection.management_address import DEFAULT_MANAGEMENT_ADDRESS
 from d2serve.client.errors import ClientError, ServerStartError, WorkersNotReady
 from d2serve.client.management import ManagementClient
@@ -78,14 +78,8 @@ def upgrade(
         Optional[str],
         typer.Option(help=f"Default: likewise, otherwise {DEFAULT_MANAGEMENT_ADDRESS}."),
     ] = None,
-    key_file: Annotated[
-        Optional[Path],
-        typer.Option(help=f"TorchServe's key file; default: ./{KEY_FILE_NAME} if it exists."),
-    ] = None,
-    ca_file: Annotated[
-        Optional[Path],
-        typer.Option(help="For https: certificates (PEM) of the authorities to trust."),
-    ] = None,
+    key_file: KeyFilePath = None,
+    ca_file: CaFilePath = None,
 ) -> None:
     """Put a new version of a served model in the place of the old one, while requests come.
 
@@ -93,8 +87,7 @@ def upgrade(
     the old one is retired when it has answered what it was asked. Whatever fails before that is
     undone, and the exit status is 1.
     """
-    if key_file is None and Path(KEY_FILE_NAME).exists():
-        key_file = Path(KEY_FILE_NAME)
+    key_file = key_file_or_here(key_file)
     running = _running_with(key_file)
     store = store_beside(key_file) if model_store is None else model_store
     switched = _Switched()

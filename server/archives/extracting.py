@@ -7,10 +7,10 @@ whole, or not at all.
 from __future__ import annotations
 
 import re
-import tempfile
 from pathlib import Path
 
 from d2serve.client.errors import ArchiveRefused, ClientError
+from d2serve.client.whole_files import made_whole
 from d2serve.handlers.bundle import copy_program
 from d2serve.handlers.errors import LoadError
 from d2serve.handlers.runtimes.loading import check_program
@@ -50,15 +50,9 @@ def extract(archive: Path, output: Path) -> Path:
             "folder with --output."
         )
     try:
-        output.mkdir(parents=True, exist_ok=True)
-        # In the same file system: only there is a rename a single step.
-        with tempfile.TemporaryDirectory(prefix=".d2serve-", dir=output) as private:
-            made = Path(private, "made")
-            made.mkdir()
+        with made_whole(target, output) as made:
             copy_program(archive, made, (PICTURE_FILE,))
             check_program(made, spec)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            made.rename(target)
     except LoadError as error:
         raise ArchiveRefused(str(error)) from error
     except OSError as error:

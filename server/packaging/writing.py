@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import shutil
 import tarfile
-import tempfile
 import zipfile
 from importlib import metadata
 from pathlib import Path
 from string import Template
 
 from d2serve.client.errors import ArchiveRefused, ClientError
+from d2serve.client.whole_files import made_whole
 from d2serve.server.archives.contents import ArchiveContents, read_contents
 from d2serve.server.packaging.targets import TARGETS, Target, written_name
 
@@ -50,12 +50,8 @@ def package(archive: Path, target: str, output: Path) -> tuple[Path, str]:
             "folder with --output."
         )
     try:
-        output.mkdir(parents=True, exist_ok=True)
-        # In the same file system: only there is a rename a single step.
-        with tempfile.TemporaryDirectory(prefix=".d2serve-", dir=output) as private:
-            made = Path(private, "made")
+        with made_whole(folder, output) as made:
             _write(wanted, archive, values, made)
-            made.rename(folder)
     except OSError as error:
         raise NotPackaged(
             f"{folder} cannot be written ({error.strerror or error}). Expected a folder with room "
@@ -66,7 +62,7 @@ def package(archive: Path, target: str, output: Path) -> tuple[Path, str]:
 
 def _write(target: Target, archive: Path, values: dict[str, str], folder: Path) -> None:
     copy = folder / Template(target.archive).substitute(values)
-    copy.parent.mkdir(parents=True)
+    copy.parent.mkdir(parents=True, exist_ok=True)
     if copy.name.endswith(".tar.gz"):
         with tarfile.open(copy, "w:gz") as packed:
             packed.add(archive, values["file"], filter=_of_nobody)

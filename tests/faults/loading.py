@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Self
 
 from d2serve.client import D2ServeClient, D2ServeGrpcClient
 from d2serve.client.connection.retrying import NO_RETRY
@@ -25,7 +27,30 @@ class Answer:
     has_failed: bool = False
 
 
-class Load:
+class Asking:
+    """Threads that go on until the context is left, and must then end."""
+
+    def __init__(self, threads: Iterable[threading.Thread], over: threading.Event) -> None:
+        """
+        Args:
+            threads: not started yet.
+            over: is set to tell them to stop.
+        """
+        self._threads, self._over = list(threads), over
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join(timeout=60)
+        assert not any(thread.is_alive() for thread in self._threads), "no client hangs"
+
+
+class Load(Asking):
     """Clients in threads, half of them over gRPC, none of which asks a second time; they name no
     version."""
 
@@ -47,10 +72,10 @@ class Load:
         self._pause = pause
         self._server, self._name, self._image = server, name, image
         self._answers: list[Answer] = []
-        self._over = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._ask, args=(number % 2 == 0,)) for number in range(clients)
-        ]
+        super().__init__(
+            (threading.Thread(target=self._ask, args=(i % 2 == 0,)) for i in range(clients)),
+            threading.Event(),
+        )
 
     def _ask(self, is_http: bool) -> None:
         server = self._server
@@ -82,14 +107,3 @@ class Load:
     def slowest(self, since: float = 0.0) -> float:
         """Seconds."""
         return max(each.seconds for each in self.answers(since))
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join(timeout=60)
-        assert not any(thread.is_alive() for thread in self._threads), "no client hangs"

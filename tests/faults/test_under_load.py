@@ -20,6 +20,7 @@ from d2serve.client.connection.retrying import NO_RETRY, Retry
 from d2serve.client.errors import ClientError, ServerFailed, ServerOverloaded
 from d2serve.server.torchserve.process import TorchServeProcess
 from tests.conftest import ROOT, Exporter
+from tests.faults.loading import Asking
 
 _log = logging.getLogger(__name__)  # figures: pytest -o log_cli=true -o log_cli_level=info
 
@@ -42,14 +43,15 @@ def running(exported: Exporter) -> Iterator[TorchServeProcess]:
         yield server
 
 
-class Load:
+class Load(Asking):
     """Clients that ask again and again, in threads, until they are told to stop."""
 
     def __init__(self, server: TorchServeProcess, clients: int) -> None:
         self.outcomes: Counter[str] = Counter()
         self._server = server
-        self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
+        super().__init__(
+            (threading.Thread(target=self._ask) for _ in range(clients)), threading.Event()
+        )
 
     def _ask(self) -> None:
         server = self._server
@@ -60,17 +62,6 @@ class Load:
                     self.outcomes["answered"] += 1
                 except ClientError as error:
                     self.outcomes[type(error).__name__] += 1
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join(timeout=60)
-        assert not any(thread.is_alive() for thread in self._threads), "no client hangs"
 
 
 def worker_of(server: TorchServeProcess) -> int:
