@@ -14,8 +14,8 @@ TYPED := .typed
 # What is installed of d2serve: linked to the sources after `make dev`, otherwise a copy.
 INSTALLED := $(if $(wildcard $(STAMPS)/dev),$(STAMPS)/dev,$(STAMPS)/package)
 
-# The clients of KServe and of Triton, in an environment of their own: they pin much.
-ENGINES := $(STAMPS)/engines
+# Other engines and tools, each group in an environment of its own beside this one: they pin much.
+BESIDE := engines triton tools
 
 # Runs a command and says how long it took: $(call timed,name,command)
 timed = @echo '$(2)'; began=$$(date +%s); $(2); status=$$?; \
@@ -24,7 +24,7 @@ timed = @echo '$(2)'; began=$$(date +%s); $(2); status=$$?; \
 # In two processes. A file stays in one of them, so that a server is started once for its tests.
 PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15
 
-.PHONY: demo dev check quick-tests test test-all test-copy lint typed
+.PHONY: demo dev check quick-tests test test-all test-copy $(BESIDE:%=test-%) lint typed
 .PHONY: cpp cpp-demo cpp-fuzz bench bench-cpp fuzz soak metrics-overhead precision caffe2-evidence
 .PHONY: coverage-table formats-table audit docs dist image clean
 
@@ -49,8 +49,15 @@ test: lint
 
 # Everything: also what takes long and seldom breaks, and what needs Debian's packages: nginx with
 # Lua, and Chromium (docs/proxy.md).
-test-all: lint $(ENGINES)/done
+test-all: lint $(BESIDE:%=$(STAMPS)/%/done)
 	@$(MAKE) --no-print-directory test-copy
+	@$(MAKE) --no-print-directory $(BESIDE:%=test-%)
+
+# The tests of one of them, in its environment: make test-engines
+$(BESIDE:%=test-%): test-%: $(STAMPS)/%/done $(INSTALLED) $(STAMPS)/reference/done
+	$(call timed,tests in the environment $*,D2SERVE_REFERENCE=$(abspath $(STAMPS)/reference) \
+	  $(STAMPS)/$*/bin/python -m pytest -q -p no:hydra_pytest \
+	  --durations 15 tests/engines/$*)
 
 test-copy: $(STAMPS)/package
 	$(PYTEST) $(TIER); status=$$?; \
@@ -196,11 +203,15 @@ $(STAMPS)/docs: $(STAMPS)/demo $(INSTALLING)
 	@$(PY) -m environment.install docs
 	@rm -rf build *.egg-info && touch $@
 
-$(ENGINES)/done: tests/deploy/proxy/engines.txt | $(STAMPS)/venv
-	@echo "Installing the clients of KServe and Triton from the package registry: a minute ..."
-	@$(PY) -m venv --clear $(ENGINES)
-	@$(ENGINES)/bin/python -m pip --disable-pip-version-check install --quiet \
-	  -r tests/deploy/proxy/engines.txt
+$(BESIDE:%=$(STAMPS)/%/done): $(STAMPS)/%/done: tests/engines/%/requirements.txt | $(STAMPS)/test
+	@echo "Installing what tests/engines/$* needs from the package registry: a minute or two ..."
+	@$(PY) -m environment.beside $(@D) $<
+	@touch $@
+
+# What TorchServe answers, with which the other engines are compared.
+$(STAMPS)/reference/done: $(INSTALLED)
+	@echo "Asking TorchServe about 300 images, which other engines must answer alike: a minute ..."
+	@$(PY) -W ignore -m tests.engines.reference $(@D)
 	@touch $@
 
 $(LEGACY)/done: benchmarks/caffe2_evidence/requirements.txt requirements-detectron2.txt | $(STAMPS)/venv

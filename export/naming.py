@@ -14,9 +14,9 @@ import zipfile
 from pathlib import Path
 
 from d2serve.export.errors import ArchiveError, ConfigError
+from d2serve.handlers.bundle import MANIFEST
 
 DEFAULT_VERSION = "1.0"
-_MANIFEST = "MAR-INF/MANIFEST.json"
 
 
 def name_from(config_file: str) -> str:
@@ -81,7 +81,7 @@ def _held(file: Path) -> tuple[str, str] | None:
     """Name and version of the model in an archive; None where there is no readable archive."""
     try:
         with zipfile.ZipFile(file) as archive:
-            model = json.loads(archive.read(_MANIFEST))["model"]
+            model = json.loads(archive.read(MANIFEST))["model"]
             return str(model["modelName"]), str(model["modelVersion"])
     except Exception:  # whatever it is, it is no archive that anybody could serve
         return None

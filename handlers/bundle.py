@@ -8,6 +8,7 @@ not the stand-in for torch, which would hide an installed torch from whoever has
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 import zipfile
@@ -20,6 +21,12 @@ from d2serve.handlers.archive_checks import opened_archive, read_spec_text
 from d2serve.handlers.errors import ArchiveRefused, LoadError, SpecError
 from d2serve.handlers.spec.model_spec import SPEC_FILE, ModelSpec, read_spec
 
+MANIFEST = "MAR-INF/MANIFEST.json"
+"""In which the archiver wrote name and version of the model."""
+
+FIRST_VERSION = "1.0"
+"""Of a model whose archive says none, as the archiver has it."""
+
 
 def read_bundled_spec(path: Path) -> ModelSpec:
     """The spec of a .mar or of an extracted one, without a runtime and without unpacking.
@@ -31,6 +38,27 @@ def read_bundled_spec(path: Path) -> ModelSpec:
         return read_spec(path)
     with opened_archive(path) as archive:
         return _spec(path, archive)
+
+
+def read_version(path: Path) -> str:
+    """The model's version, as the manifest of a .mar or of an extracted one says; FIRST_VERSION
+    where there is none.
+
+    Raises:
+        LoadError: it is no archive, or damaged.
+    """
+    if path.is_dir():
+        file = path / MANIFEST
+        return _version(file.read_bytes()) if file.is_file() else FIRST_VERSION
+    with opened_archive(path) as archive:
+        return _version(archive.read(MANIFEST) if MANIFEST in archive.namelist() else b"{}")
+
+
+def _version(manifest: bytes) -> str:
+    try:
+        return str(json.loads(manifest)["model"]["modelVersion"])
+    except (ValueError, LookupError, TypeError):
+        return FIRST_VERSION
 
 
 def unpack_program(path: Path) -> Path:

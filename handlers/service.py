@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Callable, TypeVar
 
+from d2serve.handlers.bundle import FIRST_VERSION, read_version
 from d2serve.handlers.detector import Detector, ImageResult
 from d2serve.handlers.errors import ModelFailed, ReplyTooLarge, RequestError
 from d2serve.handlers.oip.metadata import describe
@@ -41,7 +42,7 @@ class Service:
         self,
         detector: Detector,
         model: str,
-        version: str = "1.0",
+        version: str = FIRST_VERSION,
         max_reply_bytes: int | None = None,
         about_workers: Callable[[], Mapping[str, int] | None] = lambda: None,
     ) -> None:
@@ -61,20 +62,20 @@ class Service:
 
     @staticmethod
     def open(
-        path: Path | str, model: str | None = None, version: str = "1.0", **settings: Any
+        path: Path | str, model: str | None = None, version: str | None = None, **settings: Any
     ) -> Service:
         """Serve an archive in this process.
 
         Args:
             path: a .mar file, or the folder that one was extracted to.
-            model, version: under which it is served; without a name, under the archive's own.
+            model, version: under which it is served; what is None is the archive's own.
             settings: as ``Detector.open`` takes them: device, batching, threads, limits.
 
         Raises:
             LoadError: the archive cannot be served here; the message says why.
         """
         detector = Detector.open(path, **settings)
-        return Service(detector, model or detector.spec.name, version)
+        return Service(detector, model or detector.spec.name, version or read_version(Path(path)))
 
     def reply(self, request: Request) -> Reply:
         """The reply to one request."""

@@ -15,10 +15,9 @@ from typing import Any
 
 from d2serve.client.errors import ArchiveRefused
 from d2serve.handlers.archive_checks import opened_archive
+from d2serve.handlers.bundle import MANIFEST
 from d2serve.handlers.errors import LoadError, SpecError
 from d2serve.handlers.spec.model_spec import PICTURE_FILE, SCHEMA_VERSION, SPEC_FILE, ModelSpec
-
-MANIFEST = "MAR-INF/MANIFEST.json"
 
 Read = Callable[[str], bytes]
 """Gives the bytes of a file of an archive by its name; raises KeyError where there is none."""

@@ -11,8 +11,8 @@ import yaml
 
 from d2serve.client.errors import ArchiveRefused
 from d2serve.handlers.archive_checks import opened_archive
+from d2serve.handlers.bundle import MANIFEST
 from d2serve.handlers.errors import LoadError
-from d2serve.server.archives.contents import MANIFEST
 
 NUMBERS: Mapping[str, str] = MappingProxyType(
     {

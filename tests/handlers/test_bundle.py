@@ -18,7 +18,7 @@ import pytest
 
 from d2serve.handlers import bundle
 from d2serve.handlers.archive_checks import check_archive
-from d2serve.handlers.bundle import read_bundled_spec
+from d2serve.handlers.bundle import FIRST_VERSION, MANIFEST, read_bundled_spec, read_version
 from d2serve.handlers.detector import Detector
 from d2serve.handlers.errors import ArchiveRefused, LoadError, SpecError
 from d2serve.handlers.runtimes.onnxruntime import OnnxRuntime
@@ -202,3 +202,27 @@ def test_threads_that_nobody_names(
 def test_a_folder_of_a_mar_that_was_extracted(mar: Path, tmp_path: Path) -> None:
     zipfile.ZipFile(mar).extractall(tmp_path / "extracted")
     assert len(Detector.open(tmp_path / "extracted")([IMAGE])) == 1
+
+
+@pytest.mark.parametrize(
+    ("manifest", "version"),
+    [
+        ('{"model": {"modelVersion": "2.1"}}', "2.1"),
+        ('{"model": {"modelVersion": 3}}', "3"),
+        ('{"model": {}}', FIRST_VERSION),
+        ("{", FIRST_VERSION),
+        (None, FIRST_VERSION),
+    ],
+)
+def test_the_version_of_an_archive_and_of_an_extracted_one(
+    tmp_path: Path, manifest: str | None, version: str
+) -> None:
+    folder, archive = tmp_path / "extracted", tmp_path / "x.mar"
+    (folder / MANIFEST).parent.mkdir(parents=True)
+    if manifest is not None:
+        (folder / MANIFEST).write_text(manifest)
+    with zipfile.ZipFile(archive, "w") as written:
+        written.writestr("else", "")
+        if manifest is not None:
+            written.writestr(MANIFEST, manifest)
+    assert read_version(folder) == read_version(archive) == version

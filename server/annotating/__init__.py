@@ -1,0 +1,1 @@
+"""Gives a model to annotation tools: CVAT, Label Studio and FiftyOne."""

@@ -1,0 +1,1 @@
+"""Serves a model's service as an ASGI application: what HTTP engines share."""

@@ -1,0 +1,1 @@
+"""Serves archives on KServe's own Python server."""

@@ -1,0 +1,1 @@
+"""Measures archives on this machine: workers, threads, latency and memory."""

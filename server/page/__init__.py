@@ -1,0 +1,1 @@
+"""A page on which to try a served model in a browser."""

@@ -1,0 +1,1 @@
+"""Serves archives on Ray Serve."""

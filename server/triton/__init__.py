@@ -1,0 +1,1 @@
+"""Writes a model repository for Triton Inference Server, and answers in its Python backend."""
