@@ -23,6 +23,7 @@ from tests.client.handmade import (
     stuff,
     thing,
 )
+from tests.conftest import ROOT
 from tests.engines.reference import Reference
 
 SIZE = 24, 32
@@ -51,7 +52,7 @@ def test_instances_in_supervision(answered: list[Prediction]) -> None:
             assert detections["class_name"][i] == each.category_name
 
 
-def test_they_can_be_filtered_merged_drawn_and_tracked(
+def test_they_can_be_filtered_merged_and_drawn(
     answered: list[Prediction], reference: Reference
 ) -> None:
     said = answered[0]
@@ -64,7 +65,6 @@ def test_they_can_be_filtered_merged_drawn_and_tracked(
     scene = np.asarray(Image.open(reference.images[0]).convert("RGB"))
     for annotator in (sv.BoxAnnotator(), sv.MaskAnnotator(), sv.LabelAnnotator()):
         assert (annotator.annotate(scene.copy(), best) != scene).any()
-    assert len(sv.ByteTrack().update_with_detections(best)) <= len(best)
 
 
 def test_a_rotated_box_has_the_box_around_it_and_its_corners() -> None:
@@ -134,3 +134,13 @@ def test_pandas_holds_what_pyarrow_does(answered: list[Prediction], tmp_path: Pa
     whole.to_parquet(tmp_path / "found.parquet")
     again = pd.read_parquet(tmp_path / "found.parquet")
     assert again["segmentation"].iloc[0]["counts"] == whole["segmentation"].iloc[0]["counts"]
+
+
+def test_what_the_page_says(answered: list[Prediction]) -> None:
+    section = (
+        (ROOT / "docs" / "requests.md").read_text().split("### A prediction in other tools")[1]
+    )
+    found: dict[str, Any] = {"prediction": answered[0], "print": lambda _: None}
+    exec(section.split("```python\n")[1].split("```")[0], found)
+    assert 0 < len(found["big"]) <= len(answered[0].instances)
+    assert len(found["table"]) == found["columns"].num_rows == len(answered[0].instances)
