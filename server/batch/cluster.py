@@ -43,10 +43,10 @@ def fitted(
         return replace(share, workers=share.workers or room)
     have = ", ".join(_said(node) for node in nodes)
     raise BatchRefused(
-        f"The Ray cluster has room for {room} workers of {share.cpus} CPUs and {share.gpus:g} GPUs, "
-        f"expected room for {wanted}. Its nodes have {have or 'nothing'}, and {_said(free())} are "
-        "free. Ray would wait for ever: add nodes, wait for other jobs, or ask for less with "
-        "--workers, --cpus-per-worker or --gpus-per-worker."
+        f"The Ray cluster has room for {room} workers of {share.cpus} CPUs and {share.gpus:g} "
+        f"GPUs, expected room for {wanted}. Its nodes have {have or 'nothing'}, and "
+        f"{_said(free())} are free. Ray would wait for ever: add nodes, wait for other jobs, or "
+        "ask for less with --workers, --cpus-per-worker or --gpus-per-worker."
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from d2serve.client.errors import ClientError
 from d2serve.client.whole_files import PARTIAL, written_whole
 from d2serve.server.batch.errors import BatchRefused
 from d2serve.server.images.stored import file_system, is_address, opened, read_bytes
@@ -18,7 +19,10 @@ _LOCK = "_d2serve_batch.lock"
 
 
 class Folder:
-    """A folder of this machine or at an address."""
+    """A folder of this machine or at an address.
+
+    Its methods raise BatchRefused where it cannot be read or written.
+    """
 
     def __init__(self, where: str) -> None:
         self.where = where.rstrip("/") or "/"
@@ -29,32 +33,39 @@ class Folder:
 
     def names(self) -> list[str]:
         """Of what is in it, sorted; none where it is not there yet."""
-        if not is_address(self.where):
-            folder = Path(self.where)
-            return sorted(each.name for each in folder.iterdir()) if folder.is_dir() else []
-        files, path = file_system(self.where)
-        files.invalidate_cache()
-        try:
-            found = files.ls(path, detail=False)
-        except FileNotFoundError:
-            return []
-        return sorted(each.rstrip("/").rpartition("/")[2] for each in found)
+        with self._used():
+            if not is_address(self.where):
+                folder = Path(self.where)
+                return sorted(each.name for each in folder.iterdir()) if folder.is_dir() else []
+            files, path = file_system(self.where)
+            files.invalidate_cache()
+            try:
+                found = files.ls(path, detail=False)
+            except FileNotFoundError:
+                return []
+            return sorted(each.rstrip("/").rpartition("/")[2] for each in found)
 
     def read(self, name: str) -> bytes:
         """The bytes of a file."""
-        return read_bytes(self.path(name))
+        with self._used():
+            return read_bytes(self.path(name))
 
     def open(self, name: str) -> Any:
         """A file to read."""
-        return opened(self.path(name))
+        with self._used():
+            return opened(self.path(name))
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file, which takes the place of one of its name in one step; raises OSError."""
-        if not is_address(self.where):
+        """Write a file, which takes the place of one of its name in one step."""
+        with self._used():
+            if is_address(self.where):
+                self._put(name, data)
+                return
             Path(self.where).mkdir(parents=True, exist_ok=True)
             with written_whole(Path(self.path(name))) as file:
                 file.write(data)
-            return
+
+    def _put(self, name: str, data: bytes) -> None:
         files, path = file_system(self.path(name))
         protocols = {files.protocol} if isinstance(files.protocol, str) else set(files.protocol)
         if protocols & _WHOLE_BY_THEMSELVES:
@@ -89,7 +100,9 @@ class Folder:
         if is_address(self.where):
             yield
             return
-        Path(self.where).mkdir(parents=True, exist_ok=True)
+        with self._used():
+            Path(self.where).mkdir(parents=True, exist_ok=True)
+            Path(self.path(_LOCK)).touch()
         with Path(self.path(_LOCK)).open("wb") as file:
             try:
                 import fcntl
@@ -103,3 +116,16 @@ class Folder:
                     "or name another folder with --output."
                 ) from error
             yield
+
+    @contextlib.contextmanager
+    def _used(self) -> Iterator[None]:
+        try:
+            yield
+        except ClientError:
+            raise
+        except Exception as error:  # of whatever library the address belongs to
+            raise BatchRefused(
+                f"{self.where} cannot be used for results ({str(error) or type(error).__name__}). "
+                "Expected a folder or address that you may read and write, with room. What was "
+                "written before stays."
+            ) from error

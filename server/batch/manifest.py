@@ -19,6 +19,7 @@ from d2serve.server.images.stored import is_address
 _FORMAT = 1
 _SHOWN = {
     "images": "IMAGES",
+    "beside": "the folder in which the command runs",
     "model": "the model",
     "version": "the model's version",
     "archive": "the archive (SHA-256 of its model_spec.json)",
@@ -31,7 +32,9 @@ class Manifest:
     """What decides over the rows."""
 
     images: str
-    """The argument; a path of this machine is absolute."""
+    """The argument by which they are found."""
+    beside: str | None
+    """The folder that a relative path starts from; None of others."""
     model: str
     version: str
     archive: str
@@ -42,10 +45,11 @@ class Manifest:
     @staticmethod
     def of(images: str, spec: ModelSpec, version: str, options: Options) -> Manifest:
         """That of a job."""
-        at, plain = ("@", images[1:]) if images.startswith("@") else ("", images)
-        where = images if is_address(plain) else f"{at}{Path(plain).absolute()}"
+        plain = images.lstrip("@")
+        is_relative = not is_address(plain) and not Path(plain).is_absolute()
+        beside = str(Path.cwd()) if is_relative else None
         digest = hashlib.sha256(spec.to_json().encode()).hexdigest()
-        return Manifest(where, spec.name, version, digest, dict(options))
+        return Manifest(images, beside, spec.name, version, digest, dict(options))
 
 
 def begin(folder: Folder, manifest: Manifest) -> None:
@@ -73,8 +77,8 @@ def _compare(folder: Folder, manifest: Manifest) -> None:
     if found.get("format") != _FORMAT:
         raise BatchRefused(
             f"{folder.path(RESULTS_FILE)} is of format {found.get('format')!r}, expected "
-            f"{_FORMAT}: it was written by another version of d2serve, or changed. Name another folder with "
-            "--output."
+            f"{_FORMAT}: it was written by another version of d2serve, or changed. Name another "
+            "folder with --output."
         )
     wanted = json.loads(json.dumps(asdict(manifest)))
     other = [

@@ -14,6 +14,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from functools import partial
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -38,19 +39,29 @@ Task = list[ImageFile]
 
 
 def on_this_machine(share: Share) -> Engine:
-    """An engine of processes; by default one for each share of the cores.
+    """An engine of processes; by default as many as have their share of the cores, or GPUs.
 
     Raises:
-        BatchRefused: the machine has no room for it.
+        BatchRefused: the machine has no room for them.
     """
-    cores = available_cores()
-    if share.cpus > cores:
+    cores, gpus = available_cores(), _gpus() if share.gpus else 0
+    most = int(gpus / share.gpus) if share.gpus else cores // share.cpus
+    workers = share.workers or min(most, max(1, cores // share.cpus))
+    if share.cpus > cores or not most or (share.gpus and workers > most):
         raise BatchRefused(
-            f"A worker is to have {share.cpus} cores, and this process may use {cores}. Ask for "
-            "fewer with --cpus-per-worker."
+            f"{share.workers or 1} workers of {share.cpus} cores and {share.gpus:g} GPUs do not "
+            f"fit: this process may use {cores} cores"
+            + (f" and {gpus} GPUs" if share.gpus else "")
+            + ". Ask for less with --workers, --cpus-per-worker or --gpus-per-worker."
         )
-    workers = share.workers or max(1, cores // share.cpus)
     return partial(_answered, workers, share)
+
+
+def _gpus() -> int:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([each for each in visible.split(",") if each.strip() not in ("", "-1")])
+    return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
 
 
 def _answered(workers: int, share: Share, job: Job, images: Sequence[ImageFile]) -> Iterator[Any]:

@@ -54,7 +54,7 @@ class Results:
         """Take rows, leaving out those of paths that have one; returns how many were taken."""
         paths = table.column(PATH).to_pylist()
         new = [i for i, path in enumerate(paths) if path not in self._done]
-        table = table if len(new) == len(paths) else table.take(new)
+        table = table if len(new) == len(paths) else table.take(pa.array(new, pa.int64()))
         self._count(table)
         self._waiting.append(table)
         now = time.monotonic()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import orjson
 
 from d2serve.handlers.errors import InvalidImage
@@ -65,23 +66,36 @@ def reply_of(row: Row, spec: ModelSpec, version: str, options: Options) -> bytes
         spec, version: the archive's.
         options: with which it was asked.
     """
+    doubles = {each.name for each in spec.extras if each.dtype == "float64"}
     image = {HEIGHT: row[HEIGHT], WIDTH: row[WIDTH], CONVERTED: row[CONVERTED]}
     answered = {name: value for name, value in row.items() if name not in (*image, PATH)}
     fields = {"model": spec.name, "version": version, "image": image, **answered}
     own = spec.extras and options.get("extra") != NONE
     about = {"extra_fields": [asdict(each) for each in spec.extras]} if own else {}
-    return orjson.dumps({**_given(fields), **about})
+    said = {**_given(fields, doubles), **about}
+    return orjson.dumps(said, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _given(value: Any) -> Any:
-    """Without what is null, which a reply leaves out."""
+def _given(value: Any, doubles: Collection[str], kind: type = np.float32) -> Any:
+    """Without what is null, which a reply leaves out, and with numbers of the type that it had:
+    JSON writes some of a float32, such as 0.000002, not as it writes those of a float64."""
     if isinstance(value, Mapping):
-        return {name: _given(each) for name, each in value.items() if each is not None}
+        kept = {name: each for name, each in value.items() if each is not None}
+        own = {name: _extras(kept[name], doubles) for name in kept if name == "extra"}
+        return {name: own.get(name, _given(each, doubles, kind)) for name, each in kept.items()}
     if isinstance(value, list):
-        return [_given(each) for each in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else f"{'-' * (value < 0)}Infinity"
+        return [_given(each, doubles, kind) for each in value]
+    if isinstance(value, float):
+        texts = {math.inf: "Infinity", -math.inf: "-Infinity"}
+        return "NaN" if math.isnan(value) else texts.get(value, kind(value))
     return value
+
+
+def _extras(values: Mapping[str, Any], doubles: Collection[str]) -> dict[str, Any]:
+    return {
+        name: _given(each, (), float if name in doubles else np.float32)
+        for name, each in values.items()
+    }
 
 
 def _as_numbers(value: Any) -> Any:
