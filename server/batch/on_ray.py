@@ -8,6 +8,7 @@ folder of results is this machine's and has one writer. No task beside the actor
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 import tempfile
 from collections import deque
@@ -96,6 +97,8 @@ def _connected(address: str, code: Path) -> Iterator[None]:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
+    if address == "local":  # whoever runs a cluster has decided; a Ray of ours tells nobody
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         ray.init(
             address,
