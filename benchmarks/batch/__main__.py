@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -70,14 +71,23 @@ def _photos(folder: Path, originals: Sequence[Path]) -> Path:
 def _turn(side: str, folder: Path, reference: Reference, photos: Path) -> Turn:
     output = folder / side.replace(" ", "-")
     words = [str(reference.archive), str(photos), str(output)]
-    load = os.getloadavg()[0]
+    load, cpu_before = os.getloadavg()[0], _cpu_seconds()
     began = time.perf_counter()
+    steady, on_ray = None, side.endswith("Ray")
     if side.startswith("plain"):
         _said("plain", [side.split()[1], *words, str(available_cores())])
-        return Turn(COUNT / (time.perf_counter() - began), None, load)
-    said = json.loads(_said("timed", words + (["local"] if side.endswith("Ray") else [])))
-    whole = time.perf_counter() - began
-    return Turn(COUNT / whole, said["steady_images"] / said["steady_seconds"], load)
+    else:
+        said = json.loads(_said("timed", words + ["local"] * on_ray))
+        steady = said["steady_images"] / said["steady_seconds"]
+    speed = COUNT / (time.perf_counter() - began)
+    cpu = None if on_ray else 1000 * (_cpu_seconds() - cpu_before) / COUNT
+    return Turn(speed, steady, cpu, load)
+
+
+def _cpu_seconds() -> float:
+    """Of the processes that have ended below this one."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _said(module: str, words: Sequence[str]) -> str:

@@ -33,6 +33,9 @@ class Turn(NamedTuple):
     """Images a second, with the start of everything."""
     steady: float | None
     """The same between the first rows and the last; None of a plain side, which does not say."""
+    cpu: float | None
+    """Milliseconds of CPU time that an image took, of all processes with the start; None of Ray,
+    whose processes are nobody's children."""
     load: float
     """Of the machine in the minute before."""
 
@@ -49,11 +52,12 @@ def write(
         console.print(table.for_terminal())
     machine = this_machine()
     load = median_of([turn.load for own in turns.values() for turn in own])
+    onnxruntime, ray = machine.versions["onnxruntime"], version("ray")
     head = (
         f"# Batches\n\n{count:,} images of the example data set, to its Mask R-CNN for ONNX "
-        f"Runtime; {machine.cpu}, {machine.cores} cores; onnxruntime {machine.versions['onnxruntime']}, ray "
-        f"{version('ray')}. {len(turns[SIDES[0]])} rounds. The load of the machine in the minute "
-        f"before a turn was {spread(load, 1)}.\n"
+        f"Runtime; {machine.cpu}, {machine.cores} cores; onnxruntime {onnxruntime}, ray {ray}. "
+        f"{len(turns[SIDES[0]])} rounds. The load of the machine in the minute before a turn was "
+        f"{spread(load, 1)}.\n"
     )
     picture = f"![The figures as bars]({_RESULT.with_suffix('.png').name})\n"
     text = "\n".join([head, picture, *(table.as_markdown() for table in tables)])
@@ -71,14 +75,17 @@ def _sides(turns: Mapping[str, Sequence[Turn]]) -> Table:
             for other in SIDES[:2]
         ]
         after = spread(median_of(steady), 1) if steady else ""
-        rows.append((side, spread(median_of(speeds[side]), 1), after, *ratios))
+        taken = [turn.cpu for turn in own if turn.cpu is not None]
+        cpu = spread(median_of(taken), 1) if taken else ""
+        rows.append((side, spread(median_of(speeds[side]), 1), after, *ratios, cpu))
     return Table(
         "Beside a plain loop",
         "Images a second, median of the rounds (lowest to highest); ratios are formed within a "
         "round, and above 1 the side of the row is faster. Plain loop: one process with all cores "
         "as threads. Plain pool: multiprocessing, a process for each core with a thread. Both "
-        "write the JSON lines. The start of everything counts, but in `after the start`.",
-        ("", "images/s", "after the start", "/ plain loop", "/ plain pool"),
+        "write the JSON lines. The start of everything counts, but in `after the start`. CPU time "
+        "is that of all processes of a side; Ray's cannot be counted so.",
+        ("", "images/s", "after the start", "/ plain loop", "/ plain pool", "CPU ms an image"),
         tuple(rows),
     )
 
