@@ -91,6 +91,13 @@ COMMANDS = {
         "server",
         "d2serve serve shapes.mar shapes-2.0.mar",
     ),
+    "ray-serve": Command(
+        "servers.ray_serving",
+        "ray_serve",
+        "Serve archives with Ray Serve, on this machine or on a cluster, until Ctrl-C.",
+        "ray",
+        "d2serve ray-serve shapes.mar --replicas 1:10",
+    ),
     "package": Command(
         "servers.packaging",
         "package",
