@@ -2,26 +2,32 @@
 
 Each model is an application of its own, and so is the ingress. It is ended first: it then takes
 nothing more, and the models are there until it has answered all that it took.
+
+Ray reads its environment when it is imported, so that is done late.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import signal
 import socket
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import Any
 
-import ray
-from ray import serve
-from ray.serve.config import HTTPOptions
-
-from d2serve.server.ray_serve.deployments import ingress_deployment, model_deployment
 from d2serve.server.ray_serve.settings import ServedModel, Settings
 
+if find_spec("ray") is None:  # said now, as if it were imported now
+    raise ModuleNotFoundError("No module named 'ray'", name="ray")
+
 INGRESS_APPLICATION = "d2serve"
-_LOOPBACK = "127.0.0.1"
+_QUIETLY: dict[str, Any] = {
+    "namespace": "serve",
+    "log_to_driver": False,
+    "logging_level": logging.WARNING,
+}
 
 
 class NotServed(Exception):
@@ -64,32 +70,44 @@ class RayServing:
             on_progress("starting Ray" if self._ray_address is None else "connecting to Ray")
             self._connect()
             self._check_room()
-            serve.start(http_options=HTTPOptions(host=self._host, port=self._port))
-            handles = {}
-            for model in self._models:
-                on_progress(f"loading {model.name} {model.version}")
-                deployment = model_deployment(model, self._settings)
-                handles[model.key] = self._run(deployment, _application_of(model), None)
-            on_progress("starting the ingress")
-            ingress = ingress_deployment(self._models, handles, self._settings)
-            self._run(ingress, INGRESS_APPLICATION, "/")
+            self._deploy(on_progress)
         except BaseException:
             self.stop()
             raise
 
+    def _deploy(self, on_progress: Callable[[str], None]) -> None:
+        from ray import serve
+        from ray.serve.config import HTTPOptions
+
+        from d2serve.server.ray_serve.deployments import ingress_deployment, model_deployment
+
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
+        serve.start(http_options=HTTPOptions(host=self._host, port=self._port))
+        handles = {}
+        for model in self._models:
+            on_progress(f"loading {model.name} {model.version}")
+            deployment = model_deployment(model, self._settings)
+            handles[model.key] = self._run(deployment, _application_of(model), None)
+        on_progress("starting the ingress")
+        ingress = ingress_deployment(self._models, handles, self._settings)
+        self._run(ingress, INGRESS_APPLICATION, "/")
+
     def stop(self) -> None:
         """Answer what was taken, within the settings' seconds, and end what was started."""
+        import ray
+        from ray import serve
+
         try:
             for application in reversed(self._started):
                 serve.delete(application)
-            if self._started and self._ray_address is None:
-                serve.shutdown()
         finally:
             self._started.clear()
             ray.shutdown()
 
     def is_alive(self) -> bool:
         """Whether Ray Serve still has the applications; a cluster may end, or lose them."""
+        from ray import serve
+
         found = serve.status().applications
         return all(name in found for name in self._started)
 
@@ -101,9 +119,14 @@ class RayServing:
             signal.signal(signal.SIGTERM, stops)
 
     def _init(self) -> None:
+        if self._ray_address is None:
+            _check_port(self._host, self._port)
+            _keep_to_ourselves()
+        import ray
+
         if self._ray_address is not None:
             try:
-                ray.init(self._ray_address, namespace="serve", log_to_driver=False)
+                ray.init(self._ray_address, **_QUIETLY)
             except (ConnectionError, OSError, RuntimeError, ValueError) as error:
                 raise NotServed(
                     f"There is no Ray at {self._ray_address} ({_last_line(error)}). Expected "
@@ -111,16 +134,7 @@ class RayServing:
                     "where a cluster asks for a token, RAY_AUTH_TOKEN has to say it."
                 ) from error
             return
-        _check_port(self._host, self._port)
-        _keep_to_ourselves()
-        # Ray listens on the loopback interface alone where that is the address of the machine.
-        ray.init(
-            "local",
-            namespace="serve",
-            include_dashboard=False,
-            log_to_driver=False,
-            _node_ip_address=_LOOPBACK,
-        )
+        ray.init("local", include_dashboard=False, **_QUIETLY)
 
     def _check_room(self) -> None:
         """Refuse what would wait for a machine that is not there.
@@ -129,6 +143,8 @@ class RayServing:
             NotServed: the cluster has too few CPUs or GPUs for the fewest replicas. One that grows
                 by itself is not judged.
         """
+        import ray
+
         if self._ray_address is not None:
             return
         count = self._settings.replicas.least * len(self._models)
@@ -146,6 +162,8 @@ class RayServing:
                 )
 
     def _run(self, deployment: Any, name: str, route: str | None) -> Any:
+        from ray import serve
+
         self._started.append(name)
         try:
             return serve.run(deployment, name=name, route_prefix=route)
@@ -167,11 +185,13 @@ def _keep_to_ourselves() -> None:
     """Make a Ray that tells nobody of itself, and that no other user of the machine can use.
 
     Its token stands in the environment of our own processes; Ray would write one into the user's
-    home.
+    home. It takes the address of the loopback interface for the machine's, and listens there alone,
+    under the switch that it has for other systems.
     """
     if "RAY_AUTH_MODE" not in os.environ:
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 
