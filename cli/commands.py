@@ -105,6 +105,13 @@ COMMANDS = {
         "server",
         "d2serve upgrade shapes shapes-2.0.mar --image photo.jpg",
     ),
+    "batch": Command(
+        "predictions.batching",
+        "batch",
+        "Answer many images with an archive, on this machine or on a Ray cluster, into parquet.",
+        "batch",
+        "d2serve batch model_store/shapes.mar photos --output results",
+    ),
     "predict": Command(
         "predictions.predicting",
         "predict",
@@ -129,10 +136,10 @@ def is_ours(error: ImportError) -> bool:
     return (error.name or "d2serve").partition(".")[0] == "d2serve"
 
 
-def missing_package(command: str, error: ImportError) -> str:
-    """What to install for a command whose import failed."""
+def missing_package(command: str, error: ImportError, extra: str | None = None) -> str:
+    """What to install for a command whose import failed; the extra is the command's own."""
     package = (error.name or "").partition(".")[0]
     return (
         f"`d2serve {command}` needs the package {package}, which {sys.executable} cannot import "
-        f"({error}). Install it: pip install 'd2serve[{COMMANDS[command].extra}]'"
+        f"({error}). Install it: pip install 'd2serve[{extra or COMMANDS[command].extra}]'"
     )
