@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
-from click.testing import Result
 from PIL import Image
 from pycocotools.coco import COCO
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from d2serve.cli.predictions import predicting
 from d2serve.client.predict.in_process import InProcessClient
