@@ -115,9 +115,9 @@ COMMANDS = {
     "predict": Command(
         "predictions.predicting",
         "predict",
-        "Detect objects in images with a running server.",
+        "Detect objects in images and videos, with an archive or with a running server.",
         "client",
-        "d2serve predict shapes photo.jpg --draw drawn",
+        "d2serve predict shapes.mar photo.jpg --draw drawn",
     ),
 }
 SUMMARY = "Export detectron2 models to archives, serve them with TorchServe, and ask the server."
