@@ -76,6 +76,14 @@ COMMANDS = {
         "d2serve verify model_store/shapes.mar --config-file config.yaml --images photos "
         "MODEL.WEIGHTS model_final.pth",
     ),
+    "diff": Command(
+        "models.differing",
+        "diff",
+        "Show where an archive and eager detectron2 differ: a table, and pictures.",
+        "export",
+        "d2serve diff model_store/shapes.mar --config-file config.yaml --images photos "
+        "MODEL.WEIGHTS model_final.pth",
+    ),
     "evaluate": Command(
         "models.verifying",
         "evaluate",
