@@ -84,6 +84,13 @@ COMMANDS = {
         "d2serve diff model_store/shapes.mar --config-file config.yaml --images photos "
         "MODEL.WEIGHTS model_final.pth",
     ),
+    "bench": Command(
+        "models.benching",
+        "bench",
+        "Measure how fast archives answer on this machine, and say what to configure.",
+        "measure",
+        "d2serve bench model_store/shapes.mar --images photos --output measured",
+    ),
     "evaluate": Command(
         "models.verifying",
         "evaluate",

@@ -123,15 +123,17 @@ def _table(rows: tuple[Seen, ...]) -> Table:
     shown = {
         title: field
         for title, field in fields.items()
-        if field in (finding.BOXES, finding.SCORES) or any(each.found.most(field) for each in rows)
+        if any(each.found.most(field) for each in rows)
     }
+    has_things = any(each.found.expected or each.found.got for each in rows)
+    counts = ("eager", "archive", "in both") if has_things else ()
     has_masks = any(each.found.most(finding.MASKS) for each in rows)
     table = Table(
         title="The archive beside eager detectron2; images out of bounds in red",
         title_justify="left",
     )
     table.add_column("image", overflow="fold", min_width=12)
-    for title in ("eager", "archive", "in both", *shown, *(["mask IoU"] if has_masks else [])):
+    for title in (*counts, *shown, *(["mask IoU"] if has_masks else [])):
         table.add_column(title, justify="right")
     for each in rows:
         found = each.found
@@ -139,13 +141,15 @@ def _table(rows: tuple[Seen, ...]) -> Table:
             f"[red]{escape(each.difference.image)}[/]"
             if each.difference.misses
             else escape(each.difference.image),
-            str(found.expected),
-            str(found.got),
-            str(len(found.pairing.pairs)),
-            *(f"{found.most(field):.2g}" for field in shown.values()),
+            *map(str, (found.expected, found.got, len(found.pairing.pairs)) if has_things else ()),
+            *(_number(found.most(field)) for field in shown.values()),
             *([f"{1 - found.most(finding.MASKS):.4f}"] if has_masks else []),
         )
     return table
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
 
 
 def _greatest(seen: Seen) -> str:

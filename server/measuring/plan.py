@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,7 @@ class MeasureError(Exception):
     """Nothing can be measured: the message says why and what to do."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Subject:
     """An archive to measure."""
 
@@ -63,7 +63,7 @@ class Stretch:
     """Mean of what was found in an image."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Cell:
     """An archive with a setup, and what was measured of it."""
 
@@ -101,6 +101,13 @@ class Cell:
         if not rounds:
             return median_of([self.rate.value / other.rate.value])
         return median_of([self.stretches[r].rate / other.stretches[r].rate for r in rounds])
+
+
+def reference_of(cells: Sequence[Cell]) -> Cell:
+    """What ratios are to: the best setup of the archive that was named first."""
+    first = cells[0].subject
+    own = [each for each in cells if each.subject is first and each.setup.batch == 1]
+    return max(own, key=lambda each: each.rate.value)
 
 
 def setups_for(cores: int) -> list[Setup]:

@@ -6,6 +6,7 @@ threads. What a server adds, its queue and its network, is not in them.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -22,7 +23,7 @@ import psutil
 from d2serve.server.measuring.plan import MeasureError, Setup, Stretch, Subject
 
 _MIB = 1024 * 1024
-_END_SECONDS = 5.0
+_END_SECONDS = 2.0
 
 
 class Pool:
@@ -35,7 +36,7 @@ class Pool:
             MeasureError: one cannot load the archive, or refuses every image.
         """
         self._subject, self._setup = subject, setup
-        self._log = tempfile.TemporaryFile("w+")
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed with the workers)
         self._processes: list[subprocess.Popen[str]] = []
         self.refused: Mapping[int, str] = {}
         """Images that the model refuses, by their index, and why."""
@@ -92,10 +93,8 @@ class Pool:
         """End the workers."""
         for each in self._processes:
             if each.stdin is not None:
-                try:
+                with contextlib.suppress(OSError):  # it has ended
                     each.stdin.close()
-                except OSError:  # it has ended
-                    pass
         end = time.monotonic() + _END_SECONDS
         for each in self._processes:
             try:

@@ -1,8 +1,8 @@
 """Measures archives with every setup, in turns, as long as there is time.
 
 One after the other they would be measured on different machines, for a machine's speed drifts. So a
-round is one stretch of each, and ratios are formed within it. After the first round only the setups
-that may be the best go on.
+round is one stretch of each, and ratios are formed within it. After two rounds only the setups that
+may be the best go on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from d2serve.server.measuring.pool import Pool
 
 MOST_ROUNDS = 5
 _NEAR_BEST = 0.8
-"""Of an archive's best rate: what is below after a round is not the best."""
+"""Of an archive's best rate: what stays below it is not the best."""
 _MOST_MEMORY = 0.8
 """Of what is free."""
 _LONGEST, _SHORTEST = 8.0, 0.5
@@ -72,13 +72,12 @@ class Session:
         length = self._length(len(cells))
         try:
             self._first_round(cells, length)
+            if self._fits(measured.cells, length):  # a stretch that was disturbed decides nothing
+                self._round(measured.cells, length)
             contenders = self._contenders(subjects)
             length = min(_LONGEST, max(length, self._left() / (4 * len(contenders))))
             while measured.rounds < MOST_ROUNDS and self._fits(contenders, length):
-                measured.rounds += 1
-                # There and back: none is always the first after a pause.
-                for cell in contenders[:: 1 if measured.rounds % 2 else -1]:
-                    self._measure(cell, length)
+                self._round(contenders, length)
         except KeyboardInterrupt:
             measured.interrupted = True
         finally:
@@ -111,16 +110,22 @@ class Session:
                 continue
             self._measure(cell, length)
 
+    def _round(self, cells: Sequence[Cell], length: float) -> None:
+        """There and back: none is always the first after a pause."""
+        self.measured.rounds += 1
+        for cell in list(cells)[:: 1 if self.measured.rounds % 2 else -1]:
+            self._measure(cell, length)
+
     def _contenders(self, subjects: Sequence[Subject]) -> list[Cell]:
         """What may be an archive's best setup; and that with batches, where its program takes
         them."""
         kept = []
         for subject in subjects:
             own = [cell for cell in self.measured.cells if cell.subject is subject]
-            best = max(own, key=lambda each: each.rate.value, default=None)
+            best = max(own, key=lambda each: each.rate.high, default=None)
             if best is None:
                 continue
-            kept += [each for each in own if each.rate.value >= _NEAR_BEST * best.rate.value]
+            kept += [each for each in own if each.rate.high >= _NEAR_BEST * best.rate.high]
             if subject.spec.dynamic_batch:
                 kept.append(Cell(subject, replace(best.setup, batch=BATCH)))
         return kept
@@ -152,11 +157,11 @@ class Session:
                 self._pools.pop(next(iter(self._pools))).close()
             pool = Pool(cell.subject, cell.setup, self._images.files)
             cell.start_seconds = pool.start_seconds
-            self._note_refused(cell, pool)
+            self._note_refused(pool)
         self._pools[id(cell)] = pool
         return pool
 
-    def _note_refused(self, cell: Cell, pool: Pool) -> None:
+    def _note_refused(self, pool: Pool) -> None:
         for index, why in pool.refused.items():
             note = f"{self._images.names[index]} is left out: {why}"
             if note not in self.measured.notes:

@@ -26,7 +26,8 @@ class Finding:
     """In the field's own unit: pixels, a score, 1 - IoU of a mask."""
     share: float
     """How much that is of the whole, 0 to 1, so that fields can be ranked: of a box's side, of a
-    score's range, of a mask, of the image; of an instance that one side lacks, its score."""
+    score's range, of a mask, of the image. Of an instance times its score, so that doubtful ones
+    come last; one that a side lacks is all of it."""
     differs: bool
     """Whether it is out of bounds."""
     region: Region

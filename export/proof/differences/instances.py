@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -55,14 +56,17 @@ def instance_findings(
         yield _alone(UNEXPECTED, f"{name} is in the archive's answer only", theirs, j, False)
     for i, j in pairing.pairs:
         name = _name(mine, i, legend, is_proposal)
-        yield from _boxes(mine, theirs, i, j, name, bounds)
+        weight = float(mine.scores[i])
+        for each in _boxes(mine, theirs, i, j, name, bounds):
+            yield each if each.field == SCORES else replace(each, share=weight * each.share)
         if expected.instances is not None and got.instances is not None:
             hull = _region(mine.hulls[i])
-            yield from _fields(expected.instances, got.instances, (i, j), hull, name, bounds)
+            for each in _fields(expected.instances, got.instances, (i, j), hull, name, bounds):
+                yield replace(each, share=weight * each.share)
             if mine.classes[i] != theirs.classes[j]:
                 other = legend.category(int(theirs.classes[j]))
                 text = f"{name} is {other} in the archive's answer"
-                yield Finding(CLASSES, text, 1.0, float(mine.scores[i]), True, hull, i, j)
+                yield Finding(CLASSES, text, 1.0, weight, True, hull, i, j)
 
 
 def _alone(field: str, text: str, things: Things, index: int, mine: bool) -> Finding:

@@ -30,8 +30,6 @@ from d2serve.handlers.replies.tinting import tint
 EAGER, ARCHIVE, BOTH = (0, 200, 255), (255, 0, 200), (255, 230, 0)
 """The colours of what only eager has, of what only the archive has, and of labels that differ."""
 _WHITE, _FAINT = (255, 255, 255), (150, 150, 150)
-_MOST_DRAWN = 25
-"""Instances of an image: with more the picture is all boxes."""
 
 
 @dataclass(frozen=True)
@@ -51,22 +49,43 @@ def panels_of(subject: Subject, window: Window) -> tuple[Image.Image, Image.Imag
     """The three pictures of a part of an image."""
     pixels = window.pixels(subject.pixels)
     dim = (pixels * 0.6 + 70).clip(0, 255).astype(np.uint8)
-    mine = _drawn(dim, window, subject.expected, subject.legend, _indices(subject, "expected"))
-    theirs = _drawn(dim, window, subject.got, subject.legend, _indices(subject, "got"))
-    return mine, theirs, _difference(subject, window, pixels)
+    sides = Things.of(subject.expected), Things.of(subject.got)
+    seen = _Seen(*(_visible(things, window) for things in sides))
+    kept = [each for each in subject.findings if seen.has(each)]
+    mine = _drawn(dim, window, subject.expected, subject.legend, [f.expected for f in kept])
+    theirs = _drawn(dim, window, subject.got, subject.legend, [f.got for f in kept])
+    return mine, theirs, _difference(subject, window, pixels, seen)
 
 
-def _indices(subject: Subject, side: str) -> list[int]:
-    found = (getattr(each, side) for each in subject.findings)
-    return list(dict.fromkeys(each for each in found if each is not None))[:_MOST_DRAWN]
+@dataclass(frozen=True)
+class _Seen:
+    """The indices of the instances of either side that lie in a window."""
+
+    expected: frozenset[int]
+    got: frozenset[int]
+
+    def has(self, finding: Finding) -> bool:
+        """Whether a difference lies in it: that of a map does, wherever most of it is."""
+        if finding.expected is None and finding.got is None:
+            return True
+        return finding.expected in self.expected or finding.got in self.got
+
+
+def _visible(things: Things | None, window: Window) -> frozenset[int]:
+    if things is None or not len(things.scores):
+        return frozenset()
+    hulls = window.points(things.hulls.reshape(-1, 2, 2))
+    inside = (hulls[:, 0] < window.shown).all(axis=1) & (hulls[:, 1] > 0).all(axis=1)
+    return frozenset(np.flatnonzero(inside).tolist())
 
 
 def _drawn(
-    pixels: Pixels, window: Window, outputs: Outputs, legend: Legend, kept: list[int]
+    pixels: Pixels, window: Window, outputs: Outputs, legend: Legend, found: list[int | None]
 ) -> Image.Image:
     """What differs of one answer, as servers draw it."""
+    kept = sorted({each for each in found if each is not None})
     merged = outputs.panoptic_seg is not None  # whose segments name instances by their index
-    picture = picture_of(pixels, window.outputs(outputs, None if merged else sorted(kept)), legend)
+    picture = picture_of(pixels, window.outputs(outputs, None if merged else kept), legend)
     if outputs.proposals is not None:
         things = Things.of(outputs)
         assert things is not None  # there are proposals
@@ -76,7 +95,7 @@ def _drawn(
     return picture
 
 
-def _difference(subject: Subject, window: Window, pixels: Pixels) -> Image.Image:
+def _difference(subject: Subject, window: Window, pixels: Pixels, seen: _Seen) -> Image.Image:
     """Both answers on the image in grey: what only one of them has, in its colour."""
     canvas = _grey(pixels)
     changed = differing_pixels(subject.expected, subject.got)
@@ -89,7 +108,7 @@ def _difference(subject: Subject, window: Window, pixels: Pixels) -> Image.Image
     pen = Pen(picture)
     mine, theirs = Things.of(subject.expected), Things.of(subject.got)
     if mine is not None and theirs is not None:
-        for each in subject.findings:
+        for each in filter(seen.has, subject.findings):
             apart = each.field in (BOXES, MISSING, UNEXPECTED)
             if each.expected is not None:
                 points = window.points(mine.points[each.expected])
@@ -97,7 +116,7 @@ def _difference(subject: Subject, window: Window, pixels: Pixels) -> Image.Image
             if each.got is not None and apart:
                 pen.box(window.points(theirs.points[each.got]), ARCHIVE, thin=True)
     _moves(picture, subject, window)
-    _numbers(pen, subject, window, mine, theirs)
+    _numbers(pen, subject, window, seen)
     pen.write_labels()
     return picture
 
@@ -109,7 +128,7 @@ def _masks(subject: Subject) -> list[tuple[Mask, Mask]]:
         return []
     pairs = dict.fromkeys((each.expected, each.got) for each in subject.findings)
     shown = []
-    for i, j in list(pairs)[:_MOST_DRAWN]:
+    for i, j in pairs:
         if i is not None and j is not None:
             a, b = _decoded(mine.masks[i]), _decoded(theirs.masks[j])
             shown.append((a & ~b, b & ~a))
@@ -138,12 +157,13 @@ def _moves(picture: Image.Image, subject: Subject, window: Window) -> None:
                 draw.ellipse(box, outline=colour, width=2)
 
 
-def _numbers(
-    pen: Pen, subject: Subject, window: Window, mine: Things | None, theirs: Things | None
-) -> None:
+def _numbers(pen: Pen, subject: Subject, window: Window, seen: _Seen) -> None:
     """The number of each finding at its instance, or where most of it lies."""
     numbers: dict[tuple[int | None, int | None, Region | None], list[int]] = {}
+    mine, theirs = Things.of(subject.expected), Things.of(subject.got)
     for number, each in enumerate(subject.findings, 1):
+        if not seen.has(each):
+            continue
         own = each.region if each.expected is None and each.got is None else None
         numbers.setdefault((each.expected, each.got, own), []).append(number)
     for (i, j, region), these in numbers.items():
