@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from d2serve.handlers.spec.model_spec import ModelSpec
-from d2serve.server.measuring.figures import Figure, median_of, pooled_percentile
+from d2serve.server.measuring.figures import Figure, median_of, median_ratio, pooled_percentile
 
 BATCH = 4
 """Images of a batch, where batches are tried."""
@@ -100,7 +100,8 @@ class Cell:
         rounds = sorted(self.stretches.keys() & other.stretches.keys())
         if not rounds:
             return median_of([self.rate.value / other.rate.value])
-        return median_of([self.stretches[r].rate / other.stretches[r].rate for r in rounds])
+        mine, theirs = ([each.stretches[r].rate for r in rounds] for each in (self, other))
+        return median_ratio(mine, theirs)
 
 
 def reference_of(cells: Sequence[Cell]) -> Cell:

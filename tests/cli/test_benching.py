@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 
 from d2serve.cli.app import app
 from d2serve.cli.models import benching
+from d2serve.server.measuring.machine import this_machine
 from tests.server.measuring.programs import packed
 
 
@@ -21,7 +22,7 @@ def run(*words: str | Path) -> Result:
 def test_figures_are_printed_as_json_and_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    machine = replace(benching.this_machine(), cores=2)
+    machine = replace(this_machine(), cores=2)
     monkeypatch.setattr(benching, "this_machine", lambda: machine)
     archive = packed(tmp_path)
     kept = tmp_path / "kept"
