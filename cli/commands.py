@@ -79,7 +79,7 @@ COMMANDS = {
     "diff": Command(
         "models.differing",
         "diff",
-        "Show where an archive and eager detectron2 differ: a table, and pictures.",
+        "Show where an archive and eager detectron2 differ, in a table and in pictures.",
         "export",
         "d2serve diff model_store/shapes.mar --config-file config.yaml --images photos "
         "MODEL.WEIGHTS model_final.pth",

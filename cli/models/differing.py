@@ -60,7 +60,7 @@ def diff(
     trust_weights: TrustWeights = False,
     weights_key: WeightsKey = None,
 ) -> None:
-    """Show where an archive and eager detectron2 differ: a table, and a picture of each image.
+    """Show where an archive and eager detectron2 differ, in a table and in pictures.
 
     Archives of bf16 and int8 are compared, too. The exit status is 0 where all images are within
     the bounds of `d2serve verify`, otherwise 1.

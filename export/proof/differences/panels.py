@@ -10,14 +10,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
 
-from d2serve.export.proof.differences.finding import (
-    BOXES,
-    KEYPOINTS,
-    MISSING,
-    UNEXPECTED,
-    Finding,
-    Region,
-)
+from d2serve.export.proof.differences.finding import KEYPOINTS, Finding, Region
 from d2serve.export.proof.differences.label_maps import differing_pixels
 from d2serve.export.proof.differences.pairing import Things
 from d2serve.export.proof.differences.views import Mask, Pixels, Window
@@ -109,16 +102,21 @@ def _difference(subject: Subject, window: Window, pixels: Pixels, seen: _Seen) -
     mine, theirs = Things.of(subject.expected), Things.of(subject.got)
     if mine is not None and theirs is not None:
         for each in filter(seen.has, subject.findings):
-            apart = each.field in (BOXES, MISSING, UNEXPECTED)
-            if each.expected is not None:
-                points = window.points(mine.points[each.expected])
-                pen.box(points, EAGER if apart else _FAINT, thin=True)
-            if each.got is not None and apart:
-                pen.box(window.points(theirs.points[each.got]), ARCHIVE, thin=True)
+            _boxes(pen, window, mine, theirs, each)
     _moves(picture, subject, window)
     _numbers(pen, subject, window, seen)
     pen.write_labels()
     return picture
+
+
+def _boxes(pen: Pen, window: Window, mine: Things, theirs: Things, finding: Finding) -> None:
+    """Each side's box in its colour; where the two look alike, one that is of neither."""
+    sides = (mine, finding.expected, EAGER), (theirs, finding.got, ARCHIVE)
+    boxes = [(window.points(has.points[i]), own) for has, i, own in sides if i is not None]
+    if len(boxes) == 2 and np.abs(boxes[0][0] - boxes[1][0]).max() < 1:
+        boxes = [(boxes[0][0], _FAINT)]
+    for points, colour in boxes:
+        pen.box(points, colour, thin=True)
 
 
 def _masks(subject: Subject) -> list[tuple[Mask, Mask]]:
