@@ -76,6 +76,21 @@ COMMANDS = {
         "d2serve verify model_store/shapes.mar --config-file config.yaml --images photos "
         "MODEL.WEIGHTS model_final.pth",
     ),
+    "diff": Command(
+        "models.differing",
+        "diff",
+        "Show where an archive and eager detectron2 differ, in a table and in pictures.",
+        "export",
+        "d2serve diff model_store/shapes.mar --config-file config.yaml --images photos "
+        "MODEL.WEIGHTS model_final.pth",
+    ),
+    "bench": Command(
+        "models.benching",
+        "bench",
+        "Measure how fast archives answer on this machine, and say what to configure.",
+        "measure",
+        "d2serve bench model_store/shapes.mar --images photos --output measured",
+    ),
     "evaluate": Command(
         "models.verifying",
         "evaluate",
