@@ -3,23 +3,56 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
-from typing import TYPE_CHECKING, Any
+from socketserver import ThreadingTCPServer
+from typing import Any
 from urllib.parse import parse_qs
 
 from d2serve.client.errors import ClientError
-from d2serve.server.page.guarding import SECURITY_HEADERS, Refusal
-
-if TYPE_CHECKING:
-    from d2serve.server.page.server import ListeningServer
+from d2serve.server.page.asking import AskedServer
+from d2serve.server.page.guarding import SECURITY_HEADERS, Guard, Refusal
+from d2serve.server.page.page_files import page_files
+from d2serve.server.torchserve.config.ports import LOOPBACK
 
 MOST_BYTES = 64 * 1024 * 1024
 """Of an image: what TorchServe takes with this package's own settings."""
+MOST_CONNECTIONS = 64
 
 _MODELS, _ABOUT, _PREDICT = "/models", "/about", "/predict"
 _PATHS = {_MODELS: "GET", _ABOUT: "GET", _PREDICT: "POST"}
+
+
+class ListeningServer(ThreadingTCPServer):
+    """Listens, and answers each connection in a thread; what is one too many is closed."""
+
+    allow_reuse_address = True
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, port: int) -> None:
+        super().__init__((LOOPBACK, port), PageAnswers)
+        self.guard = Guard(port)
+        self.files = page_files()
+        self.asked: AskedServer | None = None
+        self._free = threading.BoundedSemaphore(MOST_CONNECTIONS)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that has gone away is no event."""
 
 
 class PageAnswers(BaseHTTPRequestHandler):
@@ -41,6 +74,7 @@ class PageAnswers(BaseHTTPRequestHandler):
 
     def send_error(self, code: int, message: str | None = None, _: str | None = None) -> None:
         """Answer what http.server itself does not understand, as all else is answered."""
+        self.request_version = self.protocol_version  # else it sends no headers
         if code == HTTPStatus.NOT_IMPLEMENTED:
             self._refuse(_only_methods("GET and POST"))
         else:

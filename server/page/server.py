@@ -14,48 +14,14 @@ import contextlib
 import threading
 from dataclasses import asdict
 from pathlib import Path
-from socketserver import ThreadingTCPServer
-from typing import Any
 
 from d2serve.client.errors import ServerStartError
-from d2serve.server.page.answering import PageAnswers
+from d2serve.server.page.answering import ListeningServer
 from d2serve.server.page.asking import AskedServer
-from d2serve.server.page.guarding import Guard
-from d2serve.server.page.page_files import page_files
 from d2serve.server.torchserve.clients import ReachableServer
 from d2serve.server.torchserve.config.ports import LOOPBACK, Ports
 
 DEFAULT_PORT = 8087
-MOST_CONNECTIONS = 64
-
-
-class ListeningServer(ThreadingTCPServer):
-    """Listens, and answers each connection in a thread; what is one too many is closed."""
-
-    allow_reuse_address = True
-    daemon_threads = True
-
-    def __init__(self, port: int) -> None:
-        super().__init__((LOOPBACK, port), PageAnswers)
-        self.guard = Guard(port)
-        self.files = page_files()
-        self.asked: AskedServer | None = None
-        self._free = threading.BoundedSemaphore(MOST_CONNECTIONS)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        if self._free.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._free.release()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser that has gone away is no event."""
 
 
 class PageServer:

@@ -1,6 +1,6 @@
 // What a reply holds, as views: each a list of items that can be drawn, listed and filtered.
 // An item has a name, a colour, a score if there is one, and of corners, keypoints, a mask and a
-// label in the view's map those that the model answers.
+// label in the view's map those that the model answers. A quiet one is named only when it is lit.
 
 import { labelMap } from "./label_maps.js";
 import { isIn, maskOf } from "./masks.js";
@@ -24,10 +24,9 @@ export async function viewsOf(reply) {
 // The item at a pixel: a mask or region before a box, the best or smallest of several.
 export function itemAt(x, y, items, map) {
   const label = map ? map.labels[y * map.width + x] : undefined;
-  const exact = items.find(each => (each.mask ? isIn(each.mask, x, y) : each.label !== undefined && each.label === label));
-  if (exact) return exact;
-  const around = items.filter(each => !each.mask && each.label === undefined && isWithin(each.corners, x, y));
-  return around.sort((one, other) => one.area - other.area)[0];
+  const exact = items.find(each => (each.mask ? isIn(each.mask, x, y) : label !== undefined && each.label === label));
+  const around = () => items.filter(each => !each.mask && each.label === undefined && isWithin(each.corners, x, y));
+  return exact ?? around().sort((one, other) => one.area - other.area)[0];
 }
 
 // As in the pictures that the server draws: hues a golden ratio of a turn apart.
@@ -59,7 +58,8 @@ function segment(each, instances) {
 }
 
 function proposal(each) {
-  return { name: "proposal", colour: [255, 200, 0], score: 1 / (1 + Math.exp(-each.objectness_logit)), ...box(each) };
+  const score = 1 / (1 + Math.exp(-each.objectness_logit));
+  return { name: "proposal", colour: [255, 200, 0], score, isQuiet: true, ...box(each) };
 }
 
 function box({ bbox, bbox_mode: mode }) {

@@ -1,191 +1,111 @@
-// The page: a photo is asked about when it comes or when another model is chosen; all else, the
-// threshold, classes and what is highlighted, only draws again what has come.
+// The page: a photo is asked about when it comes, and when the user chooses another model.
 
 import { ask } from "./asking.js";
 import { curlFor } from "./command.js";
-import { itemAt, viewsOf } from "./found.js";
+import { viewsOf } from "./found.js";
 import { chosen, watchModels } from "./models.js";
-import { paint, prepare } from "./painting.js";
+import { prepare } from "./painting.js";
 import { watchPhotos } from "./photo.js";
+import { setLeast, showResults } from "./results.js";
 
 const byId = id => document.getElementById(id);
-const canvas = byId("canvas"), threshold = byId("threshold");
-const MOST_LISTED = 300;
-const hidden = new Set(); // names of classes
-let photo = null, answer = "", views = [], view = null, shown = [], lit = null, picture = null, asking = null;
+let photo = null, answer = "", asking = null;
+
+async function take({ blob, name, isFile }) {
+  try {
+    // Read now: a file that changes later cannot be sent.
+    photo = { blob: new Blob([await blob.arrayBuffer()]), name, isFile };
+  } catch (error) {
+    return fail(`${name} cannot be read: ${error.message}`);
+  }
+  predict();
+}
 
 async function predict() {
   const asked = chosen();
   if (!photo || !asked) return;
   asking?.abort();
-  const mine = asking = new AbortController();
-  fail(null);
+  const { signal } = asking = new AbortController(), { blob, name } = photo;
+  fail("");
   showCommand();
-  if (photo.blob.size > asked.served.most_bytes) {
-    return fail(`${photo.name} has ${photo.blob.size} bytes, and a request ${asked.served.most_bytes} at most.`);
-  }
-  say(`Asking ${asked.model} ${asked.answers} about ${photo.name} …`);
-  document.body.setAttribute("aria-busy", "true");
-  const query = new URLSearchParams({ model: asked.model, ...(asked.version && { version: asked.version }) });
-  const begun = performance.now();
+  say(`Asking ${asked.model} ${asked.answers} about ${name} …`);
+  const bitmap = createImageBitmap(blob).catch(() => null); // upright, as its EXIF says
   try {
-    const bitmap = createImageBitmap(photo.blob).catch(() => null); // upright, by its EXIF
-    const options = { method: "POST", body: photo.blob, headers: { "Content-Type": "application/octet-stream" }, signal: mine.signal };
-    const text = await ask(`/predict?${query}`, options);
-    const took = Math.round(performance.now() - begun);
-    await showReply(text, await bitmap);
-    const converted = JSON.parse(text).image.converted;
-    say(`${photo.name}: answered by ${asked.model} ${JSON.parse(text).version} in ${took} ms, at ${new Date().toLocaleTimeString()}.`
-      + (converted ? ` The server made ${converted} of it.` : ""));
+    const most = asked.served.most_bytes;
+    if (blob.size > most) throw new Error(`${name} has ${blob.size} bytes, and a request ${most} at most.`);
+    const query = new URLSearchParams({ model: asked.model, ...(asked.version && { version: asked.version }) });
+    const begun = performance.now();
+    const text = await ask(`/predict?${query}`, { method: "POST", body: blob, signal });
+    const took = Math.round(performance.now() - begun), reply = JSON.parse(text);
+    const views = await viewsOf(reply);
+    showAll(text, views, await bitmap, reply.image, signal);
+    say(`${name}: answered by ${asked.model} ${reply.version} in ${took} ms, at ${new Date().toLocaleTimeString()}.`
+      + (reply.image?.converted ? ` Its values: ${reply.image.converted}.` : ""));
   } catch (error) {
-    if (error.name === "AbortError" || mine !== asking) return;
-    await showReply("", await createImageBitmap(photo.blob).catch(() => null));
-    say(`${photo.name} was not answered.`);
+    if (signal.aborted) return;
+    showAll("", [], await bitmap, null, signal);
+    say(`${name} was not answered.`);
     fail(error.message);
     look(); // the model may have gone
-  } finally {
-    if (mine === asking) document.body.removeAttribute("aria-busy");
   }
 }
 
-async function showReply(text, bitmap) {
-  const reply = text ? JSON.parse(text) : null;
-  const size = reply?.image ?? bitmap ?? { width: 640, height: 420 };
-  const isUpright = bitmap && bitmap.width === size.width && bitmap.height === size.height;
+function showAll(text, views, bitmap, size, signal) {
+  signal.throwIfAborted(); // another photo has come meanwhile
+  const fits = bitmap && (!size || (bitmap.width === size.width && bitmap.height === size.height));
+  if (!fits) fail("This browser cannot show the picture; what was found in it is drawn without.");
   answer = text;
-  views = reply ? await viewsOf(reply) : [];
-  picture = prepare(canvas, isUpright ? bitmap : null, size);
-  if (!isUpright) fail("This browser cannot show the picture; what was found in it is drawn without.");
-  view = views.find(each => each.name === view?.name) ?? views[0] ?? null;
-  byId("views").replaceChildren(byId("views").firstElementChild, ...views.map(choice));
-  byId("views").hidden = views.length < 2;
   byId("json").open = false;
-  showClasses();
-  show();
-}
-
-function choice(each) {
-  const input = Object.assign(document.createElement("input"), { type: "radio", name: "view", value: each.name, checked: each === view });
-  input.addEventListener("change", () => { view = each; showClasses(); show(); });
-  return labelled(input, each.name);
-}
-
-function labelled(input, text) {
-  const label = document.createElement("label");
-  label.append(input, ` ${text}`);
-  return label;
-}
-
-function showClasses() {
-  const counts = new Map();
-  for (const { name } of view?.items ?? []) counts.set(name, (counts.get(name) ?? 0) + 1);
-  byId("classes").replaceChildren(...[...counts].sort().map(([name, count]) => {
-    const input = Object.assign(document.createElement("input"), { type: "checkbox", value: name, checked: !hidden.has(name) });
-    input.addEventListener("change", () => { hidden[input.checked ? "delete" : "add"](name); show(); });
-    return labelled(input, `${name} (${count})`);
-  }));
-}
-
-function show() {
-  const least = Number(threshold.value), items = view?.items ?? [];
-  const kept = items.filter(each => (each.score === undefined || each.score >= least) && !hidden.has(each.name));
-  shown = kept.slice(0, view?.most);
-  lit = shown.includes(lit) ? lit : null;
-  byId("threshold-shown").value = least.toFixed(2);
-  byId("threshold-label").hidden = !items.some(each => each.score !== undefined);
-  byId("count").textContent = kept.length + (shown.length < kept.length ? `, the best ${shown.length}` : "") + ` of ${items.length}`;
-  byId("found").replaceChildren(...shown.slice(0, MOST_LISTED).map(row));
-  draw();
-}
-
-function row(item) {
-  const line = document.createElement("li");
-  const texts = [item.name, item.score === undefined ? `${item.area} px` : item.score.toFixed(3)];
-  line.tabIndex = 0;
-  line.style.borderColor = `rgb(${item.colour})`;
-  line.append(...texts.map(text => Object.assign(document.createElement("span"), { textContent: text })));
-  for (const event of ["mouseenter", "focus"]) line.addEventListener(event, () => highlight(item));
-  for (const event of ["mouseleave", "blur"]) line.addEventListener(event, () => highlight(null));
-  return line;
-}
-
-function highlight(item) {
-  if (item === lit) return;
-  lit = item;
-  [...byId("found").children].forEach((line, i) => line.classList.toggle("lit", shown[i] === lit));
-  draw();
-}
-
-let frame = 0;
-function draw() {
-  cancelAnimationFrame(frame);
-  frame = requestAnimationFrame(() => picture && paint(canvas, picture, shown, view?.map, lit));
+  showResults(views, prepare(byId("canvas"), fits ? bitmap : null, size ?? bitmap ?? { width: 640, height: 420 }));
 }
 
 function showCommand() {
-  const asked = chosen();
+  const asked = chosen(), save = byId("save");
   byId("curl").textContent = asked && photo ? curlFor(asked, photo.name) : "";
-  byId("save").hidden = !photo || photo.isFile;
-  if (photo && !photo.isFile) Object.assign(byId("save"), { href: URL.createObjectURL(photo.blob), download: photo.name });
+  save.hidden = !photo || photo.isFile;
+  if (!save.hidden) Object.assign(save, { href: URL.createObjectURL(photo.blob), download: photo.name });
+}
+
+async function showAbout() {
+  const asked = chosen();
+  if (!asked) return;
+  const query = new URLSearchParams({ model: asked.model, version: asked.answers });
+  const said = JSON.parse(await ask(`/about?${query}`).catch(() => "{}")); // a busy model says nothing
+  if (chosen()?.answers !== asked.answers || chosen()?.model !== asked.model) return;
+  byId("about").textContent = said.family ?? "";
+  setLeast(said.score_thresh ?? 0);
 }
 
 function say(text) { byId("status").textContent = text; }
 
-function fail(text) {
-  byId("error").hidden = !text;
-  byId("error").textContent = text ?? "";
+function fail(text, where = "error") {
+  byId(where).hidden = !text;
+  byId(where).textContent = text;
 }
 
-function copy(button, text) {
+function copies(button, text) {
   byId(button).addEventListener("click", async () => {
     await navigator.clipboard.writeText(text());
     say("Copied.");
   });
 }
 
-async function showAbout() {
-  const asked = chosen();
-  if (!asked) return;
-  const said = JSON.parse(await ask(`/about?${new URLSearchParams({ model: asked.model, version: asked.answers })}`).catch(() => "{}"));
-  if (chosen()?.answers !== asked.answers) return;
-  const own = said.score_thresh ?? 0;
-  byId("about").textContent = said.family ?? "";
-  threshold.min = own;
-  if (!threshold.dataset.moved) threshold.value = Math.max(own, 0.5);
-  byId("least").textContent = own > 0
-    ? `This archive leaves out scores of ${own} and below itself. To see them, export it with a lower SCORE_THRESH_TEST.` : "";
-  show();
-}
-
-canvas.addEventListener("mousemove", event => {
-  const box = canvas.getBoundingClientRect();
-  const x = Math.floor((event.clientX - box.left) * (picture?.width ?? 0) / box.width);
-  const y = Math.floor((event.clientY - box.top) * (picture?.height ?? 0) / box.height);
-  highlight(itemAt(x, y, shown, view?.map) ?? null);
-});
-canvas.addEventListener("mouseleave", () => highlight(null));
-threshold.addEventListener("input", () => { threshold.dataset.moved = "yes"; show(); });
-byId("every-class").addEventListener("click", () => {
-  const names = new Set(view?.items.map(each => each.name)), some = [...names].some(name => !hidden.has(name));
-  for (const name of names) hidden[some ? "add" : "delete"](name);
-  showClasses();
-  show();
-});
+copies("copy-json", () => answer);
+copies("copy-curl", () => byId("curl").textContent);
 byId("json").addEventListener("toggle", () => {
-  byId("json").querySelector("pre").textContent = byId("json").open && answer ? JSON.stringify(JSON.parse(answer), null, 1) : "";
+  const written = byId("json").open && answer ? JSON.stringify(JSON.parse(answer), null, 1) : "";
+  byId("json").querySelector("pre").textContent = written;
 });
 byId("theme").addEventListener("click", () => {
-  const isDark = getComputedStyle(document.documentElement).colorScheme === "dark" || (!document.documentElement.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches);
-  document.documentElement.dataset.theme = isDark ? "light" : "dark";
+  const { dataset } = document.documentElement;
+  const now = dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+  dataset.theme = now === "dark" ? "light" : "dark";
 });
-copy("copy-json", () => answer);
-copy("copy-curl", () => byId("curl").textContent);
-new ResizeObserver(draw).observe(canvas);
-watchPhotos(taken => { photo = taken; predict(); }, fail);
+watchPhotos(take, fail);
 const look = watchModels((before, now) => {
   showAbout();
   showCommand();
-  // Chosen by the user: asked again. Upgraded by an operator: said, and asked with the next photo.
+  // What the user chooses is asked at once. What an operator upgrades is said, and asked later.
   if (!before || before.model !== now?.model || before.version !== now?.version) predict();
-  else if (photo) say(`${now.model} is answered by version ${now.answers} from now on. Choose the photo again to ask it.`);
-}, text => { if (text) fail(text); });
+  else if (photo) say(`Version ${now.answers} of ${now.model} answers from now on. Choose the photo again to ask it.`);
+}, text => fail(text ?? "", "trouble"));

@@ -24,7 +24,7 @@ export function paint(canvas, { base, scale, width, height }, items, map, lit) {
   const pixels = new Uint32Array(layer.data.buffer);
   const xs = places(canvas.width, width), ys = places(canvas.height, height);
   const unit = Math.max(1, canvas.width / (canvas.clientWidth || canvas.width));
-  const means = map ? tintRegions(pixels, xs, ys, items, map, lit) : new Map();
+  const middles = map ? tintRegions(pixels, xs, ys, items, map, lit) : new Map();
   for (const item of items.slice().reverse()) if (item.mask) tintMask(pixels, xs, ys, item, item === lit, unit);
   const overlay = document.createElement("canvas");
   overlay.width = canvas.width;
@@ -36,7 +36,7 @@ export function paint(canvas, { base, scale, width, height }, items, map, lit) {
   for (const item of order) drawBox(pen, item, scale, unit, item === lit);
   for (const item of order) for (const [x, y] of item.keypoints ?? []) dot(pen, x * scale, y * scale, unit);
   pen.font = `${13 * unit}px system-ui, sans-serif`;
-  for (const item of order) label(pen, item, means.get(item), scale, unit);
+  for (const item of order) if (!item.isQuiet || item === lit) label(pen, item, middles.get(item), scale, unit);
 }
 
 // Which column or row of the image each of the canvas shows.
@@ -48,24 +48,28 @@ function rgba([red, green, blue], alpha) {
   return ((alpha << 24) | (blue << 16) | (green << 8) | red) >>> 0; // bytes of a little-endian machine
 }
 
-// Returns the middle of each region.
+// Returns for each region the pixel of it that is nearest to its middle, for its name.
 function tintRegions(pixels, xs, ys, items, map, lit) {
-  const tints = new Uint32Array(65536), sums = new Map();
+  const tints = new Uint32Array(65536), seen = new Map();
   for (const item of items) {
     tints[item.label] = rgba(item.colour, item === lit ? 200 : 108);
-    sums.set(item.label, { item, x: 0, y: 0, n: 0 });
+    seen.set(item.label, []);
   }
   for (let y = 0, i = 0; y < ys.length; y++) {
     const row = ys[y] * map.width;
     for (let x = 0; x < xs.length; x++, i++) {
       const label = map.labels[row + xs[x]];
       pixels[i] = tints[label];
-      const sum = (x | y) & 7 ? undefined : sums.get(label); // a pixel of 64 is enough
-      if (sum) { sum.x += x; sum.y += y; sum.n++; }
+      if (((x | y) & 7) === 0) seen.get(label)?.push([x, y]); // one of 64 is enough
     }
   }
-  const seen = [...sums.values()].filter(sum => sum.n > 0);
-  return new Map(seen.map(({ item, x, y, n }) => [item, [x / n, y / n]]));
+  return new Map(items.map(item => [item, middle(seen.get(item.label))]));
+}
+
+function middle(points) {
+  const mean = axis => points.reduce((sum, point) => sum + point[axis], 0) / points.length;
+  const [x, y] = [mean(0), mean(1)], away = point => Math.hypot(point[0] - x, point[1] - y);
+  return points.reduce((best, point) => (best && away(best) <= away(point) ? best : point), undefined);
 }
 
 function tintMask(pixels, xs, ys, { mask, colour }, isLit, unit) {
@@ -108,12 +112,12 @@ function dot(pen, x, y, unit) {
   pen.stroke();
 }
 
-function label(pen, { name, score, corners, colour }, mean, scale, unit) {
-  if (!corners && !mean) return;
+function label(pen, { name, score, corners, colour }, at, scale, unit) {
+  if (!corners && !at) return;
   const text = score === undefined ? name : `${name} ${score.toFixed(2)}`;
   const width = pen.measureText(text).width + 6 * unit, height = 18 * unit;
-  let x = mean ? mean[0] - width / 2 : Math.min(...corners.map(each => each[0])) * scale;
-  let y = mean ? mean[1] - height / 2 : Math.min(...corners.map(each => each[1])) * scale - height;
+  let x = corners ? Math.min(...corners.map(each => each[0])) * scale : at[0] - width / 2;
+  let y = corners ? Math.min(...corners.map(each => each[1])) * scale - height : at[1] - height / 2;
   x = Math.max(0, Math.min(x, pen.canvas.width - width));
   y = Math.max(0, Math.min(y, pen.canvas.height - height));
   pen.fillStyle = `rgb(${colour})`;
