@@ -62,6 +62,7 @@ function show() {
   byId("threshold-shown").value = least.toFixed(2);
   byId("threshold-label").hidden = items.every(each => each.score === undefined);
   byId("count").textContent = `${kept.length}${cut} of ${items.length}`;
+  canvas.ariaLabel = `The photo, with ${shown.length} things found in it, which the list names`;
   byId("found").replaceChildren(...shown.slice(0, MOST_LISTED).map(row));
   lit = null;
   draw();

@@ -70,7 +70,11 @@ class Browser:
                     f"--user-data-dir={self._folder / 'profile'}",
                 ],
             }
-            wishes = {"acceptInsecureCerts": True, "goog:chromeOptions": options}
+            wishes = {
+                "acceptInsecureCerts": True,
+                "goog:chromeOptions": options,
+                "goog:loggingPrefs": {"browser": "WARNING"},
+            }
             self._session = self._ask("", {"capabilities": {"alwaysMatch": wishes}})["sessionId"]
         except BaseException:
             self.__exit__(None, None, None)
@@ -80,15 +84,21 @@ class Browser:
     def open(self, address: str) -> None:
         self._ask("/url", {"url": address})
 
-    def run(self, script: str) -> Any:
-        """What a script in the page returns."""
-        return self._ask("/execute/sync", {"script": script, "args": []})
+    def run(self, script: str, *arguments: Any) -> Any:
+        """What a script in the page returns, or what its promise is kept with."""
+        return self._ask("/execute/sync", {"script": script, "args": list(arguments)})
 
     def choose(self, element: str, file: Path) -> None:
         """Choose a file in an input by its id, as a user does."""
-        found = self._ask("/element", {"using": "css selector", "value": f"#{element}"})
-        (reference,) = found.values()
-        self._ask(f"/element/{reference}/value", {"text": str(file)})
+        self._ask(f"/element/{self._found(element)}/value", {"text": str(file)})
+
+    def click(self, element: str) -> None:
+        """Click an element by its id, as a user does."""
+        self._ask(f"/element/{self._found(element)}/click", {})
+
+    def complaints(self) -> list[str]:
+        """What Chromium has written to the console since the last time: errors and warnings."""
+        return [str(each["message"]) for each in self._ask("/se/log", {"type": "browser"})]
 
     def allow(self, what: str) -> None:
         """Grant the page a permission."""
@@ -129,6 +139,11 @@ class Browser:
         psutil.wait_procs(members, timeout=10)
         self._process.wait(timeout=10)
         self._http.close()
+
+    def _found(self, element: str) -> str:
+        found = self._ask("/element", {"using": "css selector", "value": f"#{element}"})
+        (reference,) = found.values()
+        return str(reference)
 
     def _ask(self, path: str, body: dict[str, Any]) -> Any:
         at = f"/session/{self._session}{path}" if self._session else "/session"
