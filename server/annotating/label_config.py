@@ -1,4 +1,4 @@
-"""The labelling configuration of a Label Studio project: which regions it takes, under which labels.
+"""The labelling configuration of a Label Studio project: the regions it takes, and their labels.
 
 It is XML, and comes from whoever may reach this backend, so it is read without entities.
 """

@@ -91,7 +91,7 @@ def _shapes(
     if control.kind == BRUSHES:
         mask = region.mask()
         if mask.any():
-            value = {"format": "rle", "rle": encode_brush(mask)}
+            value: Result = {"format": "rle", "rle": encode_brush(mask)}
             yield _result(region, control, label, prediction, value)
     elif control.kind == POLYGONS:
         for outline in region.outlines():

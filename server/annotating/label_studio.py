@@ -1,4 +1,4 @@
-"""A model as Label Studio's ML backend: what it answers to each question, without the HTTP of it."""
+"""A model as Label Studio's ML backend: what it answers to each question, without the HTTP."""
 
 from __future__ import annotations
 

@@ -79,8 +79,8 @@ class LabelStudioServer(ThreadingHTTPServer):
         except (OSError, OverflowError) as error:
             raise ServerStartError(
                 f"Label Studio cannot be answered at {host}, port {port} "
-                f"({getattr(error, 'strerror', None) or error}). Is another backend running? Choose "
-                "another port: d2serve label-studio --port …"
+                f"({getattr(error, 'strerror', None) or error}). Is another backend running? "
+                "Choose another port: d2serve label-studio --port …"
             ) from error
         self.address = f"http://{_in_brackets(host)}:{self.server_port}"
 
