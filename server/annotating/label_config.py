@@ -79,9 +79,9 @@ def missing_labels(controls: Sequence[Control], names: Sequence[str]) -> list[st
         InvalidInput: there is a label for none of them.
     """
     regions = [each for each in controls if each.kind != KEYPOINTS]
-    labels = {label for each in regions for label in each.labels}
-    missing = [name for name in names if name not in labels]
+    missing = [name for name in names if not any(name in each.labels for each in regions)]
     if regions and len(missing) == len(names):
+        labels = {label for each in regions for label in each.labels.values()}
         raise InvalidInput(
             f"The model finds {', '.join(names)}, and the labelling configuration has the labels "
             f"{', '.join(sorted(labels)) or '(none)'}: expected one at least that both have. "
@@ -115,6 +115,7 @@ def _control(tag: ElementTree.Element, kind: str, image: str, key: str) -> Contr
         said = label.get("predicted_values") or label.get("value") or ""
         labels.update({name.strip(): shown for name in said.split(",") if name.strip()})
         labels.setdefault(label.get("value") or "", shown)
+        labels.setdefault(shown, shown)
         index = label.get("model_index", "")
         indices[shown] = int(index) if index.isdecimal() else -1
     ordered = list(indices)

@@ -101,17 +101,16 @@ class TaskImages:
     def _of_file(self, where: str) -> bytes:
         assert self._folder is not None
         named = (parse_qs(urlsplit(where).query).get("d") or [""])[-1]
-        file = (self._folder / named.lstrip("/")).resolve()
-        if not file.is_relative_to(self._folder):
-            raise InvalidInput(f"{where} leaves the folder of local files, {self._folder}.")
         try:
-            if file.stat().st_size > self._most_bytes:
-                raise self._too_large(where)
-            return self._checked(file.read_bytes(), where)
+            file = (self._folder / named.lstrip("/")).resolve()
+            if not file.is_relative_to(self._folder):
+                raise InvalidInput(f"{where} leaves the folder of local files, {self._folder}.")
+            with file.open("rb") as opened:
+                return self._checked(opened.read(self._most_bytes + 1), where)
         except (OSError, ValueError) as error:
             raise InvalidInput(
-                f"{where} cannot be read: {getattr(error, 'strerror', None) or error}. Expected "
-                f"the file {file}, from the folder given as --local-files."
+                f"{where} cannot be read: {getattr(error, 'strerror', None) or error}. Expected a "
+                f"file in {self._folder}, which was given as --local-files."
             ) from error
 
     def _of_upload(self, where: str) -> bytes:
