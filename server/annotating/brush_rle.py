@@ -28,15 +28,16 @@ def encode_brush(mask: NDArray[np.bool_]) -> list[int]:
     is_set = bool(flat[0])
     for length in lengths.tolist():
         value = "1" * _VALUE_BITS if is_set else "0" * _VALUE_BITS
-        bits += [_run(_LONGEST, value)] * ((length - 1) // _LONGEST)
-        bits.append(_run((length - 1) % _LONGEST + 1, value))
+        # The rest of a long run has the widest length as well, as Label Studio writes it.
+        choice = next((i for i, width in enumerate(_WIDTHS) if length <= 1 << width), -1)
+        bits += [_run(choice, _LONGEST, value)] * ((length - 1) // _LONGEST)
+        bits.append(_run(choice, (length - 1) % _LONGEST + 1, value))
         is_set = not is_set
     text = "".join(bits)
     text += "0" * (-len(text) % 8)
     return list(int(text, 2).to_bytes(len(text) // 8, "big"))
 
 
-def _run(length: int, value: str) -> str:
-    """The bits of a run of up to ``_LONGEST`` bytes."""
-    choice = next(i for i, width in enumerate(_WIDTHS) if length <= 1 << width)
-    return f"{_REPEATED}{choice:02b}{length - 1:0{_WIDTHS[choice]}b}{value}"
+def _run(choice: int, length: int, value: str) -> str:
+    """The bits of a run of up to ``_LONGEST`` bytes, with the chosen one of ``_WIDTHS``."""
+    return f"{_REPEATED}{choice % len(_WIDTHS):02b}{length - 1:0{_WIDTHS[choice]}b}{value}"

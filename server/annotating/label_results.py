@@ -34,6 +34,8 @@ Result = dict[str, Any]
 
 _POINT_SIZE = 0.5
 """The width of a keypoint's mark, in percent of the image's."""
+_LEAST, _MOST = -1e-6, 100 + 1e-6
+"""In percent, with what rounding adds."""
 
 
 def needs_masks(controls: Sequence[Control]) -> bool:
@@ -61,7 +63,7 @@ def results_of(prediction: Prediction, controls: Sequence[Control]) -> list[Resu
                 found += _keypoints(region, control, prediction, boxes)
             elif (label := control.labels.get(region.label)) is not None:
                 made = list(_shapes(region, control, label, prediction))
-                if control.kind == RECTANGLES and region.instance is not None:
+                if made and control.kind == RECTANGLES and region.instance is not None:
                     boxes[id(region.instance)] = made[0]["id"]
                 found += made
     return found
@@ -99,20 +101,29 @@ def _shapes(
             value = {"points": points, "closed": True}
             yield _result(region, control, label, prediction, value)
     elif region.instance is not None:
-        value = _box(region.instance, prediction)
-        yield _result(region, control, label, prediction, value)
+        box = _box(region.instance, prediction)
+        if box is not None:
+            yield _result(region, control, label, prediction, box)
 
 
-def _box(instance: Instance, prediction: Prediction) -> Result:
-    box = rectangle(instance)
-    ((x, y),) = _percent(instance.corners()[:1], prediction)
-    return {
-        "x": x,
-        "y": y,
-        "width": box.width / prediction.width * 100,
-        "height": box.height / prediction.height * 100,
-        "rotation": box.clockwise,
-    }
+def _box(instance: Instance, prediction: Prediction) -> Result | None:
+    """The box, turned around a corner that lies in the image; None where there is none.
+
+    Label Studio takes places from 0 to 100 percent only. A rotated box reaches beyond the image
+    where the object does, but is the same box when it is turned around another of its corners.
+    """
+    box, corners = rectangle(instance), instance.corners()
+    quarters = 4 if box.clockwise else 1
+    for quarter in range(quarters):
+        ((x, y),) = _percent(corners[quarter][None], prediction)
+        sides = (box.width, box.height) if quarter % 2 == 0 else (box.height, box.width)
+        width, height = sides[0] / prediction.width * 100, sides[1] / prediction.height * 100
+        if all(_LEAST <= each <= _MOST for each in (x, y, width, height)):
+            turned = (box.clockwise + 90 * quarter) % 360
+            value = {"x": x, "y": y, "width": width, "height": height}
+            inside = {name: min(max(each, 0.0), 100.0) for name, each in value.items()}
+            return {**inside, "rotation": turned}
+    return None
 
 
 def _keypoints(
