@@ -134,6 +134,13 @@ COMMANDS = {
         "client",
         "d2serve predict shapes.mar photo.jpg --draw drawn",
     ),
+    "label-studio": Command(
+        "servers.label_studio",
+        "label_studio",
+        "Answer Label Studio as its ML backend, until Ctrl-C.",
+        "client",
+        "d2serve label-studio shapes.mar --label-studio http://127.0.0.1:8080",
+    ),
 }
 SUMMARY = "Export detectron2 models to archives, serve them with TorchServe, and ask the server."
 
