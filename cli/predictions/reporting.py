@@ -168,7 +168,9 @@ def _wrote(path: Path) -> None:
 
 
 def _print_error(name: str, error: ClientError) -> None:
-    error_console.print(f"[red]{escape(name)}:[/] {escape(str(error))}", soft_wrap=True)
+    said = str(error)
+    prefix = "" if said.startswith(f"{name} ") else f"[red]{escape(name)}:[/] "
+    error_console.print(f"{prefix}{escape(said)}", soft_wrap=True)
 
 
 def _print_json(value: dict[str, object]) -> None:

@@ -316,6 +316,29 @@ def test_it_needs_neither_torch_nor_detectron2_nor_torchserve() -> None:
     assert len(done.stdout.splitlines()) == 15
 
 
+def test_ctrl_c_keeps_the_coco_results_of_what_was_done(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    names = ("a.png", "b.png", "sub/c.png")
+    images = [{"id": number, "file_name": name} for number, name in enumerate(names)]
+    content = {"images": images, "categories": [{"id": 5, "name": "circle"}]}
+    annotations, results = tmp_path / "annotations.json", tmp_path / "results.json"
+    annotations.write_text(json.dumps(content))
+    answer, answered = InProcessClient.predict, list[Prediction]()
+
+    def interrupted(*args: Any, **options: Any) -> Prediction:
+        if len(answered) == 2:
+            raise KeyboardInterrupt
+        answered.append(answer(*args, **options))
+        return answered[-1]
+
+    monkeypatch.setattr(InProcessClient, "predict", interrupted)
+    options = ("--coco-results", results, "--coco-json", annotations)
+    assert scores(lines_of("shapes.mar", "images", *options, status=130)) == [50, 150]
+    assert [each["image_id"] for each in json.loads(results.read_text())] == [0, 1]
+
+
+@pytest.mark.long  # what a signal does beyond the test before
 def test_ctrl_c_keeps_what_was_done(tmp_path: Path) -> None:
     write_clip(tmp_path / "long.mp4", range(4000), Fraction(1, 1000), size=(16, 16))
     running = subprocess.Popen(

@@ -35,19 +35,28 @@ def write_clip(
     encoder: str = "libx264",
     size: tuple[int, int] = (HEIGHT, WIDTH),
     turned: int = 0,
+    colours: tuple[int, int] = (0, 0),
     **options: Any,
 ) -> Path:
-    """A video whose frames are shown at these ticks."""
+    """A video whose frames are shown at these ticks; ``colours`` are FFmpeg's numbers of the matrix
+    and of the range that the file says, and has where it says them."""
+    matrix, scale = colours
     with av.open(str(path), "w", **options) as container:
         stream: Any = container.add_stream(encoder, rate=round(1 / tick))
         stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
         stream.codec_context.time_base = tick
         if encoder == "libx264":
             stream.options = {"crf": "1"}
+        context = stream.codec_context
+        context.colorspace = context.color_primaries = context.color_trc = matrix or 2
+        context.color_range = scale
         if turned:
             stream.set_display_rotation(turned)
         for number, time in enumerate(times):
             frame = av.VideoFrame.from_ndarray(picture(number, *size), format="rgb24")
+            frame = frame.reformat(
+                format="yuv420p", dst_colorspace=matrix or None, dst_color_range=scale or None
+            )
             frame.pts, frame.time_base = time, tick
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 import tracemalloc
 from fractions import Fraction
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import cv2
+import fsspec
 import numpy as np
 import pytest
 
@@ -14,6 +19,11 @@ from d2serve.server.video import frames as frames_module
 from d2serve.server.video.frames import VideoUnreadable
 from d2serve.server.video.reading import is_video, stored_video
 from tests.server.video.clips import HEIGHT, WIDTH, number_of, write_clip
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
 
 
 def frames_of(path: Path, every: int = 1) -> list[frames_module.Frame]:
@@ -36,6 +46,17 @@ def test_frames_are_those_of_opencv(tmp_path: Path, turned: int) -> None:
     shape = (WIDTH, HEIGHT) if turned % 180 else (HEIGHT, WIDTH)
     assert read[0].pixels.shape == (*shape, 3)
     assert [each.time for each in read] == pytest.approx([n / 25 for n in range(12)])
+
+
+@pytest.mark.parametrize("scale", [0, 1, 2], ids=["not said", "limited", "full"])
+@pytest.mark.parametrize("matrix", [0, 1, 6], ids=["not said", "BT.709", "BT.601"])
+def test_colours_are_those_of_opencv(tmp_path: Path, matrix: int, scale: int) -> None:
+    path = write_clip(tmp_path / "a.mp4", range(2), colours=(matrix, scale))
+    frame, _ = frames_of(path)
+    ok, reference = cv2.VideoCapture(str(path)).read()
+    assert ok
+    assert np.array_equal(frame.pixels, reference[:, :, ::-1])
+    assert np.abs(frame.pixels[5, 5].astype(int) - (200, 20, 20)).max() <= 4
 
 
 def test_times_are_those_of_the_video_also_where_they_vary(tmp_path: Path) -> None:
@@ -127,16 +148,26 @@ def test_memory_is_that_of_a_few_frames(tmp_path: Path) -> None:
 
 
 def test_an_address_of_fsspec_is_read(tmp_path: Path) -> None:
-    import fsspec
-
     path = write_clip(tmp_path / "a.mp4")
     fsspec.filesystem("memory").pipe("/clips/a.mp4", path.read_bytes())
     with stored_video("memory://clips/a.mp4") as video:
         assert [number_of(each.pixels) for each in video.frames()] == list(range(12))
 
 
+def test_an_address_of_the_web_is_read(tmp_path: Path) -> None:
+    write_clip(tmp_path / "a.mp4", options={"movflags": "faststart"})
+    handler = partial(Quiet, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            with stored_video(f"http://127.0.0.1:{server.server_port}/a.mp4") as video:
+                assert [number_of(each.pixels) for each in video.frames()] == list(range(12))
+        finally:
+            server.shutdown()
+
+
 def test_without_pyav_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "av", None)
+    monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(VideoUnreadable, match=r"pip install 'd2serve\[video\]'"), stored_video("a"):
         pass
 
