@@ -14,13 +14,9 @@ import secrets
 import signal
 import socket
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from typing import Any
 
 from d2serve.server.ray_serve.settings import ServedModel, Settings
-
-if find_spec("ray") is None:  # said now, as if it were imported now
-    raise ModuleNotFoundError("No module named 'ray'", name="ray")
 
 INGRESS_APPLICATION = "d2serve"
 _QUIETLY: dict[str, Any] = {
@@ -65,6 +61,7 @@ class RayServing:
 
         Raises:
             NotServed: it does not.
+            ImportError: Ray is not installed.
         """
         try:
             on_progress("starting Ray" if self._ray_address is None else "connecting to Ray")

@@ -1,0 +1,282 @@
+"""The application by its import path: `serve run`, KubeRay's configuration, SageMaker's layout."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from PIL import Image
+
+from d2serve.handlers.requests.request import HTTP, Request
+from d2serve.handlers.service import Service
+from tests.engines.engines.ray_serving import (
+    JPEG,
+    MAIN,
+    Serving,
+    free_port,
+    ray_served,
+    serve_run,
+)
+from tests.engines.reference import MODEL, Reference, without_id
+from tests.handlers.programs import write_archive
+from tests.handlers.samples import saved
+
+
+def packaged(reference: Reference, target: str, folder: Path) -> Path:
+    words = ["package", str(reference.archive), "--for", target, "--output", str(folder)]
+    subprocess.run([sys.executable, "-c", MAIN, *words], check=True, timeout=120)
+    (made,) = folder.iterdir()
+    return made
+
+
+def scripted(folder: Path, version: str) -> Path:
+    """A scripted program, which takes batches, as an archive that was extracted."""
+    folder.mkdir()
+    (folder / "MAR-INF").mkdir()
+    manifest = {"model": {"modelVersion": version}}
+    (folder / "MAR-INF" / "MANIFEST.json").write_text(json.dumps(manifest))
+    return write_archive(folder, "scripting")
+
+
+@pytest.fixture(scope="module")
+def kuberay(reference: Reference, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """The package's own configuration, run with the code that lies beside it, from 1 to 2 replicas
+    that come and go quickly."""
+    folder = packaged(reference, "kuberay", tmp_path_factory.mktemp("made"))
+    service = yaml.safe_load((folder / "rayservice.yaml").read_text())
+    config: dict[str, Any] = yaml.safe_load(service["spec"]["serveConfigV2"])
+    (application,) = config["applications"]
+    application["args"]["archives"] = [str(folder / reference.archive.name)]
+    application["args"].update(replicas="1:2", cpus_per_replica=0.5)
+    quickly = {
+        "min_replicas": 1,
+        "max_replicas": 2,
+        "target_ongoing_requests": 2,
+        "upscale_delay_s": 1,
+        "downscale_delay_s": 2,
+        "metrics_interval_s": 0.5,
+        "look_back_period_s": 1,
+    }
+    application["deployments"] = [{"name": f"{MODEL}-1.0", "autoscaling_config": quickly}]
+    port = free_port()
+    config["http_options"] = {"host": "127.0.0.1", "port": port}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    with serve_run(folder, ["config.yaml"], port, {"PYTHONPATH": str(folder / "app")}) as started:
+        yield started
+
+
+def test_kuberays_configuration_answers_as_torchserve(
+    kuberay: Serving, reference: Reference
+) -> None:
+    for image in reference.images[:20]:
+        answer = kuberay.ask(f"predictions/{MODEL}", image)
+        assert without_id(answer.content) == reference.answers[image.name]
+
+
+def test_replicas_follow_the_load_and_nothing_is_lost(
+    kuberay: Serving, reference: Reference
+) -> None:
+    """One replica, two, and one again, with requests all the time."""
+    replica = f"ray::ServeReplica:{MODEL.replace('_', '-')}:{MODEL}"
+    seen: list[int] = []
+    done = threading.Event()
+    statuses: Counter[int] = Counter()
+
+    def ask(images: list[Path]) -> None:
+        while not done.is_set():
+            for image in images:
+                answer = kuberay.ask(f"predictions/{MODEL}", image)
+                same = without_id(answer.content) == reference.answers[image.name]
+                statuses[answer.status_code if same else -1] += 1
+
+    def wait_for(count: int) -> None:
+        until = time.monotonic() + 120
+        while True:
+            found = len(kuberay.children(replica))
+            if not seen or seen[-1] != found:
+                seen.append(found)
+            if found == count:
+                return
+            assert time.monotonic() < until, (seen, count)
+            time.sleep(0.2)
+
+    wait_for(1)
+    with ThreadPoolExecutor(12) as pool:
+        for start in range(12):
+            pool.submit(ask, reference.images[start::12][:5])
+        try:
+            wait_for(2)
+        finally:
+            done.set()
+    done.clear()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(ask, reference.images[:5])
+        try:
+            wait_for(1)
+        finally:
+            done.set()
+    sys.stdout.write(f"replicas {seen}: {dict(statuses)}\n")
+    assert seen == [1, 2, 1]
+    assert set(statuses) == {200}
+    assert statuses[200] > 100
+
+
+def test_ctrl_c_ends_serve_run(kuberay: Serving) -> None:
+    kuberay.stop(signal.SIGINT)
+    assert kuberay.children("") == []
+
+
+def test_sagemakers_image_runs_the_package(reference: Reference, tmp_path: Path) -> None:
+    """As AWS's entrypoint does: the folder on PYTHONPATH, `serve run config.yaml` in it; and its
+    adapter, which asks at the root and passes on some headers."""
+    folder = packaged(reference, "sagemaker-ray", tmp_path / "made")
+    model = tmp_path / "model"
+    with tarfile.open(folder / "model.tar.gz") as packed:
+        packed.extractall(model, filter="data")
+    port = free_port()
+    config = yaml.safe_load((model / "config.yaml").read_text())
+    config["http_options"]["port"] = port
+    (model / "config.yaml").write_text(yaml.safe_dump(config))
+    image = reference.images[0]
+    with serve_run(model, ["config.yaml"], port, {"PYTHONPATH": str(model)}) as started:
+        answer = httpx.post(started.address, content=image.read_bytes(), headers=JPEG, timeout=60)
+        assert without_id(answer.content) == reference.answers[image.name]
+        attributes = {"X-Amzn-SageMaker-Custom-Attributes": "max_detections=1&masks=none"}
+        answer = httpx.post(
+            started.address, content=image.read_bytes(), headers={**JPEG, **attributes}, timeout=60
+        )
+        (instance,) = answer.json()["instances"]
+        assert "segmentation" not in instance
+
+
+def test_several_models_and_versions_and_batches(tmp_path: Path) -> None:
+    """By the import path, with batches of a program on the CPU, where that is asked for."""
+    archives = [scripted(tmp_path / "one", "1.0"), scripted(tmp_path / "two", "2.0")]
+    words = [*archives, f"other={archives[0]}", "--batching", "always", "--batch-size", 4]
+    image = tmp_path / "image.png"
+    image.write_bytes(saved(Image.new("RGB", (30, 20), (51, 51, 51)), "PNG"))
+    with ray_served(tmp_path, *words, "--cpus-per-replica", 0.25) as started:
+        with httpx.Client(base_url=started.address, timeout=120) as client:
+            listed = client.get("/models").json()["models"]
+            assert [(each["modelName"], each["modelVersion"]) for each in listed] == [
+                ("shapes", "1.0"),
+                ("shapes", "2.0"),
+                ("other", "1.0"),
+            ]
+            asked = Request(image.read_bytes(), transport=HTTP, id="x")
+            expected = Service.open(archives[0]).reply(asked).body
+
+            def ask(path: str) -> bytes:
+                answer = client.post(f"/predictions/{path}", content=image.read_bytes())
+                assert answer.status_code == 200
+                return without_id(answer.content)
+
+            with ThreadPoolExecutor(16) as pool:
+                found = list(pool.map(ask, ["shapes"] * 64))
+            assert set(found) == {without_id(expected)}
+            assert json.loads(ask("shapes/2.0"))["version"] == "2.0"
+            assert json.loads(ask("other"))["model"] == "other"
+            unnamed = client.post("/invocations", content=image.read_bytes())
+            assert unnamed.status_code == 400
+        log = Path("/tmp/ray/session_latest/logs/serve")
+        lines = [line for file in log.glob("replica_*shapes*") for line in file.open()]
+        batches = Counter(
+            line.rpartition("batch of ")[2].partition(",")[0]
+            for line in lines
+            if "batch of" in line
+        )
+        assert set(batches) - {"1"}  # some went together
+
+
+def test_a_missing_ray_is_named(reference: Reference, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Without:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] == 'ray':\n"
+        "            raise ModuleNotFoundError(\"No module named 'ray'\", name='ray')\n"
+        "sys.meta_path.insert(0, Without())\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "COLUMNS": "200"}
+    asked = subprocess.run(
+        [sys.executable, "-c", MAIN, "ray-serve", str(reference.archive)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert asked.returncode == 1
+    assert "pip install 'd2serve[ray]'" in asked.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["nothing.mar"], "There is no"),
+        (["{archive}", "--replicas", "0"], "Got '0' replicas"),
+        (["{archive}", "--replicas", "3:1"], "Got '3:1' replicas"),
+        (["{archive}", "{archive}"], "are both mask_rcnn_fpn 1.0"),
+        (["{archive}", "--batching", "always"], "one image at a time"),
+        (["{archive}", "--batching", "often"], "expected one of auto, always, never"),
+        (["{archive}", "--port", "{port}"], "Nothing can listen at 127.0.0.1"),
+        (["{archive}", "--gpus-per-replica", "1.5"], "a part of one"),
+        (["a/b={archive}"], "Give it another name"),
+    ],
+)
+def test_what_cannot_be_served_is_told_at_once(
+    words: list[str], told: str, reference: Reference, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        names = {"archive": reference.archive, "port": taken.getsockname()[1]}
+        command = [word.format(**names) for word in words]
+        asked = subprocess.run(
+            [sys.executable, "-c", MAIN, "ray-serve", *command],
+            env={**os.environ, "COLUMNS": "300"},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+    assert asked.returncode == 1
+    assert told in asked.stderr
+    assert "Traceback" not in asked.stderr
+
+
+def test_a_machine_that_is_too_small_is_told(reference: Reference, tmp_path: Path) -> None:
+    words = ["ray-serve", str(reference.archive), "--cpus-per-replica", "500"]
+    port = ["--port", str(free_port())]
+    asked = subprocess.run(
+        [sys.executable, "-c", MAIN, *words, *port],
+        env={**os.environ, "COLUMNS": "300"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=180,
+    )
+    assert asked.returncode == 1
+    assert "1 replicas need 500 CPUs, and this machine has" in asked.stderr
+
+
+@pytest.fixture(autouse=True)
+def no_ray_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert shutil.which("ss")
