@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -34,6 +35,7 @@ from tests.engines.engines.ray_serving import (
     serve_run,
 )
 from tests.engines.reference import MODEL, Reference, without_id
+from tests.exports import ROOT
 from tests.handlers.programs import write_archive
 from tests.handlers.samples import saved
 
@@ -274,6 +276,77 @@ def test_a_machine_that_is_too_small_is_told(reference: Reference, tmp_path: Pat
     )
     assert asked.returncode == 1
     assert "1 replicas need 500 CPUs, and this machine has" in asked.stderr
+
+
+CLUSTER = """
+import sys
+from ray.cluster_utils import Cluster
+
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+cluster.add_node(num_cpus=1)
+print(cluster.address, flush=True)
+sys.stdin.read()
+cluster.shutdown()
+"""
+
+
+def test_a_cluster_of_two_machines(reference: Reference, tmp_path: Path) -> None:
+    """It is used and left as it was."""
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    cluster = subprocess.Popen(
+        [sys.executable, "-c", CLUSTER],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert cluster.stdout is not None
+        address = next(line.strip() for line in cluster.stdout if ":" in line and " " not in line)
+        words = [reference.archive, "--replicas", 2, "--ray-address", address]
+        with ray_served(tmp_path, *words, environment=environment) as started:
+            for image in reference.images[:5]:
+                answer = started.ask(f"predictions/{MODEL}", image)
+                assert without_id(answer.content) == reference.answers[image.name]
+            assert started.stop() == 0
+        assert cluster.poll() is None
+    finally:
+        cluster.communicate(timeout=60)
+
+
+def test_the_commands_of_the_page(reference: Reference, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "ray_serve.md").read_text().replace("shapes", MODEL)
+    blocks = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    store = tmp_path / "model_store"
+    store.mkdir()
+    shutil.copy(reference.archive, store)
+    shutil.copy(reference.images[0], tmp_path / "photo.jpg")
+    ours = f'd2serve() {{ "{sys.executable}" -c "{MAIN}" "$@"; }}\n'
+
+    def run(line: str) -> str:
+        command = ["bash", "-ec", ours + line]
+        asked = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120
+        )
+        return asked.stdout
+
+    for line in lines:
+        if line.startswith("d2serve package"):
+            run(line)
+    assert {each.name for each in tmp_path.glob(f"{MODEL}-*")} == {
+        f"{MODEL}-kuberay",
+        f"{MODEL}-sagemaker-ray",
+    }
+    (serve, cluster) = (line.split()[2:] for line in lines if line.startswith("d2serve ray-serve"))
+    assert cluster[1:3] == ["--replicas", "2:20"]
+    with ray_served(tmp_path, *serve) as started:
+        asking = [line for line in lines if line.startswith(("curl", "d2serve predict"))]
+        assert len(asking) == 2
+        for line in asking:
+            if line.startswith("d2serve"):
+                line += " --address http://127.0.0.1:8080"
+            assert "triangle" in run(line.replace("http://127.0.0.1:8080", started.address))
 
 
 @pytest.fixture(autouse=True)

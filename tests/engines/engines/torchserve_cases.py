@@ -67,7 +67,7 @@ def cases(image: bytes) -> dict[str, dict[str, Any]]:
                 "outputs": [{"name": "boxes"}, {"name": "masks"}],
             },
         ),
-        "bad call": to(_INFER, json={"id": "44", "inputs": []}),
+        "bad call": to(_INFER, json={"id": "44", "inputs": 7}),
         "call of an unknown output": to(
             _INFER, json={"id": "45", "inputs": [tensor], "outputs": [{"name": "smell"}]}
         ),
