@@ -97,7 +97,8 @@ def ray_serve(
         )
         served = read_models(models, settings)
         serving = RayServing(served, settings, host, port, ray_address)
-        _serve_until_stopped(serving, served, f"http://{host}:{port}")
+        shown = "127.0.0.1" if host == "0.0.0.0" else host
+        _serve_until_stopped(serving, served, f"http://{shown}:{port}")
     except (NotServed, WrongSettings, LoadError) as error:
         error_console.print(f"[red]Not served.[/] {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(1) from None

@@ -182,13 +182,11 @@ def _keep_to_ourselves() -> None:
     """Make a Ray that tells nobody of itself, and that no other user of the machine can use.
 
     Its token stands in the environment of our own processes; Ray would write one into the user's
-    home. It takes the address of the loopback interface for the machine's, and listens there alone,
-    under the switch that it has for other systems.
+    home.
     """
     if "RAY_AUTH_MODE" not in os.environ:
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 

@@ -26,6 +26,7 @@ from PIL import Image
 
 from d2serve.handlers.requests.request import HTTP, Request
 from d2serve.handlers.service import Service
+from environment.beside import python_beside
 from tests.engines.engines.ray_serving import (
     JPEG,
     MAIN,
@@ -36,8 +37,6 @@ from tests.engines.engines.ray_serving import (
 )
 from tests.engines.reference import MODEL, Reference, without_id
 from tests.exports import ROOT
-from tests.handlers.programs import write_archive
-from tests.handlers.samples import saved
 
 
 def packaged(reference: Reference, target: str, folder: Path) -> Path:
@@ -48,12 +47,18 @@ def packaged(reference: Reference, target: str, folder: Path) -> Path:
 
 
 def scripted(folder: Path, version: str) -> Path:
-    """A scripted program, which takes batches, as an archive that was extracted."""
-    folder.mkdir()
-    (folder / "MAR-INF").mkdir()
+    """A scripted program, which takes batches, as an archive that was extracted. It answers with
+    the size of the batch as the class."""
+    (folder / "MAR-INF").mkdir(parents=True)
     manifest = {"model": {"modelVersion": version}}
     (folder / "MAR-INF" / "MANIFEST.json").write_text(json.dumps(manifest))
-    return write_archive(folder, "scripting")
+    script = (
+        "import sys, pathlib; from tests.handlers.programs import write_archive; "
+        "write_archive(pathlib.Path(sys.argv[1]), 'scripting')"
+    )
+    command = [str(python_beside()), "-W", "ignore", "-c", script, str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=120)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -172,38 +177,78 @@ def test_several_models_and_versions_and_batches(tmp_path: Path) -> None:
     archives = [scripted(tmp_path / "one", "1.0"), scripted(tmp_path / "two", "2.0")]
     words = [*archives, f"other={archives[0]}", "--batching", "always", "--batch-size", 4]
     image = tmp_path / "image.png"
-    image.write_bytes(saved(Image.new("RGB", (30, 20), (51, 51, 51)), "PNG"))
-    with ray_served(tmp_path, *words, "--cpus-per-replica", 0.25) as started:
-        with httpx.Client(base_url=started.address, timeout=120) as client:
-            listed = client.get("/models").json()["models"]
-            assert [(each["modelName"], each["modelVersion"]) for each in listed] == [
-                ("shapes", "1.0"),
-                ("shapes", "2.0"),
-                ("other", "1.0"),
-            ]
-            asked = Request(image.read_bytes(), transport=HTTP, id="x")
-            expected = Service.open(archives[0]).reply(asked).body
+    Image.new("RGB", (30, 20), (51, 51, 51)).save(image)
+    with (
+        ray_served(tmp_path, *words, "--cpus-per-replica", 0.25) as started,
+        httpx.Client(base_url=started.address, timeout=120) as client,
+    ):
+        listed = client.get("/models").json()["models"]
+        assert [(each["modelName"], each["modelVersion"]) for each in listed] == [
+            ("shapes", "1.0"),
+            ("shapes", "2.0"),
+            ("other", "1.0"),
+        ]
+        asked = Request(image.read_bytes(), transport=HTTP, id="x")
+        expected = Service.open(archives[0]).reply(asked).body
 
-            def ask(path: str) -> bytes:
-                answer = client.post(f"/predictions/{path}", content=image.read_bytes())
-                assert answer.status_code == 200
-                return without_id(answer.content)
+        def ask(path: str) -> bytes:
+            answer = client.post(f"/predictions/{path}", content=image.read_bytes())
+            assert answer.status_code == 200
+            return without_id(answer.content)
 
-            with ThreadPoolExecutor(16) as pool:
-                found = list(pool.map(ask, ["shapes"] * 64))
-            assert set(found) == {without_id(expected)}
-            assert json.loads(ask("shapes/2.0"))["version"] == "2.0"
-            assert json.loads(ask("other"))["model"] == "other"
-            unnamed = client.post("/invocations", content=image.read_bytes())
-            assert unnamed.status_code == 400
-        log = Path("/tmp/ray/session_latest/logs/serve")
-        lines = [line for file in log.glob("replica_*shapes*") for line in file.open()]
-        batches = Counter(
-            line.rpartition("batch of ")[2].partition(",")[0]
-            for line in lines
-            if "batch of" in line
-        )
-        assert set(batches) - {"1"}  # some went together
+        with ThreadPoolExecutor(16) as pool:
+            found = list(pool.map(ask, ["shapes"] * 64))
+        sizes = Counter(json.loads(each)["instances"][0]["category_id"] for each in found)
+        sys.stdout.write(f"batches {dict(sizes)}\n")
+        assert max(sizes) == 4  # some went together
+        one = rb'"category_id":1'
+        in_one = {re.sub(rb'"category_id":\d+', one, each) for each in found}
+        assert in_one == {without_id(expected)}
+        assert json.loads(ask("shapes/2.0"))["version"] == "2.0"
+        assert json.loads(ask("other"))["model"] == "other"
+        unnamed = client.post("/invocations", content=image.read_bytes())
+        assert unnamed.status_code == 400
+
+
+def test_batches_of_a_scripted_model_are_answered_as_alone(
+    reference: Reference, tmp_path: Path
+) -> None:
+    """A trained model, exported by scripting. What an image is padded to depends on its neighbours,
+    so the last digits may differ."""
+    script = (
+        "import sys, pathlib; from tests.exports import source_of; "
+        "from d2serve.export.pipeline import export; "
+        "from d2serve.export.request import ExportRequest, Progress; "
+        "export(ExportRequest(source=source_of('mask_rcnn_fpn'), method='scripting', "
+        "name='scripted', output=pathlib.Path(sys.argv[1]), format='torchscript'), "
+        "Progress(lambda _step, _parts: None, lambda: None))"
+    )
+    command = [str(python_beside()), "-W", "ignore", "-c", script, str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=600)
+    archive, images = tmp_path / "scripted.mar", reference.images[:24]
+    service = Service.open(archive, threads=1)
+    alone = [json.loads(service.reply(Request(image.read_bytes())).body) for image in images]
+    words = ["--batching", "always", "--batch-size", 4, "--cpus-per-replica", 0.5]
+    with ray_served(tmp_path, archive, *words) as started:
+        with ThreadPoolExecutor(12) as pool:
+            answers = pool.map(lambda image: started.ask("predictions/scripted", image), images)
+            found = [json.loads(answer.content) for answer in answers]
+        pid = started.children("ray::ServeReplica:d2serve-scripted")[0]
+        logs = Path("/tmp/ray").glob("session_*/logs/serve/replica_*scripted*.log")
+        lines = [line for log in logs for line in log.read_text().splitlines()]
+        assert any(f"pid {pid}, threads 1, batches of 4" in line for line in lines)
+        sizes = Counter(re.findall(r"batch of (\d)", "".join(lines)))
+    equal = 0
+    for one, other in zip(alone, found):
+        equal += one["instances"] == other["instances"]
+        assert len(one["instances"]) == len(other["instances"])
+        for left, right in zip(one["instances"], other["instances"]):
+            assert left["category_id"] == right["category_id"]
+            assert left["bbox"] == pytest.approx(right["bbox"], abs=0.01)
+            assert left["score"] == pytest.approx(right["score"], abs=1e-4)
+    sys.stdout.write(f"batches {dict(sizes)}; {equal} of {len(images)} equal to the last digit\n")
+    assert sizes["4"]
+    assert sum(len(each["instances"]) for each in found) > 24
 
 
 def test_a_missing_ray_is_named(reference: Reference, tmp_path: Path) -> None:
