@@ -18,6 +18,8 @@ from typing import Any
 
 from d2serve.server.ray_serve.settings import ServedModel, Settings
 
+_log = logging.getLogger(__name__)
+
 INGRESS_APPLICATION = "d2serve"
 _QUIETLY: dict[str, Any] = {
     "namespace": "serve",
@@ -93,10 +95,14 @@ class RayServing:
         """Answer what was taken, within the settings' seconds, and end what was started."""
         import ray
         from ray import serve
+        from ray.exceptions import RayError
+        from ray.serve.exceptions import RayServeException
 
         try:
             for application in reversed(self._started):
                 serve.delete(application)
+        except (RayError, RayServeException) as error:  # it is gone already
+            _log.warning("d2serve: %s", _last_line(error))
         finally:
             self._started.clear()
             ray.shutdown()
@@ -104,8 +110,13 @@ class RayServing:
     def is_alive(self) -> bool:
         """Whether Ray Serve still has the applications; a cluster may end, or lose them."""
         from ray import serve
+        from ray.exceptions import RayError
+        from ray.serve.exceptions import RayServeException
 
-        found = serve.status().applications
+        try:
+            found = serve.status().applications
+        except (RayError, RayServeException):
+            return False
         return all(name in found for name in self._started)
 
     def _connect(self) -> None:
