@@ -21,7 +21,8 @@
     │   ├── JavaNotFound
     │   └── ArchiveRefused    a .mar is damaged, unlisted or not for this server
     ├── StubsUnavailable      the gRPC definitions could not be found or compiled
-    ├── Detectron2Unavailable detectron2's structures were asked for where it is not installed
+    ├── PackageUnavailable    structures of a package were asked for that is not installed
+    │   └── Detectron2Unavailable
     └── DrawingError
 
 Each message says what was got, what was expected, the likely cause and the next step.
@@ -200,7 +201,11 @@ class StubsUnavailable(ClientError):
     """The gRPC definitions inside TorchServe's jar could not be found or compiled."""
 
 
-class Detectron2Unavailable(ClientError):
+class PackageUnavailable(ClientError):
+    """A package, whose own structures were asked for, cannot be imported."""
+
+
+class Detectron2Unavailable(PackageUnavailable):
     """detectron2, or the torch it needs, cannot be imported."""
 
 
