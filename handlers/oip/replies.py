@@ -1,9 +1,10 @@
 """Encodes the answer to a call of the Open Inference Protocol, as tensors by name.
 
 Over HTTP a tensor is in JSON, or in binary behind it where the call asks for that: little-endian
-and row by row, of BYTES the same texts that JSON has, each with its length before it. Over gRPC the server makes the protocol's message of the JSON that it gets, and takes of an element
-of BYTES what it is as JSON: a text arrives with its quotes, an object as JSON has it. A null where
-it expects a number would end the worker.
+and row by row, of BYTES the same texts that JSON has, each with its length before it. Over gRPC
+TorchServe makes the protocol's message of the JSON that it gets, and takes of an element of BYTES
+what it is as JSON: a text arrives with its quotes, an object as JSON has it. A null where it
+expects a number would end the worker.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ def encode_infer(
         ModelFailed: the model found numbers that are none, which would end the worker.
     """
     declared = {each.name: each for each in tensors_of(spec)}
-    in_binary, outputs, contents = binary_outputs(call, names), list[dict[str, Any]](), list[bytes]()
+    in_binary = binary_outputs(call, names)
+    outputs, contents = list[dict[str, Any]](), list[bytes]()
     for name in names:
         values = _as_element(reply()) if name == REPLY.name else _values(name, found, options, spec)
         if name in in_binary:

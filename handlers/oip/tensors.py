@@ -124,8 +124,8 @@ def read_tensor(
     shown, parameters = f"the input {name[:40]!a}", given.get("parameters") or {}
     if not isinstance(parameters, Mapping) or set(parameters) - {BINARY_SIZE}:
         raise wrong(
-            f"Got parameters of {shown} that do not exist, expected none but {BINARY_SIZE}. Options are "
-            "parameters of the whole request, or further inputs."
+            f"Got parameters of {shown} that do not exist, expected none but {BINARY_SIZE}. "
+            "Options are parameters of the whole request, or further inputs."
         )
     datatype, shape = given.get("datatype"), given.get("shape")
     if not isinstance(datatype, str) or datatype not in (BYTES, *DTYPES):
@@ -140,9 +140,9 @@ def read_tensor(
     if size is not None and data is None:
         if not _is_size(size) or size > len(raw):
             raise wrong(
-                f"Got {BINARY_SIZE}={str(size)[:20]!a} for {shown}, and {len(raw)} bytes behind the JSON "
-                "and the inputs before it. The header Inference-Header-Content-Length says where "
-                "the JSON ends."
+                f"Got {BINARY_SIZE}={str(size)[:20]!a} for {shown}, and {len(raw)} bytes behind "
+                "the JSON and the inputs before it. The header Inference-Header-Content-Length "
+                "says where the JSON ends."
             )
         data, raw = raw[:size], raw[size:]
     elif size is not None or not isinstance(data, list):
