@@ -198,13 +198,13 @@ def test_metrics(reference: Reference, server: KServe) -> None:
 def test_options_over_grpc(reference: Reference, server: KServe) -> None:
     """Also a number with a point, of which KServe's messages know nothing, as Triton's client
     sends it: field 4 of a parameter."""
-    image, wanted = reference.images[0].read_bytes(), {"outputs": [{"name": "scores"}]}
+    image = reference.images[0].read_bytes()
     half = messages.InferParameter()
     half.MergeFromString(b"\x21" + np.float64(0.9).tobytes())
 
     def scores(**parameters: Any) -> list[float]:
         with server.stub() as stub:
-            call = infer_request(MODEL, image, parameters=parameters, **wanted)
+            call = infer_request(MODEL, image, parameters=parameters, outputs=[{"name": "scores"}])
             answer = stub.ModelInfer(call)
         return list(np.frombuffer(answer.raw_output_contents[0], "<f4").tolist())
 
