@@ -50,13 +50,20 @@ class ModelNotFound(ClientError):
 class RequestRejected(ClientError):
     """The server refused this one request; sending it again unchanged will not help.
 
-    ``status`` is HTTP's, None over gRPC; ``request_id`` is that of the server's log, if known.
+    ``status`` is HTTP's, None over gRPC; ``request_id`` is that of the server's log, if known;
+    ``where`` stands in the text's brackets, which name all three without it.
     """
 
     def __init__(
-        self, message: str, *, code: str, status: int | None, request_id: str | None = None
+        self,
+        message: str,
+        *,
+        code: str,
+        status: int | None,
+        request_id: str | None = None,
+        where: str | None = None,
     ) -> None:
-        where = origin(status, code, request_id)
+        where = where or origin(status, code, request_id)
         super().__init__(f"The request was rejected ({where}): {message}")
         self.code = code
         self.message = message
@@ -110,9 +117,15 @@ class HandlerFailed(ServerFailed):
     _what: ClassVar[str]
 
     def __init__(
-        self, message: str, *, code: str, status: int | None, request_id: str | None = None
+        self,
+        message: str,
+        *,
+        code: str,
+        status: int | None,
+        request_id: str | None = None,
+        where: str | None = None,
     ) -> None:
-        where = origin(status, code, request_id)
+        where = where or origin(status, code, request_id)
         super().__init__(f"{self._what} ({where}): {message}", request_id=request_id)
         self.code = code
         self.message = message

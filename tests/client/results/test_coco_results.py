@@ -64,7 +64,7 @@ def annotation(number: int, category: int, box: tuple[int, int, int, int]) -> di
 
 
 @pytest.fixture
-def annotations(tmp_path: Path) -> Path:
+def truth_file(tmp_path: Path) -> Path:
     content = {
         "info": {},
         "images": [
@@ -84,9 +84,9 @@ def prediction(*instances: dict[str, Any]) -> Prediction:
     return handmade.prediction(*SIZE, instances=list(instances))
 
 
-def judged(annotations: Path, results: list[dict[str, Any]], kind: str) -> float:
+def judged(truth_file: Path, results: list[dict[str, Any]], kind: str) -> float:
     with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(str(annotations))
+        truth = COCO(str(truth_file))
         evaluation = COCOeval(truth, truth.loadRes(results), kind)
         evaluation.params.imgIds = [71]
         if kind == "keypoints":
@@ -98,20 +98,20 @@ def judged(annotations: Path, results: list[dict[str, Any]], kind: str) -> float
 
 
 @pytest.mark.parametrize("kind", ["bbox", "segm", "keypoints"])
-def test_pycocotools_judges_a_right_answer_as_right(annotations: Path, kind: str) -> None:
-    ids = CocoIds.read(annotations)
+def test_pycocotools_judges_a_right_answer_as_right(truth_file: Path, kind: str) -> None:
+    ids = CocoIds.read(truth_file)
     results = coco_results(prediction(*FOUND), ids.image_id("/data/val/a.jpg"), ids)
     assert [each["category_id"] for each in results] == [3, 17]
     assert json.loads(json.dumps(results)) == results
-    assert judged(annotations, results, kind) == pytest.approx(1)
+    assert judged(truth_file, results, kind) == pytest.approx(1)
     moved = [{**each, "category_id": 20 - each["category_id"]} for each in results]
-    assert judged(annotations, moved, kind) == pytest.approx(0)
+    assert judged(truth_file, moved, kind) == pytest.approx(0)
 
 
-def test_polygons_are_judged_as_the_masks_they_are(annotations: Path) -> None:
+def test_polygons_are_judged_as_the_masks_they_are(truth_file: Path) -> None:
     box = (8, 4, 40, 30)
     outline = [[8, 4, 40, 4, 40, 30, 8, 30]]
-    ids = CocoIds.read(annotations)
+    ids = CocoIds.read(truth_file)
     outlined = {**found(0, "round_thing", box), "segmentation": outline}
     (entry,) = coco_results(prediction(outlined), 71, ids)
     (reference,) = coco_results(prediction(found(0, "round_thing", box)), 71, ids)
@@ -120,7 +120,7 @@ def test_polygons_are_judged_as_the_masks_they_are(annotations: Path) -> None:
 
 
 @pytest.mark.long  # imports detectron2
-def test_an_entry_is_that_of_detectron2s_evaluator(annotations: Path) -> None:
+def test_an_entry_is_that_of_detectron2s_evaluator(truth_file: Path) -> None:
     structures = pytest.importorskip("detectron2.structures")
     evaluation = pytest.importorskip("detectron2.evaluation.coco_evaluation")
     torch = pytest.importorskip("torch")
@@ -144,7 +144,7 @@ def test_an_entry_is_that_of_detectron2s_evaluator(annotations: Path) -> None:
             zip(boxes, (0.9, 0.25), (mask_of(3, 4, 33, 41), mask_of(0, 0, 17, 9)))
         )
     ]
-    entries = coco_results(prediction(*own), 71, CocoIds.read(annotations))
+    entries = coco_results(prediction(*own), 71, CocoIds.read(truth_file))
     for entry, theirs in zip(entries, reference):
         dataset_id = {0: 3, 1: 17}[theirs["category_id"]]
         score = pytest.approx(theirs["score"])
@@ -152,8 +152,8 @@ def test_an_entry_is_that_of_detectron2s_evaluator(annotations: Path) -> None:
     assert len(entries) == len(reference) == 2
 
 
-def test_without_names_classes_are_taken_in_order(annotations: Path) -> None:
-    ids = CocoIds.read(annotations)
+def test_without_names_classes_are_taken_in_order(truth_file: Path) -> None:
+    ids = CocoIds.read(truth_file)
     unnamed = [found(1, None, (2, 2, 10, 20)), found(0, None, (8, 4, 40, 30))]
     results = coco_results(prediction(*unnamed), 71, ids)
     assert [each["category_id"] for each in results] == [17, 3]
@@ -174,8 +174,8 @@ def test_a_name_of_two_categories_is_refused_unless_the_place_tells(tmp_path: Pa
         coco_results(prediction(found(2, "dog", (2, 2, 10, 20))), 71, ids)
 
 
-def test_images_are_known_by_the_end_of_their_paths(annotations: Path) -> None:
-    ids = CocoIds.read(annotations)
+def test_images_are_known_by_the_end_of_their_paths(truth_file: Path) -> None:
+    ids = CocoIds.read(truth_file)
     known = {"/d/val/a.jpg": 71, "train/a.jpg": 72, "shard.tar::x/b.jpg": 73, r"C:\d\b.jpg": 73}
     assert {name: ids.image_id(name) for name in known} == known
     for name, told in {
@@ -187,8 +187,8 @@ def test_images_are_known_by_the_end_of_their_paths(annotations: Path) -> None:
             ids.image_id(name)
 
 
-def test_what_coco_results_cannot_hold_is_refused(annotations: Path) -> None:
-    ids = CocoIds.read(annotations)
+def test_what_coco_results_cannot_hold_is_refused(truth_file: Path) -> None:
+    ids = CocoIds.read(truth_file)
     with pytest.raises(InvalidInput, match=r"XYWHA_ABS.*upright.*RotatedCOCOEvaluator"):
         coco_results(prediction(handmade.instance(0, 9, 9, 4, 4, 30)), 71, ids)
     labels = np.zeros(SIZE, int)
@@ -196,10 +196,10 @@ def test_what_coco_results_cannot_hold_is_refused(annotations: Path) -> None:
         coco_results(handmade.prediction(*SIZE, sem_seg=handmade.sem_seg(labels)), 71, ids)
 
 
-def test_a_file_is_written_image_by_image(annotations: Path, tmp_path: Path) -> None:
+def test_a_file_is_written_image_by_image(truth_file: Path, tmp_path: Path) -> None:
     file = tmp_path / "out" / "results.json"
     stranger = found(2, "[dog]", (2, 2, 10, 20))
-    with CocoResults.writing(file, CocoIds.read(annotations)) as results:
+    with CocoResults.writing(file, CocoIds.read(truth_file)) as results:
         results.add("val/a.jpg", prediction(*FOUND, stranger))
         with pytest.raises(InvalidInput, match=r"no image c\.jpg"):
             results.add("c.jpg", prediction(*FOUND))
@@ -214,14 +214,14 @@ def test_a_file_is_written_image_by_image(annotations: Path, tmp_path: Path) -> 
     assert results.entries == 3
     assert "2 instances are not in the COCO results" in str(results.left_out())
     assert "[dog] (2)" in str(results.left_out())
-    assert judged(annotations, written, "segm") == pytest.approx(1)
+    assert judged(truth_file, written, "segm") == pytest.approx(1)
 
 
-def test_a_failure_leaves_no_file(annotations: Path, tmp_path: Path) -> None:
+def test_a_failure_leaves_no_file(truth_file: Path, tmp_path: Path) -> None:
     file = tmp_path / "results.json"
     with (
         pytest.raises(RuntimeError, match="told"),
-        CocoResults.writing(file, CocoIds.read(annotations)),
+        CocoResults.writing(file, CocoIds.read(truth_file)),
     ):
         raise RuntimeError("told")
     assert [each.name for each in tmp_path.iterdir()] == ["annotations.json"]
