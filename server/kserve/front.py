@@ -11,8 +11,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Awaitable, Mapping
-from typing import Any, Callable
+from collections.abc import Mapping
 
 import orjson
 
@@ -30,14 +29,13 @@ from d2serve.server.asgi.refusals import (
     too_late,
 )
 from d2serve.server.kserve.about import SERVER_METADATA
+from d2serve.server.kserve.gone import App, Send, until_gone
+from d2serve.server.kserve.metrics import page
 from d2serve.server.kserve.version_1 import predictions, read_instances
 
 _log = logging.getLogger(__name__)
 
-Send = Callable[[Any], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-_OF_KSERVE = re.compile(r"/|/metrics|/v1/models(?:/[^/]+)?|/v2/models")
+_OF_KSERVE = re.compile(r"/|/v1/models(?:/[^/]+)?|/v2/models")
 _PREDICT = re.compile(r"/v1/models/(?P<model>[^/]+):predict")
 
 
@@ -59,18 +57,24 @@ class Front:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI has it."""
         path, is_read = scope["path"], scope.get("method") in ("GET", "HEAD")
-        version_1 = _PREDICT.fullmatch(path)
         if scope["type"] == "http" and is_read and path in ("/v2", "/v2/"):
             await _send(send, orjson.dumps(SERVER_METADATA))
+        elif scope["type"] == "http" and is_read and path == "/metrics":
+            content_type, text = page(Head.of(scope).headers.get("accept", ""))
+            await _send(send, text, {"content-type": content_type})
         elif scope["type"] == "http" and is_read and _OF_KSERVE.fullmatch(path):
             await self._kserve(scope, receive, send)
-        elif scope.get("method") == "POST" and version_1 is not None:
-            await self._version_1(version_1["model"], Head.of(scope), receive, send)
+        elif scope.get("method") == "POST" and _PREDICT.fullmatch(path):
+            await until_gone(self._version_1, scope, receive, send)
+        elif scope["type"] == "http" and not is_read:
+            await until_gone(self._own, scope, receive, send)
         else:
             await self._own(scope, receive, send)
 
-    async def _version_1(self, model: str, head: Head, receive: Receive, send: Send) -> None:
+    async def _version_1(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a call of KServe's first protocol."""
+        head, asked = Head.of(scope), _PREDICT.fullmatch(scope["path"])
+        model = asked["model"] if asked else ""
         try:
             await _send(
                 send, await self._predicted(model, head, receive), {ID_HEADER: head.request_id}

@@ -1,17 +1,20 @@
-"""The metrics of our models in the registry of which KServe's server tells Prometheus.
+"""The metrics of our models, in the registry that KServe's server has for its own.
 
 They have the names and meanings that they have under TorchServe: docs/observing.md.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import cache
 from types import SimpleNamespace
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, multiprocess
+from prometheus_client.exposition import choose_encoder
 
 from d2serve.handlers.torchserve.metrics import COUNTER, HISTOGRAM, METRICS, Metric
+from d2serve.server.kserve.workers import METRICS_FOLDER
 
 _MEANINGS = "see docs/observing.md of d2serve"
 
@@ -43,3 +46,18 @@ def emitters() -> SimpleNamespace:
             for kind in (COUNTER, HISTOGRAM)
         }
     )
+
+
+def page(accept: str) -> tuple[str, bytes]:
+    """The metrics as Prometheus reads them: content type and text, of all processes where there are
+    several. KServe's own page has those of whichever process it reaches.
+
+    Args:
+        accept: the request's header, which chooses between forms.
+    """
+    registry = REGISTRY
+    if METRICS_FOLDER in os.environ:
+        registry = CollectorRegistry()
+        multiprocess.MultiProcessCollector(registry)
+    encode, content_type = choose_encoder(accept)
+    return content_type, encode(registry)

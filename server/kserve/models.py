@@ -29,7 +29,7 @@ class Served(BaseKServeModel):  # type: ignore[misc]
         super().__init__(archive.name)
         self.version = archive.version
         self.versions = [archive.version]
-        """All that are served of its name, where it is the one that answers without a version."""
+        """All that are served of its name."""
         self.together = MOST_TOGETHER if detector.answers_together else 1
         self.limits = detector.spec.limits
         self._queue = queue
@@ -82,6 +82,6 @@ def open_models(archives: Sequence[Archive], threads: int, device: str) -> list[
         except LoadError as error:
             raise ServerStartError(str(error)) from error
         models.append(Served(each, detector, queue))
-    for model in reversed(models):
+    for model in models:
         model.versions = [each.version for each in models if each.name == model.name]
     return models

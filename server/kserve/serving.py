@@ -16,7 +16,7 @@ from types import MappingProxyType
 from d2serve.client.errors import ServerStartError
 from d2serve.handlers.cores import available_cores, threads_wanted
 from d2serve.server.kserve.archives import Archive, find_archives
-from d2serve.server.kserve.workers import run_workers
+from d2serve.server.kserve.workers import METRICS_FOLDER, run_workers
 
 HELP = MappingProxyType(
     {
@@ -142,14 +142,13 @@ def _listening(settings: Settings) -> Iterator[socket.socket]:
 
 @contextlib.contextmanager
 def _metrics_of_all(settings: Settings) -> Iterator[None]:
-    """A folder in which the processes' metrics meet, as prometheus_client has it."""
-    name = "PROMETHEUS_MULTIPROC_DIR"
-    if settings.workers == 1 or name in os.environ:
+    """A folder in which the processes' metrics meet."""
+    if settings.workers == 1 or METRICS_FOLDER in os.environ:
         yield
         return
     with tempfile.TemporaryDirectory(prefix="d2serve-metrics-") as folder:
-        os.environ[name] = folder
+        os.environ[METRICS_FOLDER] = folder
         try:
             yield
         finally:
-            del os.environ[name]
+            del os.environ[METRICS_FOLDER]

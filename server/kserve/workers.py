@@ -17,6 +17,8 @@ from typing import Any
 
 from d2serve.client.errors import ServerStartError
 
+METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""The variable of prometheus_client with the folder in which the processes' metrics meet."""
 _SECONDS_TO_START = 10.0
 """A process that dies before that would die again."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)

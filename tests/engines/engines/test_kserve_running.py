@@ -161,7 +161,7 @@ def test_what_it_says_of_itself(server: KServe) -> None:
     assert told("/v1/models/other")["ready"] in (True, "True")
     described = told(f"/v2/models/{MODEL}")
     assert described["versions"] == ["1.0", "2.0"]
-    assert told(f"/v2/models/{MODEL}/versions/2.0")["versions"] == ["2.0"]
+    assert told(f"/v2/models/{MODEL}/versions/2.0") == described
     assert told(f"/v2/models/{MODEL}/versions/2.0/ready")["ready"] is True
     with server.stub() as stub:
         assert stub.ServerLive(messages.ServerLiveRequest()).live
@@ -230,6 +230,8 @@ def test_who_gives_up_costs_no_work(reference: Reference, server: KServe, large:
             error = each.exception()
             assert isinstance(error, grpc.RpcError)
             assert error.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(server.rest + INFER, json=in_json(image), timeout=0.2)
         assert all(each.result() for each in busy)
         stub.ModelInfer(infer_request(MODEL, image))
     time.sleep(0.2)
