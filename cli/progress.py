@@ -99,6 +99,21 @@ def shown_rate(what: str) -> Iterator[Callable[[Optional[int]], None]]:
 
 
 @contextmanager
+def shown_share() -> Iterator[Callable[[str, float], None]]:
+    """One bar for work whose length is known, with the time that is left.
+
+    Yields:
+        A function that is told what is done now, and the share of all that is done, 0 to 1.
+    """
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24))
+    left = TimeRemainingColumn()
+    with Progress(*columns, left, TextColumn("left"), console=error_console) as progress:
+        task = progress.add_task("", total=1.0)
+        yield lambda what, share: progress.update(task, description=escape(what), completed=share)
+        progress.update(task, completed=1.0)
+
+
+@contextmanager
 def _own_stderr() -> Iterator[TextIO]:
     """Standard error, also while the export room catches what libraries print there."""
     try:
