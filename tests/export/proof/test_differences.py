@@ -263,6 +263,27 @@ def test_answers_of_every_kind_are_drawn(outputs: Outputs, tmp_path: Path) -> No
     assert Image.open(file).width > 1000
 
 
+def test_segments_of_things_follow_their_instances() -> None:
+    """A part of the image in which the first thing does not lie."""
+    labels = np.zeros((HEIGHT, WIDTH), np.int32)
+    labels[:, 80:] = 2
+    things = (
+        Segment(1, 0, True, 0, 0.9, 0),
+        Segment(2, 1, True, 9600, 0.8, 1),
+        Segment(3, 0, False, 0, None, None),
+    )
+    whole = answer(instances=FOUND, panoptic_seg=PanopticSeg(labels, things))
+    view = Window(80, 0, 80, 120, (160, 240)).outputs(whole, [1])
+    assert view.instances is not None
+    assert view.panoptic_seg is not None
+    assert view.instances.boxes.tolist() == [[0, 40, 120, 180]]
+    assert [(each.id, each.instance_id) for each in view.panoptic_seg.segments] == [
+        (2, 0),
+        (3, None),
+    ]
+    assert Window(80, 0, 80, 120, (160, 240)).outputs(whole, []).instances is None
+
+
 def test_an_error_says_where_its_pictures_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
