@@ -134,6 +134,20 @@ def test_rotated_boxes_are_compared_by_their_corners() -> None:
     assert first.text.startswith("the box of instance 0 (cat 0.90) by 4.")
 
 
+def test_a_box_seen_from_another_side_lies_where_it_lies() -> None:
+    one = Detections(
+        HEIGHT,
+        WIDTH,
+        np.array([[60, 60, 50, 20, 0]], np.float32),
+        np.array([0.9], np.float32),
+        np.array([0]),
+        None,
+        None,
+    )
+    turned = replace(one, boxes=np.array([[60, 60, 20, 50, 90]], np.float32))
+    assert all(each.amount < 1e-4 for each in found(turned, one).findings)
+
+
 def test_a_label_map_says_which_labels_are_taken_for_each_other() -> None:
     sem_seg = np.zeros((HEIGHT, WIDTH), np.int32)
     other = sem_seg.copy()
