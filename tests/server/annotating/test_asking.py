@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +46,28 @@ def test_what_a_model_says_of_itself(archive: Path) -> None:
     assert about.most_image_bytes == 33_554_432
 
 
-def test_names_of_things_and_stuff_are_labels_once() -> None:
-    fields = {"name": "m", "version": "1", "has_rotated_boxes": False, "most_image_bytes": 1}
-    things, stuff = ("circle", "grass"), ("things", "grass", "brick")
-    about = About(
-        **fields,
-        class_names=things,
-        stuff_class_names=stuff,  # type: ignore[arg-type]
+def test_names_of_things_and_stuff_are_labels_once(archive: Path) -> None:
+    about = replace(
+        open_model(archive).about,
+        class_names=("circle", "grass"),
+        stuff_class_names=("things", "grass", "brick"),
         outputs=frozenset({"sem_seg", "panoptic_seg"}),
     )
     assert about.names() == ("circle", "grass", "brick")
+
+
+def test_what_is_null_may_be_absent() -> None:
+    """As TorchServe writes it."""
+    metadata = {
+        "name": "m",
+        "versions": ["1"],
+        "outputs": [{"name": "boxes"}],
+        "box_mode": "XYWHA_ABS",
+        "limits": {"max_image_bytes": 5},
+    }
+    about = About.parse(metadata)
+    assert about.has_rotated_boxes
+    assert about.names() == ()
 
 
 def test_an_archive_without_names(tmp_path: Path) -> None:
@@ -87,6 +99,7 @@ def test_what_is_not_there(tmp_path: Path) -> None:
 
 
 def test_metadata_of_another_maker() -> None:
-    for metadata in (None, {}, json.loads('{"name": "m", "versions": []}')):
+    metadata: object
+    for metadata in (None, {}, {"name": "m", "versions": []}):
         with pytest.raises(MalformedReply, match="made by `d2serve export`"):
             About.parse(metadata)
