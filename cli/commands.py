@@ -113,6 +113,13 @@ COMMANDS = {
         "kserve",
         "d2serve kserve shapes.mar",
     ),
+    "ray-serve": Command(
+        "servers.ray_serving",
+        "ray_serve",
+        "Serve archives with Ray Serve, on this machine or on a cluster, until Ctrl-C.",
+        "ray",
+        "d2serve ray-serve shapes.mar --replicas 1:10",
+    ),
     "package": Command(
         "servers.packaging",
         "package",
