@@ -51,11 +51,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def ray_served(folder: Path, *words: object) -> Iterator[Serving]:
+def ray_served(
+    folder: Path, *words: object, environment: Mapping[str, str] | None = None
+) -> Iterator[Serving]:
     """`d2serve ray-serve` with these words, until the end."""
     port = free_port()
     command = [sys.executable, "-c", MAIN, "ray-serve", *map(str, words), "--port", str(port)]
-    with _started(command, folder, port, "/ping", {}) as serving:
+    with _started(command, folder, port, "/ping", environment or {}) as serving:
         yield serving
 
 
