@@ -70,13 +70,14 @@ class About:
             return About(
                 name=str(metadata["name"]),
                 version=str(metadata["versions"][0]),
-                class_names=tuple(metadata["class_names"] or ()),
-                stuff_class_names=tuple(metadata["stuff_class_names"] or ()),
+                # TorchServe leaves out what is null.
+                class_names=tuple(metadata.get("class_names") or ()),
+                stuff_class_names=tuple(metadata.get("stuff_class_names") or ()),
                 outputs=frozenset(each["name"] for each in metadata["outputs"]),
                 has_rotated_boxes=metadata["box_mode"] == "XYWHA_ABS",
                 most_image_bytes=int(metadata["limits"]["max_image_bytes"]),
             )
-        except (KeyError, LookupError, TypeError, ValueError) as error:
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise MalformedReply(
                 f"The model's metadata are {str(metadata)[:200]!r}, expected those of an archive "
                 f"made by `d2serve export` ({type(error).__name__}: {error})."

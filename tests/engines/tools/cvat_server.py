@@ -77,20 +77,26 @@ class Task:
 
 
 @contextmanager
-def client_of(task: Task, folder: Path) -> Iterator[Client]:
-    """CVAT's own client of a server that has this task; it keeps its files in the folder."""
+def serving(task: Task) -> Iterator[str]:
+    """The address of a server that has this task."""
     handler = type("Bound", (_Handler,), {"task": task})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
-        address = f"http://127.0.0.1:{server.server_port}"
         try:
-            config = Config(cache_dir=folder)
-            with Client(address, config=config, check_server_version=False) as client:
-                yield client
+            yield f"http://127.0.0.1:{server.server_port}"
         finally:
             server.shutdown()
             thread.join()
+
+
+@contextmanager
+def client_of(task: Task, folder: Path) -> Iterator[Client]:
+    """CVAT's own client of such a server; it keeps its files in the folder."""
+    with serving(task) as address:
+        config = Config(cache_dir=folder)
+        with Client(address, config=config, check_server_version=False) as client:
+            yield client
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -22,6 +22,10 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from d2serve.cli.app import app
+from d2serve.cli.servers import kserving
+from d2serve.server.asgi.routes import OIP_LIVE, OIP_READY, route_of
+from d2serve.server.kserve.archives import find_archives
+from d2serve.server.kserve.serving import Settings
 from d2serve.server.packaging.targets import TARGETS
 from d2serve.server.torchserve.config.ports import Ports
 from tests.cli.small_archives import small_archive
@@ -133,6 +137,32 @@ def test_kserves_two_resources_belong_together(archive: Path, tmp_path: Path) ->
     assert model["modelFormat"].items() <= takes.items()
     folder = Path(model["storageUri"]).name
     assert (tmp_path / "made" / "shapes-kserve" / folder / "shapes.mar").is_file()
+
+
+def test_kserves_container_runs_a_command_that_there_is(archive: Path, tmp_path: Path) -> None:
+    """As the image has it, with what KServe writes into it."""
+    _, runtime = documents(packaged(archive, "kserve", tmp_path / "made"))
+    (container,) = runtime["spec"]["containers"]
+    program, *words = container["command"]
+    ports = [each["containerPort"] for each in container["ports"]]
+    assert (program, ports) == ("d2serve", [Settings().http_port])
+    words = [word.replace("{{.Name}}", "shapes") for word in words]
+    words[words.index("/mnt/models")] = str(archive.parent)
+    served: dict[str, Any] = {}
+
+    def serve(models: list[str], name: str, settings: Settings, _say: object) -> None:
+        served.update(found=find_archives(models, name), settings=settings)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kserving, "serve", serve)
+        patch.setattr(kserving, "import_module", lambda _name: None)
+        result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    (found,) = served["found"]
+    assert (found.name, found.path) == ("shapes", archive)
+    assert served["settings"].host == "0.0.0.0"
+    probes = (container[f"{name}Probe"]["httpGet"] for name in ("startup", "readiness", "liveness"))
+    assert {route_of(each["path"]).what for each in probes} == {OIP_LIVE, OIP_READY}
 
 
 def test_rays_application_is_that_of_d2serve_itself(archive: Path, tmp_path: Path) -> None:
