@@ -216,7 +216,8 @@ def _reason(message: str) -> str:
     """What a replica died of, in a line: Ray's message is a whole traceback."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     ours = [line for line in lines if line.startswith("d2serve.") or "Error" in line.split(":")[0]]
-    return (ours or lines or ["no reason was told."])[-1]
+    found = (ours or lines or ["no reason was told."])[-1]
+    return found.partition(": ")[2] if found.startswith("d2serve.") else found
 
 
 def _last_line(error: Exception) -> str:
