@@ -25,7 +25,7 @@ timed = @echo '$(2)'; began=$$(date +%s); $(2); status=$$?; \
 PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15
 
 .PHONY: demo dev check quick-tests test test-all test-copy $(BESIDE:%=test-%) lint typed
-.PHONY: cpp cpp-demo cpp-fuzz bench bench-cpp bench-engines fuzz soak metrics-overhead precision caffe2-evidence
+.PHONY: cpp cpp-demo cpp-fuzz bench bench-batch bench-cpp bench-engines fuzz soak metrics-overhead precision caffe2-evidence
 .PHONY: coverage-table formats-table audit docs dist image clean
 
 demo: $(STAMPS)/demo $(INSTALLED)
@@ -99,6 +99,11 @@ soak: $(STAMPS)/test $(INSTALLED)
 # What metrics, a request's id and its line in the log add to a request, about two minutes.
 metrics-overhead: $(STAMPS)/test $(INSTALLED)
 	$(PY) -W ignore -m benchmarks.metrics_overhead
+
+# `d2serve batch` with Ray and without beside a plain loop, and what each node adds: half an hour.
+bench-batch: $(STAMPS)/engines/done $(INSTALLED) $(STAMPS)/reference/done
+	D2SERVE_REFERENCE=$(abspath $(STAMPS)/reference) $(STAMPS)/engines/bin/python -W ignore \
+	  -m benchmarks.batch
 
 # What the C++ program costs beside the Python library on the same archives, a few minutes.
 bench-cpp: $(STAMPS)/test $(INSTALLED) cpp
