@@ -106,6 +106,20 @@ COMMANDS = {
         "server",
         "d2serve serve shapes.mar shapes-2.0.mar",
     ),
+    "kserve": Command(
+        "servers.kserving",
+        "kserve",
+        "Serve archives on KServe's own Python server, until Ctrl-C.",
+        "kserve",
+        "d2serve kserve shapes.mar",
+    ),
+    "ray-serve": Command(
+        "servers.ray_serving",
+        "ray_serve",
+        "Serve archives with Ray Serve, on this machine or on a cluster, until Ctrl-C.",
+        "ray",
+        "d2serve ray-serve shapes.mar --replicas 1:10",
+    ),
     "package": Command(
         "servers.packaging",
         "package",

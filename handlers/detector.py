@@ -112,6 +112,11 @@ class Detector:
         runtime = load_runtime(model_dir, spec, device, threads)
         return cls(spec, runtime, BatchPlanner(batching, spec.dynamic_batch, runtime.on_gpu))
 
+    @property
+    def answers_together(self) -> bool:
+        """Whether images that are asked for together share a call of the program."""
+        return self._planner.together
+
     def close(self) -> None:
         """Remove what was unpacked; the detector must not be asked any more."""
         self._clean_up()

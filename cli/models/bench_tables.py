@@ -36,6 +36,8 @@ def print_measured(machine: Machine, images: Images, measured: Measured, advice:
     if images.drawn:
         _say(_about_drawn(best_of(measured.cells)))
     console.print(f"\n[bold]What to set to serve {escape(advice.archive)}[/]")
+    if not advice.lines:
+        _say("Nothing that was measured speaks for other settings.")
     for where in dict.fromkeys(file for file, _line in advice.lines):
         _say(f"# {where}")
         for file, line in advice.lines:

@@ -105,8 +105,8 @@ def batch(
     asked = request_options(score_thresh, max_detections, classes, masks, sem_seg, extra)
     options = {name: value for name, value in asked.items() if value is not None}
     share = Share(workers, cpus_per_worker, gpus_per_worker)
-    signal.signal(signal.SIGTERM, _interrupt)
     began = time.monotonic()
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         job = Job.of(archive, options)
         ids = CocoIds.read(coco_json) if coco_json else None
@@ -129,6 +129,8 @@ def batch(
         raise typer.Exit(_INTERRUPTED) from None
     except ClientError as error:
         fail(error)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     _conclude(results, output, time.monotonic() - began)
 
 

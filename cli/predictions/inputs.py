@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import glob
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Callable, Optional
 
 from d2serve.client.errors import ClientError, InvalidInput
 from d2serve.client.predict.image_input import ImageInput
+from d2serve.server.images.listing import is_pattern
 from d2serve.server.images.sources import ImageFile, find_images
+from d2serve.server.images.stored import is_address
 from d2serve.server.video.frames import Frame
 from d2serve.server.video.live import is_live, live_video
 from d2serve.server.video.reading import is_video, stored_video
@@ -83,6 +87,17 @@ class Inputs:
                     yield Input(name, _giver(frame), video, frame)
         except ClientError as error:
             yield Input(where, _raiser(error))
+
+
+def expanded(words: list[str]) -> list[str]:
+    """The same, with the videos that a quoted pattern stands for in its place."""
+    return [each for word in words for each in _videos(word) or [word]]
+
+
+def _videos(word: str) -> list[str]:
+    if not is_video(word) or not is_pattern(word) or is_address(word) or Path(word).exists():
+        return []
+    return sorted(glob.glob(word, recursive=True))  # noqa: PTH207 (Path's takes none from the root)
 
 
 def moves(word: str) -> bool:

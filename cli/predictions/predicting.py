@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from d2serve.cli.options import CaFilePath, KeyFilePath
 from d2serve.cli.predictions import request_options, server_options
-from d2serve.cli.predictions.inputs import IMAGES_HELP, Inputs, moves
+from d2serve.cli.predictions.inputs import IMAGES_HELP, Inputs, expanded, moves
 from d2serve.cli.predictions.pictures import is_video_file
 from d2serve.cli.predictions.reporting import Ask, Report, answer_all, reporting
 from d2serve.cli.predictions.request_options import ExtraFormat, MaskFormat, SemSegFormat
@@ -101,7 +101,7 @@ def predict(
     allow_token_in_clear: server_options.AllowTokenInClear = False,
 ) -> None:
     """Detect objects in images and videos, with an archive or with a running server."""
-    here = _is_archive(name)
+    here, images = _is_archive(name), expanded(images)
     _refuse(context, SERVER_OPTIONS if here else _ARCHIVE_OPTIONS, name, here)
     options = request_options.request_options(
         score_thresh, max_detections, classes, masks, sem_seg, extra

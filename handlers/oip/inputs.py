@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from d2serve.handlers.errors import EmptyRequest, InvalidImage, InvalidOption
+from d2serve.handlers.oip.outputs import ALL_BINARY, BINARY_OUTPUT
 from d2serve.handlers.oip.tensors import UINT8, Tensor, read_tensor
 from d2serve.handlers.replies.fields import BYTES
 from d2serve.handlers.requests.fields import RequestFields, add_option, options_beside
@@ -27,8 +28,7 @@ from d2serve.handlers.spec.image_form import COLOUR, ImageForm
 _IMAGE_INPUTS = ("image", "data", "pixels")
 _OUTPUTS = "outputs"
 _MOST_VALUES = 10_000
-# Answers are JSON. Clients that would rather have them in binary read that as well.
-_ABOUT_ENCODING = ("binary_data_output", "binary_data")
+_ABOUT_ENCODING = (ALL_BINARY, BINARY_OUTPUT)
 
 
 @dataclass(frozen=True)

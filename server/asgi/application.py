@@ -205,7 +205,7 @@ def _awaited_until(request: Request) -> float:
 
 
 def _of_reply(reply: Reply) -> Answer:
-    return Answer(reply.body, reply.status, reply.content_type)
+    return Answer(reply.body, reply.status, reply.content_type, reply.headers)
 
 
 def _json(value: Any, status: int = 200) -> Answer:

@@ -42,11 +42,13 @@ def advice_of(cells: Sequence[Cell], cores: int) -> Advice:
     """
     best = best_of([each for each in cells if each.setup.batch == 1])
     own = [each for each in cells if each.subject is best.subject]
-    lines, reasons = [], [_which(best, cells)]
+    lines: list[tuple[str, str]] = []
+    reasons = [_which(best, cells), _why_so_many(best, own, cores)]
     workers, threads = best.setup.workers, best.setup.threads
-    lines.append(("config.properties", f"default_workers_per_model={workers}"))
-    reasons.append(_why_so_many(best, own, cores))
-    if max(1, cores // workers) != threads:
+    is_choice = len({each.setup for each in own if each.setup.batch == 1}) > 1
+    if is_choice:
+        lines.append(("config.properties", f"default_workers_per_model={workers}"))
+    if is_choice and max(1, cores // workers) != threads:
         lines.append(("environment of the server", f"OMP_NUM_THREADS={threads}"))
         reasons.append(f"A worker would otherwise use {max(1, cores // workers)} threads.")
     batched = [each for each in own if each.setup.batch > 1]
@@ -112,11 +114,13 @@ def _one_client(best: Cell, own: Sequence[Cell]) -> str:
 def _memory(best: Cell) -> str:
     if not best.memory_mib:
         return ""
-    total = best.memory_mib * best.setup.workers / 1024
+    count, each = best.setup.workers, f"{best.memory_mib:.0f} MiB"
+    whose = f"1 worker takes {each}" if count == 1 else f"{count} workers take {each} each"
+    total = best.memory_mib * count / 1024
     free = psutil.virtual_memory().available / 2**30
     return (
-        f"{best.setup.workers} workers take {best.memory_mib:.0f} MiB each, {total:.2g} GiB in "
-        f"all; {free:.2g} GiB are free here. TorchServe's own process comes to that."
+        f"{whose}, {total:.2g} GiB in all; {free:.2g} GiB are free here. TorchServe's own process "
+        "comes to that."
     )
 
 

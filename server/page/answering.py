@@ -1,4 +1,4 @@
-"""HTTP, as far as the page needs it: its files, which models there are, and one prediction."""
+"""HTTP, as far as the page needs it: its files, which models there are, a prediction."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from d2serve.client.errors import ClientError
+from d2serve.handlers.errors import RequestError
 from d2serve.server.page.asking import AskedServer
 from d2serve.server.page.guarding import SECURITY_HEADERS, Guard, Refusal
 from d2serve.server.page.page_files import page_files
+from d2serve.server.page.picture import upright_png
 from d2serve.server.torchserve.config.ports import LOOPBACK
 
 MOST_BYTES = 64 * 1024 * 1024
 """Of an image: what TorchServe takes with this package's own settings."""
 MOST_CONNECTIONS = 64
 
-_MODELS, _ABOUT, _PREDICT = "/models", "/about", "/predict"
-_PATHS = {_MODELS: "GET", _ABOUT: "GET", _PREDICT: "POST"}
+_MODELS, _ABOUT, _PREDICT, _PICTURE = "/models", "/about", "/predict", "/picture"
+_PATHS = {_MODELS: "GET", _ABOUT: "GET", _PREDICT: "POST", _PICTURE: "POST"}
 
 
 class ListeningServer(ThreadingTCPServer):
@@ -127,6 +129,9 @@ class PageAnswers(BaseHTTPRequestHandler):
         if len(image) < length:  # whoever asked has gone away
             self.close_connection = True
             return
+        if path == _PICTURE:
+            self._show(image)
+            return
         asked, model, version = self.server.asked, query.get("model"), query.get("version")
         if asked is None:
             why = "The server is starting: its models are being loaded."
@@ -146,6 +151,12 @@ class PageAnswers(BaseHTTPRequestHandler):
                 self._send(answer.status_code, answer.content, kind)
         except ClientError as error:
             self._refuse(Refusal(HTTPStatus.BAD_GATEWAY, "no_answer", str(error)))
+
+    def _show(self, photo: bytes) -> None:
+        try:
+            self._send(HTTPStatus.OK, upright_png(photo), "image/png")
+        except RequestError as error:
+            self._refuse(Refusal(HTTPStatus(error.status), error.code, str(error)))
 
     def _refuse(self, refusal: Refusal) -> None:
         self.close_connection = True  # a body may be there that nobody has read

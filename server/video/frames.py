@@ -54,6 +54,18 @@ def import_av(what: str) -> Any:
     return av
 
 
+def errors() -> tuple[type[Exception], ...]:
+    """What PyAV raises of a file, stream or device that is not as it should be."""
+    import av
+
+    return av.FFmpegError, OSError, ValueError
+
+
+def reason(error: Exception) -> str:
+    """What FFmpeg says, without its number and the path."""
+    return str(getattr(error, "strerror", None) or error)
+
+
 def upright_rgb(decoded: Any) -> NDArray[np.uint8]:
     """The pixels of a decoded frame, by the matrix and range of colours that the video says.
 

@@ -13,7 +13,14 @@ from contextlib import contextmanager
 from fractions import Fraction
 from typing import Any
 
-from d2serve.server.video.frames import Frame, VideoUnreadable, import_av, upright_rgb
+from d2serve.server.video.frames import (
+    Frame,
+    VideoUnreadable,
+    errors,
+    import_av,
+    reason,
+    upright_rgb,
+)
 from d2serve.server.video.reading import Clock
 
 CAMERA = "camera:"
@@ -73,7 +80,8 @@ class LiveVideo:
             reader.join(_SECONDS_TO_END)
         if self._error is not None:
             raise VideoUnreadable(
-                f"{self._name} sends no frames any more ({self._error}). Is it still connected?"
+                f"{self._name} sends no frames any more ({reason(self._error)}). Is it still "
+                "connected?"
             )
 
     def _read(self, every: int) -> None:
@@ -99,7 +107,7 @@ class LiveVideo:
                 return
             try:
                 frames = packet.decode()
-            except ValueError:  # FFmpeg's "invalid data"
+            except errors():
                 continue
             yield from (each for each in frames if not each.is_corrupt)
 
@@ -116,9 +124,9 @@ def live_video(where: str) -> Iterator[LiveVideo]:
     options = {"rtsp_transport": "tcp"} if where.startswith("rtsp") else {}
     try:
         container = av.open(address, format=form, options=options, timeout=_SECONDS_TO_WAIT)
-    except (OSError, ValueError) as error:
+    except errors() as error:
         raise VideoUnreadable(
-            f"{where} cannot be opened ({getattr(error, 'strerror', None) or error}). Expected a "
+            f"{where} cannot be opened ({reason(error)}). Expected a "
             "camera that is connected and that nobody else uses, or a stream that is sent now."
         ) from error
     try:

@@ -9,7 +9,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from d2serve.server.images.stored import ImagesUnreadable, is_address, opened
-from d2serve.server.video.frames import Frame, VideoUnreadable, import_av, upright_rgb
+from d2serve.server.video.frames import (
+    Frame,
+    VideoUnreadable,
+    errors,
+    import_av,
+    reason,
+    upright_rgb,
+)
 
 SUFFIXES = frozenset(
     (
@@ -50,37 +57,74 @@ class StoredVideo:
     def frames(self, every: int = 1) -> Iterator[Frame]:
         """Its frames in the order in which they are shown, the first and each ``every``-th after.
 
+        Frames that are damaged are left out, and the others go on.
+
         Raises:
-            VideoUnreadable: it cannot be decoded to its end; the frames before were given.
+            VideoUnreadable: at the end, where some could not be decoded, or where it cannot be
+                read any further.
         """
-        clock = Clock(self._stream)
+        clock, damage = Clock(self._stream), _Damage(self._name)
         number = packets = ticks = 0
         try:
             for packet in self._container.demux(self._stream):
                 packets += packet.size > 0  # the last one is empty, and brings what is held back
-                for decoded in packet.decode():
-                    if decoded.is_corrupt:
-                        raise self._damaged(number, "parts of a frame are missing")
+                for decoded in _decoded(packet, damage, number):
                     ticks = clock.ticks(decoded, number)
-                    if number % every == 0:
+                    if decoded.is_corrupt:
+                        damage.add(number, "parts of it are missing")
+                    elif number % every == 0:
                         yield Frame(number, upright_rgb(decoded), ticks, clock.tick)
                     number += 1
-                if packet.is_corrupt:
-                    raise self._damaged(number, "parts of a frame are missing")
-        except (OSError, ValueError) as error:  # FFmpeg's own are one of these
-            raise self._damaged(number, _reason(error)) from error
-        if number == 0:
-            raise self._damaged(number, "it has no frame")
+        except errors() as error:
+            raise damage.end(number, reason(error)) from error
         # Of a video that an editor has trimmed, some frames are there and not shown.
-        missing = (self._stream.duration or 0) * clock.tick - (ticks + clock.each) * clock.tick
-        if packets < self._stream.frames and missing > _MISSING_SECONDS:
-            raise self._damaged(number, f"it says that it has {self._stream.frames}")
+        missing = ((self._stream.duration or 0) - ticks - clock.each) * clock.tick
+        if number == 0:
+            raise damage.end(number, "it has no frame")
+        lacking = packets + damage.frames < self._stream.frames
+        if lacking and (damage.frames or missing > _MISSING_SECONDS):
+            raise damage.end(number, f"it says that it has {self._stream.frames}")
+        if damage.frames:
+            raise damage.left_out()
 
-    def _damaged(self, number: int, reason: str) -> VideoUnreadable:
+
+class _Damage:
+    """What of a video cannot be decoded."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._first = ""
+        self.frames = 0
+
+    def add(self, number: int, why: str) -> None:
+        """Note that a frame, or what was to become the frame of this number, is damaged."""
+        self._first = self._first or f"the first at frame {number}: {why}"
+        self.frames += 1
+
+    def left_out(self) -> VideoUnreadable:
         return VideoUnreadable(
-            f"{self._name} cannot be decoded after {number} frames ({reason}): it is cut off or "
-            "damaged. What came before is answered. Copy it again, or repair it with ffmpeg."
+            f"{self._name} has {self.frames} damaged frames ({self._first}), which are not "
+            "answered; the others are. Copy it again, or repair it with ffmpeg."
         )
+
+    def end(self, number: int, why: str) -> VideoUnreadable:
+        damaged = f"; {self.frames} before were damaged, {self._first}" if self.frames else ""
+        return VideoUnreadable(
+            f"{self._name} cannot be decoded after {number} frames ({why}{damaged}): it is cut off "
+            "or damaged. What came before is answered. Copy it again, or repair it with ffmpeg."
+        )
+
+
+def _decoded(packet: Any, damage: _Damage, number: int) -> list[Any]:
+    """The frames that a packet brings; its damage is noted."""
+    if packet.is_corrupt:
+        damage.add(number, "parts of it are missing")
+        return []
+    try:
+        return list(packet.decode())
+    except errors() as error:
+        damage.add(number, reason(error))
+        return []
 
 
 @contextmanager
@@ -92,11 +136,12 @@ def stored_video(where: str) -> Iterator[StoredVideo]:
     """
     av = import_av(where)
     file = None
+    expected: tuple[type[Exception], ...] = (*errors(), ImagesUnreadable)
     try:
         if is_address(where) and not where.startswith(_BY_FFMPEG):
             file = opened(where)
         container = av.open(file or where, timeout=None if file else _SECONDS_TO_WAIT)
-    except (OSError, ValueError, ImagesUnreadable) as error:
+    except expected as error:
         if file is not None:
             file.close()
         raise _not_opened(where, error) from error
@@ -145,11 +190,6 @@ def _not_opened(where: str, error: Exception) -> VideoUnreadable:
     if not is_address(where) and not Path(where).is_file():
         return VideoUnreadable(f"There is no video {where}. Correct the path.")
     return VideoUnreadable(
-        f"{where} cannot be opened as a video ({_reason(error)}). It is cut off, damaged, or of a "
+        f"{where} cannot be opened as a video ({reason(error)}). It is cut off, damaged, or of a "
         "kind that FFmpeg does not know. Copy it again, or convert it to MP4."
     )
-
-
-def _reason(error: Exception) -> str:
-    """What FFmpeg says, without its number and the path."""
-    return str(getattr(error, "strerror", None) or error)

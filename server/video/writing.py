@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from d2serve.server.video.frames import Frame, VideoUnwritable, import_av
+from d2serve.server.video.frames import Frame, VideoUnwritable, errors, import_av, reason
 
 SUFFIXES = (".mp4", ".mov", ".mkv")
 """Of files that can be written."""
@@ -83,9 +83,9 @@ class VideoWriter:
         try:
             for packet in self._stream.encode(picture):
                 self._container.mux(packet)
-        except (OSError, ValueError) as error:
+        except errors() as error:
             raise VideoUnwritable(
-                f"The video {self._path} cannot be written ({error}). Is the disk full?"
+                f"The video {self._path} cannot be written ({reason(error)}). Is the disk full?"
             ) from error
 
 
@@ -106,8 +106,8 @@ def written_video(path: Path, rate: Fraction | None) -> Iterator[VideoWriter]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         container = av.open(str(path), "w")
-    except (OSError, ValueError) as error:
-        raise VideoUnwritable(f"The video {path} cannot be written ({error}).") from error
+    except errors() as error:
+        raise VideoUnwritable(f"The video {path} cannot be written ({reason(error)}).") from error
     writer = VideoWriter(path, container, encoder, rate)
     try:
         yield writer

@@ -207,6 +207,16 @@ def test_some_frames_of_a_video_and_a_file_to_draw_to(tmp_path: Path) -> None:
         assert [each.time for each in video.frames()] == pytest.approx([0, 0.2, 0.4])
 
 
+def test_videos_of_a_quoted_pattern(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        write_clip(tmp_path / f"{name}.mp4", range(2))
+    lines = lines_of("shapes.mar", f"{tmp_path}/*.mp4")
+    videos = [(Path(each["video"]).name, each["frame"]) for each in lines]
+    assert videos == [("a.mp4", 0), ("a.mp4", 1), ("b.mp4", 0), ("b.mp4", 1)]
+    several = run("shapes.mar", f"{tmp_path}/*.mp4", "--draw", "out.mp4")
+    assert several.exit_code == 2
+
+
 def test_images_and_videos_together_and_names_that_meet(tmp_path: Path) -> None:
     write_clip(tmp_path / "clip.mp4", range(2))
     words = ["clip.mp4", "images/a.png", tmp_path / "clip.mp4", "images/a.png"]

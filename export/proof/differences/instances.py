@@ -23,7 +23,7 @@ from d2serve.export.proof.differences.finding import (
     Region,
 )
 from d2serve.export.proof.differences.pairing import Pairing, Things
-from d2serve.handlers.outputs.records import Detections, Outputs
+from d2serve.handlers.outputs.records import Detections, Float32, Outputs
 from d2serve.handlers.replies.drawing import Legend
 from d2serve.handlers.spec.bounds import Bounds
 
@@ -57,7 +57,7 @@ def instance_findings(
     for i, j in pairing.pairs:
         name = _name(mine, i, legend, is_proposal)
         weight = float(mine.scores[i])
-        for each in _boxes(mine, theirs, i, j, name, bounds):
+        for each in _boxes(mine, theirs, i, j, name, is_proposal, bounds):
             yield each if each.field == SCORES else replace(each, share=weight * each.share)
         if expected.instances is not None and got.instances is not None:
             hull = _region(mine.hulls[i])
@@ -76,9 +76,9 @@ def _alone(field: str, text: str, things: Things, index: int, mine: bool) -> Fin
 
 
 def _boxes(
-    mine: Things, theirs: Things, i: int, j: int, name: str, bounds: Bounds
+    mine: Things, theirs: Things, i: int, j: int, name: str, is_proposal: bool, bounds: Bounds
 ) -> Iterator[Finding]:
-    apart = np.abs(mine.points[i].astype(np.float64) - theirs.points[j]).max(axis=1)
+    apart = _corners_apart(mine.points[i], theirs.points[j])
     worst, hull = int(apart.argmax()), mine.hulls[i]
     most = float(apart[worst])
     if most > 0:
@@ -100,8 +100,17 @@ def _boxes(
         yield Finding(BOXES, text, most, share, most > bounds.box_px, region, i, j)
     score = abs(float(mine.scores[i]) - float(theirs.scores[j]))
     if score > 0:
-        text = f"the score of {name} by {score:.3g}"
+        what = "sigmoid of the objectness" if is_proposal else "score"
+        text = f"the {what} of {name} by {score:.3g}"
         yield Finding(SCORES, text, score, score, score > bounds.score, _region(hull), i, j)
+
+
+def _corners_apart(mine: Float32, theirs: Float32) -> npt.NDArray[np.float64]:
+    """How far each corner is from the one that it stands for: a rotated box can be the same from
+    another side, with another angle."""
+    ways = [np.roll(theirs, turn, axis=0).astype(np.float64) - mine for turn in range(4)]
+    distances = [np.abs(way).max(axis=1) for way in ways]
+    return min(distances, key=lambda each: float(each.max()))
 
 
 def _fields(

@@ -45,8 +45,12 @@ def panels_of(subject: Subject, window: Window) -> tuple[Image.Image, Image.Imag
     sides = Things.of(subject.expected), Things.of(subject.got)
     seen = _Seen(*(_visible(things, window) for things in sides))
     kept = [each for each in subject.findings if seen.has(each)]
-    mine = _drawn(dim, window, subject.expected, subject.legend, [f.expected for f in kept])
-    theirs = _drawn(dim, window, subject.got, subject.legend, [f.got for f in kept])
+    shown: tuple[set[int | None], set[int | None]]
+    shown = {each.expected for each in kept}, {each.got for each in kept}
+    if subject.expected.panoptic_seg is not None:  # the whole map is drawn, and the things in it
+        shown = set(seen.expected), set(seen.got)
+    mine = _drawn(dim, window, subject.expected, subject.legend, shown[0])
+    theirs = _drawn(dim, window, subject.got, subject.legend, shown[1])
     return mine, theirs, _difference(subject, window, pixels, seen)
 
 
@@ -73,12 +77,15 @@ def _visible(things: Things | None, window: Window) -> frozenset[int]:
 
 
 def _drawn(
-    pixels: Pixels, window: Window, outputs: Outputs, legend: Legend, found: list[int | None]
+    pixels: Pixels,
+    window: Window,
+    outputs: Outputs,
+    legend: Legend,
+    shown: set[int | None],
 ) -> Image.Image:
-    """What differs of one answer, as servers draw it."""
-    kept = sorted({each for each in found if each is not None})
-    merged = outputs.panoptic_seg is not None  # whose segments name instances by their index
-    picture = picture_of(pixels, window.outputs(outputs, None if merged else kept), legend)
+    """Some instances of one answer, and its map, as servers draw them."""
+    kept = sorted(each for each in shown if each is not None)
+    picture = picture_of(pixels, window.outputs(outputs, kept), legend)
     if outputs.proposals is not None:
         things = Things.of(outputs)
         assert things is not None  # there are proposals

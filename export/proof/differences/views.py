@@ -14,7 +14,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from d2serve.export.proof.differences.finding import Region
-from d2serve.handlers.outputs.records import Detections, Outputs
+from d2serve.handlers.outputs.records import Detections, Outputs, PanopticSeg, Segment
 from d2serve.handlers.outputs.rle import Rle
 
 Pixels = npt.NDArray[np.uint8]
@@ -92,21 +92,23 @@ class Window:
         moved = (points - np.array([self.x, self.y], np.float32)) * self.scale
         return moved.astype(np.float32)
 
-    def outputs(self, outputs: Outputs, kept: Sequence[int] | None) -> Outputs:
+    def outputs(self, outputs: Outputs, kept: Sequence[int]) -> Outputs:
         """What was found, in pixels of the picture.
 
         Args:
             outputs: of the image.
-            kept: indices of the instances to keep; None keeps all.
+            kept: indices of the instances to keep, with their segments.
         """
-        sem_seg, panoptic = outputs.sem_seg, outputs.panoptic_seg
+        sem_seg, panoptic, found = outputs.sem_seg, outputs.panoptic_seg, outputs.instances
         if sem_seg is not None:
             sem_seg = self.sampled(sem_seg).astype(np.int32)
         if panoptic is not None:
-            panoptic = replace(panoptic, labels=self.sampled(panoptic.labels).astype(np.int32))
-        found = outputs.instances
+            labels = self.sampled(panoptic.labels).astype(np.int32)
+            panoptic = PanopticSeg(labels, _segments_of(panoptic, kept))
+            if not any(each.instance_id is not None for each in panoptic.segments):
+                found = None  # stuff alone
         if found is not None:
-            found = self._detections(found, range(len(found)) if kept is None else kept)
+            found = self._detections(found, kept)
         return replace(
             outputs,
             width=self.shown[0],
@@ -152,3 +154,14 @@ class Window:
         start, length = ((self.x, self.width), (self.y, self.height))[axis]
         shown = self.shown[axis]
         return start + ((np.arange(shown) + 0.5) * length / shown).astype(np.intp)
+
+
+def _segments_of(panoptic: PanopticSeg, kept: Sequence[int]) -> tuple[Segment, ...]:
+    """Stuff, and the things that are kept, under their new indices."""
+    places: dict[int | None, int | None] = {None: None}
+    places.update({old: new for new, old in enumerate(kept)})
+    return tuple(
+        replace(each, instance_id=places[each.instance_id])
+        for each in panoptic.segments
+        if each.instance_id in places
+    )

@@ -2,7 +2,8 @@
 
 export class Failure extends Error {}
 
-export async function ask(path, options = {}) {
+// What is answered, as `kind`: "text" or "blob".
+export async function ask(path, options = {}, kind = "text") {
   const key = location.hash.slice(1);
   const headers = { "X-D2serve-Page": key, ...options.headers };
   let response;
@@ -12,9 +13,8 @@ export async function ask(path, options = {}) {
     if (error.name === "AbortError") throw error;
     throw new Failure("No answer: `d2serve serve` has ended, or has closed the connection.");
   }
-  const text = await response.text();
-  if (!response.ok) throw new Failure(inWords(response.status, text));
-  return text;
+  if (!response.ok) throw new Failure(inWords(response.status, await response.text()));
+  return response[kind]();
 }
 
 // Errors as they are: of the archive, of TorchServe and of the page's server.

@@ -5,7 +5,7 @@ import { curlFor } from "./command.js";
 import { viewsOf } from "./found.js";
 import { chosen, watchModels } from "./models.js";
 import { prepare } from "./painting.js";
-import { watchPhotos } from "./photo.js";
+import { pictureOf, watchPhotos } from "./photo.js";
 import { setLeast, showResults } from "./results.js";
 
 const byId = id => document.getElementById(id);
@@ -29,10 +29,13 @@ async function predict() {
   fail("");
   showCommand();
   say(`Asking ${asked.model} ${asked.answers} about ${name} …`);
-  const bitmap = createImageBitmap(blob).catch(() => null); // upright, as its EXIF says
+  const most = asked.served.most_bytes;
+  if (blob.size > most) {
+    say(`${name} was not answered.`);
+    return fail(`${name} has ${blob.size} bytes, and a request ${most} at most.`);
+  }
+  const bitmap = pictureOf(blob);
   try {
-    const most = asked.served.most_bytes;
-    if (blob.size > most) throw new Error(`${name} has ${blob.size} bytes, and a request ${most} at most.`);
     const query = new URLSearchParams({ model: asked.model, ...(asked.version && { version: asked.version }) });
     const begun = performance.now();
     const text = await ask(`/predict?${query}`, { method: "POST", body: blob, signal });
@@ -53,7 +56,7 @@ async function predict() {
 function showAll(text, views, bitmap, size, signal) {
   signal.throwIfAborted(); // another photo has come meanwhile
   const fits = bitmap && (!size || (bitmap.width === size.width && bitmap.height === size.height));
-  if (!fits) fail("This browser cannot show the picture; what was found in it is drawn without.");
+  if (!fits) fail("The picture cannot be shown; what was found in it is drawn without.");
   answer = text;
   byId("json").open = false;
   showResults(views, prepare(byId("canvas"), fits ? bitmap : null, size ?? bitmap ?? { width: 640, height: 420 }));

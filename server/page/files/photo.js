@@ -1,5 +1,7 @@
 // Where a photo comes from: a file that is chosen or dropped, the clipboard, or the camera.
 
+import { ask } from "./asking.js";
+
 const byId = id => document.getElementById(id);
 
 // Calls `take` with each: its bytes, its name, and whether it is a file of the user's.
@@ -24,6 +26,18 @@ export function watchPhotos(take, fail) {
     if (file) take({ blob: file, name: file.name || "pasted.png", isFile: false });
   });
   watchCamera(take, fail);
+}
+
+// The picture of a photo, upright as its EXIF says; null where there is none. Browsers turn JPEGs;
+// other formats some turn and some do not, so the server reads those.
+export async function pictureOf(blob) {
+  try {
+    const [first, second] = new Uint8Array(await blob.slice(0, 2).arrayBuffer());
+    const isJpeg = first === 0xff && second === 0xd8;
+    return await createImageBitmap(isJpeg ? blob : await ask("/picture", { method: "POST", body: blob }, "blob"));
+  } catch {
+    return null;
+  }
 }
 
 function watchCamera(take, fail) {

@@ -134,6 +134,20 @@ def test_rotated_boxes_are_compared_by_their_corners() -> None:
     assert first.text.startswith("the box of instance 0 (cat 0.90) by 4.")
 
 
+def test_a_box_seen_from_another_side_lies_where_it_lies() -> None:
+    one = Detections(
+        HEIGHT,
+        WIDTH,
+        np.array([[60, 60, 50, 20, 0]], np.float32),
+        np.array([0.9], np.float32),
+        np.array([0]),
+        None,
+        None,
+    )
+    turned = replace(one, boxes=np.array([[60, 60, 20, 50, 90]], np.float32))
+    assert all(each.amount < 1e-4 for each in found(turned, one).findings)
+
+
 def test_a_label_map_says_which_labels_are_taken_for_each_other() -> None:
     sem_seg = np.zeros((HEIGHT, WIDTH), np.int32)
     other = sem_seg.copy()
@@ -261,6 +275,27 @@ def test_answers_of_every_kind_are_drawn(outputs: Outputs, tmp_path: Path) -> No
         other = answer(proposals=Proposals(FOUND.boxes + 3, np.array([5, 4, 3], np.float32)))
     (file,) = seen(other, outputs).write(tmp_path)
     assert Image.open(file).width > 1000
+
+
+def test_segments_of_things_follow_their_instances() -> None:
+    """A part of the image in which the first thing does not lie."""
+    labels = np.zeros((HEIGHT, WIDTH), np.int32)
+    labels[:, 80:] = 2
+    things = (
+        Segment(1, 0, True, 0, 0.9, 0),
+        Segment(2, 1, True, 9600, 0.8, 1),
+        Segment(3, 0, False, 0, None, None),
+    )
+    whole = answer(instances=FOUND, panoptic_seg=PanopticSeg(labels, things))
+    view = Window(80, 0, 80, 120, (160, 240)).outputs(whole, [1])
+    assert view.instances is not None
+    assert view.panoptic_seg is not None
+    assert view.instances.boxes.tolist() == [[0, 40, 120, 180]]
+    assert [(each.id, each.instance_id) for each in view.panoptic_seg.segments] == [
+        (2, 0),
+        (3, None),
+    ]
+    assert Window(80, 0, 80, 120, (160, 240)).outputs(whole, []).instances is None
 
 
 def test_an_error_says_where_its_pictures_are(

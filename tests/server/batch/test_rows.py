@@ -55,7 +55,7 @@ FLOATS = np.array([0.1, 33.3, 0, 1e-5, 1.2e-6, 7e-10, 1e14, 3e15, 1e20, -0.0], n
 def detections(count: int, with_all: bool, angle: bool = False) -> Detections:
     random = np.random.default_rng(count)
     masks = random.random((count, 12, 16)) < 0.5
-    extra = {
+    extra: dict[str, Any] = {
         "attributes": np.resize(np.array([np.nan, np.inf, *FLOATS], np.float32), (count, 2)),
         "rank": np.arange(count) - 2**62,
         "half": np.resize(FLOATS[:6], count).astype(np.float16),

@@ -74,9 +74,16 @@ def test_a_difference_within_the_noise_is_none() -> None:
 
 
 def test_threads_are_set_only_where_a_worker_would_take_others() -> None:
-    advice = advice_of([cell(FAST, Setup(2, 1), [5, 5])], cores=8)
+    advice = advice_of([cell(FAST, Setup(2, 1), [5, 5]), cell(FAST, Setup(1, 8), [3, 3])], cores=8)
     assert ("environment of the server", "OMP_NUM_THREADS=1") in advice.lines
     assert "A worker would otherwise use 4 threads." in advice.reasons
+
+
+def test_of_one_setup_no_number_of_workers_is_advised() -> None:
+    advice = advice_of([cell(FAST, Setup(1, 2), [5, 5])], cores=2)
+    assert advice.lines == ()
+    assert "1 x 2 (workers x threads) is the only setup that was measured" in said(advice)
+    assert "1 worker takes 512 MiB, 0.5 GiB in all" in said(advice)
 
 
 @pytest.mark.parametrize(("rates", "taken"), [([15, 16], True), ([10, 10.1], False)])

@@ -102,8 +102,8 @@ def test_label_maps_of_8_and_16_bits(browser: Browser) -> None:
             expected += [labels.astype(np.int32), smooth.astype(np.int32)]
     read = browser.run(LABELS, [to_png(labels) for labels in expected])
     assert len(read) == 48
-    for (width, height, flat), labels in zip(read, expected):
-        assert np.array_equal(np.array(flat).reshape(height, width), labels)
+    for (width, height, flat), wanted in zip(read, expected):
+        assert np.array_equal(np.array(flat).reshape(height, width), wanted)
 
 
 @pytest.mark.parametrize("filter_type", range(5))

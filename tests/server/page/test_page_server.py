@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import io
 import json
 import socket
 import time
@@ -12,7 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from d2serve.client.errors import ServerStartError
 from d2serve.server.page.answering import MOST_BYTES, MOST_CONNECTIONS
@@ -364,6 +367,25 @@ class TestTorchServe:
             assert asking("/").status == 200
             for answer in (asking("/models"), asking(PREDICT, "POST", b"image")):
                 assert (answer.status, answer.code) == (503, "starting")
+
+
+class TestPictures:
+    def test_upright_and_without_exif(self, asking: Asking) -> None:
+        exif, file = Image.Exif(), io.BytesIO()
+        exif[0x0112] = 6
+        pixels = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+        Image.fromarray(pixels).save(file, "WEBP", lossless=True, exif=exif)
+        answer = asking("/picture", "POST", file.getvalue())
+        assert answer.headers["Content-Type"] == "image/png"
+        with Image.open(io.BytesIO(answer.body)) as shown:
+            assert np.array_equal(np.asarray(shown), np.rot90(pixels, -1))
+            assert not shown.getexif()
+
+    def test_what_is_no_picture(self, asking: Asking, stand_in: StandIn) -> None:
+        answer = asking("/picture", "POST", b"no image")
+        assert (answer.status, answer.code) == (415, "unsupported_image_format")
+        assert asking("/picture", "POST", b"x", leave_out=(KEY_HEADER,)).code == "wrong_key"
+        assert stand_in.said.asked == [], "TorchServe has no part in it"
 
 
 class TestAddress:

@@ -10,6 +10,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import av
 import cv2
 import fsspec
 import numpy as np
@@ -108,6 +109,26 @@ def test_a_file_that_is_cut_off_answers_what_it_has(
         read_all()
     assert read == list(range(len(read)))
     assert len(read) < 40
+
+
+def test_damaged_frames_are_left_out_and_the_others_answered(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "a.avi", range(12), encoder="mpeg4")
+    content = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        packets = [(each.pos or 0, each.size) for each in container.demux(video=0) if each.size]
+    place, size = packets[4]
+    content[place + 8 : place + 8 + size] = bytes(size)  # after the name and length
+    path.write_bytes(content)
+    read: list[frames_module.Frame] = []
+
+    def read_all() -> None:
+        with stored_video(str(path)) as video:
+            read.extend(video.frames())
+
+    with pytest.raises(VideoUnreadable, match=r"a\.avi has 1 damaged frames .*frame 4: .*others"):
+        read_all()
+    assert len(read) >= 10
+    assert number_of(read[-1].pixels) == 11
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,144 @@
+"""The figures of a run as tables and a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib
+
+matplotlib.use("Agg")  # writes files; a display is not needed
+
+from matplotlib import pyplot as plt
+
+from benchmarks.shared.figures import median_of, median_ratio
+from benchmarks.shared.machine import this_machine
+from benchmarks.shared.table import Table, spread
+from d2serve.cli.progress import console
+
+SIDES = ("plain loop", "plain pool", "d2serve batch", "d2serve batch on Ray")
+NODES = (1, 2, 4)
+_RESULT = Path(__file__).resolve().parents[1] / "results" / "batch.md"
+# Okabe and Ito's colours, which people tell apart whatever their colour vision.
+_COLOURS = ("#999999", "#e69f00", "#009e73", "#0072b2")
+_KINDS = {"": "processes, without Ray", "ray": "nodes of a Ray cluster"}
+
+
+class Turn(NamedTuple):
+    """One process that answered all images."""
+
+    speed: float
+    """Images a second, with the start of everything."""
+    steady: float | None
+    """The same between the first rows and the last; None of a plain side, which does not say."""
+    load: float
+    """Of the machine in the minute before."""
+
+
+def write(
+    turns: Mapping[str, Sequence[Turn]],
+    overheads: Mapping[str, Sequence[Sequence[float]]],
+    count: int,
+) -> None:
+    """Print the tables, and write them with the picture."""
+    tables = (_sides(turns), _nodes(overheads))
+    for table in tables:
+        console.print(table.for_terminal())
+    machine = this_machine()
+    load = median_of([turn.load for own in turns.values() for turn in own])
+    head = (
+        f"# Batches\n\n{count:,} images of 640x480 to the example Mask R-CNN for ONNX Runtime; "
+        f"{machine.cpu}, {machine.cores} cores; onnxruntime {machine.versions['onnxruntime']}, ray "
+        f"{version('ray')}. {len(turns[SIDES[0]])} rounds. The load of the machine in the minute "
+        f"before a turn was {spread(load, 1)}.\n"
+    )
+    picture = f"![The figures as bars]({_RESULT.with_suffix('.png').name})\n"
+    text = "\n".join([head, picture, *(table.as_markdown() for table in tables)])
+    _RESULT.write_text(text, encoding="utf-8")
+    _plot(turns, overheads)
+
+
+def _sides(turns: Mapping[str, Sequence[Turn]]) -> Table:
+    speeds = {side: [turn.speed for turn in own] for side, own in turns.items()}
+    rows = []
+    for side, own in turns.items():
+        steady = [turn.steady for turn in own if turn.steady is not None]
+        ratios = [
+            spread(median_ratio(speeds[side], speeds[other]), 2) if side != other else ""
+            for other in SIDES[:2]
+        ]
+        after = spread(median_of(steady), 1) if steady else ""
+        rows.append((side, spread(median_of(speeds[side]), 1), after, *ratios))
+    return Table(
+        "Beside a plain loop",
+        "Images a second, median of the rounds (lowest to highest); ratios are formed within a "
+        "round, and above 1 the side of the row is faster. Plain loop: one process with all cores "
+        "as threads. Plain pool: multiprocessing, a process for each core with a thread. Both "
+        "write the JSON lines. The start of everything counts, but in `after the start`.",
+        ("", "images/s", "after the start", "/ plain loop", "/ plain pool"),
+        tuple(rows),
+    )
+
+
+def _nodes(overheads: Mapping[str, Sequence[Sequence[float]]]) -> Table:
+    rows = [
+        (_KINDS[kind], *(spread(median_of(each), 1) for each in own))
+        for kind, own in overheads.items()
+    ]
+    return Table(
+        "What a worker adds to an image",
+        "Milliseconds of a worker for an image beyond the 100 ms that each image takes here "
+        "without work, so that four nodes fit onto two cores; the model's own work, on images of "
+        "32x24, is in it. A simulation: all nodes are on one machine, and no network is between "
+        "them.",
+        ("workers", *(str(count) for count in NODES)),
+        tuple(rows),
+    )
+
+
+def _plot(
+    turns: Mapping[str, Sequence[Turn]], overheads: Mapping[str, Sequence[Sequence[float]]]
+) -> None:
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 2.8), layout="constrained")
+    figures = [median_of([turn.speed for turn in own]) for own in turns.values()]
+    values = [each.value for each in figures]
+    around = [
+        [each.value - each.low for each in figures],
+        [each.high - each.value for each in figures],
+    ]
+    places = range(len(values))
+    left.barh(places, values, 0.7, color=_COLOURS)
+    left.errorbar(values, places, xerr=around, fmt="none", ecolor="black", capsize=2)
+    for place, each in zip(places, figures):
+        left.annotate(
+            f"{each.value:.1f}", (each.high, place), (4, 0), "data", "offset points", va="center"
+        )
+    left.set_yticks(places, list(turns))
+    left.invert_yaxis()
+    left.set_xlim(0, max(each.high for each in figures) * 1.2)
+    left.set_title("images/s, with the start; higher is better", fontsize=9)
+    for (kind, own), colour in zip(overheads.items(), _COLOURS[2:]):
+        medians = [median_of(each) for each in own]
+        right.errorbar(
+            NODES,
+            [each.value for each in medians],
+            [
+                [each.value - each.low for each in medians],
+                [each.high - each.value for each in medians],
+            ],
+            color=colour,
+            marker="o",
+            capsize=2,
+            label=_KINDS[kind],
+        )
+    right.set_xticks(NODES, [str(count) for count in NODES])
+    right.set_ylim(bottom=0)
+    right.set_xlabel("workers", fontsize=9)
+    right.set_title("ms of a worker beyond an image's own time; lower is better", fontsize=9)
+    right.legend(frameon=False, fontsize=9)
+    for axis in (left, right):
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(_RESULT.with_suffix(".png"), dpi=110, metadata={"Software": None})
+    plt.close(figure)
