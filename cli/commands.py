@@ -76,6 +76,21 @@ COMMANDS = {
         "d2serve verify model_store/shapes.mar --config-file config.yaml --images photos "
         "MODEL.WEIGHTS model_final.pth",
     ),
+    "diff": Command(
+        "models.differing",
+        "diff",
+        "Show where an archive and eager detectron2 differ, in a table and in pictures.",
+        "export",
+        "d2serve diff model_store/shapes.mar --config-file config.yaml --images photos "
+        "MODEL.WEIGHTS model_final.pth",
+    ),
+    "bench": Command(
+        "models.benching",
+        "bench",
+        "Measure how fast archives answer on this machine, and say what to configure.",
+        "measure",
+        "d2serve bench model_store/shapes.mar --images photos --output measured",
+    ),
     "evaluate": Command(
         "models.verifying",
         "evaluate",
@@ -105,12 +120,26 @@ COMMANDS = {
         "server",
         "d2serve upgrade shapes shapes-2.0.mar --image photo.jpg",
     ),
+    "batch": Command(
+        "predictions.batching",
+        "batch",
+        "Answer many images with an archive, on this machine or on a Ray cluster, into parquet.",
+        "batch",
+        "d2serve batch model_store/shapes.mar photos --output results",
+    ),
     "predict": Command(
         "predictions.predicting",
         "predict",
-        "Detect objects in images with a running server.",
+        "Detect objects in images and videos, with an archive or with a running server.",
         "client",
-        "d2serve predict shapes photo.jpg --draw drawn",
+        "d2serve predict shapes.mar photo.jpg --draw drawn",
+    ),
+    "label-studio": Command(
+        "servers.label_studio",
+        "label_studio",
+        "Answer Label Studio as its ML backend, until Ctrl-C.",
+        "client",
+        "d2serve label-studio shapes.mar --label-studio http://127.0.0.1:8080",
     ),
 }
 SUMMARY = "Export detectron2 models to archives, serve them with TorchServe, and ask the server."
@@ -129,10 +158,10 @@ def is_ours(error: ImportError) -> bool:
     return (error.name or "d2serve").partition(".")[0] == "d2serve"
 
 
-def missing_package(command: str, error: ImportError) -> str:
-    """What to install for a command whose import failed."""
+def missing_package(command: str, error: ImportError, extra: str | None = None) -> str:
+    """What to install for a command whose import failed; the extra is the command's own."""
     package = (error.name or "").partition(".")[0]
     return (
         f"`d2serve {command}` needs the package {package}, which {sys.executable} cannot import "
-        f"({error}). Install it: pip install 'd2serve[{COMMANDS[command].extra}]'"
+        f"({error}). Install it: pip install 'd2serve[{extra or COMMANDS[command].extra}]'"
     )

@@ -21,7 +21,8 @@
     │   ├── JavaNotFound
     │   └── ArchiveRefused    a .mar is damaged, unlisted or not for this server
     ├── StubsUnavailable      the gRPC definitions could not be found or compiled
-    ├── Detectron2Unavailable detectron2's structures were asked for where it is not installed
+    ├── PackageUnavailable    structures of a package were asked for that is not installed
+    │   └── Detectron2Unavailable
     └── DrawingError
 
 Each message says what was got, what was expected, the likely cause and the next step.
@@ -49,13 +50,20 @@ class ModelNotFound(ClientError):
 class RequestRejected(ClientError):
     """The server refused this one request; sending it again unchanged will not help.
 
-    ``status`` is HTTP's, None over gRPC; ``request_id`` is that of the server's log, if known.
+    ``status`` is HTTP's, None over gRPC; ``request_id`` is that of the server's log, if known;
+    ``where`` stands in the text's brackets, which name all three without it.
     """
 
     def __init__(
-        self, message: str, *, code: str, status: int | None, request_id: str | None = None
+        self,
+        message: str,
+        *,
+        code: str,
+        status: int | None,
+        request_id: str | None = None,
+        where: str | None = None,
     ) -> None:
-        where = origin(status, code, request_id)
+        where = where or origin(status, code, request_id)
         super().__init__(f"The request was rejected ({where}): {message}")
         self.code = code
         self.message = message
@@ -109,9 +117,15 @@ class HandlerFailed(ServerFailed):
     _what: ClassVar[str]
 
     def __init__(
-        self, message: str, *, code: str, status: int | None, request_id: str | None = None
+        self,
+        message: str,
+        *,
+        code: str,
+        status: int | None,
+        request_id: str | None = None,
+        where: str | None = None,
     ) -> None:
-        where = origin(status, code, request_id)
+        where = where or origin(status, code, request_id)
         super().__init__(f"{self._what} ({where}): {message}", request_id=request_id)
         self.code = code
         self.message = message
@@ -200,7 +214,11 @@ class StubsUnavailable(ClientError):
     """The gRPC definitions inside TorchServe's jar could not be found or compiled."""
 
 
-class Detectron2Unavailable(ClientError):
+class PackageUnavailable(ClientError):
+    """A package, whose own structures were asked for, cannot be imported."""
+
+
+class Detectron2Unavailable(PackageUnavailable):
     """detectron2, or the torch it needs, cannot be imported."""
 
 

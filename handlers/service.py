@@ -9,6 +9,7 @@ on the way gets its own error and harms no other, and no exception leaves.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -62,7 +63,10 @@ class Service:
 
     @staticmethod
     def open(
-        path: Path | str, model: str | None = None, version: str | None = None, **settings: Any
+        path: str | os.PathLike[str],
+        model: str | None = None,
+        version: str | None = None,
+        **settings: Any,
     ) -> Service:
         """Serve an archive in this process.
 
@@ -76,6 +80,10 @@ class Service:
         """
         detector = Detector.open(path, **settings)
         return Service(detector, model or detector.spec.name, version or read_version(Path(path)))
+
+    def close(self) -> None:
+        """Remove what was unpacked of an archive; the service must not be asked any more."""
+        self._detector.close()
 
     def reply(self, request: Request) -> Reply:
         """The reply to one request."""

@@ -6,7 +6,6 @@ to a server.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,8 +20,17 @@ from d2serve.client.results.instances import (
     have_all,
     keypoints_of,
 )
+from d2serve.client.results.packages import load
 from d2serve.client.results.segments import PanopticSeg, PanopticSegment, SemSeg
 from d2serve.handlers.spec.extras import IMAGE, INSTANCE, TENSOR, Extra
+
+_WHY = (
+    "to_detectron2() makes detectron2's own structures",
+    "Install detectron2 and its torch in this environment; without them, the prediction's own "
+    "fields hold the same: instances, proposals, "
+    "sem_seg.label_map(), panoptic_seg.label_map().",
+    Detectron2Unavailable,
+)
 
 
 def detectron2_outputs(
@@ -39,9 +47,7 @@ def detectron2_outputs(
     ``extras`` are the reply's ``extra_fields`` and the image's ``extra``.
     """
     fields, of_image = extras
-    # Loaded by name, as a plug-in: clients depend on neither, which import-linter checks, and only
-    # who has detectron2 already has a use for its structures.
-    structures, torch = _load("detectron2.structures"), _load("torch")
+    structures, torch = (load(each, *_WHY) for each in ("detectron2.structures", "torch"))
     outputs: dict[str, Any] = {}
     if sem_seg is not None:
         outputs["sem_seg"] = _one_hot(torch, sem_seg, sem_seg_classes)
@@ -88,18 +94,6 @@ def _panoptic_seg(torch: Any, panoptic_seg: PanopticSeg) -> tuple[Any, Any]:
             of_id[number] = label
         return of_id[ids.long()], None
     return ids, [_segment_info(segment) for segment in panoptic_seg.segments_info]
-
-
-def _load(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise Detectron2Unavailable(
-            f"to_detectron2() makes detectron2's own structures, and {name} cannot be imported "
-            f"here ({error}). Install detectron2 and its torch in this environment; without them, "
-            "the prediction's own fields hold the same: instances, proposals, "
-            "sem_seg.label_map(), panoptic_seg.label_map()."
-        ) from error
 
 
 def _instances(

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from d2serve.client.errors import MalformedReply
+from d2serve.client.errors import InvalidInput, MalformedReply
 from d2serve.client.results.detectron2_outputs import detectron2_outputs
 from d2serve.client.results.extras import parse_extra, parse_extra_fields
 from d2serve.client.results.handler_outputs import handler_outputs
@@ -35,6 +35,8 @@ from d2serve.client.results.segments import (
     parse_panoptic_seg,
     parse_sem_seg,
 )
+from d2serve.client.results.supervision_outputs import to_detections, to_key_points
+from d2serve.client.results.tables import KINDS, Found, to_arrow, to_pandas
 from d2serve.handlers.outputs.records import Outputs
 from d2serve.handlers.spec.extras import IMAGE, Extra
 
@@ -60,7 +62,6 @@ _Parts = tuple[
     "SemSeg | None",
     "PanopticSeg | None",
 ]
-_KINDS = ("instances", "proposals", "sem_seg", "panoptic_seg")
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,46 @@ class Prediction:
         extras = self.extra_fields, self.extra
         return detectron2_outputs(*self._parts(), extras, sem_seg_classes)
 
+    def to_supervision(self, kind: str | None = None) -> Any:
+        """A ``supervision.Detections``, for its annotators, trackers and metrics.
+
+        Instances have ``xyxy``, ``confidence``, ``class_id``, ``mask`` where the model predicts
+        them and masks were asked for, and in ``data`` ``class_name`` and what the model's author
+        added; a rotated box has the box around it, and its corners in ``data["xyxyxyxy"]``. Each
+        class of ``sem_seg`` and each segment of ``panoptic_seg`` is a detection of its mask.
+
+        Args:
+            kind: of "instances", "proposals", "sem_seg" and "panoptic_seg", what is wanted; without
+                it, the first of them that the model predicts.
+
+        Raises:
+            PackageUnavailable: supervision cannot be imported here.
+            InvalidInput: the model predicts nothing of that kind.
+            MalformedReply: a mask or label map cannot be unpacked.
+        """
+        return to_detections(self._found(kind), (self.height, self.width), self.extra_fields)
+
+    def to_supervision_key_points(self) -> Any:
+        """A ``supervision.KeyPoints`` of the instances; errors as of ``to_supervision``."""
+        return to_key_points(self.instances)
+
+    def to_pandas(self, kind: str | None = None) -> Any:
+        """A ``pandas.DataFrame`` with a row for each instance; ``kind`` as in ``to_supervision``.
+
+        Boxes are in x0, y0, x1, y1, rotated ones in cx, cy, w, h, angle; ``score``,
+        ``category_id``, ``category_name``, ``segmentation`` and ``keypoints`` are as in the reply,
+        what the model's author added is under ``extra.NAME``.
+
+        Raises:
+            PackageUnavailable: pandas cannot be imported here.
+            InvalidInput: the model predicts nothing of that kind.
+        """
+        return to_pandas(self._found(kind), self.extra_fields)
+
+    def to_arrow(self, kind: str | None = None) -> Any:
+        """The same as a ``pyarrow.Table``."""
+        return to_arrow(self._found(kind), self.extra_fields)
+
     def to_outputs(self) -> Outputs:
         """The same as the handlers' own record, with masks as run lengths.
 
@@ -124,6 +165,17 @@ class Prediction:
             MalformedReply: a mask or label map cannot be unpacked.
         """
         return handler_outputs(*self._parts(), (self.extra_fields, self.extra))
+
+    def _found(self, kind: str | None) -> Found:
+        _, *found = self._parts()
+        there: dict[str, Any] = {name: each for name, each in zip(KINDS, found) if each is not None}
+        if kind is not None and kind not in there:
+            raise InvalidInput(
+                f"Got the kind {kind!r}, expected {' or '.join(there)}: the model {self.model} "
+                "predicts nothing else."
+            )
+        wanted = kind or next(iter(there))
+        return Found(wanted, **{wanted: there[wanted]})
 
     def _parts(self) -> _Parts:
         instances = self.instances if self.has_instances else None
@@ -157,7 +209,7 @@ def _prediction(raw: dict[str, Any], request_id: str | None) -> Prediction:
     model, version = required(raw, "model", str), required(raw, "version", str)
     sides = required(raw, "image", dict)
     size = natural(sides, "height"), natural(sides, "width")
-    if all(raw.get(kind) is None for kind in _KINDS[1:]):
+    if all(raw.get(kind) is None for kind in KINDS[1:]):
         required(raw, "instances", list)
     fields = optional(raw, "extra_fields", parse_extra_fields) or ()
     instances = optional(raw, "instances", lambda v: parse_instances(v, size, fields))
@@ -185,6 +237,6 @@ def _not_version_1(what: str, reply: object) -> str:
     shown = reply.decode("utf-8", "replace") if isinstance(reply, bytes) else str(reply)
     return (
         f"The reply is not a d2serve response of version 1: {what}. Expected an object with "
-        f"model, version, image and at least one of {', '.join(_KINDS)}; is the model behind this "
+        f"model, version, image and at least one of {', '.join(KINDS)}; is the model behind this "
         f"address a .mar made by d2serve? The reply begins: {shown[:200]!r}"
     )

@@ -23,7 +23,8 @@ from d2serve.handlers.requests.images import Base64File, ImageFile, Pixels, Sent
 from d2serve.handlers.requests.request import Call, is_id
 from d2serve.handlers.spec.image_form import COLOUR, ImageForm
 
-_IMAGE_INPUTS = ("image", "data")
+# Pixels have a name of their own where an input can have one type only: in Triton.
+_IMAGE_INPUTS = ("image", "data", "pixels")
 _OUTPUTS = "outputs"
 _MOST_VALUES = 10_000
 # Answers are JSON. Clients that would rather have them in binary read that as well.
@@ -116,8 +117,8 @@ def _image_among(inputs: list[Mapping[str, Any]]) -> Mapping[str, Any]:
     named = [each for each in inputs if each.get("name") in _IMAGE_INPUTS]
     if len(named) != 1 and (named or len(inputs) != 1):
         raise EmptyRequest(
-            f"Got {len(inputs)} inputs, {len(named)} of them named 'image' or 'data', expected one "
-            "of them. One request holds one image: the server makes batches itself."
+            f"Got {len(inputs)} inputs, {len(named)} of them named 'image', 'data' or 'pixels', "
+            "expected one of them. One request holds one image: the server makes batches itself."
         )
     return (named or inputs)[0]
 

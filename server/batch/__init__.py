@@ -1,1 +1,1 @@
-"""Answers folders and shards of images offline: in this process tree, or on a Ray cluster."""
+"""Answers many images without a server: on this machine's cores, or on a Ray cluster."""

@@ -6,8 +6,12 @@ itself is to replace is written ``$$name``.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from d2serve.handlers.spec.model_spec import ModelSpec
+from d2serve.server.triton import repository
 
 TEMPLATES = Path(__file__).with_name("templates")
 _ENDING = ".in"  # so that no tool takes a template for what it becomes
@@ -24,6 +28,9 @@ class Target:
     """The folder for the archive's handler library, where the platform has no d2serve; or None."""
     next_steps: str
     """What to do with the files, with the values of the templates."""
+    more: Callable[[ModelSpec, str, str], Mapping[str, str]] | None = None
+    """Makes what follows from the spec, name and version of the model: the text of files, by their
+    paths."""
 
     def templates(self) -> list[Path]:
         return sorted((TEMPLATES / self.name).glob(f"*{_ENDING}"))
@@ -59,6 +66,14 @@ _TARGETS = (
         "$file",
         "app",
         "docker build and push this folder, then kubectl apply -f rayservice.yaml",
+    ),
+    Target(
+        "triton",
+        "models/$name/$number/$file",
+        "models/$name/$number",
+        "pip install -r requirements.txt for the Python of Triton's Python backend, then "
+        "tritonserver --model-repository=models",
+        repository.files_of,
     ),
 )
 TARGETS = {target.name: target for target in _TARGETS}

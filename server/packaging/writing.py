@@ -14,6 +14,7 @@ from d2serve.client.errors import ArchiveRefused, ClientError
 from d2serve.client.whole_files import made_whole
 from d2serve.server.archives.contents import ArchiveContents, read_contents
 from d2serve.server.packaging.targets import TARGETS, Target, written_name
+from d2serve.server.triton.repository import version_number
 
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """Names that mean the same in a Dockerfile, in YAML and in a shell."""
@@ -51,7 +52,7 @@ def package(archive: Path, target: str, output: Path) -> tuple[Path, str]:
         )
     try:
         with made_whole(folder, output) as made:
-            _write(wanted, archive, values, made)
+            _write(wanted, contents, values, made)
     except OSError as error:
         raise NotPackaged(
             f"{folder} cannot be written ({error.strerror or error}). Expected a folder with room "
@@ -60,7 +61,8 @@ def package(archive: Path, target: str, output: Path) -> tuple[Path, str]:
     return folder, Template(wanted.next_steps).substitute(values)
 
 
-def _write(target: Target, archive: Path, values: dict[str, str], folder: Path) -> None:
+def _write(target: Target, contents: ArchiveContents, values: dict[str, str], folder: Path) -> None:
+    archive = contents.path
     copy = folder / Template(target.archive).substitute(values)
     copy.parent.mkdir(parents=True, exist_ok=True)
     if copy.name.endswith(".tar.gz"):
@@ -71,10 +73,14 @@ def _write(target: Target, archive: Path, values: dict[str, str], folder: Path) 
     if target.library is not None:
         with zipfile.ZipFile(archive) as opened:
             names = [name for name in opened.namelist() if name.startswith(_LIBRARY)]
-            opened.extractall(folder / target.library, names)
+            opened.extractall(folder / Template(target.library).substitute(values), names)
     for template in target.templates():
         text = Template(template.read_text(encoding="utf-8")).substitute(values)
         (folder / written_name(template)).write_text(text, encoding="utf-8")
+    if target.more is not None:
+        more = target.more(contents.spec(), contents.name, contents.version)
+        for name, text in more.items():
+            (folder / name).write_text(text, encoding="utf-8")
 
 
 def _values(contents: ArchiveContents) -> dict[str, str]:
@@ -92,6 +98,7 @@ def _values(contents: ArchiveContents) -> dict[str, str]:
         "name": contents.name,
         "dns_name": _dns_name(contents.name),
         "version": contents.version,
+        "number": version_number(contents.version),
         "file": file,
         "runtime": spec.runtime,
         "requirements": "\n".join(requirements("serve", spec.runtime)),

@@ -71,6 +71,12 @@ def option(name: str, *values: Any, datatype: str = "BYTES") -> dict[str, Any]:
 
 
 class TestInputs:
+    def test_pixels_may_be_called_so_as_triton_has_to(self) -> None:
+        found = read({"inputs": [{**PIXELS, "name": "pixels"}, option("masks", "none")]})
+        assert found.image.tolist() == [[[0, 1, 2], [3, 4, 255]]]
+        with pytest.raises(EmptyRequest):
+            read({"inputs": [IMAGE, {**PIXELS, "name": "pixels"}]})
+
     def test_options_are_parameters_or_inputs(self) -> None:
         body = {"inputs": [IMAGE, option("masks", "none")], "parameters": {"max_detections": 3}}
         assert read(body) == Read(b"hi", {"masks": "none", "max_detections": 3}, None)

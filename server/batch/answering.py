@@ -1,0 +1,78 @@
+"""A worker's part: image files in, rows of the results out; no image ends it with an exception."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Union
+
+import pyarrow as pa
+
+from d2serve.handlers.requests.request import PREDICT, Request
+from d2serve.handlers.service import Service
+from d2serve.server.batch.columns import Options, schema_of
+from d2serve.server.batch.rows import Row, failed, row_of
+from d2serve.server.images.image_file import ImageFile
+
+UNREADABLE = "unreadable_file"
+"""The error code of an image whose bytes could not be read."""
+
+_READ_AHEAD = 4
+"""Files at once: those at an address take their time, and the model need not wait for it."""
+_GPU_BATCH = 8
+
+Contents = Union[bytes, Exception]
+
+
+class Answerer:
+    """A loaded model, and how it is asked."""
+
+    def __init__(self, archive: Path, options: Options, threads: int, on_gpu: str | None) -> None:
+        """
+        Args:
+            archive: a .mar, or the folder that one was unpacked to.
+            options: of every request.
+            threads: CPU threads.
+            on_gpu: ``"cuda"`` or ``"cuda:N"``; None is the CPU.
+
+        Raises:
+            LoadError: the archive cannot be served here.
+        """
+        self._service = Service.open(archive, device=on_gpu or "cpu", threads=threads)
+        self._options = options
+        self._schema = schema_of(self._service.spec, options)
+        # On a CPU a batch is answered one by one all the same.
+        self._batch = _GPU_BATCH if on_gpu and self._service.spec.dynamic_batch else 1
+        self._readers = ThreadPoolExecutor(_READ_AHEAD)
+
+    def answer(self, images: Sequence[ImageFile]) -> Any:
+        """A pyarrow.Table with a row for each image, in order."""
+        rows: list[Row] = []
+        contents = self._readers.map(_read, images)
+        for start in range(0, len(images), self._batch):
+            some = images[start : start + self._batch]
+            rows += self._rows(some, [next(contents) for _ in some])
+        return pa.Table.from_pylist(rows, self._schema)
+
+    def _rows(self, images: Sequence[ImageFile], contents: Sequence[Contents]) -> Iterator[Row]:
+        requests = [
+            Request(body=data, fields=self._options, kind=PREDICT)
+            for data in contents
+            if isinstance(data, bytes)
+        ]
+        replies = iter(self._service.replies(requests))
+        for image, data in zip(images, contents):
+            if isinstance(data, bytes):
+                yield row_of(image.name, next(replies))
+            else:
+                yield failed(
+                    image.name, UNREADABLE, " ".join(f"{type(data).__name__}: {data}".split())
+                )
+
+
+def _read(image: ImageFile) -> Contents:
+    try:
+        return image.read()
+    except Exception as error:  # of whatever library the address belongs to
+        return error
