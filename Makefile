@@ -25,7 +25,7 @@ timed = @echo '$(2)'; began=$$(date +%s); $(2); status=$$?; \
 PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15
 
 .PHONY: demo dev check quick-tests test test-all test-copy $(BESIDE:%=test-%) lint typed
-.PHONY: cpp cpp-demo cpp-fuzz bench bench-cpp fuzz soak metrics-overhead precision caffe2-evidence
+.PHONY: cpp cpp-demo cpp-fuzz bench bench-batch bench-cpp bench-engines fuzz soak metrics-overhead precision caffe2-evidence
 .PHONY: coverage-table formats-table audit docs dist image clean
 
 demo: $(STAMPS)/demo $(INSTALLED)
@@ -100,9 +100,18 @@ soak: $(STAMPS)/test $(INSTALLED)
 metrics-overhead: $(STAMPS)/test $(INSTALLED)
 	$(PY) -W ignore -m benchmarks.metrics_overhead
 
+# `d2serve batch` with Ray and without beside a plain loop, and what each node adds: half an hour.
+bench-batch: $(STAMPS)/engines/done $(INSTALLED) $(STAMPS)/reference/done
+	D2SERVE_REFERENCE=$(abspath $(STAMPS)/reference) $(STAMPS)/engines/bin/python -W ignore \
+	  -m benchmarks.batch
+
 # What the C++ program costs beside the Python library on the same archives, a few minutes.
 bench-cpp: $(STAMPS)/test $(INSTALLED) cpp
 	$(PY) -W ignore -m benchmarks.cpp
+
+# One archive on TorchServe, Ray Serve, KServe's server and Triton, side by side, ten minutes.
+bench-engines: $(STAMPS)/test $(INSTALLED) $(STAMPS)/engines/done $(STAMPS)/triton/done $(STAMPS)/reference/done
+	$(PY) -W ignore -m benchmarks.engines $(STAMPS)/reference
 
 # What bf16 and int8 cost the example models in AP.
 precision: $(STAMPS)/test $(INSTALLED)

@@ -16,9 +16,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
-from benchmarks.batch.report import NODES, SIDES, Turn, write
+from benchmarks.batch.report import KINDS, NODES, SIDES, Turn, write
 from benchmarks.shared.errors import BenchError
 from d2serve.cli.progress import error_console, shown_progress
 from d2serve.handlers.cores import available_cores
@@ -29,38 +30,33 @@ _ROUNDS = 3
 
 
 def main() -> int:
-    """Measure, and write the table and its picture."""
+    """Measure, and write the tables and the picture, anew after each round."""
     rounds = int(sys.argv[1]) if sys.argv[1:] else _ROUNDS
     reference = Reference(Path(os.environ["D2SERVE_REFERENCE"]))
     os.environ["RAY_AUTH_MODE"] = "disabled"  # which writes into the home folder
+    turns: dict[str, list[Turn]] = {side: [] for side in SIDES}
+    nodes: dict[tuple[str, int], list[float]] = {each: [] for each in product(KINDS, NODES)}
     try:
         with (
             tempfile.TemporaryDirectory(prefix="d2serve-batch-") as made,
             shown_progress() as (begin, advance),
         ):
-            folder = Path(made)
-            photos = _photos(folder / "photos", reference.images)
-            turns: dict[str, list[Turn]] = {side: [] for side in SIDES}
-            begin("Answering 2,000 images", rounds * len(SIDES))
+            photos = _photos(Path(made, "photos"), reference.images)
+            begin(f"Answering {COUNT:,} images", rounds * (len(turns) + len(nodes)))
             for number in range(rounds):
-                for side in SIDES:
-                    turns[side].append(_turn(side, folder / f"{number}", reference, photos))
+                folder = Path(made, str(number))
+                folder.mkdir()
+                for side, own in turns.items():
+                    own.append(_turn(side, folder, reference, photos))
                     advance()
-            begin("Nodes", rounds * len(NODES) * 2)
-            overheads: dict[str, list[list[float]]] = {}
-            for kind in ("", "ray"):
-                for count in NODES:
-                    for number in range(rounds):
-                        output = folder / f"nodes-{number}-{count}{kind}"
-                        words = [str(reference.archive), str(output), str(count), kind]
-                        taken = float(_said("nodes", [word for word in words if word]))
-                        overheads.setdefault(kind, [[] for _ in NODES])
-                        overheads[kind][NODES.index(count)].append(taken)
-                        advance()
-    except (BenchError, subprocess.CalledProcessError) as error:
+                for (kind, count), taken in nodes.items():
+                    words = [str(reference.archive), str(folder / f"{count}{kind}"), str(count)]
+                    taken.append(float(_said("nodes", [*words, kind])))
+                    advance()
+                write(turns, nodes, COUNT)
+    except BenchError as error:
         error_console.print(f"{type(error).__name__}: {error}", style="red", markup=False)
         return 1
-    write(turns, overheads, COUNT)
     return 0
 
 
@@ -72,7 +68,6 @@ def _photos(folder: Path, originals: Sequence[Path]) -> Path:
 
 
 def _turn(side: str, folder: Path, reference: Reference, photos: Path) -> Turn:
-    folder.mkdir(exist_ok=True)
     output = folder / side.replace(" ", "-")
     words = [str(reference.archive), str(photos), str(output)]
     load = os.getloadavg()[0]

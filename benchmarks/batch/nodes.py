@@ -1,6 +1,6 @@
 """What a node, or a process, adds to the time of an image, with images that only take time.
 
-python -m benchmarks.batch.nodes ARCHIVE FOLDER COUNT [ray]
+python -m benchmarks.batch.nodes ARCHIVE FOLDER COUNT processes|nodes
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from benchmarks.batch.stand_in import SECONDS, Sleeper
 from d2serve.server.batch.job import Engine, Job, Share, run
 from d2serve.server.batch.processes import on_this_machine
 
-IMAGES_EACH = 200
+IMAGES_EACH = 100
 
 
 def overhead(job: Job, output: Path, count: int, engine: Engine) -> float:
@@ -56,7 +56,7 @@ def on_nodes(job: Job, output: Path, count: int) -> float:
 if __name__ == "__main__":
     os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])  # for workers
     asked, folder, number = Job.of(Path(sys.argv[1]), {}), Path(sys.argv[2]), int(sys.argv[3])
-    if sys.argv[4:] == ["ray"]:
+    if sys.argv[4] == "nodes":
         milliseconds = on_nodes(asked, folder, number)
     else:
         milliseconds = overhead(asked, folder, number, on_this_machine(Share(number)))

@@ -23,7 +23,7 @@ NODES = (1, 2, 4)
 _RESULT = Path(__file__).resolve().parents[1] / "results" / "batch.md"
 # Okabe and Ito's colours, which people tell apart whatever their colour vision.
 _COLOURS = ("#999999", "#e69f00", "#009e73", "#0072b2")
-_KINDS = {"": "processes, without Ray", "ray": "nodes of a Ray cluster"}
+KINDS = {"processes": "processes, without Ray", "nodes": "nodes of a Ray cluster"}
 
 
 class Turn(NamedTuple):
@@ -39,18 +39,19 @@ class Turn(NamedTuple):
 
 def write(
     turns: Mapping[str, Sequence[Turn]],
-    overheads: Mapping[str, Sequence[Sequence[float]]],
+    nodes: Mapping[tuple[str, int], Sequence[float]],
     count: int,
 ) -> None:
     """Print the tables, and write them with the picture."""
+    overheads = {kind: [nodes[kind, each] for each in NODES] for kind in KINDS}
     tables = (_sides(turns), _nodes(overheads))
     for table in tables:
         console.print(table.for_terminal())
     machine = this_machine()
     load = median_of([turn.load for own in turns.values() for turn in own])
     head = (
-        f"# Batches\n\n{count:,} images of 640x480 to the example Mask R-CNN for ONNX Runtime; "
-        f"{machine.cpu}, {machine.cores} cores; onnxruntime {machine.versions['onnxruntime']}, ray "
+        f"# Batches\n\n{count:,} images of the example data set, to its Mask R-CNN for ONNX "
+        f"Runtime; {machine.cpu}, {machine.cores} cores; onnxruntime {machine.versions['onnxruntime']}, ray "
         f"{version('ray')}. {len(turns[SIDES[0]])} rounds. The load of the machine in the minute "
         f"before a turn was {spread(load, 1)}.\n"
     )
@@ -84,7 +85,7 @@ def _sides(turns: Mapping[str, Sequence[Turn]]) -> Table:
 
 def _nodes(overheads: Mapping[str, Sequence[Sequence[float]]]) -> Table:
     rows = [
-        (_KINDS[kind], *(spread(median_of(each), 1) for each in own))
+        (KINDS[kind], *(spread(median_of(each), 1) for each in own))
         for kind, own in overheads.items()
     ]
     return Table(
@@ -131,7 +132,7 @@ def _plot(
             color=colour,
             marker="o",
             capsize=2,
-            label=_KINDS[kind],
+            label=KINDS[kind],
         )
     right.set_xticks(NODES, [str(count) for count in NODES])
     right.set_ylim(bottom=0)

@@ -8,7 +8,7 @@ from rich.table import Table
 from d2serve.cli.progress import console, note
 from d2serve.handlers.spec.runtimes import RUNTIMES
 from d2serve.server.measuring.advice import Advice, best_of
-from d2serve.server.measuring.figures import Figure
+from d2serve.server.measuring.figures import Figure, shown
 from d2serve.server.measuring.images import Images
 from d2serve.server.measuring.machine import Machine
 from d2serve.server.measuring.plan import Cell, reference_of
@@ -62,11 +62,11 @@ def _rates(cells: list[Cell]) -> Table:
         table.add_row(
             f"[green]{name}[/]" if cell is best else name,
             _setup(cell),
-            _number(cell.rate.value),
+            shown(cell.rate.value),
             _range(cell.rate),
             f"{cell.ratio(reference).value:.2f}",
-            _number(1000 * cell.latency(50).value),
-            _number(1000 * cell.latency(99).value),
+            shown(1000 * cell.latency(50).value),
+            shown(1000 * cell.latency(99).value),
         )
     return table
 
@@ -89,11 +89,11 @@ def _pieces(cells: list[Cell]) -> Table:
         table.add_row(
             escape(cell.subject.name),
             _setup(cell),
-            _number(cell.step("decode") + cell.step("preprocess")),
-            _number(cell.step("forward")),
-            _number(cell.step("postprocess")),
-            _number(cell.step("encode")),
-            _number(cell.objects),
+            shown(cell.step("decode") + cell.step("preprocess")),
+            shown(cell.step("forward")),
+            shown(cell.step("postprocess")),
+            shown(cell.step("encode")),
+            shown(cell.objects),
             f"{cell.memory_mib:.0f}",
         )
     return table
@@ -109,23 +109,19 @@ def _about_drawn(cell: Cell) -> str:
     after = cell.step("postprocess") + cell.step("encode")
     whole = after + sum(cell.step(name) for name in ("decode", "preprocess", "forward"))
     text = (
-        f"The picture is drawn, and {cell.objects:.3g} things are found in it: what comes after "
-        f"the model, {after:.3g} of {whole:.3g} ms here, grows with them."
+        f"The picture is drawn, and {shown(cell.objects)} things are found in it: what comes after "
+        f"the model, {shown(after)} of {shown(whole)} ms here, grows with them."
     )
     if cell.objects >= 1:
         each = after / cell.objects
-        text += f" With 100 it would be about {100 * each:.3g} ms."
+        text += f" With 100 it would be about {shown(100 * each)} ms."
     return f"{text} For figures of your own images: --images DIR"
 
 
 def _range(figure: Figure) -> str:
     if figure.low == figure.high:
         return "one round"
-    return f"{_number(figure.low)} to {_number(figure.high)}"
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{shown(figure.low)} to {shown(figure.high)}"
 
 
 def _say(text: str) -> None:

@@ -8,7 +8,9 @@ from typing import Annotated, Optional
 import typer
 from rich.markup import escape
 
+from d2serve.cli.commands import is_ours, missing_package
 from d2serve.cli.progress import console, error_console, shown_progress
+from d2serve.cli.running import fail
 from d2serve.cli.servers.stopping import StopRequested, stopped_by_signals
 from d2serve.handlers.errors import LoadError
 from d2serve.server.ray_serve.running import NotServed, RayServing
@@ -80,7 +82,10 @@ def ray_serve(
         ),
     ] = _DEFAULT.drain_seconds,
 ) -> None:
-    """Serve archives with Ray Serve, until Ctrl-C."""
+    """Serve archives with Ray Serve, on this machine or on a cluster, until Ctrl-C.
+
+    Paths are those of TorchServe. Nobody is asked for a token.
+    """
     try:
         settings = Settings(
             replicas=Replicas.parse(replicas),
@@ -92,10 +97,15 @@ def ray_serve(
         )
         served = read_models(models, settings)
         serving = RayServing(served, settings, host, port, ray_address)
-        _serve_until_stopped(serving, served, f"http://{host}:{port}")
+        shown = "127.0.0.1" if host == "0.0.0.0" else host
+        _serve_until_stopped(serving, served, f"http://{shown}:{port}")
     except (NotServed, WrongSettings, LoadError) as error:
         error_console.print(f"[red]Not served.[/] {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(1) from None
+    except ImportError as error:
+        if is_ours(error):
+            raise
+        fail(missing_package("ray-serve", error))
 
 
 def _serve_until_stopped(serving: RayServing, served: list[ServedModel], address: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from d2serve.server.measuring.figures import Figure
+from d2serve.server.measuring.figures import Figure, shown
 from d2serve.server.measuring.plan import Cell
 
 _CLEAR = 1.05
@@ -61,7 +61,7 @@ def advice_of(cells: Sequence[Cell], cores: int) -> Advice:
 
 
 def _which(best: Cell, cells: Sequence[Cell]) -> str:
-    rate = f"{best.subject.name} answers {best.rate.value:.3g} images/s at its best"
+    rate = f"{best.subject.name} answers {shown(best.rate.value)} images/s at its best"
     others = {each.subject.name: each.subject for each in cells if each.subject != best.subject}
     beside = [
         best_of([each for each in cells if each.subject is other and each.setup.batch == 1])
@@ -106,8 +106,8 @@ def _one_client(best: Cell, own: Sequence[Cell]) -> str:
         return ""
     return (
         f"A single client is answered soonest with {quickest.setup}: in "
-        f"{1000 * quickest.latency(50).value:.3g} ms (p50), with {best.setup} in "
-        f"{1000 * best.latency(50).value:.3g} ms."
+        f"{shown(1000 * quickest.latency(50).value)} ms (p50), with {best.setup} in "
+        f"{shown(1000 * best.latency(50).value)} ms."
     )
 
 

@@ -50,3 +50,8 @@ def pooled_percentile(rounds: Sequence[Sequence[float]], percent: float) -> Figu
     each = [float(np.percentile(values, percent)) for values in rounds]
     pooled = np.concatenate([np.asarray(values, np.float64) for values in rounds])
     return Figure(float(np.percentile(pooled, percent)), min(each), max(each))
+
+
+def shown(value: float) -> str:
+    """A number as people read it: three digits, and never with an exponent where it is large."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

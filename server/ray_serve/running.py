@@ -14,13 +14,11 @@ import secrets
 import signal
 import socket
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from typing import Any
 
 from d2serve.server.ray_serve.settings import ServedModel, Settings
 
-if find_spec("ray") is None:  # said now, as if it were imported now
-    raise ModuleNotFoundError("No module named 'ray'", name="ray")
+_log = logging.getLogger(__name__)
 
 INGRESS_APPLICATION = "d2serve"
 _QUIETLY: dict[str, Any] = {
@@ -65,6 +63,7 @@ class RayServing:
 
         Raises:
             NotServed: it does not.
+            ImportError: Ray is not installed.
         """
         try:
             on_progress("starting Ray" if self._ray_address is None else "connecting to Ray")
@@ -96,10 +95,14 @@ class RayServing:
         """Answer what was taken, within the settings' seconds, and end what was started."""
         import ray
         from ray import serve
+        from ray.exceptions import RayError
+        from ray.serve.exceptions import RayServeException
 
         try:
             for application in reversed(self._started):
                 serve.delete(application)
+        except (RayError, RayServeException) as error:  # it is gone already
+            _log.warning("d2serve: %s", _last_line(error))
         finally:
             self._started.clear()
             ray.shutdown()
@@ -107,8 +110,13 @@ class RayServing:
     def is_alive(self) -> bool:
         """Whether Ray Serve still has the applications; a cluster may end, or lose them."""
         from ray import serve
+        from ray.exceptions import RayError
+        from ray.serve.exceptions import RayServeException
 
-        found = serve.status().applications
+        try:
+            found = serve.status().applications
+        except (RayError, RayServeException):
+            return False
         return all(name in found for name in self._started)
 
     def _connect(self) -> None:
@@ -185,13 +193,11 @@ def _keep_to_ourselves() -> None:
     """Make a Ray that tells nobody of itself, and that no other user of the machine can use.
 
     Its token stands in the environment of our own processes; Ray would write one into the user's
-    home. It takes the address of the loopback interface for the machine's, and listens there alone,
-    under the switch that it has for other systems.
+    home.
     """
     if "RAY_AUTH_MODE" not in os.environ:
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 

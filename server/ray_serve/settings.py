@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -89,11 +88,6 @@ class Settings:
             )
         if not 1 <= self.batch_size <= 1024:
             raise WrongSettings(f"Got batches of {self.batch_size}, expected 1 to 1024 images.")
-
-    @property
-    def threads(self) -> int:
-        """Of a replica."""
-        return max(1, math.floor(self.cpus_per_replica))
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from d2serve.server.batch.job import Job, Share, run
 from d2serve.server.batch.on_ray import on_ray
 from d2serve.server.batch.results import Results
 from d2serve.server.batch.rows import reply_of
+from d2serve.server.batch.shipping import code_to_ship
 from d2serve.server.images.sources import find_images
 from tests.engines.reference import Reference
 
@@ -198,6 +199,23 @@ def test_from_elsewhere(cluster: Cluster, reference: Reference, tmp_path: Path) 
         name: reference.answers[name].replace(b'"request_id":"",', b"")
         for name in (image.name for image in reference.images[:20])
     }
+
+
+def test_nodes_run_the_code_of_the_command(cluster: Cluster) -> None:
+    """Not what is installed there, if anything is."""
+
+    def where() -> str:
+        from d2serve.server.batch import processes
+
+        return str(processes.__file__)
+
+    with code_to_ship() as code:
+        environment = {"py_modules": [str(code)]}
+        ray.init(cluster.address, runtime_env=environment, log_to_driver=False)
+        try:
+            assert "py_modules" in ray.get(ray.remote(where).remote())
+        finally:
+            ray.shutdown()
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -12,10 +11,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
+
+from d2serve.server.torchserve.config.ports import Ports
 
 _SECONDS_TO_START, _SECONDS_TO_STOP = 120, 60
 
@@ -32,52 +32,67 @@ class Triton:
     log: Path
 
 
+def tritonserver(
+    environment: Path, repository: Path, folder: Path, http: int, grpc: int
+) -> tuple[list[str], dict[str, str]]:
+    """What starts one: a command, and variables beside those of this process.
+
+    Args:
+        environment: that has nvidia-pytriton, made by the Python that runs this.
+        repository: of models.
+        folder: a new one of its own, for the backend.
+        http, grpc: ports.
+    """
+    packages = Path(sysconfig.get_path("purelib", vars={"base": str(environment)}))
+    root = packages / "pytriton" / "tritonserver"
+    backend = folder / "backends" / "python"
+    backend.mkdir(parents=True)
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    for file in (
+        *(root / "backends" / "python").glob("*.*"),
+        root / "python_backend_stubs" / version / "triton_python_backend_stub",
+    ):
+        shutil.copy(file, backend)
+    options = {
+        "model-repository": repository,
+        "backend-directory": backend.parent,
+        "http-address": "127.0.0.1",
+        "http-port": http,
+        "grpc-address": "127.0.0.1",
+        "grpc-port": grpc,
+        "allow-metrics": "false",
+    }
+    libraries = (packages / "nvidia_pytriton.libs", sysconfig.get_config_var("LIBDIR"))
+    variables = {
+        "LD_LIBRARY_PATH": os.pathsep.join(map(str, libraries)),
+        # The backend starts the first python3 that it finds.
+        "PATH": f"{environment / 'bin'}{os.pathsep}{os.environ['PATH']}",
+    }
+    command = [str(root / "bin" / "tritonserver")]
+    return [*command, *(f"--{name}={value}" for name, value in options.items())], variables
+
+
 @contextmanager
-def running(repository: Path, folder: Path) -> Iterator[Triton]:
+def running(repository: Path, folder: Path, *options: str) -> Iterator[Triton]:
     """Start one and wait until its models are ready; it is stopped in the end.
 
     Args:
         repository: of models.
         folder: a new one of its own.
+        options: further ones of the server.
     """
-    root = _root()
-    backend = folder / "backends" / "python"
-    backend.mkdir(parents=True)
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    for file in (
-        *(root / "tritonserver" / "backends" / "python").glob("*.*"),
-        root / "tritonserver" / "python_backend_stubs" / version / "triton_python_backend_stub",
-    ):
-        shutil.copy(file, backend)
-    ports = _free_ports()
-    options = {
-        "model-repository": repository,
-        "backend-directory": backend.parent,
-        "http-address": "127.0.0.1",
-        "http-port": ports[0],
-        "grpc-address": "127.0.0.1",
-        "grpc-port": ports[1],
-        "allow-metrics": "false",
-    }
-    libraries = (root.parent / "nvidia_pytriton.libs", sysconfig.get_config_var("LIBDIR"))
-    environment = {
-        **os.environ,
-        "LD_LIBRARY_PATH": os.pathsep.join(map(str, libraries)),
-        # The backend starts the first python3 that it finds.
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    }
+    ports = Ports.free()
+    http, grpc = ports.inference, ports.grpc_inference
+    command, variables = tritonserver(Path(sys.prefix), repository, folder, http, grpc)
     log = folder / "log"
     with log.open("wb") as written:
         process = subprocess.Popen(
-            [
-                str(root / "tritonserver" / "bin" / "tritonserver"),
-                *(f"--{name}={value}" for name, value in options.items()),
-            ],
-            env=environment,
+            [*command, *options],
+            env={**os.environ, **variables},
             stdout=written,
             stderr=subprocess.STDOUT,
         )
-    triton = Triton(process, f"127.0.0.1:{ports[0]}", f"127.0.0.1:{ports[1]}", log)
+    triton = Triton(process, f"127.0.0.1:{http}", f"127.0.0.1:{grpc}", log)
     try:
         _wait_until_ready(triton)
         yield triton
@@ -87,20 +102,6 @@ def running(repository: Path, folder: Path) -> Iterator[Triton]:
             process.wait(_SECONDS_TO_STOP)
         finally:
             process.kill()
-
-
-def _root() -> Path:
-    spec = find_spec("pytriton")
-    assert spec is not None
-    assert spec.origin is not None
-    return Path(spec.origin).parent
-
-
-def _free_ports() -> tuple[int, int]:
-    with socket.socket() as one, socket.socket() as other:
-        one.bind(("127.0.0.1", 0))
-        other.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], other.getsockname()[1]
 
 
 def _wait_until_ready(triton: Triton) -> None:

@@ -5,7 +5,9 @@ The server is nvidia-pytriton's, which has the Python backend alone and no GPU h
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -237,14 +239,46 @@ def test_both_instances_answer(triton: Triton, photo: bytes) -> None:
     log = triton.log.read_text()
     assert f"{MODEL}_0_0" in log
     assert f"{MODEL}_0_1" in log
-    (stub, *others) = {
+    stubs = stubs_of(triton)
+    assert len(stubs) == 2
+    for pid in stubs:
+        assert _cpu_ticks(pid) > 20
+
+
+def test_a_dead_instance_is_seen_by_requests_alone_and_replaced_by_loading_anew(
+    models: Path, photo: bytes, tmp_path: Path
+) -> None:
+    # With a dead instance a model is never unloaded whole, for which the end would wait.
+    options = ("--model-control-mode=explicit", "--load-model=*", "--exit-timeout-secs=2")
+    with running(models, tmp_path, *options) as triton:
+        client = Client(GRPC, triton.grpc)
+        inputs = [client.file(photo)]
+        client.infer(inputs)
+        os.kill(min(stubs_of(triton)), signal.SIGKILL)
+        seen, told = list[int](), set[str]()
+        for _ in range(6):
+            try:
+                seen.append(len(client.infer(inputs)["boxes"]))
+            except InferenceServerException as error:
+                told.add(str(error.message()).partition("'")[0])
+                seen.append(0)
+        assert told == {"Stub process "}
+        assert max(seen) > 10
+        assert client.own.is_model_ready(MODEL)
+        client.own.unload_model(MODEL)
+        client.own.load_model(MODEL)
+        found = [len(client.infer(inputs)["boxes"]) for _ in range(6)]
+        client.own.close()
+    assert min(found) > 10
+
+
+def stubs_of(triton: Triton) -> set[int]:
+    """The processes of the instances."""
+    return {
         int(file.parent.name)
         for file in Path("/proc").glob("[0-9]*/comm")
         if _is_stub_of(triton.process.pid, file)
     }
-    assert len(others) == 1
-    for pid in (stub, *others):
-        assert _cpu_ticks(pid) > 20
 
 
 def _is_stub_of(server: int, comm: Path) -> bool:
