@@ -46,7 +46,8 @@ RUN --mount=type=bind,from=sources,source=/build,target=/build \
 RUN --mount=type=bind,from=sources,source=/build,target=/build \
     --mount=type=bind,from=sources,source=/out,target=/out \
     /build/bin/pip --python /opt/d2serve/bin/python install --no-cache-dir --no-index --no-deps \
-        /out/d2serve-*.whl
+        /out/d2serve-*.whl \
+    && mkdir -p /mnt/models
 
 # KServe's storage initializer puts archives at /mnt/models; elsewhere they are mounted there. All that is
 # written goes to /tmp.

@@ -51,6 +51,10 @@ class FiftyOneModel(fom.Model):  # type: ignore[misc]  # it has no types
     ``instances`` or ``keypoints``, ``sem_seg`` and ``panoptic``.
     """
 
+    config = None
+    """``apply_model`` looks whether it can leave its threshold and classes to the model, in here;
+    it sees to them itself."""
+
     def __init__(self, model: Model | str | Path, **options: Unpack[PredictOptions]) -> None:
         """
         Args:

@@ -29,8 +29,16 @@ _END_SECONDS = 2.0
 class Pool:
     """Worker processes of one archive."""
 
-    def __init__(self, subject: Subject, setup: Setup, images: Sequence[Path]) -> None:
+    def __init__(
+        self, subject: Subject, setup: Setup, images: Sequence[Path], warm_up: float
+    ) -> None:
         """Start the workers, and wait until each has answered the images once.
+
+        Args:
+            subject: the archive.
+            setup: how many workers, and how each is set.
+            images: files that they answer.
+            warm_up: seconds after which no further image is answered before measuring.
 
         Raises:
             MeasureError: one cannot load the archive, or refuses every image.
@@ -47,6 +55,7 @@ class Pool:
                 "threads": setup.threads,
                 "batch": setup.batch,
                 "images": [str(each) for each in images],
+                "warm_up": warm_up,
             }
             for _ in range(setup.workers):
                 self._processes.append(self._started())

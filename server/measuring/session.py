@@ -58,6 +58,7 @@ class Session:
         self._pools: dict[int, Pool] = {}
         """By the id of its cell, the one that was used longest ago first."""
         self._memory: dict[str, float] = {}
+        self._warm_up = 0.0
         self._begun = time.monotonic()
         self.measured = Measured()
 
@@ -70,6 +71,7 @@ class Session:
         measured = self.measured
         cells = [Cell(subject, setup) for setup in setups for subject in subjects]
         length = self._length(len(cells))
+        self._warm_up = 2 * length
         try:
             self._first_round(cells, length)
             if self._fits(measured.cells, length):  # a stretch that was disturbed decides nothing
@@ -93,8 +95,9 @@ class Session:
 
     def _first_round(self, cells: Sequence[Cell], length: float) -> None:
         self.measured.rounds = 1
-        for cell in cells:
-            if self._left() < 0:
+        archives = len({cell.subject for cell in cells})
+        for number, cell in enumerate(cells):
+            if self._left() < 0 and number >= archives:  # each is measured once at least
                 left = [each for each in cells if not each.stretches]
                 self.measured.notes.append(
                     f"The time was over before {len(left)} of {len(cells)} combinations were "
@@ -155,7 +158,7 @@ class Session:
             needed = cell.setup.workers * self._memory_of(cell)
             while self._pools and needed > _MOST_MEMORY * self._free():
                 self._pools.pop(next(iter(self._pools))).close()
-            pool = Pool(cell.subject, cell.setup, self._images.files)
+            pool = Pool(cell.subject, cell.setup, self._images.files, self._warm_up)
             cell.start_seconds = pool.start_seconds
             self._note_refused(pool)
         self._pools[id(cell)] = pool

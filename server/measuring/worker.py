@@ -1,8 +1,8 @@
 """A worker process: it answers images as a worker of a server does, as fast as it can.
 
 Runs as ``python -m d2serve.server.measuring.worker``. It reads lines of JSON and answers each with
-one: first ``{"folder", "threads", "batch", "images"}``, then ``{"seconds", "first"}`` for each
-stretch. It ends when its standard input closes: nobody waits for it any more.
+one: first ``{"folder", "threads", "batch", "images", "warm_up"}``, then ``{"seconds", "first"}``
+for each stretch. It ends when its standard input closes: nobody waits for it any more.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ from d2serve.handlers.service import Service
 
 LEAST_CALLS = 2
 """Of a stretch, however slow the model is."""
-_LONGEST_WARM_UP = 8.0
-"""Seconds after which no further image is answered for a warm-up."""
 
 
 def main() -> None:
@@ -37,7 +35,7 @@ def main() -> None:
         _say({"error": str(error)})
         return
     bodies = [_body(Path(file)) for file in job["images"]]
-    refused = _warm_up(service, bodies)
+    refused = _warm_up(service, bodies, job["warm_up"])
     good = [body for i, body in enumerate(bodies) if i not in refused]
     _say({"refused": {str(i): message for i, message in refused.items()}})
     for line in sys.stdin:
@@ -49,9 +47,9 @@ def _body(file: Path) -> Any:
     return np.load(file) if file.suffix == ".npy" else file.read_bytes()
 
 
-def _warm_up(service: Service, bodies: Sequence[Any]) -> dict[int, str]:
-    """Answer the images once, as far as there is time; which are refused, and why."""
-    refused, end = {}, time.perf_counter() + _LONGEST_WARM_UP
+def _warm_up(service: Service, bodies: Sequence[Any], seconds: float) -> dict[int, str]:
+    """Answer the images once, but no further one after so long; which are refused, and why."""
+    refused, end = {}, time.perf_counter() + seconds
     for i, body in enumerate(bodies):
         reply = service.reply(Request(body))
         if reply.status != 200:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from d2serve.handlers.spec.model_spec import ModelSpec
+from d2serve.server.annotating import cvat_nuclio
 from d2serve.server.triton import repository
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -92,6 +93,13 @@ _TARGETS = (
         "pip install -r requirements.txt for the Python of Triton's Python backend, then "
         "tritonserver --model-repository=models",
         repository.files_of,
+    ),
+    Target(
+        "cvat-nuclio",
+        "$file",
+        ".",
+        "nuctl deploy --project-name cvat --path . --file function.yaml --platform local",
+        cvat_nuclio.files_of,
     ),
 )
 TARGETS = {target.name: target for target in _TARGETS}

@@ -67,9 +67,10 @@ def serve_run(
 ) -> Iterator[Serving]:
     """`serve run` with these words, until the end."""
     serve = Path(sys.executable).with_name("serve")
-    more = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", **environment}
+    # It takes a Ray that it finds on the machine, unless it is told to start one.
+    own = {"RAY_ADDRESS": "local", "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
     command = [str(serve), "run", *map(str, words)]
-    with _started(command, folder, port, "/ping", more) as serving:
+    with _started(command, folder, port, "/ping", {**own, **environment}) as serving:
         yield serving
 
 

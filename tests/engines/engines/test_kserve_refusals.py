@@ -33,6 +33,7 @@ def picture(width: int, height: int, format: str = "JPEG", **options: Any) -> by
 
 
 SMALL = picture(32, 32)
+FIRST = f"/v1/models/{MODEL}:predict"
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +199,7 @@ def test_contents_that_do_not_fit(server: KServe) -> None:
     assert got == dict.fromkeys(cases, Code.INVALID_ARGUMENT)
 
 
-def test_bodies_that_are_too_large_are_not_read(server: KServe) -> None:
+def test_bodies_that_are_too_large_are_not_kept(server: KServe) -> None:
     # One that only says so: nothing of it is sent.
     connection = http.client.HTTPConnection(server.rest.removeprefix("http://"), timeout=20)
     connection.putrequest("POST", INFER)
@@ -208,6 +209,10 @@ def test_bodies_that_are_too_large_are_not_read(server: KServe) -> None:
     assert answer.status == 413
     assert "error" in json.loads(answer.read())
     connection.close()
+    # One that is sent: whoever sends it gets to know why, and no broken connection.
+    for path in (INFER, FIRST, INFER, FIRST):
+        answers = [server.ask(path, content=bytes(size << 20)) for size in (65, 150)]
+        assert [each.status_code for each in answers] == [413, 413]
     code, _ = over_grpc(server, infer_request(MODEL, bytes(70 << 20)))
     assert code == Code.RESOURCE_EXHAUSTED
     # 300 MB of zeros, which are few bytes on their way.
@@ -239,9 +244,6 @@ def test_nobody_unloads_a_model(server: KServe) -> None:
                 getattr(stub, call)(request)
             assert error.value.code() == Code.UNIMPLEMENTED
     assert server.ask(INFER, json=in_json()).status_code == 200
-
-
-FIRST = f"/v1/models/{MODEL}:predict"
 
 
 def test_calls_of_the_first_protocol_that_are_none(server: KServe) -> None:

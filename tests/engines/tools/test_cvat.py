@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import importlib
 import logging
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from cvat_cli._internal.agent_driver_detection import AgentDetectionFunctionDriver
+from cvat_sdk.api_client.model_utils import to_json
 from cvat_sdk.auto_annotation import BadFunctionError, annotate_task
 from cvat_sdk.auto_annotation.driver import _DetectionFunctionContextImpl
 from cvat_sdk.masks import decode_mask
@@ -223,6 +226,22 @@ def test_a_task_that_lacks_a_label_gets_the_others_if_it_may(
     found = [each for frame in frames[:5] for each in models("masks").predict(frame).instances]
     assert 0 < len(task.shapes) < len(found)
     assert len(task.shapes) == sum(each.label() == "circle" for each in found)
+
+
+def test_an_agent_takes_it_to_another_process(
+    models: Callable[[str], Model], frames: list[Path]
+) -> None:
+    function = CvatFunction(models("keypoints"), None, KEYPOINT_NAMES)
+    told = AgentDetectionFunctionDriver.get_remote_function_fields(function.spec)["labels_v2"]
+    assert [label["name"] for label in told] == ["circle", "rectangle", "triangle"]
+    for label in told:
+        assert label["type"] == "skeleton"
+        assert [point["name"] for point in label["sublabels"]] == list(KEYPOINT_NAMES)
+    context = _DetectionFunctionContextImpl(frame_name="a.jpg", conf_threshold=0.5)
+    with Image.open(frames[0]) as image:
+        shapes = function.detect(context, image)
+    assert len(shapes) > 2
+    assert to_json(pickle.loads(pickle.dumps(shapes))) == to_json(shapes)
 
 
 def test_what_is_not_shown_is_said(

@@ -26,13 +26,13 @@ def _database() -> Iterator[None]:
 
 
 def _applied(
-    model: FiftyOneModel, frames: list[Path], batch: int | None = None
+    model: FiftyOneModel, frames: list[Path], batch: int | None = None, **options: Any
 ) -> list[dict[str, Any]]:
     """The labels of each frame's sample, once the model was applied to a data set of them."""
     dataset = fo.Dataset()
     dataset.add_samples([fo.Sample(filepath=str(frame)) for frame in frames], progress=False)
     before = set(dataset.get_field_schema())
-    dataset.apply_model(model, label_field="found", batch_size=batch, progress=False)
+    dataset.apply_model(model, label_field="found", batch_size=batch, progress=False, **options)
     fields = set(dataset.get_field_schema()) - before
     assert [sample.filepath for sample in dataset] == [str(frame) for frame in frames]
     labels = [{field: sample[field] for field in fields} for sample in dataset]
@@ -147,6 +147,20 @@ def test_panoptic_and_semantic_maps(models: Callable[[str], Model], frames: list
     assert np.array_equal(found.mask, wanted.label_map())
     names = {each.category_id: each.label() for each in wanted.classes}
     assert names.items() <= semantic.mask_targets.items()
+
+
+def test_fiftyones_own_threshold_and_classes(
+    models: Callable[[str], Model], frames: list[Path]
+) -> None:
+    options: dict[str, Any] = {"confidence_thresh": 0.5, "classes": ["circle"]}
+    compared = 0
+    for frame, labels in zip(frames, _applied(FiftyOneModel(models("masks")), frames, **options)):
+        answer = models("masks").predict(frame)
+        wanted = [e.score for e in answer.instances if e.score >= 0.5 and e.label() == "circle"]
+        found = [each.confidence for each in labels["found"].detections]
+        assert found == pytest.approx(wanted)
+        compared += len(found)
+    assert compared > 20
 
 
 def test_the_type_of_a_field_is_the_models(models: Callable[[str], Model]) -> None:

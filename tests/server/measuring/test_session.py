@@ -63,7 +63,7 @@ def test_an_interrupted_run_keeps_what_was_measured(tmp_path: Path, images: Imag
 
 
 def test_a_worker_that_dies_is_named(tmp_path: Path, images: Images) -> None:
-    with Pool(subject(program(tmp_path)), Setup(1, 1), images.files) as pool:
+    with Pool(subject(program(tmp_path)), Setup(1, 1), images.files, 1.0) as pool:
         os.kill(pool._processes[0].pid, signal.SIGKILL)
         with pytest.raises(
             MeasureError, match=r"worker of small.mar ended with status -9 at 1 x 1"
@@ -75,7 +75,7 @@ def test_images_of_which_none_can_be_answered_end_it(tmp_path: Path) -> None:
     file = tmp_path / "no image"
     file.write_bytes(b"no image")
     with pytest.raises(MeasureError, match=r"small.mar refuses every image: .*"):
-        Pool(subject(program(tmp_path)), Setup(1, 1), [file])
+        Pool(subject(program(tmp_path)), Setup(1, 1), [file], 1.0)
 
 
 def test_no_images_are_an_error(tmp_path: Path) -> None:

@@ -21,9 +21,10 @@ from d2serve.server.torchserve.config.ports import Ports
 from tests.cli.small_archives import small_archive
 from tests.conftest import ROOT, Exporter
 from tests.deploy.proxy.browser import Browser, needs_chromium
-from tests.faults.conftest import Operator, wait_until_serving
-from tests.faults.conftest import operator as operator
+from tests.faults.conftest import Operator, canned, operator, wait_until_serving
 from tests.server.page.opened import OpenedPage
+
+__all__ = ["canned", "operator"]
 
 SAMPLE = ROOT / "examples" / "shapes" / "sample.jpg"
 DOCS = (ROOT / "docs" / "try_it.md").read_text()
@@ -48,21 +49,21 @@ def page_address(said: str) -> str:
 
 
 def renumbered(archive: Path, version: str, target: Path) -> Path:
-    """The same archive as another version."""
+    """The same archive as a version of ``shapes``."""
     with zipfile.ZipFile(archive) as source, zipfile.ZipFile(target, "w") as made:
         for item in source.infolist():
             content = source.read(item)
             if item.filename == "MAR-INF/MANIFEST.json":
                 manifest = json.loads(content)
-                manifest["model"]["modelVersion"] = version
+                manifest["model"] |= {"modelName": "shapes", "modelVersion": version}
                 content = json.dumps(manifest).encode()
             made.writestr(item, content)
     return target
 
 
 @pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Browser]:
-    with Browser(tmp_path / "browser") as made:
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with Browser(tmp_path_factory.mktemp("browser")) as made:
         yield made
 
 
@@ -71,9 +72,8 @@ def shapes(operator: Operator, exported: Exporter) -> Path:
     """A Mask R-CNN, the only archive of the operator's store."""
     for other in operator.store.glob("*.mar"):
         other.unlink()
-    archive = operator.store / "shapes.mar"
-    archive.write_bytes(exported("mask_rcnn_fpn", "onnxruntime").read_bytes())
-    return archive
+    source = exported("mask_rcnn_fpn", "onnxruntime")
+    return renumbered(source, "1.0", operator.store / "shapes.mar")
 
 
 def documented(port: int) -> list[str]:
@@ -163,5 +163,6 @@ def test_without_the_option_there_is_none(operator: Operator, shapes: Path) -> N
     assert shapes.is_file()
     serving = operator.start(*operator.serve("shapes.mar"))
     assert "page  " not in wait_until_serving(serving)
-    listening = psutil.Process(serving.pid).net_connections("inet")
-    assert {each.laddr.port for each in listening} == {operator.probe_port}
+    connections = psutil.Process(serving.pid).net_connections("inet")
+    listening = {each.laddr.port for each in connections if each.status == psutil.CONN_LISTEN}
+    assert listening == {operator.probe_port}
