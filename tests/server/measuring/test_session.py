@@ -62,6 +62,18 @@ def test_an_interrupted_run_keeps_what_was_measured(tmp_path: Path, images: Imag
     assert set(psutil.Process().children()) == before
 
 
+def test_each_archive_is_measured_whatever_the_time(tmp_path: Path, images: Images) -> None:
+    folders = [tmp_path / name for name in ("one", "other")]
+    for folder in folders:
+        folder.mkdir()
+    subjects = [subject(folder, folder.name) for folder in folders]
+    setups = [Setup(1, 1), Setup(1, 2)]
+    measured = measure(subjects, setups, images, 0.01, lambda _what, _share: None)
+    shown = [(cell.subject.name, str(cell.setup)) for cell in measured.cells]
+    assert shown == [("one.mar", "1 x 1"), ("other.mar", "1 x 1")]
+    assert "The time was over before 2 of 4 combinations were tried" in measured.notes[-1]
+
+
 def test_a_worker_that_dies_is_named(tmp_path: Path, images: Images) -> None:
     with Pool(subject(program(tmp_path)), Setup(1, 1), images.files, 1.0) as pool:
         os.kill(pool._processes[0].pid, signal.SIGKILL)
