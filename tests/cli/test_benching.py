@@ -42,7 +42,7 @@ def test_figures_are_printed_as_json_and_kept(
     assert {row["archive"] for row in report["rows"]} == {"small.mar"}
     assert report["advice"]["archive"] == "small.mar"
     for row in report["rows"]:
-        assert row["images_per_second"]["value"] > 10
+        assert row["images_per_second"]["value"] > 1
         assert row["latency_ms"]["p50"] <= row["latency_ms"]["p99"]
     assert "Not measured, for want of an archive: torchscript fp32, openvino fp32" in result.stderr
 
