@@ -51,8 +51,8 @@ def write(
     load = median_of([turn.load for own in turns.values() for turn in own])
     head = (
         f"# Batches\n\n{count:,} images of the example data set, to its Mask R-CNN for ONNX "
-        f"Runtime; {machine.cpu}, {machine.cores} cores; onnxruntime {machine.versions['onnxruntime']}, ray "
-        f"{version('ray')}. {len(turns[SIDES[0]])} rounds. The load of the machine in the minute "
+        f"Runtime; {machine.cpu}, {machine.cores} cores; onnxruntime "
+        f"{machine.versions['onnxruntime']}, ray {version('ray')}. {len(turns[SIDES[0]])} rounds. The load of the machine in the minute "
         f"before a turn was {spread(load, 1)}.\n"
     )
     picture = f"![The figures as bars]({_RESULT.with_suffix('.png').name})\n"
