@@ -52,8 +52,8 @@ def write(
     head = (
         f"# Batches\n\n{count:,} images of the example data set, to its Mask R-CNN for ONNX "
         f"Runtime; {machine.cpu}, {machine.cores} cores; onnxruntime "
-        f"{machine.versions['onnxruntime']}, ray {version('ray')}. {len(turns[SIDES[0]])} rounds. The load of the machine in the minute "
-        f"before a turn was {spread(load, 1)}.\n"
+        f"{machine.versions['onnxruntime']}, ray {version('ray')}. {len(turns[SIDES[0]])} rounds. "
+        f"The load of the machine in the minute before a turn was {spread(load, 1)}.\n"
     )
     picture = f"![The figures as bars]({_RESULT.with_suffix('.png').name})\n"
     text = "\n".join([head, picture, *(table.as_markdown() for table in tables)])
