@@ -76,6 +76,21 @@ COMMANDS = {
         "d2serve verify model_store/shapes.mar --config-file config.yaml --images photos "
         "MODEL.WEIGHTS model_final.pth",
     ),
+    "diff": Command(
+        "models.differing",
+        "diff",
+        "Show where an archive and eager detectron2 differ, in a table and in pictures.",
+        "export",
+        "d2serve diff model_store/shapes.mar --config-file config.yaml --images photos "
+        "MODEL.WEIGHTS model_final.pth",
+    ),
+    "bench": Command(
+        "models.benching",
+        "bench",
+        "Measure how fast archives answer on this machine, and say what to configure.",
+        "measure",
+        "d2serve bench model_store/shapes.mar --images photos --output measured",
+    ),
     "evaluate": Command(
         "models.verifying",
         "evaluate",
@@ -90,6 +105,20 @@ COMMANDS = {
         "Serve archives with TorchServe on this machine, until Ctrl-C.",
         "server",
         "d2serve serve shapes.mar shapes-2.0.mar",
+    ),
+    "kserve": Command(
+        "servers.kserving",
+        "kserve",
+        "Serve archives on KServe's own Python server, until Ctrl-C.",
+        "kserve",
+        "d2serve kserve shapes.mar",
+    ),
+    "ray-serve": Command(
+        "servers.ray_serving",
+        "ray_serve",
+        "Serve archives with Ray Serve, on this machine or on a cluster, until Ctrl-C.",
+        "ray",
+        "d2serve ray-serve shapes.mar --replicas 1:10",
     ),
     "package": Command(
         "servers.packaging",
@@ -115,9 +144,16 @@ COMMANDS = {
     "predict": Command(
         "predictions.predicting",
         "predict",
-        "Detect objects in images with a running server.",
+        "Detect objects in images and videos, with an archive or with a running server.",
         "client",
-        "d2serve predict shapes photo.jpg --draw drawn",
+        "d2serve predict shapes.mar photo.jpg --draw drawn",
+    ),
+    "label-studio": Command(
+        "servers.label_studio",
+        "label_studio",
+        "Answer Label Studio as its ML backend, until Ctrl-C.",
+        "client",
+        "d2serve label-studio shapes.mar --label-studio http://127.0.0.1:8080",
     ),
 }
 SUMMARY = "Export detectron2 models to archives, serve them with TorchServe, and ask the server."

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Optional, TextIO
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,6 +18,7 @@ from rich.progress import (
     SpinnerColumn,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
 )
 
 # Texts of users, a path with ":x:" in it for example, are shown as they are.
@@ -62,6 +64,53 @@ def shown_progress() -> Iterator[tuple[Begin, Advance]]:
 
         yield begin, lambda: progress.advance(progress.tasks[-1].id)
         end_last()
+
+
+@contextmanager
+def shown_rate(what: str) -> Iterator[Callable[[Optional[int]], None]]:
+    """How many of something are done, how many a second, and the time left, where only a terminal
+    sees it: not where the results scroll by on the same one.
+
+    Yields:
+        ``advance(total)``, to be called after each, with how many there are as far as is known.
+    """
+    if not error_console.is_terminal or sys.stdout.isatty():
+        yield lambda _total: None
+        return
+    columns = (
+        SpinnerColumn(),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    # Only errors are printed above it: what is printed on standard output goes elsewhere.
+    with Progress(*columns, console=error_console, redirect_stdout=False) as progress:
+        task = progress.add_task(what, total=None, rate="")
+        begun = time.monotonic()
+
+        def advance(total: int | None) -> None:
+            progress.advance(task)
+            rate = progress.tasks[0].completed / (time.monotonic() - begun)
+            progress.update(task, total=total, rate=f"{what}, {rate:.1f} a second")
+
+        yield advance
+
+
+@contextmanager
+def shown_share() -> Iterator[Callable[[str, float], None]]:
+    """One bar for work whose length is known, with the time that is left.
+
+    Yields:
+        A function that is told what is done now, and the share of all that is done, 0 to 1.
+    """
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24))
+    left = TimeRemainingColumn()
+    with Progress(*columns, left, TextColumn("left"), console=error_console) as progress:
+        task = progress.add_task("", total=1.0)
+        yield lambda what, share: progress.update(task, description=escape(what), completed=share)
+        progress.update(task, completed=1.0)
 
 
 @contextmanager

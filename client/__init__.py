@@ -1,4 +1,4 @@
-"""Talk to a TorchServe that serves d2serve's archives: predict, manage, draw.
+"""Ask d2serve's archives, which TorchServe serves or this process opens: predict, manage, draw.
 
 The names below are the public ones; each is imported when it is first used, so that predicting
 over HTTP loads no gRPC.
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from d2serve.client.predict.async_client import AsyncD2ServeClient
     from d2serve.client.predict.grpc_client import D2ServeGrpcClient
     from d2serve.client.predict.http_client import D2ServeClient
+    from d2serve.client.predict.in_process import InProcessClient
     from d2serve.client.predict.options import PictureOptions, PredictOptions
     from d2serve.client.results.prediction import (
         Instance,
@@ -64,6 +65,7 @@ __all__ = [
     "EmptyRequest",
     "ImageTooLarge",
     "ImageTooSlow",
+    "InProcessClient",
     "InsecureConnection",
     "Instance",
     "InvalidImage",
@@ -106,6 +108,7 @@ _HOMES = {
     "EmptyRequest": "errors",
     "ImageTooLarge": "errors",
     "ImageTooSlow": "errors",
+    "InProcessClient": "predict.in_process",
     "InsecureConnection": "errors",
     "Instance": "results.prediction",
     "InvalidImage": "errors",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +18,9 @@ from d2serve.client.results.prediction import Prediction
 from d2serve.handlers.replies.drawing import Legend, picture_of
 from d2serve.handlers.requests.bands import viewable
 
-Drawable = Union[str, "os.PathLike[str]", Image.Image, NDArray[np.uint8]]
-"""A path, a PIL image, or an array of shape (height, width, channels): RGB, or other bands."""
+Drawable = Union[str, "os.PathLike[str]", bytes, Image.Image, NDArray[np.uint8]]
+"""A path, the bytes of an image file, a PIL image, or an array of shape (height, width, channels):
+RGB, or other bands."""
 
 
 def draw(image: Drawable, prediction: Prediction, *, min_score: float = 0.0) -> Image.Image:
@@ -47,11 +49,13 @@ def _upright_rgb(image: Drawable) -> Image.Image:
         return Image.fromarray(image if image.ndim == 2 else viewable(image)).convert("RGB")
     if isinstance(image, Image.Image):
         return ImageOps.exif_transpose(image).convert("RGB")
+    source = io.BytesIO(image) if isinstance(image, bytes) else Path(image)
     try:
-        with Image.open(Path(image)) as opened:
+        with Image.open(source) as opened:
             return ImageOps.exif_transpose(opened).convert("RGB")
     except OSError as error:
-        raise DrawingError(f"The image {image} cannot be opened for drawing: {error}") from error
+        name = f" {source}" if isinstance(source, Path) else ""
+        raise DrawingError(f"The image{name} cannot be opened for drawing: {error}") from error
 
 
 def _of_scores_from(least: float, prediction: Prediction) -> Prediction:

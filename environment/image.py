@@ -59,13 +59,16 @@ class Builder:
         self.run("commit", "--quiet", "--format", "docker", "--rm", container, name)
         return name
 
-    def build(self, runtime: str, base: str, arguments: Sequence[str] = ()) -> str:
-        """Build deploy/Dockerfile with this machine's settings of pip; returns the image's name.
+    def build(
+        self, runtime: str, base: str, arguments: Sequence[str] = (), file: str = "Dockerfile"
+    ) -> str:
+        """Build a file of deploy/ with this machine's settings of pip; returns the image's name.
 
         Args:
             runtime: of ``RUNTIMES``.
             base: the image to build on.
             arguments: further build arguments, as ``TORCH_INDEX=https://…``.
+            file: its name.
         """
         name = f"localhost/d2serve:{runtime}"
         settings = self._folder / "pip.conf"
@@ -76,7 +79,7 @@ class Builder:
             *("--layers=false", "--secret", f"id=pip,src={settings}"),  # layers copy it all in vfs
             *(f"--volume={path}:{path}:ro" for path in local_paths(settings.read_text("utf-8"))),
             *(word for each in given for word in ("--build-arg", each)),
-            *("--tag", name, "--file", str(ROOT / "deploy" / "Dockerfile"), str(ROOT)),
+            *("--tag", name, "--file", str(ROOT / "deploy" / file), str(ROOT)),
         )
         return name
 

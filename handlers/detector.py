@@ -8,11 +8,10 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Union
+from typing import Any, Union, overload
 from weakref import finalize
 
 import numpy as np
-import numpy.typing as npt
 
 from d2serve.handlers.archive_checks import check_archive
 from d2serve.handlers.bundle import unpack_program
@@ -21,7 +20,7 @@ from d2serve.handlers.errors import ModelFailed, RequestError
 from d2serve.handlers.outputs.postprocessing import postprocess
 from d2serve.handlers.outputs.records import Outputs
 from d2serve.handlers.outputs.selection import EVERYTHING, Selection
-from d2serve.handlers.requests.pixels import check_images
+from d2serve.handlers.requests.given import GivenImage, is_one, pixels_of
 from d2serve.handlers.requests.preprocessing import ModelInput, preprocess
 from d2serve.handlers.runtimes.batching import BatchPlanner
 from d2serve.handlers.runtimes.loading import Runtime, load_runtime
@@ -50,6 +49,8 @@ class ImageResult:
 
 class Detector:
     """A loaded model: images in, outputs out, equal to DefaultPredictor's.
+
+        outputs = Detector.open("model.mar")("photo.jpg")
 
     Any number of threads may ask it. ``with Detector.open("model.mar") as detector:`` gives back
     what it has unpacked; without it, that goes when the detector is collected or Python ends.
@@ -111,6 +112,11 @@ class Detector:
         runtime = load_runtime(model_dir, spec, device, threads)
         return cls(spec, runtime, BatchPlanner(batching, spec.dynamic_batch, runtime.on_gpu))
 
+    @property
+    def answers_together(self) -> bool:
+        """Whether images that are asked for together share a call of the program."""
+        return self._planner.together
+
     def close(self) -> None:
         """Remove what was unpacked; the detector must not be asked any more."""
         self._clean_up()
@@ -121,19 +127,32 @@ class Detector:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __call__(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Outputs]:
-        """Answer images.
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # text is a path, and no sequence of them
+        self, images: GivenImage
+    ) -> Outputs: ...
+
+    @overload
+    def __call__(self, images: Sequence[GivenImage]) -> list[Outputs]: ...
+
+    def __call__(self, images: Any) -> Outputs | list[Outputs]:
+        """Answer an image, or a sequence of them by a list.
 
         Args:
-            images: each (H, W, channels) uint8: of most models (H, W, 3) in RGB order, of others as
-                ``spec.image_form`` says.
+            images: each a path, the bytes of an image file, a PIL image or an array of uint8: of
+                most models (H, W, 3) in RGB order, of others as ``spec.image_form`` says. What
+                ``cv2.imread`` gives is BGR: hand in ``image[:, :, ::-1]``.
 
         Raises:
-            InvalidImage: one of them has another shape or type.
-            ModelFailed: the program failed on one of them.
+            RequestError: InvalidImage and its like where one of them is no image, or of another
+                shape or type; ModelFailed where the program failed on it.
+            OSError: a file cannot be read.
         """
-        check_images(images, self.spec.image_form)
-        results = self.answer([preprocess(image, self.spec) for image in images])
+        if is_one(images):
+            return self([images])[0]
+        given = [(image, f"image {index}") for index, image in enumerate(images)]
+        pixels = [pixels_of(*each, self.spec.limits, self.spec.image_form) for each in given]
+        results = self.answer([preprocess(each, self.spec) for each in pixels])
         for each in results:
             if isinstance(each.outcome, RequestError):
                 raise each.outcome

@@ -143,6 +143,7 @@ class Service:
         return Reply(
             body=body.data,
             content_type=body.content_type,
+            headers=body.headers,
             request_id=call.request_id,
             found=Found.of(outputs),
             seconds={"encode": watch.lap()},

@@ -5,12 +5,12 @@ from __future__ import annotations
 import platform
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 
 import detectron2
 import psutil
 
 from d2serve.handlers.cores import available_cores
+from d2serve.server.measuring.machine import cpu_model
 
 _PACKAGES = (
     "torch",
@@ -41,7 +41,7 @@ class Machine:
 def this_machine() -> Machine:
     """Describe the machine that this runs on."""
     return Machine(
-        cpu=_cpu_model(),
+        cpu=cpu_model(),
         cores=available_cores(),
         memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
         system=f"{platform.system()} {platform.machine()}",
@@ -51,13 +51,3 @@ def this_machine() -> Machine:
             **{package: version(package) for package in _PACKAGES},
         },
     )
-
-
-def _cpu_model() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:  # not Linux
-        pass
-    return platform.processor() or platform.machine()

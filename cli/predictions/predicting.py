@@ -1,231 +1,206 @@
-"""``d2serve predict``: ask a running server about images and show what it sees."""
+"""``d2serve predict``: ask an archive or a running server about images and show what it sees."""
 
 from __future__ import annotations
 
-import sys
-from enum import Enum
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Optional, Union
+from typing import Annotated, Optional
 
-import orjson
 import typer
 from rich.markup import escape
 
-from d2serve.cli.options import CaFilePath, KeyFilePath, key_file_or_here
-from d2serve.cli.predictions.prediction_tables import heading, tables
-from d2serve.cli.progress import console, error_console
-from d2serve.client.connection.settings import ConnectionSettings
-from d2serve.client.errors import (
-    AuthorizationError,
-    ClientError,
-    HandlerFailed,
-    ModelNotFound,
-    RequestRejected,
-    ServerUnavailable,
-    StubsUnavailable,
+from d2serve.cli.options import CaFilePath, KeyFilePath
+from d2serve.cli.predictions import request_options, server_options
+from d2serve.cli.predictions.inputs import IMAGES_HELP, Inputs, expanded, moves
+from d2serve.cli.predictions.pictures import is_video_file
+from d2serve.cli.predictions.reporting import Ask, Report, answer_all, reporting
+from d2serve.cli.predictions.request_options import ExtraFormat, MaskFormat, SemSegFormat
+from d2serve.cli.predictions.server_options import (
+    SERVER_OPTIONS,
+    Protocol,
+    ServerClient,
+    server_client,
 )
-from d2serve.client.predict.grpc_client import DEFAULT_GRPC_ADDRESS, D2ServeGrpcClient
-from d2serve.client.predict.http_client import DEFAULT_INFERENCE_ADDRESS, D2ServeClient
-from d2serve.client.results.prediction import Prediction
-from d2serve.handlers.requests.options import OPTIONS, Option
+from d2serve.cli.progress import error_console
+from d2serve.client.errors import ClientError
+from d2serve.client.predict.in_process import InProcessClient
+from d2serve.client.predict.options import PredictOptions
+from d2serve.client.results.coco_results import CocoIds
+from d2serve.handlers.spec.image_form import RGB
+from d2serve.handlers.spec.model_spec import SPEC_FILE
 
-_CONCERNS_EVERY_IMAGE = (AuthorizationError, ModelNotFound, ServerUnavailable, StubsUnavailable)
-Client = Union[D2ServeClient, D2ServeGrpcClient]
-
-
-class Protocol(str, Enum):
-    """How to reach the server."""
-
-    HTTP = "http"
-    GRPC = "grpc"
-
-
-class MaskFormat(str, Enum):
-    """The values of the request option ``masks``."""
-
-    RLE = "rle"
-    POLYGON = "polygon"
-    NONE = "none"
-
-
-class SemSegFormat(str, Enum):
-    """The values of the request option ``sem_seg``."""
-
-    PNG = "png"
-    RLE = "rle"
-
-
-class ExtraFormat(str, Enum):
-    """The values of the request option ``extra``."""
-
-    JSON = "json"
-    BASE64 = "base64"
-    NONE = "none"
-
-
-def _help_of(option: Option) -> str:
-    """What the command line says of a request option, in the words of the server's own table."""
-    if option.type is list:
-        return f"{option.help} A name or id; give the option again for another. Default: all."
-    values = f"{option.help} Values: {option.allowed}"
-    return f"{values}." if option.choices else f"{values}; default: {option.default}."
-
-
-_HELP = {option.name: _help_of(option) for option in OPTIONS}
+_PANEL = "Answering here, with an archive"
+_ARCHIVE_OPTIONS = ("device", "threads")
+_INTERRUPTED = 130
+"""The exit status of what Ctrl-C ended, as shells have it."""
 
 
 def predict(
-    name: Annotated[str, typer.Argument(help="Name of the served model.", metavar="NAME")],
-    images: Annotated[list[Path], typer.Argument(help="Image files.", metavar="IMAGE")],
-    protocol: Annotated[Protocol, typer.Option(help="How to reach the server.")] = Protocol.HTTP,
-    address: Annotated[
-        Optional[str],
-        typer.Option(
-            help=f"Default: {DEFAULT_INFERENCE_ADDRESS}, for gRPC {DEFAULT_GRPC_ADDRESS}. "
-            "With https:// the connection is encrypted (TLS), over gRPC too."
+    context: typer.Context,
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="An archive, or a folder that one was unpacked to, which answers here, without a "
+            "server; or the name of a model that a running server serves.",
+            metavar="MODEL",
         ),
-    ] = None,
-    version: Annotated[
-        Optional[str], typer.Option(help="Version of the model; default: the server's default.")
-    ] = None,
+    ],
+    images: Annotated[list[str], typer.Argument(help=IMAGES_HELP, metavar="IMAGES")],
     draw: Annotated[
-        Optional[Path], typer.Option(help="Write annotated pictures into this folder.")
+        Optional[Path],
+        typer.Option(
+            help="Write annotated pictures, and videos of videos, into this folder; or, of a "
+            "single video, into this .mp4, .mov or .mkv."
+        ),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print the server's JSON, one line per image.")
-    ] = False,
-    score_thresh: Annotated[Optional[float], typer.Option(help=_HELP["score_thresh"])] = None,
-    max_detections: Annotated[Optional[int], typer.Option(help=_HELP["max_detections"])] = None,
-    classes: Annotated[
-        Optional[list[str]],
-        typer.Option(help=_HELP["classes"]),
-    ] = None,
-    masks: Annotated[MaskFormat, typer.Option(help=_HELP["masks"])] = MaskFormat.RLE,
-    sem_seg: Annotated[SemSegFormat, typer.Option(help=_HELP["sem_seg"])] = SemSegFormat.PNG,
-    extra: Annotated[ExtraFormat, typer.Option(help=_HELP["extra"])] = ExtraFormat.JSON,
-    token: Annotated[
-        Optional[str], typer.Option(help="Inference token.", envvar="D2SERVE_TOKEN")
-    ] = None,
-    key_file: KeyFilePath = None,
-    ca_file: CaFilePath = None,
-    header: Annotated[
-        Optional[list[str]],
-        typer.Option(
-            help="Sent with every request, as 'Name: value'; give it again for another.",
-            metavar="HEADER",
-        ),
-    ] = None,
-    allow_token_in_clear: Annotated[
         bool,
         typer.Option(
-            "--allow-token-in-clear",
-            help="Send the token over a network without encryption, where others can read it.",
+            "--json",
+            help="Print the answers as JSON, one line per image; of a video with video, frame and "
+            "time (s).",
         ),
     ] = False,
+    coco_results: Annotated[
+        Optional[Path],
+        typer.Option(help="Write the instances as COCO results, with the ids of --coco-json."),
+    ] = None,
+    coco_json: Annotated[
+        Optional[Path],
+        typer.Option(help="The annotations of the images' data set, for --coco-results."),
+    ] = None,
+    every: Annotated[
+        int, typer.Option(min=1, help="Of a video, answer one of each so many frames.")
+    ] = 1,
+    score_thresh: request_options.ScoreThresh = None,
+    max_detections: request_options.MaxDetections = None,
+    classes: request_options.Classes = None,
+    masks: request_options.Masks = MaskFormat.RLE,
+    sem_seg: request_options.SemSeg = SemSegFormat.PNG,
+    extra: request_options.Extra = ExtraFormat.JSON,
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda or cuda:N.", rich_help_panel=_PANEL)
+    ] = "cpu",
+    threads: Annotated[
+        Optional[int],
+        typer.Option(
+            min=1,
+            help="CPU threads; default: OMP_NUM_THREADS, otherwise this process's cores.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None,
+    protocol: server_options.ProtocolOption = Protocol.HTTP,
+    address: server_options.Address = None,
+    version: server_options.Version = None,
+    token: server_options.Token = None,
+    key_file: KeyFilePath = None,
+    ca_file: CaFilePath = None,
+    header: server_options.HeaderLines = None,
+    allow_token_in_clear: server_options.AllowTokenInClear = False,
 ) -> None:
-    """Detect objects in images with a running server."""
-    failed = False
-    options: dict[str, Any] = {
-        "version": version,
-        "score_thresh": score_thresh,
-        "max_detections": max_detections,
-        "classes": classes or None,
-        "masks": masks.value,
-        "sem_seg": sem_seg.value,
-        "extra": extra.value,
-    }
-    pictures = _PictureNames(draw)
+    """Detect objects in images and videos, with an archive or with a running server."""
+    here, images = _is_archive(name), expanded(images)
+    _refuse(context, SERVER_OPTIONS if here else _ARCHIVE_OPTIONS, name, here)
+    options = request_options.request_options(
+        score_thresh, max_detections, classes, masks, sem_seg, extra
+    )
+    status = 0
     try:
-        settings: ConnectionSettings = {
-            "token": token,
-            "key_file": _key_file(token, key_file),
-            "ca_file": ca_file,
-            "headers": _headers(header or []),
-            "allow_token_in_clear": allow_token_in_clear,
-        }
-        with _client(protocol, address, settings) as client:
-            for image in images:
-                try:
-                    prediction = client.predict(name, image, **options)
-                    _print(image, prediction, as_json)
-                    if draw is not None:
-                        _write_picture(image, prediction, pictures.next(image))
-                except _CONCERNS_EVERY_IMAGE:
-                    raise
-                except ClientError as error:
-                    failed = True
-                    _print_failure(image, error, as_json)
-    except ClientError as error:
-        error_console.print(f"[red]Failed.[/] {escape(str(error))}", soft_wrap=True)
-        failed = True
-    if failed:
-        raise typer.Exit(1)
-
-
-def _client(protocol: Protocol, address: str | None, settings: ConnectionSettings) -> Client:
-    if protocol is Protocol.GRPC:
-        return D2ServeGrpcClient(address, **settings)
-    return D2ServeClient(address, **settings)
-
-
-def _key_file(token: str | None, key_file: Path | None) -> Path | None:
-    """The key file that was named, or that of this directory where nothing else was."""
-    if token is not None and key_file is not None:
-        raise typer.BadParameter("give either --token or --key-file, not both")
-    return key_file_or_here(key_file) if token is None else None
-
-
-def _headers(lines: list[str]) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    for line in lines:
-        name, colon, value = line.partition(":")
-        if not colon:
-            raise typer.BadParameter(f"got --header {line!r}, expected 'Name: value'")
-        headers[name.strip()] = value.strip()
-    return headers
-
-
-def _print(image: Path, prediction: Prediction, as_json: bool) -> None:
-    if as_json:
-        _print_json(prediction.raw)
-    else:
-        console.print(heading(str(image), prediction), highlight=False, soft_wrap=True)
-        console.print(*tables(prediction), sep="\n")
-
-
-def _print_failure(image: Path, error: ClientError, as_json: bool) -> None:
-    error_console.print(f"[red]{escape(str(image))}:[/] {escape(str(error))}", soft_wrap=True)
-    if as_json:  # a line for every image, so that lines and images can be matched
-        if isinstance(error, (RequestRejected, HandlerFailed)):  # as the server said it
-            said = {"code": error.code, "message": error.message}
-            _print_json({"error": said, "request_id": error.request_id})
+        coco = _coco(coco_results, coco_json, images)
+        _check_draw(draw, images)
+        if here:
+            answering = _archive(name, device, threads, options)
         else:
-            _print_json({"error": {"code": type(error).__name__, "message": str(error)}})
+            settings = server_options.connection_settings(
+                token, key_file, ca_file, header, allow_token_in_clear
+            )
+            answering = _server(name, server_client(protocol, address, settings), version, options)
+        with answering as ask, reporting(as_json, draw, coco) as report:
+            status = _answer_all(Inputs(images, every), ask, report)
+    except ClientError as error:
+        _print_failure(error)
+        status = 1
+    if status:
+        raise typer.Exit(status)
 
 
-def _print_json(value: dict[str, object]) -> None:
-    sys.stdout.buffer.write(orjson.dumps(value) + b"\n")
-    sys.stdout.buffer.flush()
+def _answer_all(inputs: Inputs, ask: Ask, report: Report) -> int:
+    """Answer what can be answered; returns the exit status. What was done is kept."""
+    status = 0
+    try:
+        answer_all(inputs, ask, report)
+    except KeyboardInterrupt:
+        error_console.print("Interrupted: what came before is answered.")
+        status = _INTERRUPTED
+    except ClientError as error:
+        _print_failure(error)
+        status = 1
+    report.sum_up()
+    return status or int(report.failed > 0)
 
 
-class _PictureNames:
-    """File names for pictures: a/1.jpg and b/1.jpg of one run must not overwrite each other."""
-
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
-        self._used: dict[str, int] = {}
-
-    def next(self, image: Path) -> Path:
-        self._used[image.stem] = self._used.get(image.stem, 0) + 1
-        number = self._used[image.stem]
-        name = image.stem if number == 1 else f"{image.stem}_{number}"
-        return (self._folder or Path()) / f"{name}.png"
+@contextmanager
+def _archive(path: str, device: str, threads: int | None, options: PredictOptions) -> Iterator[Ask]:
+    with error_console.status(f"loading {escape(path)}"):
+        client = InProcessClient(path, device=device, threads=threads)
+    with client:
+        yield lambda image: client.predict(image, array_format=RGB, **options)
 
 
-def _write_picture(image: Path, prediction: Prediction, picture: Path) -> None:
-    from d2serve.client.drawing import draw
+@contextmanager
+def _server(
+    model: str, client: ServerClient, version: str | None, options: PredictOptions
+) -> Iterator[Ask]:
+    with client:
+        yield lambda image: client.predict(
+            model, image, version=version, array_format=RGB, **options
+        )
 
-    drawn = draw(image, prediction)
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    drawn.save(picture)
-    error_console.print(f"[dim]wrote {escape(str(picture))}[/]", highlight=False, soft_wrap=True)
+
+def _is_archive(name: str) -> bool:
+    """Whether it is one, or can be nothing else: no served model has a path for a name."""
+    is_path = name.lower().endswith(".mar") or "/" in name or os.sep in name
+    return is_path or Path(name, SPEC_FILE).is_file()
+
+
+def _refuse(context: typer.Context, names: Sequence[str], model: str, here: bool) -> None:
+    """Refuse options that were given and mean nothing for this model."""
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = f"--{name.replace('_', '-')}"
+            what = (
+                f"is for a server, and {model} is an archive, which answers here"
+                if here
+                else f"is for an archive, and {model} is the name of a model on a server; an "
+                "archive ends in .mar, or is an unpacked one"
+            )
+            raise typer.BadParameter(f"{option} {what}. Leave it out.")
+
+
+def _coco(
+    results: Path | None, annotations: Path | None, words: list[str]
+) -> tuple[Path, CocoIds] | None:
+    if results is None and annotations is None:
+        return None
+    if results is None or annotations is None:
+        raise typer.BadParameter("give --coco-results and --coco-json together, or neither")
+    moving = [word for word in words if moves(word)]
+    if moving:
+        raise typer.BadParameter(f"--coco-results is for images, and {moving[0]} is a video")
+    return results, CocoIds.read(annotations)
+
+
+def _check_draw(draw: Path | None, words: list[str]) -> None:
+    if draw is None or not is_video_file(draw):
+        return
+    if len(words) != 1 or not moves(words[0]):
+        raise typer.BadParameter(
+            f"--draw {draw} is a video, which is drawn of one video; give a folder for other images"
+        )
+
+
+def _print_failure(error: ClientError) -> None:
+    error_console.print(f"[red]Failed.[/] {escape(str(error))}", soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from rich.markup import escape
@@ -23,6 +24,23 @@ def heading(image: str, prediction: Prediction) -> str:
         f"[italic]{escape(image)}  {prediction.width} x {prediction.height}  "
         f"{escape(prediction.model)} {escape(prediction.version)}[/]"
     )
+
+
+def in_a_line(prediction: Prediction) -> str:
+    """How much of what there is, in a few words."""
+    parts = []
+    if prediction.panoptic_seg is not None:
+        segments = Counter(each.label() for each in prediction.panoptic_seg.segments_info)
+        parts.append(_number_of_each(segments))
+    elif prediction.has_instances:
+        parts.append(_number_of_each(Counter(each.label() for each in prediction.instances)))
+    elif prediction.sem_seg is not None:
+        sem_seg = prediction.sem_seg
+        by_area = sorted(sem_seg.classes, key=lambda one: -one.area)
+        parts += [f"{_share(each.area, sem_seg.size)} {each.label()}" for each in by_area]
+    if prediction.proposals is not None:
+        parts.append(_counted(len(prediction.proposals), "proposal"))
+    return ", ".join(parts)
 
 
 def tables(prediction: Prediction) -> Iterator[Table]:
@@ -88,6 +106,10 @@ def _proposals(proposals: tuple[Proposal, ...]) -> Table:
     for each in best:
         table.add_row(f"{each.objectness_logit:.3f}", _box(each.bbox))
     return table
+
+
+def _number_of_each(labels: Counter[str]) -> str:
+    return ", ".join(f"{count} {label}" for label, count in labels.most_common()) or "nothing"
 
 
 def _table(names: list[str], numbers: list[str], *, caption: str) -> Table:

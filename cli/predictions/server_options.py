@@ -23,23 +23,36 @@ class Protocol(str, Enum):
     GRPC = "grpc"
 
 
-ProtocolOption = Annotated[Protocol, typer.Option(help="How to reach the server.")]
+PANEL = "Asking a server"
+"""Of the help, which shows these options apart."""
+
+ProtocolOption = Annotated[
+    Protocol, typer.Option(help="How to reach the server.", rich_help_panel=PANEL)
+]
 Address = Annotated[
     Optional[str],
     typer.Option(
         help=f"Default: {DEFAULT_INFERENCE_ADDRESS}, for gRPC {DEFAULT_GRPC_ADDRESS}. "
-        "With https:// the connection is encrypted (TLS), over gRPC too."
+        "With https:// the connection is encrypted (TLS), over gRPC too.",
+        rich_help_panel=PANEL,
     ),
 ]
 Version = Annotated[
-    Optional[str], typer.Option(help="Version of the model; default: the server's default.")
+    Optional[str],
+    typer.Option(
+        help="Version of the model; default: the server's default.", rich_help_panel=PANEL
+    ),
 ]
-Token = Annotated[Optional[str], typer.Option(help="Inference token.", envvar="D2SERVE_TOKEN")]
+Token = Annotated[
+    Optional[str],
+    typer.Option(help="Inference token.", envvar="D2SERVE_TOKEN", rich_help_panel=PANEL),
+]
 HeaderLines = Annotated[
     Optional[list[str]],
     typer.Option(
         help="Sent with every request, as 'Name: value'; give it again for another.",
         metavar="HEADER",
+        rich_help_panel=PANEL,
     ),
 ]
 AllowTokenInClear = Annotated[
@@ -47,6 +60,7 @@ AllowTokenInClear = Annotated[
     typer.Option(
         "--allow-token-in-clear",
         help="Send the token over a network without encryption, where others can read it.",
+        rich_help_panel=PANEL,
     ),
 ]
 

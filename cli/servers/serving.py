@@ -8,7 +8,6 @@ behind. The server is for this machine only, unless it is told otherwise.
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -19,11 +18,13 @@ from d2serve.cli.options import DEFAULT_STORE
 from d2serve.cli.progress import console, error_console, shown_progress
 from d2serve.cli.servers.kept_state import KeptState
 from d2serve.cli.servers.log_stream import LogFormat, LogStream
+from d2serve.cli.servers.model_store import all_archives, store_of
 from d2serve.cli.servers.stopping import StopRequested, stopped_by_signals
 from d2serve.cli.servers.while_running import Around, run_until_stopped
 from d2serve.client.errors import ServerStartError
 from d2serve.handlers.torchserve.request_line import LOG_FORMAT
-from d2serve.server.archives.model_archives import archives_of
+from d2serve.server.page.server import DEFAULT_PORT as PAGE_PORT
+from d2serve.server.page.server import PageServer
 from d2serve.server.probes.server import DEFAULT_PORT as PROBE_PORT
 from d2serve.server.probes.server import ProbeServer
 from d2serve.server.torchserve.config.ports import LOOPBACK, Ports
@@ -123,6 +124,17 @@ def serve(
         str,
         typer.Option(help="Address of this machine for that port; 0.0.0.0 is every one."),
     ] = LOOPBACK,
+    page: Annotated[
+        bool,
+        typer.Option(
+            "--page",
+            help="Show a page on which to try the models in a browser of this machine, at "
+            f"{LOOPBACK}:{PAGE_PORT} whatever the host is.",
+        ),
+    ] = False,
+    page_port: Annotated[
+        Port, typer.Option(min=1, max=65_535, help="Show that page at this port.")
+    ] = None,
     timeout: Annotated[
         float, typer.Option(help="Seconds within which every worker must be ready.")
     ] = 300.0,
@@ -160,10 +172,13 @@ def serve(
             config = config or (DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None)
             ports = _ports(config, given, has_host=host is not None, has_tls=tls_cert is not None)
             kept = KeptState(state)
-            store = _store([*(models or []), *kept.models], model_store)
-            start = kept.start(models or _all_archives(store, kept), store, config)
+            store = store_of([*(models or []), *kept.models], model_store)
+            start = kept.start(models or all_archives(store, kept.models), store, config)
             log = LogStream(log_format, kept.saw)
             probes = cleanup.enter_context(ProbeServer(probe_host, probe_port, ports))
+            tried = _page(page, page_port, ports)
+            if tried is not None:
+                cleanup.enter_context(tried)
             with shown_progress() as (begin, _):
 
                 def report(stage: str) -> None:
@@ -188,7 +203,7 @@ def serve(
                     on_log=log,
                 ).start()
             told = console if log_format is LogFormat.text else error_console
-            run_until_stopped(server, Around(log, told, kept, probes), drain_seconds)
+            run_until_stopped(server, Around(log, told, kept, probes, tried), drain_seconds)
     except ServerStartError as error:
         if error.log_tail:
             error_console.print(
@@ -200,38 +215,14 @@ def serve(
         error_console.print("Stopped.")
 
 
-def _store(models: list[str], given: Path | None) -> Path | None:
-    """The model store; None makes a private one, for archives that lie elsewhere."""
-    if given is not None:
-        if not given.is_dir():
-            raise ServerStartError(f"There is no model store {given}: expected a folder of .mar.")
-        if not os.access(given, os.R_OK | os.X_OK):
-            raise ServerStartError(f"{given} may not be read by you: its owner has to allow it.")
-        return given
-    if not DEFAULT_STORE.is_dir():
-        return None
-    files = [Path(model.split("=", 1)[-1]) for model in models]
-    inside = (
-        (not file.is_absolute() and (DEFAULT_STORE / file).is_file())
-        or file.parent.resolve() == DEFAULT_STORE.resolve()
-        for file in files
-    )
-    return DEFAULT_STORE if all(inside) else None
-
-
-def _all_archives(store: Path | None, kept: KeptState) -> list[str]:
-    archives = [] if store is None else archives_of(store)
-    if not archives and not kept.models:
-        raise ServerStartError(
-            f"Nothing to serve: no .mar in {store or DEFAULT_STORE}. Make one with "
-            "`d2serve export`, or give one: `d2serve serve FILE.mar`."
-        )
-    return archives
-
-
 def _ports(
     config: Path | None, given: dict[str, int | None], *, has_host: bool, has_tls: bool
 ) -> Ports:
     settings = safe_defaults() if config is None else read_properties(config)
     configured = Ports.from_settings(settings, has_host=has_host, has_tls=has_tls)
     return Ports(**{name: port or getattr(configured, name) for name, port in given.items()})
+
+
+def _page(wanted: bool, port: int | None, ports: Ports) -> PageServer | None:
+    """The page, where its port or the page itself is asked for."""
+    return PageServer(port or PAGE_PORT, ports) if wanted or port else None

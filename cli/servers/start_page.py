@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
@@ -39,9 +40,19 @@ def openness(server: TorchServeProcess) -> str | None:
 
 
 def print_start_page(
-    server: TorchServeProcess, key_file: Path | None, probes: str | None, console: Console
+    server: TorchServeProcess,
+    key_file: Path | None,
+    more_addresses: Mapping[str, str],
+    console: Console,
 ) -> None:
-    """Print what is served, at which addresses, and how it is asked."""
+    """Print what is served, at which addresses, and how it is asked.
+
+    Args:
+        server: which runs.
+        key_file: with its tokens; None where it asks for none.
+        more_addresses: beside TorchServe's own, by what is there.
+        console: where it is printed.
+    """
     versions: dict[str, list[str]] = {}
     for model in server.models:
         versions.setdefault(model.name, []).append(model.version)
@@ -52,8 +63,7 @@ def print_start_page(
         f"metrics     {server.metrics_address}",
         f"gRPC        {server.grpc_address}",
     ]
-    if probes is not None:
-        lines.append(f"probes      {probes}/live and /ready")
+    lines += [f"{what:<12}{address}" for what, address in more_addresses.items()]
     if key_file is not None:
         renewed = f"renewed every {_in_words(server.renewal.age)}; a token copied from it ends then"
         lines.append(f"tokens      {key_file} ({renewed})")

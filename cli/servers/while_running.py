@@ -14,6 +14,7 @@ from d2serve.cli.servers.log_stream import LogStream
 from d2serve.cli.servers.start_page import print_start_page
 from d2serve.cli.servers.stopping import StopRequested
 from d2serve.client.errors import ServerStartError
+from d2serve.server.page.server import PageServer
 from d2serve.server.probes.server import ProbeServer
 from d2serve.server.torchserve.process import TorchServeProcess
 
@@ -27,6 +28,7 @@ class Around:
     """Where what is for people is written."""
     kept: KeptState
     probes: ProbeServer
+    page: PageServer | None
 
 
 def run_until_stopped(server: TorchServeProcess, around: Around, drain_seconds: float) -> None:
@@ -50,7 +52,9 @@ def run_until_stopped(server: TorchServeProcess, around: Around, drain_seconds: 
         try:
             key_file = cleanup.enter_context(published_key_file(server))
             around.probes.watch.serving(server)
-            print_start_page(server, key_file, around.probes.address, around.told)
+            if around.page is not None:
+                around.page.serving(server, key_file)
+            print_start_page(server, key_file, _more_addresses(around), around.told)
             around.log.is_open = True
             status = server.wait()
         except StopRequested:
@@ -61,3 +65,13 @@ def run_until_stopped(server: TorchServeProcess, around: Around, drain_seconds: 
             "killed, the machine may be out of memory: `dmesg` then says so.",
             log_tail=server.log_tail(15),
         )
+
+
+def _more_addresses(around: Around) -> dict[str, str]:
+    """Those that TorchServe itself does not have, by what is there."""
+    addresses = {}
+    if around.probes.address is not None:
+        addresses["probes"] = f"{around.probes.address}/live and /ready"
+    if around.page is not None:
+        addresses["page"] = f"{around.page.address} (for a browser of this machine)"
+    return addresses

@@ -1,8 +1,9 @@
 """The errors that a server's answers stand for: HTTP, asynchronous HTTP, gRPC and management alike.
 
 TorchServe's own errors are ``{"code": 404, "type": "ModelNotFoundException", "message": "…"}``; the
-handler in our archives answers ``{"error": {"code": "invalid_image", "message": "…"}}``. On gRPC
-the second kind arrives as status OK, so it has to be recognised by its body alone.
+handler in our archives answers ``{"error": {"code": "invalid_image", "message": "…"}}``, as
+do other servers of theirs (d2serve.server.asgi). On gRPC the second kind arrives as status OK, so
+it has to be recognised by its body alone.
 """
 
 from __future__ import annotations
@@ -61,6 +62,10 @@ def envelope_error(
     of_the_proxy = proxy_error(code, message)
     if of_the_proxy is not None:
         return of_the_proxy
+    if code == "model_not_found":
+        return ModelNotFound(message)
+    if code == "overloaded":
+        return ServerOverloaded(message)
     kind = BY_CODE.get(code)
     if kind is None and status is not None and status >= 500:  # of a newer archive
         return server_error(status, f"{code}: {message}", request_id)

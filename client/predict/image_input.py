@@ -6,7 +6,6 @@ Pixels (PIL, numpy) are sent as PNG, which loses nothing.
 
 from __future__ import annotations
 
-import io
 import os
 from pathlib import Path
 from typing import Any, Union
@@ -16,14 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from d2serve.client.errors import InvalidInput
+from d2serve.handlers.requests.given import as_png
 from d2serve.handlers.spec.image_form import BANDS, MOST_OF_PILLOW
 
 ImageInput = Union[str, "os.PathLike[str]", bytes, Image.Image, NDArray[Any]]
 """A path; the bytes of an encoded image file; a PIL image; or an array of uint8 of shape
 (height, width) or (height, width, channels), of at most four channels."""
-
-_PNG_MODES = {"1", "L", "LA", "I;16", "P", "RGB", "RGBA"}
-_FASTEST_COMPRESSION = 1
 
 
 def encode_image(image: ImageInput, *, array_format: str = "BGR") -> bytes:
@@ -40,10 +37,9 @@ def encode_image(image: ImageInput, *, array_format: str = "BGR") -> bytes:
     if isinstance(image, (str, os.PathLike)):
         return _read(Path(image))
     if isinstance(image, np.ndarray):
-        return _png(_from_array(image, array_format))
+        return as_png(_from_array(image, array_format))
     if isinstance(image, Image.Image):
-        upright = ImageOps.exif_transpose(image)
-        return _png(upright if upright.mode in _PNG_MODES else upright.convert("RGB"))
+        return as_png(ImageOps.exif_transpose(image))
     raise InvalidInput(
         f"An image cannot be a {type(image).__name__}: expected a path, the bytes of an image "
         "file, a PIL image or a numpy array."
@@ -89,9 +85,3 @@ def _from_array(array: NDArray[Any], array_format: str) -> Image.Image:
     if array.ndim == 3 and channels == 1:
         array = array[:, :, 0]
     return Image.fromarray(np.ascontiguousarray(array))
-
-
-def _png(image: Image.Image) -> bytes:
-    encoded = io.BytesIO()
-    image.save(encoded, format="PNG", compress_level=_FASTEST_COMPRESSION)
-    return encoded.getvalue()

@@ -29,6 +29,10 @@ CategoryId = Union[int, str]
 _SHOWN = 5
 
 
+class NoCocoResults(InvalidInput):
+    """What a model predicts has no place in COCO results, whatever the image."""
+
+
 @dataclass(frozen=True)
 class CocoIds:
     """The ids of a data set: of its images by file name, of its categories by class."""
@@ -141,12 +145,12 @@ def coco_results(prediction: Prediction, image_id: ImageId, ids: CocoIds) -> lis
     Instances of classes that the data set has not (``CocoIds.strangers``) are left out.
 
     Raises:
-        InvalidInput: the model predicts no instances, or rotated boxes, for which COCO's results
-            have no place.
+        NoCocoResults: the model predicts no instances, or rotated boxes.
+        InvalidInput: see ``CocoIds.category_id``.
         MalformedReply: a mask cannot be unpacked.
     """
     if not prediction.has_instances:
-        raise InvalidInput(
+        raise NoCocoResults(
             f"COCO results hold instances, and the model {prediction.model} predicts none."
         )
     return [
@@ -158,7 +162,7 @@ def coco_results(prediction: Prediction, image_id: ImageId, ids: CocoIds) -> lis
 
 def _result(instance: Instance, image_id: ImageId, category_id: CategoryId) -> dict[str, Any]:
     if instance.bbox_mode != XYXY:
-        raise InvalidInput(
+        raise NoCocoResults(
             f"The model predicts boxes of the mode {instance.bbox_mode}, and those of COCO results "
             "are upright. detectron2's RotatedCOCOEvaluator judges rotated ones."
         )

@@ -8,40 +8,34 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import nn
-
 from d2serve.export.annotations.evaluation_sets import evaluation_set
 from d2serve.export.annotations.expectations import expectations_of
 from d2serve.export.archive.opening import opened
-from d2serve.export.archive.provenance import provenance_of
-from d2serve.export.errors import (
-    ArchiveError,
-    ConfigError,
-    SampleError,
-    VerificationError,
-    one_line,
-)
+from d2serve.export.errors import ConfigError, VerificationError
 from d2serve.export.failures import in_a_sentence
 from d2serve.export.proof.cases import Case, plan_cases
+from d2serve.export.proof.differences.gallery import Gallery, Seen
 from d2serve.export.proof.evaluation import Scores, evaluate, first_test_dataset, near_zero
 from d2serve.export.proof.isolated_replay import gpu_id
-from d2serve.export.proof.oracle import Oracle
-from d2serve.export.proof.verification import Verification, verify
-from d2serve.export.reading.config import ConfigSource, ModelConfig
-from d2serve.export.reading.config_loading import load_config
-from d2serve.export.reading.families import Family, family_of
-from d2serve.export.reading.image_files import SUFFIXES, read_image_file
-from d2serve.export.reading.names.class_names import find_names
-from d2serve.export.reading.names.given import Names
-from d2serve.export.reading.names.sources import of_checkpoint
-from d2serve.export.reading.own_models.answers import observed
+from d2serve.export.proof.loaded import (
+    Loaded,
+    cases_of_folder,
+    known_names,
+    likely_cause,
+    load,
+    other_preparation,
+    spec_in,
+)
+from d2serve.export.proof.verification import Verification, measured, verify
+from d2serve.export.reading.config import ConfigSource
 from d2serve.export.reading.samples import builtin_sample
-from d2serve.export.reading.weights import LoadedWeights, build_model, load_weights
 from d2serve.export.request import Progress
-from d2serve.handlers.errors import LoadError, RequestError
-from d2serve.handlers.spec.image_form import ImageForm
-from d2serve.handlers.spec.model_spec import ModelSpec, read_spec
+from d2serve.handlers.replies.drawing import Legend
+from d2serve.handlers.spec.model_spec import ModelSpec
 from d2serve.handlers.spec.runtimes import FP32, RUNTIMES, TORCHSCRIPT
+
+MOST_PICTURES = 20
+"""Of images that differ; who wants more gives fewer images."""
 
 
 @in_a_sentence
@@ -63,11 +57,11 @@ def verify_archive(
         ExportError: as for an export.
     """
     progress.begin("Loading the weights", 0)
-    loaded = _load(source)
+    loaded = load(source)
     config, oracle = loaded.config, loaded.oracle
     with opened(archive) as model_dir:
-        spec = _spec(archive, model_dir)
-        for difference in _other_preparation(loaded, spec):
+        spec = spec_in(archive, model_dir)
+        for difference in other_preparation(loaded, spec):
             raise VerificationError(
                 f"{difference} Their answers differ for that reason alone. Give the config and "
                 "overrides of the export, or export again with these."
@@ -77,13 +71,7 @@ def verify_archive(
                 f"{archive} is in {spec.precision}, whose answers differ from detectron2's by "
                 "design, so they cannot be verified. Compare the AP: `d2serve evaluate`."
             )
-        not_reached: tuple[str, ...] = ()
-        if images is None:
-            progress.begin("Choosing images", 0)
-            cases, not_reached = plan_cases(builtin_sample(oracle.form), oracle, spec.dynamic_batch)
-        else:
-            cases = _cases_of_folder(images, spec.image_form)
-        progress.begin("Comparing with detectron2", 2 * len(cases))
+        cases, not_reached = _cases(images, loaded, spec, progress)
         return verify(
             model_dir,
             oracle,
@@ -93,9 +81,80 @@ def verify_archive(
             traced_constants=tuple(spec.verification.get("traced_constants", ())),
             keeps_nms=RUNTIMES[spec.runtime].format == TORCHSCRIPT,
             gpu_id=gpu_id(config.device),
-            outcome=_likely_cause(loaded, source, spec),
+            outcome=likely_cause(loaded, source, spec),
             progress=progress.advance,
         )
+
+
+@dataclass(frozen=True)
+class Differences:
+    """How an archive's answers and eager detectron2's differ."""
+
+    seen: tuple[Seen, ...]
+    """Each image."""
+    pictures: tuple[Path, ...]
+    """The worst first."""
+    precision: str
+    """Of the archive."""
+    cause: str
+    """Why they may differ, by what the archive says it was made of."""
+
+    @property
+    def differing(self) -> int:
+        """Images whose answers are out of bounds."""
+        return sum(bool(each.difference.misses) for each in self.seen)
+
+
+@in_a_sentence
+def diff_archive(
+    archive: Path,
+    source: ConfigSource,
+    images: Path | None,
+    output: Path,
+    worst: int,
+    progress: Progress,
+) -> Differences:
+    """Show where a .mar and eager detectron2 differ, whatever that is.
+
+    Args:
+        archive: the .mar, of any precision.
+        source: the config.
+        images: a folder of image files; None takes what an export takes.
+        output: folder for the pictures, which is made when there are any.
+        worst: so many images that differ most are drawn also where they are within bounds.
+        progress: is told how far it is.
+
+    Raises:
+        ExportError: as for an export; a difference is none.
+    """
+    progress.begin("Loading the weights", 0)
+    loaded = load(source)
+    with opened(archive) as model_dir:
+        spec = spec_in(archive, model_dir)
+        for difference in other_preparation(loaded, spec):
+            progress.note(f"{difference} They are compared as they are.")
+        cases, _not_reached = _cases(images, loaded, spec, progress)
+        bounds = RUNTIMES[spec.runtime].bounds
+        gallery = Gallery(Legend.of(spec), bounds, worst or MOST_PICTURES)
+        measured(
+            model_dir,
+            loaded.oracle,
+            cases,
+            bounds,
+            gpu_id=gpu_id(loaded.config.device),
+            progress=progress.advance,
+            see=gallery.see,
+        )
+        progress.begin("Drawing", 0)
+        try:
+            pictures = gallery.write(output, within=worst > 0)
+        except OSError as error:
+            raise ConfigError(
+                f"The pictures cannot be written to {output} ({error.strerror or error}): give "
+                "another folder with --output."
+            ) from error
+        cause = likely_cause(loaded, source, spec)
+    return Differences(tuple(gallery.seen), tuple(pictures), spec.precision, cause)
 
 
 @in_a_sentence
@@ -117,12 +176,12 @@ def evaluate_archive(
         ExportError: as for an export; EvaluationError where the data set is not there.
     """
     progress.begin("Loading the weights", 0)
-    loaded = _load(source)
+    loaded = load(source)
     config = loaded.config
     data_source = first_test_dataset(config) if coco is None else coco
     with opened(archive) as model_dir:
-        spec = _spec(archive, model_dir)
-        for difference in _other_preparation(loaded, spec):
+        spec = spec_in(archive, model_dir)
+        for difference in other_preparation(loaded, spec):
             progress.note(
                 f"{difference} Both are evaluated as they are, so the difference is not that of "
                 "the program alone."
@@ -131,7 +190,7 @@ def evaluate_archive(
             loaded.model,
             loaded.family,
             config,
-            spec.class_names or _known_names(loaded),
+            spec.class_names or known_names(loaded),
             spec.stuff_class_names,
         )
         with evaluation_set(data_source, expected) as data:
@@ -155,85 +214,16 @@ def evaluate_archive(
     return scores
 
 
-@dataclass(frozen=True)
-class _Loaded:
-    config: ModelConfig
-    family: Family
-    model: nn.Module
-    weights: LoadedWeights
-    oracle: Oracle
-
-
-def _load(source: ConfigSource) -> _Loaded:
-    config = load_config(source)
-    model = build_model(config)
-    family = family_of(model)
-    # Refuses weights that do not fit, which DefaultPredictor takes.
-    weights = load_weights(model, config)
-    oracle = Oracle(config)
-    family = observed(family, oracle.model, oracle.model_input(builtin_sample(oracle.form)))
-    return _Loaded(config, family, model, weights, oracle)
-
-
-def _known_names(loaded: _Loaded) -> tuple[str, ...] | None:
-    """For archives without names: what their data sets call the classes."""
-    count, found = loaded.family.num_classes, of_checkpoint(loaded.weights.beside)
-    try:
-        return find_names(loaded.config, count, None, None, None, found).classes
-    except ConfigError:  # sources disagree
-        return None
-
-
-def _other_preparation(loaded: _Loaded, spec: ModelSpec) -> list[str]:
-    """How a config prepares images otherwise than an archive, in sentences."""
-    config, own, form = loaded.config, loaded.oracle.form, spec.image_form
-    pairs = (
-        ("short edge (MIN_SIZE_TEST)", config.min_size_test, spec.min_size_test),
-        ("bound of the long edge (MAX_SIZE_TEST)", config.max_size_test, spec.max_size_test),
-        ("bands (FORMAT)", own.image_format, form.image_format),
-        ("channels", own.channels, form.channels),
-    )
-    different = [f"{what} {mine}, not {theirs}" for what, mine, theirs in pairs if mine != theirs]
-    if not different:
-        return []
-    return [f"The config prepares images otherwise than the archive: {'; '.join(different)}."]
-
-
-def _likely_cause(loaded: _Loaded, source: ConfigSource, spec: ModelSpec) -> str:
-    """Why an archive may differ from a config's model, by what it says it was made of."""
-    made_of = spec.provenance
-    if made_of is None:
-        return "Is the archive of this config and these weights?"
-    now = provenance_of(source, loaded.config, loaded.weights, Names(None, None))
-    others = [
-        f"{what} {theirs} (sha256 {digest[:12]}), not of {mine} ({own[:12]})"
-        for what, theirs, digest, mine, own in (
-            ("weights", made_of.weights, made_of.weights_sha256, now.weights, now.weights_sha256),
-            ("config", made_of.config, made_of.config_sha256, now.config, now.config_sha256),
-        )
-        if digest != own
-    ]
-    if not others:
-        return "It was made of this config and these weights, so the program itself is in doubt."
-    return f"The archive was made of {' and of '.join(others)}: give those to compare it with."
-
-
-def _spec(archive: Path, model_dir: Path) -> ModelSpec:
-    try:
-        return read_spec(model_dir)
-    except LoadError as error:
-        raise ArchiveError(f"{archive}: {error}") from error
-
-
-def _cases_of_folder(folder: Path, form: ImageForm) -> list[Case]:
-    files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES)
-    if not files:
-        raise SampleError(f"--images {folder} has no image files ({', '.join(sorted(SUFFIXES))}).")
-    cases = []
-    for file in files:
-        try:
-            pixels = read_image_file(file, form)
-        except (OSError, RequestError) as error:
-            raise SampleError(f"{file} cannot be read: {one_line(error)}") from error
-        cases.append(Case({str(file.relative_to(folder)).replace("/", "_"): pixels}, False))
-    return cases
+def _cases(
+    images: Path | None, loaded: Loaded, spec: ModelSpec, progress: Progress
+) -> tuple[list[Case], tuple[str, ...]]:
+    """The images to compare, and the counts of detections for which there is none."""
+    not_reached: tuple[str, ...] = ()
+    if images is not None:
+        cases = cases_of_folder(images, spec.image_form)
+    else:
+        progress.begin("Choosing images", 0)
+        oracle = loaded.oracle
+        cases, not_reached = plan_cases(builtin_sample(oracle.form), oracle, spec.dynamic_batch)
+    progress.begin("Comparing with detectron2", 2 * len(cases))
+    return cases, not_reached

@@ -18,11 +18,17 @@ from d2serve.export.errors import EagerError, VerificationError
 from d2serve.export.programs.nms_choice import noticing_class_by_class
 from d2serve.export.proof.cases import Case
 from d2serve.export.proof.comparing.comparison import Difference, compare
+from d2serve.export.proof.differences.gallery import Failures
 from d2serve.export.proof.isolated_replay import replay
 from d2serve.export.proof.reference import Reference
-from d2serve.export.reading.image_files import write_image_file
+from d2serve.export.reading.image_files import Pixels, write_image_file
 from d2serve.handlers.outputs.records import Outputs
+from d2serve.handlers.replies.drawing import Legend
 from d2serve.handlers.spec.bounds import Bounds
+from d2serve.handlers.spec.model_spec import read_spec
+
+See = Callable[[Pixels, Outputs, Outputs, Difference], None]
+"""Shown an image, detectron2's answer, the archive's, and how far they are apart."""
 
 _OTHER_NMS = (
     " Among more than 1,000 boxes eager detectron2 suppresses class by class (batched_nms in "
@@ -87,6 +93,7 @@ def verify(
         VerificationError: an answer differs, or nothing was detected on any image.
         EagerError: detectron2 itself stops at every image.
     """
+    failures = Failures()
     record, crowded = measured(
         model_dir,
         oracle,
@@ -96,7 +103,10 @@ def verify(
         traced_constants=traced_constants,
         gpu_id=gpu_id,
         progress=progress,
+        see=failures.see,
     )
+    if any(each.misses for each in record.differences):
+        outcome += failures.sentence(Legend.of(read_spec(model_dir)), bounds)
     _judge(record, outcome, () if keeps_nms else crowded, oracle.owner)
     return record
 
@@ -111,11 +121,13 @@ def measured(
     traced_constants: tuple[str, ...] = (),
     gpu_id: int | None = None,
     progress: Callable[[], None],
+    see: See | None = None,
 ) -> tuple[Verification, Collection[str]]:
     """How far an extracted archive and a reference are apart, whatever that is.
 
     Args:
-        as for ``verify``.
+        as for ``verify``, and
+        see: is shown each image with both answers, as they are compared.
 
     Returns:
         The record, and the images on which eager torchvision suppresses class by class.
@@ -162,7 +174,12 @@ def measured(
                 raise VerificationError(f"{error}{_advice(traced_constants)}") from error
             for i, got in zip(indices, answers):
                 outputs = [each.to_outputs() for each in got]
-                differences += _compare_case(cases[i], expected[i], outputs, bounds)
+                compared = _compare_case(cases[i], expected[i], outputs, bounds)
+                differences += compared
+                if see is not None:
+                    pixels = cases[i].images.values()
+                    for each in zip(pixels, expected[i], outputs, compared):
+                        see(*each)
     return Verification(
         oracle.reference,
         bounds,

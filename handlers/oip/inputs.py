@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from d2serve.handlers.errors import EmptyRequest, InvalidImage, InvalidOption
+from d2serve.handlers.oip.outputs import ALL_BINARY, BINARY_OUTPUT
 from d2serve.handlers.oip.tensors import UINT8, Tensor, read_tensor
 from d2serve.handlers.replies.fields import BYTES
 from d2serve.handlers.requests.fields import RequestFields, add_option, options_beside
@@ -23,11 +24,11 @@ from d2serve.handlers.requests.images import Base64File, ImageFile, Pixels, Sent
 from d2serve.handlers.requests.request import Call, is_id
 from d2serve.handlers.spec.image_form import COLOUR, ImageForm
 
-_IMAGE_INPUTS = ("image", "data")
+# Pixels have a name of their own where an input can have one type only: in Triton.
+_IMAGE_INPUTS = ("image", "data", "pixels")
 _OUTPUTS = "outputs"
 _MOST_VALUES = 10_000
-# Answers are JSON. Clients that would rather have them in binary read that as well.
-_ABOUT_ENCODING = ("binary_data_output", "binary_data")
+_ABOUT_ENCODING = (ALL_BINARY, BINARY_OUTPUT)
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,8 @@ def _image_among(inputs: list[Mapping[str, Any]]) -> Mapping[str, Any]:
     named = [each for each in inputs if each.get("name") in _IMAGE_INPUTS]
     if len(named) != 1 and (named or len(inputs) != 1):
         raise EmptyRequest(
-            f"Got {len(inputs)} inputs, {len(named)} of them named 'image' or 'data', expected one "
-            "of them. One request holds one image: the server makes batches itself."
+            f"Got {len(inputs)} inputs, {len(named)} of them named 'image', 'data' or 'pixels', "
+            "expected one of them. One request holds one image: the server makes batches itself."
         )
     return (named or inputs)[0]
 

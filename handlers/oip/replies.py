@@ -1,8 +1,10 @@
 """Encodes the answer to a call of the Open Inference Protocol, as tensors by name.
 
-Over gRPC the server makes the protocol's message of the JSON that it gets, and takes of an element
-of BYTES what it is as JSON: a text arrives with its quotes, an object as JSON has it. A null where
-it expects a number would end the worker.
+Over HTTP a tensor is in JSON, or in binary behind it where the call asks for that: little-endian
+and row by row, of BYTES the same texts that JSON has, each with its length before it. Over gRPC
+TorchServe makes the protocol's message of the JSON that it gets, and takes of an element of BYTES
+what it is as JSON: a text arrives with its quotes, an object as JSON has it. A null where it
+expects a number would end the worker.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ import numpy as np
 import orjson
 
 from d2serve.handlers.errors import ModelFailed, RequestError
+from d2serve.handlers.oip.outputs import binary_outputs
+from d2serve.handlers.oip.tensors import BINARY_SIZE, DTYPES, packed
 from d2serve.handlers.outputs.records import Detections, Outputs
 from d2serve.handlers.replies.encoding import panoptic_seg_field, sem_seg_field
 from d2serve.handlers.replies.fields import BYTES, REPLY, OutputTensor, tensors_of
@@ -24,6 +28,9 @@ from d2serve.handlers.requests.options import POLYGON, RequestOptions
 from d2serve.handlers.requests.request import Call
 from d2serve.handlers.spec.extras import IMAGE, Extra
 from d2serve.handlers.spec.model_spec import ModelSpec
+
+BINARY = "application/octet-stream"
+_CONTENTS = "the Open Inference Protocol"
 
 
 def encode_infer(
@@ -48,11 +55,21 @@ def encode_infer(
         ModelFailed: the model found numbers that are none, which would end the worker.
     """
     declared = {each.name: each for each in tensors_of(spec)}
-    outputs = []
+    in_binary = binary_outputs(call, names)
+    outputs, contents = list[dict[str, Any]](), list[bytes]()
     for name in names:
         values = _as_element(reply()) if name == REPLY.name else _values(name, found, options, spec)
-        outputs.append(_tensor(call, declared[name], values))
-    return Body(JSON, _answer(call, served_as, outputs), "the Open Inference Protocol")
+        if name in in_binary:
+            output, content = _binary_tensor(declared[name], values)
+            outputs.append(output)
+            contents.append(content)
+        else:
+            outputs.append(_tensor(call, declared[name], values))
+    answer = _answer(call, served_as, outputs)
+    if not in_binary:
+        return Body(JSON, answer, _CONTENTS)
+    ends = {"Inference-Header-Content-Length": str(len(answer))}
+    return Body(BINARY, b"".join((answer, *contents)), _CONTENTS, ends)
 
 
 def encode_infer_error(
@@ -80,7 +97,7 @@ def _tensor(call: Call, output: OutputTensor, values: Any) -> dict[str, Any]:
     if output.datatype == BYTES:
         shape = [len(values)]
         if not call.grpc:
-            data = [each if isinstance(each, str) else _json(each) for each in values]
+            data = list(map(_text, values))
     else:
         shape = list(values.shape)
         if not np.isfinite(values).all():
@@ -92,7 +109,20 @@ def _tensor(call: Call, output: OutputTensor, values: Any) -> dict[str, Any]:
     return {"name": output.name, "datatype": output.datatype, "shape": shape, "data": data}
 
 
-def _json(value: Any) -> str:
+def _binary_tensor(output: OutputTensor, values: Any) -> tuple[dict[str, Any], bytes]:
+    if output.datatype == BYTES:
+        shape, content = [len(values)], packed(_text(each).encode("utf-8") for each in values)
+    else:
+        array = np.ascontiguousarray(values, DTYPES[output.datatype])
+        shape, content = list(array.shape), array.tobytes()
+    size = {BINARY_SIZE: len(content)}
+    named = {"name": output.name, "datatype": output.datatype}
+    return {**named, "shape": shape, "parameters": size}, content
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
     return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY).decode("utf-8")
 
 

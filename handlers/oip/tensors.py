@@ -7,7 +7,7 @@ row by row, with the length before each element of BYTES.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from math import prod
@@ -20,9 +20,9 @@ from d2serve.handlers.replies.fields import BYTES, FP32, INT64
 
 UINT8 = "UINT8"
 
-_SIZE = "binary_data_size"
+BINARY_SIZE = "binary_data_size"
 _MOST_DIMENSIONS = 8
-_DTYPES = {
+DTYPES = {
     "BOOL": "?",
     UINT8: "u1",
     "UINT16": "<u2",
@@ -35,6 +35,7 @@ _DTYPES = {
     FP32: "<f4",
     "FP64": "<f8",
 }
+"""numpy's names of the protocol's types of numbers, as they are in binary."""
 
 Data = Union[list[Any], memoryview]
 
@@ -65,7 +66,7 @@ class Tensor:
         """The elements, row by row, as JSON or numpy has them; their types are not checked."""
         if isinstance(self.data, list):
             return self._flat(self.data)
-        dtype = np.dtype(_DTYPES[self.datatype])
+        dtype = np.dtype(DTYPES[self.datatype])
         self.check_size(dtype.itemsize)
         values = np.frombuffer(self.data, dtype)
         if self.datatype == FP32:  # 0.7 is to be 0.7, as in JSON
@@ -121,32 +122,37 @@ def read_tensor(
     if not isinstance(name, str):
         raise wrong("Got an input without a name, expected name, datatype, shape and data.")
     shown, parameters = f"the input {name[:40]!a}", given.get("parameters") or {}
-    if not isinstance(parameters, Mapping) or set(parameters) - {_SIZE}:
+    if not isinstance(parameters, Mapping) or set(parameters) - {BINARY_SIZE}:
         raise wrong(
-            f"Got parameters of {shown} that do not exist, expected none but {_SIZE}. Options are "
-            "parameters of the whole request, or further inputs."
+            f"Got parameters of {shown} that do not exist, expected none but {BINARY_SIZE}. "
+            "Options are parameters of the whole request, or further inputs."
         )
     datatype, shape = given.get("datatype"), given.get("shape")
-    if not isinstance(datatype, str) or datatype not in (BYTES, *_DTYPES):
-        raise wrong(f"Got {shown} without a datatype that is read: {BYTES}, {', '.join(_DTYPES)}.")
+    if not isinstance(datatype, str) or datatype not in (BYTES, *DTYPES):
+        raise wrong(f"Got {shown} without a datatype that is read: {BYTES}, {', '.join(DTYPES)}.")
     if (
         not isinstance(shape, list)
         or len(shape) > _MOST_DIMENSIONS
         or not all(map(_is_size, shape))
     ):
         raise wrong(f"Got {shown} without a shape, expected a list of whole numbers from 0 on.")
-    data, size = given.get("data"), parameters.get(_SIZE)
+    data, size = given.get("data"), parameters.get(BINARY_SIZE)
     if size is not None and data is None:
         if not _is_size(size) or size > len(raw):
             raise wrong(
-                f"Got {_SIZE}={str(size)[:20]!a} for {shown}, and {len(raw)} bytes behind the JSON "
-                "and the inputs before it. The header Inference-Header-Content-Length says where "
-                "the JSON ends."
+                f"Got {BINARY_SIZE}={str(size)[:20]!a} for {shown}, and {len(raw)} bytes behind "
+                "the JSON and the inputs before it. The header Inference-Header-Content-Length "
+                "says where the JSON ends."
             )
         data, raw = raw[:size], raw[size:]
     elif size is not None or not isinstance(data, list):
-        raise wrong(f"Got {shown} without data, expected a list, or {_SIZE} and no data.")
+        raise wrong(f"Got {shown} without data, expected a list, or {BINARY_SIZE} and no data.")
     return Tensor(name, datatype, tuple(shape), data, wrong), raw
+
+
+def packed(elements: Iterable[bytes]) -> bytes:
+    """The binary form of a tensor of type BYTES."""
+    return b"".join(part for each in elements for part in (struct.pack("<I", len(each)), each))
 
 
 def _unnested(data: list[Any], shape: tuple[int, ...]) -> list[Any] | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from d2serve.handlers.outputs.rle import Rle
+from d2serve.handlers.outputs.rle import Rle, decode_mask
 from d2serve.handlers.runtimes.raw_outputs import Float32 as Float32
 
 Int32 = npt.NDArray[np.int32]
@@ -16,7 +16,7 @@ Extras = Mapping[str, npt.NDArray[np.generic]]
 """What a model answers beyond detectron2's own fields, by name."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Detections:
     """Instances of one image, by falling score, in pixels of the image as it was sent."""
 
@@ -39,8 +39,30 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
+    def bitmasks(self) -> npt.NDArray[np.bool_]:
+        """The masks as (N, H, W) booleans.
 
-@dataclass(frozen=True)
+        Raises:
+            ValueError: the model has no masks.
+        """
+        if self.masks is None:
+            raise ValueError("these detections have no masks: the model predicts none")
+        unpacked = np.zeros((len(self), self.height, self.width), np.bool_)
+        for whole, mask in zip(unpacked, self.masks):
+            columns, first = decode_mask(mask)
+            whole[:, first : first + columns.shape[1]] = columns
+        return unpacked
+
+    def __repr__(self) -> str:
+        said = [f"{len(self)} in {self.height} x {self.width} pixels", f"boxes {self.boxes.shape}"]
+        if len(self):
+            said.append(f"scores {self.scores.max():.3f} to {self.scores.min():.3f}")
+        said += ["masks"] * (self.masks is not None)
+        said += [] if self.keypoints is None else [f"keypoints {self.keypoints.shape}"]
+        return f"Detections({', '.join([*said, *_said_of(self.extra)])})"
+
+
+@dataclass(frozen=True, repr=False)
 class Proposals:
     """Where a region proposal network sees objects, in pixels of the image as it was sent."""
 
@@ -51,6 +73,9 @@ class Proposals:
 
     def __len__(self) -> int:
         return len(self.objectness_logits)
+
+    def __repr__(self) -> str:
+        return f"Proposals({len(self)}, boxes {self.boxes.shape})"
 
 
 @dataclass(frozen=True)
@@ -73,7 +98,7 @@ class Segment:
     """Where detectron2 answers no segments but labels (Panoptic-DeepLab): its own in the map."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PanopticSeg:
     """Things and stuff in one map."""
 
@@ -82,8 +107,11 @@ class PanopticSeg:
     segments: tuple[Segment, ...]
     """By id."""
 
+    def __repr__(self) -> str:
+        return f"PanopticSeg({len(self.segments)} segments, labels {self.labels.shape})"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Outputs:
     """What DefaultPredictor's dict holds for one image; what the model has not is None."""
 
@@ -97,3 +125,16 @@ class Outputs:
     proposals: Proposals | None
     extra: Extras = field(default_factory=dict)
     """The keys of the model's own."""
+
+    def __repr__(self) -> str:
+        """What is there, and of arrays their shapes."""
+        found = (self.instances, self.panoptic_seg, self.proposals)
+        said = [repr(each) for each in found if each is not None]
+        if self.sem_seg is not None:
+            said.append(f"sem_seg {self.sem_seg.shape}")
+        size = f"{self.height} x {self.width} pixels"
+        return f"Outputs({', '.join([size, *said, *_said_of(self.extra)])})"
+
+
+def _said_of(extra: Extras) -> list[str]:
+    return [f"{name} {values.shape}" for name, values in extra.items()]

@@ -21,6 +21,8 @@ class Body(NamedTuple):
     data: bytes
     contents: str
     """What it holds, in words."""
+    headers: Mapping[str, str] = {}
+    """Of HTTP, beside the content type."""
 
 
 class Found(NamedTuple):
@@ -44,6 +46,8 @@ class Reply:
 
     body: bytes
     content_type: str = JSON
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Of HTTP, beside the content type: where the JSON of an answer in binary ends."""
     status: int = 200
     """As in HTTP."""
     code: str = OK

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from d2serve.handlers.errors import DeadlineExceeded, InvalidOption
-from d2serve.handlers.requests.request import Call
+from d2serve.handlers.requests.request import Call, Request
 
 NAME = "deadline"
 HEADER = "x-request-deadline"
@@ -30,7 +30,7 @@ _TERM = r"\d{1,12}(?:\.\d{0,9})?"
 _TIME = re.compile(rf"\s*({_TERM})(?:\s*\+\s*({_TERM}))?\s*", re.ASCII)
 
 
-def deadline_of(call: Call, options: Mapping[str, Any]) -> float | None:
+def deadline_of(call: Call | Request, options: Mapping[str, Any]) -> float | None:
     """When nobody waits any more for the answer to a request, in Unix seconds; None if not said.
 
     The client and a proxy may both say one: the earlier one holds.

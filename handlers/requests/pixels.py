@@ -7,30 +7,7 @@ from typing import Any
 import numpy as np
 
 from d2serve.handlers.errors import InvalidImage
-from d2serve.handlers.spec.image_form import BGR, COLOUR, GREY, RGB, RGBA, ImageForm
-
-_MODES = {BGR: RGB, RGB: RGB, GREY: GREY, RGBA: RGBA}
-"""Pillow's, of a spec's image_format."""
-_OF_PIL = 'np.atleast_3d(image.convert("{}"))'
-
-
-def check_images(images: Any, form: ImageForm = COLOUR) -> None:
-    """Make sure that something is a sequence of images as the library takes them.
-
-    Args:
-        images: what the caller handed in.
-        form: of the images that the model takes.
-
-    Raises:
-        InvalidImage: one of them is not (H, W, channels) uint8 with at least one pixel.
-    """
-    if isinstance(images, np.ndarray) and images.ndim < 4:
-        raise InvalidImage(
-            f"got one array of shape {images.shape}, expected a list of images. Of a single image "
-            "make a list: [image]."
-        )
-    for index, image in enumerate(images):
-        check_pixels(image, form, f"image {index}")
+from d2serve.handlers.spec.image_form import COLOUR, ImageForm
 
 
 def check_pixels(image: Any, form: ImageForm = COLOUR, name: str = "the image") -> None:
@@ -46,11 +23,9 @@ def check_pixels(image: Any, form: ImageForm = COLOUR, name: str = "the image") 
     """
     expected = f"{form.shape} uint8 {form.order}"
     if not isinstance(image, np.ndarray):
-        mode = _MODES.get(form.image_format)
-        advice = f" Of a PIL image: {_OF_PIL.format(mode)}." if mode else ""
         raise InvalidImage(
             f"{name} is a {type(image).__module__}.{type(image).__qualname__}, expected a numpy "
-            f"array of shape {expected}.{advice}"
+            f"array of shape {expected}, a PIL image, a path or the bytes of an image file."
         )
     shape, dtype = image.shape, image.dtype
     if len(shape) == 3 and shape[2] == form.channels and dtype == np.uint8 and 0 not in shape:

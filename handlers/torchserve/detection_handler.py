@@ -131,3 +131,5 @@ def _set_head(request: Request, reply: Reply, index: int, context: Any) -> None:
     if request.transport == GRPC:
         # Without it a streaming call would end the worker. Over HTTP it would do harm.
         context.set_response_header(index, "ts_stream_next", "false")
+    for name, value in reply.headers.items():
+        context.set_response_header(index, name, value)

@@ -1,1 +1,1 @@
-"""Measures archives on this machine: workers, threads, latency and memory."""
+"""How fast archives answer on this machine: by runtime, precision, workers and threads."""

@@ -7,13 +7,15 @@ import shutil
 import tarfile
 import zipfile
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 
 from d2serve.client.errors import ArchiveRefused, ClientError
 from d2serve.client.whole_files import made_whole
 from d2serve.server.archives.contents import ArchiveContents, read_contents
-from d2serve.server.packaging.targets import TARGETS, Target, written_name
+from d2serve.server.packaging.targets import TARGETS, Target
+from d2serve.server.triton.repository import version_number
 
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """Names that mean the same in a Dockerfile, in YAML and in a shell."""
@@ -51,7 +53,7 @@ def package(archive: Path, target: str, output: Path) -> tuple[Path, str]:
         )
     try:
         with made_whole(folder, output) as made:
-            _write(wanted, archive, values, made)
+            _write(wanted, contents, values, made)
     except OSError as error:
         raise NotPackaged(
             f"{folder} cannot be written ({error.strerror or error}). Expected a folder with room "
@@ -60,7 +62,8 @@ def package(archive: Path, target: str, output: Path) -> tuple[Path, str]:
     return folder, Template(wanted.next_steps).substitute(values)
 
 
-def _write(target: Target, archive: Path, values: dict[str, str], folder: Path) -> None:
+def _write(target: Target, contents: ArchiveContents, values: dict[str, str], folder: Path) -> None:
+    archive = contents.path
     copy = folder / Template(target.archive).substitute(values)
     copy.parent.mkdir(parents=True, exist_ok=True)
     if copy.name.endswith(".tar.gz"):
@@ -71,10 +74,48 @@ def _write(target: Target, archive: Path, values: dict[str, str], folder: Path) 
     if target.library is not None:
         with zipfile.ZipFile(archive) as opened:
             names = [name for name in opened.namelist() if name.startswith(_LIBRARY)]
-            opened.extractall(folder / target.library, names)
-    for template in target.templates():
+            opened.extractall(folder / Template(target.library).substitute(values), names)
+    for package_name in target.installed:
+        _copy_modules(package_name, folder / target.below)
+    for template, name in target.templates():
         text = Template(template.read_text(encoding="utf-8")).substitute(values)
-        (folder / written_name(template)).write_text(text, encoding="utf-8")
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    if target.more is not None:
+        more = target.more(contents.spec(), contents.name, contents.version)
+        for name, text in more.items():
+            (folder / name).write_text(text, encoding="utf-8")
+
+    if target.packed is not None:
+        _pack(folder, target.packed)
+
+
+def _copy_modules(name: str, folder: Path) -> None:
+    """Copy the modules of an installed package, which need not be importable here, and what makes
+    packages of those that it lies in: before an installed d2serve the copy has to win."""
+    found = find_spec(name)
+    assert found is not None  # they are d2serve's own
+    assert found.submodule_search_locations
+    source = Path(found.submodule_search_locations[0])
+    root, outer = source.parents[len(name.split(".")) - 2], source.parent
+    modules = [*source.rglob("*.py"), *([] if outer == root else [outer / "__init__.py"])]
+    for module in sorted(modules):
+        copy = folder / "d2serve" / module.relative_to(root)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(module, copy)
+
+
+def _pack(folder: Path, name: str) -> None:
+    """Put all that a folder has into a tar file of it, in its place."""
+    there = sorted(folder.iterdir())
+    with tarfile.open(folder / name, "w:gz") as packed:
+        for each in there:
+            packed.add(each, each.name, filter=_of_nobody)
+    for each in there:
+        if each.is_dir():
+            shutil.rmtree(each)
+        else:
+            each.unlink()
 
 
 def _values(contents: ArchiveContents) -> dict[str, str]:
@@ -92,6 +133,7 @@ def _values(contents: ArchiveContents) -> dict[str, str]:
         "name": contents.name,
         "dns_name": _dns_name(contents.name),
         "version": contents.version,
+        "number": version_number(contents.version),
         "file": file,
         "runtime": spec.runtime,
         "requirements": "\n".join(requirements("serve", spec.runtime)),
@@ -125,5 +167,5 @@ def _of_nobody(member: tarfile.TarInfo) -> tarfile.TarInfo:
     """Without the name and the number of whoever packs."""
     member.uid = member.gid = 0
     member.uname = member.gname = ""
-    member.mode = 0o644
+    member.mode = 0o755 if member.isdir() else 0o644
     return member

@@ -12,23 +12,8 @@ has answered, its default version needs a READY worker, also if it never had one
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-
-@dataclass(frozen=True)
-class VersionState:
-    """One registered version of a model at one moment."""
-
-    name: str
-    version: str
-    is_default: bool
-    min_workers: int
-    ready: int
-    """How many of its workers are READY."""
-
-    @property
-    def _key(self) -> tuple[str, str]:
-        return self.name, self.version
+from d2serve.server.torchserve.models_look import VersionState
 
 
 class ReadinessJudge:
@@ -52,8 +37,8 @@ class ReadinessJudge:
                 ended with: every worker was READY then.
         """
         reached = {
-            state._key: max(
-                self._reached.get(state._key, 0),
+            state.key: max(
+                self._reached.get(state.key, 0),
                 state.ready,
                 state.min_workers if self._is_first else 0,
             )
@@ -77,7 +62,7 @@ class ReadinessJudge:
         return why
 
     def _needed(self, state: VersionState) -> int:
-        needed = min(state.min_workers, self._reached[state._key])
+        needed = min(state.min_workers, self._reached[state.key])
         if state.is_default and state.min_workers and state.name in self._have_answered:
             return max(1, needed)
         return needed

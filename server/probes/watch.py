@@ -13,8 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from d2serve.client.errors import ClientError, ServerUnavailable
 from d2serve.server.probes.judging import ReadinessJudge
-from d2serve.server.probes.looking import ModelLook, dead_process
+from d2serve.server.probes.looking import dead_process
 from d2serve.server.probes.verdicts import YES, Verdict, no, of
+from d2serve.server.torchserve.models_look import ModelLook
 from d2serve.server.torchserve.process import TorchServeProcess
 
 _FRESH_SECONDS = 0.5

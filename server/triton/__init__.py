@@ -1,1 +1,4 @@
-"""Writes a model repository for Triton Inference Server, and answers in its Python backend."""
+"""Model repositories of Triton Inference Server, whose Python backend answers with our service.
+
+repository writes the configuration; model is copied beside the archive and runs within Triton.
+"""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,12 @@ def test_verify_refuses_an_archive_of_other_weights(exported: Exporter) -> None:
     result = run("verify", str(other), "--config-file", CONFIG)
     assert result.exit_code == 1
     assert "is not detectron2's" in result.output
+    named = re.search(
+        r"Pictures of where they differ, the worst first, are in (\S+)", result.output
+    )
+    assert named is not None, "the folder stands in the error"
+    assert len([*Path(named[1]).glob("*.png")]) == 3
+    shutil.rmtree(named[1])
 
 
 def test_verify_says_that_images_are_prepared_otherwise(archive: Path) -> None:

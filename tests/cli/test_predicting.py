@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner
 
-from d2serve.cli.predictions import predicting
+from d2serve.cli.predictions import predicting, reporting, request_options, server_options
 from d2serve.client.connection.settings import ConnectionSettings
 from d2serve.client.errors import ClientError, InvalidInput, InvalidOption, ModelFailed
 from d2serve.client.results.prediction import Prediction
@@ -47,6 +47,7 @@ FAILURES: dict[str, ClientError] = {
     "refused": InvalidInput("told"),
 }
 UNASKED = {
+    "array_format": "RGB",
     "version": None,
     "score_thresh": None,
     "max_detections": None,
@@ -58,7 +59,7 @@ UNASKED = {
 
 
 class Server:
-    """Answers each image by its name, and keeps what it was asked."""
+    """Answers each image by the name that it holds, and keeps what it was asked."""
 
     def __init__(self) -> None:
         self.asked: list[dict[str, Any]] = []
@@ -69,24 +70,28 @@ class Server:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def predict(self, model: str, image: Path, **options: Any) -> Prediction:
+    def predict(self, model: str, image: bytes, **options: Any) -> Prediction:
         assert model == "model"
         self.asked.append(options)
-        if image.stem in FAILURES:
-            raise FAILURES[image.stem]
-        return handmade.prediction(5, 4, **ANSWERS[image.stem])
+        name = image.decode()
+        if name in FAILURES:
+            raise FAILURES[name]
+        return handmade.prediction(5, 4, **ANSWERS[name])
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Server:
+def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Server:
     running = Server()
-    monkeypatch.setattr(predicting, "_client", lambda *_: running)
+    monkeypatch.setattr(predicting, "server_client", lambda *_: running)
+    monkeypatch.chdir(tmp_path)
+    for name in (*ANSWERS, *FAILURES):
+        Path(f"{name}.png").write_text(name)
     return running
 
 
 def printed(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
     written = io.StringIO()
-    monkeypatch.setattr(predicting, "console", Console(file=written, width=100))
+    monkeypatch.setattr(reporting, "console", Console(file=written, width=100))
     app = typer.Typer()
     app.command()(predicting.predict)
     result = CliRunner().invoke(app, ["model", *arguments], catch_exceptions=False)
@@ -154,9 +159,9 @@ def test_every_option_of_the_server_is_one_of_the_command(option: Option) -> Non
     taken = inspect.signature(predicting.predict).parameters
     assert option.name in taken
     words: dict[str, type[Enum]] = {
-        "masks": predicting.MaskFormat,
-        "sem_seg": predicting.SemSegFormat,
-        "extra": predicting.ExtraFormat,
+        "masks": request_options.MaskFormat,
+        "sem_seg": request_options.SemSegFormat,
+        "extra": request_options.ExtraFormat,
     }
     if option.name in words:
         assert [each.value for each in words[option.name]] == list(option.choices)
@@ -192,11 +197,11 @@ def test_headers_and_permission_reach_the_client(
 ) -> None:
     asked: list[Any] = []
 
-    def client(protocol: predicting.Protocol, address: str | None, settings: Any) -> Server:
+    def client(protocol: server_options.Protocol, address: str | None, settings: Any) -> Server:
         asked.append((protocol.value, address, settings))
         return server
 
-    monkeypatch.setattr(predicting, "_client", client)
+    monkeypatch.setattr(predicting, "server_client", client)
     options = ["--header", "X-Tenant: blue", "--header", "a:b:c", "--allow-token-in-clear"]
     printed(monkeypatch, "none.png", *KEY, *AWAY, *options, "--ca-file", "ca.pem")
     settings = {
@@ -235,7 +240,7 @@ def test_a_failure_is_one_line_and_the_next_image_is_asked(
     monkeypatch: pytest.MonkeyPatch, server: Server, name: str, line: str, told: dict[str, Any]
 ) -> None:
     written = io.StringIO()
-    monkeypatch.setattr(predicting, "error_console", Console(file=written, width=60))
+    monkeypatch.setattr(reporting, "error_console", Console(file=written, width=60))
     app = typer.Typer()
     app.command()(predicting.predict)
     arguments = ["model", f"{name}.png", "none.png", "--json"]

@@ -20,6 +20,8 @@ import pytest
 from PIL import Image
 
 from d2serve.server.torchserve.config.ports import Ports
+from d2serve.server.video.reading import stored_video
+from tests.server.video.clips import write_clip
 
 COMMAND = """
 import typer
@@ -174,6 +176,16 @@ def test_serve_and_predict_and_stop(user: User) -> None:
         colours = drawn.getcolors()
         assert colours is None or len(colours) > 1, "something was drawn"
     assert (user.folder / "drawn" / "white_2.png").is_file()
+
+    write_clip(user.folder / "clip.mp4", range(5), size=(40, 60))
+    frames = user.run("predict", "boxes", "clip.mp4", http, "--json", "--draw=drawn.mp4")
+    assert frames.returncode == 0, frames.stderr
+    said_of = [json.loads(line) for line in frames.stdout.splitlines()]
+    places = [(each["video"], each["frame"]) for each in said_of]
+    assert places == [("clip.mp4", number) for number in range(5)]
+    assert {each["instances"][0]["category_name"] for each in said_of} == {"circle"}
+    with stored_video(str(user.folder / "drawn.mp4")) as video:
+        assert [each.number for each in video.frames()] == [0, 1, 2, 3, 4]
 
     unknown = user.run("predict", "unknown", "white.png", "white.png", http)
     assert unknown.returncode == 1

@@ -111,6 +111,7 @@ STEPS = (
     "d2serve export --config-file examples/shapes/models/mask_rcnn_fpn.yaml \\\n  --format onnx",
     "python -m examples.shapes.generate",
     "d2serve extract",
+    "d2serve batch",
     "d2serve serve",
     "d2serve predict",
     "export JAVA_HOME",
@@ -179,6 +180,20 @@ def test_export_inspect_verify_and_evaluate(reader: Reader) -> None:
     assert "AP50" in printed
 
 
+@pytest.mark.export  # the steps build on one another
+def test_without_a_server(reader: Reader) -> None:
+    reader.shell(_block("export PATH"))
+    here = next(text for kind, text in BLOCKS if kind == "python")
+    printed = reader.shell(f"python - <<'EOF'\n{here}\nEOF")
+    assert re.search(r"\(\d+, 480, 640\)", printed)
+    printed = reader.shell(_block("d2serve batch"))
+    assert "24" in printed
+    assert list((reader.folder / "answers").glob("*.parquet"))
+    assert len(list((reader.folder / "drawn").glob("*.png"))) == 24
+    results = json.loads((reader.folder / "results.json").read_text())
+    assert len({each["image_id"] for each in results}) == 24
+
+
 @pytest.mark.server
 def test_serve_and_predict(reader: Reader) -> None:
     command = _block("d2serve serve").split()
@@ -209,7 +224,7 @@ def test_serve_and_predict(reader: Reader) -> None:
         printed = reader.shell(predict)
         assert (reader.folder / "drawn").is_dir()
         assert json.loads(printed.splitlines()[-1])["instances"]
-        first, second = [text for kind, text in BLOCKS if kind == "python"]
+        _, first, second = [text for kind, text in BLOCKS if kind == "python"]
         printed = reader.shell(f"python - <<'EOF'\n{first}\nEOF")
         assert len(printed.splitlines()) >= 2
         second += "print(len(best.instances), bool(best.instances[0].polygons), picture[:2])"

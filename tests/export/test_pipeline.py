@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -175,8 +177,14 @@ def test_a_program_that_answers_otherwise_is_not_written(
     older = tmp_path / "tiny.mar"
     older.write_bytes(b"an older archive")
     monkeypatch.setattr(pipeline, "write_program", shifted)
-    with pytest.raises(VerificationError, match=r"sample \(480x640\): .*Nothing was written"):
+    with pytest.raises(
+        VerificationError, match=r"sample \(480x640\): .*Nothing was written"
+    ) as failed:
         _export(tiny_config, tmp_path, "tracing", **options)
+    pictures = re.search(r"Pictures of where they differ, .*, are in (\S+)", str(failed.value))
+    assert pictures is not None
+    assert len([*Path(pictures[1]).glob("*.png")]) == 3
+    shutil.rmtree(pictures[1])
     assert older.read_bytes() == b"an older archive"
     assert [file.name for file in tmp_path.iterdir()] == ["tiny.mar"]
 

@@ -139,13 +139,13 @@ def test_a_busy_port(operator: Operator, purpose: str) -> None:
 def test_a_store_that_may_not_be_listed(
     operator: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from d2serve.cli.servers import serving
+    from d2serve.cli.servers.model_store import store_of
     from d2serve.client.errors import ServerStartError
 
     # Faked: root, as whom tests often run, may list every folder.
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(ServerStartError, match="may not be read"):
-        serving._store([], operator.store)
+        store_of([], operator.store)
 
 
 @needs_mounts

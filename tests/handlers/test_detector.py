@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from d2serve.handlers.detector import Detector
-from d2serve.handlers.errors import InvalidImage, LoadError, ModelFailed, SpecError
+from d2serve.handlers.errors import (
+    InvalidImage,
+    LoadError,
+    ModelFailed,
+    SpecError,
+    UnsupportedImageFormat,
+)
 from d2serve.handlers.outputs.records import Float32, Outputs
 from d2serve.handlers.requests.preprocessing import preprocess
 from d2serve.handlers.runtimes.batching import BatchPlanner
@@ -219,7 +225,7 @@ def test_images_of_a_batch_with_too_few_results_are_answered_one_by_one(more: in
         (np.zeros((1, 4, 5, 3), np.uint8), "It is a batch: give its images one by one"),
         (np.zeros((0, 5, 3), np.uint8), "It has no pixels"),
         (np.zeros((4, 5, 1), np.uint8), "Read it as an RGB image"),
-        (Image.new("RGB", (5, 4)), 'is a PIL.Image.Image, expected .*convert("RGB")'),
+        (torch.zeros(4, 5, 3), "is a torch.Tensor, expected a numpy array .*, a PIL image, a path"),
     ],
 )
 def test_pixels_of_another_kind_are_refused(scripted_archive: Path, image: Any, said: str) -> None:
@@ -228,12 +234,45 @@ def test_pixels_of_another_kind_are_refused(scripted_archive: Path, image: Any, 
         Detector.open(scripted_archive)([IMAGES[0], image])
 
 
-def test_a_single_image_is_no_list(scripted_archive: Path) -> None:
-    image: Any = IMAGES[0]
-    with pytest.raises(InvalidImage, match=r"shape \(40, 60, 3\), expected a list.*\[image\]"):
-        Detector.open(scripted_archive)(image)
-    batch: Any = np.stack([image, image])
-    assert len(Detector.open(scripted_archive)(batch)) == 2
+def test_an_image_of_every_kind_is_the_same_image(scripted_archive: Path, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    picture = Image.fromarray(pixels)
+    file = tmp_path / "a.png"
+    picture.save(file)
+    turned = picture.transpose(Image.Transpose.ROTATE_90)
+    turned.getexif()[0x0112] = 6
+    with Detector.open(scripted_archive) as detector:
+        (expected,) = detector([pixels])
+        for image in (pixels, picture, turned, file, str(file), file.read_bytes()):
+            answer = detector(image)
+            assert isinstance(answer, Outputs)
+            assert_right([answer], [pixels], 1)
+        mixed = detector([file, picture, pixels])
+        assert [each.instances is not None for each in mixed] == [True] * 3
+        batch: Any = np.stack([pixels, pixels])
+        assert_right(detector(batch), [pixels, pixels], 1)
+        assert detector([]) == []
+        palette = picture.convert("P")
+        found, same = detector(palette).instances, detector(palette.convert("RGB")).instances
+        assert found is not None
+        assert same is not None
+        assert found.scores.tolist() == same.scores.tolist()
+        with pytest.raises(FileNotFoundError):
+            detector(tmp_path / "none.png")
+        with pytest.raises(InvalidImage, match="image 0 has shape"):
+            detector(pixels[0, 0])
+        with pytest.raises(UnsupportedImageFormat):
+            detector(b"no image")
+    assert repr(expected) == (
+        "Outputs(40 x 60 pixels, Detections(1 in 40 x 60 pixels, boxes (1, 4), "
+        f"scores {pixels.mean() / 255:.3f} to {pixels.mean() / 255:.3f}, masks))"
+    )
+    assert expected.instances is not None
+    masks = expected.instances.bitmasks()
+    assert masks.shape == (1, 40, 60)
+    assert masks.dtype == bool
+    assert masks[0, :20, :30].all()
+    assert masks.sum() == 600
 
 
 @pytest.mark.parametrize(

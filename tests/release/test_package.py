@@ -45,6 +45,23 @@ def test_nothing_in_the_root_would_become_a_module_of_the_package() -> None:
         assert (ROOT / file).is_file()
 
 
+def test_every_file_that_is_no_module_is_named_as_data_of_its_package() -> None:
+    named = PYPROJECT["tool"]["setuptools"]["package-data"]
+    found = 0
+    for package, patterns in named.items():
+        room = ROOT.joinpath(*package.split(".")[1:])
+        if package.count(".") < 2:
+            continue
+        files = {
+            file
+            for file in room.rglob("*")
+            if file.is_file() and file.suffix not in (".py", ".pyc") and file.name != "py.typed"
+        }
+        assert files == {file for pattern in patterns for file in room.glob(pattern)}, package
+        found += len(files)
+    assert found > 10
+
+
 def test_no_extra_brings_a_setuptools_without_pkg_resources() -> None:
     """grpcio-tools takes any setuptools, and detectron2 cannot do without pkg_resources."""
     extras = PYPROJECT["project"]["optional-dependencies"]

@@ -131,17 +131,24 @@ def _masks(
         misses.append(f"pred_masks are {'missing' if got.masks is None else 'not expected'}")
     if expected.masks is None or got.masks is None:
         return 0, 1.0
-    overlaps = [_overlap(a, b) for a, b in zip(expected.masks, got.masks) if a != b]
+    overlaps = [overlap(a, b) for a, b in zip(expected.masks, got.masks) if a != b]
     iou = min((iou for iou, _ in overlaps), default=1.0)
     if overlaps and bounds.mask_iou == 1:
         misses.append(f"pred_masks: {len(overlaps)} of {len(expected)} are not identical")
-    # In a mask of fewer than a thousand pixels, a single one at the threshold is more than 0.001.
-    elif any(iou < bounds.mask_iou and pixels > 2 for iou, pixels in overlaps):
+    elif any(mask_differs(*each, bounds) for each in overlaps):
         misses.append(f"pred_masks: IoU {iou:.5f}, at least {bounds.mask_iou:g} allowed")
     return len(overlaps), iou
 
 
-def _overlap(a: Rle, b: Rle) -> tuple[float, int]:
+def mask_differs(iou: float, pixels: int, bounds: Bounds) -> bool:
+    """Whether two masks that are not identical are out of bounds."""
+    if bounds.mask_iou == 1:
+        return True
+    # In a mask of fewer than a thousand pixels, a single one at the threshold is more than 0.001.
+    return iou < bounds.mask_iou and pixels > 2
+
+
+def overlap(a: Rle, b: Rle) -> tuple[float, int]:
     """IoU, and in how many pixels two masks differ."""
     both, either = (
         int(coco_mask.area(coco_mask.merge([a, b], intersect=only_both)))

@@ -20,7 +20,7 @@ def compare_labels(expected: Int32, got: Int32, bounds: Bounds, misses: list[str
         misses.append(f"sem_seg is {got.shape}, expected {expected.shape}")
         return 0
     differing = int((expected != got).sum())
-    allowed = _allowed(expected, bounds)
+    allowed = allowed_pixels(expected, bounds)
     if differing > allowed:
         misses.append(f"sem_seg in {differing} pixels, allowed {allowed}")
     return differing
@@ -41,17 +41,22 @@ def compare_panoptic(
         misses.append("segments_info has other categories")
         return 0
     differing = int((expected.labels != matched[got.labels]).sum())
-    allowed = _allowed(expected.labels, bounds)
-    if bounds.mask_iou < 1:
-        allowed += _PIXELS_ALWAYS * len(expected.segments)
+    allowed = allowed_of_segments(expected, bounds)
     if differing > allowed:
         misses.append(f"panoptic_seg in {differing} pixels, allowed {allowed}")
     _compare_scores(expected, got, matched, bounds, misses)
     return differing
 
 
-def _allowed(labels: Int32, bounds: Bounds) -> int:
+def allowed_pixels(labels: Int32, bounds: Bounds) -> int:
+    """How many pixels of a map may have another label."""
     return max(_PIXELS_ALWAYS, int(bounds.label_share * labels.size))
+
+
+def allowed_of_segments(expected: PanopticSeg, bounds: Bounds) -> int:
+    """How many pixels of a panoptic map may be in another segment."""
+    of_masks = _PIXELS_ALWAYS * len(expected.segments) if bounds.mask_iou < 1 else 0
+    return allowed_pixels(expected.labels, bounds) + of_masks
 
 
 def _matched(expected: PanopticSeg, got: PanopticSeg) -> Int32 | None:

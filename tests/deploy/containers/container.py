@@ -25,15 +25,15 @@ _NEEDS = ("unshare", "nsenter", "setpriv", "chroot", "ip")
 # Docker's own --tmpfs does not let programs run from it either.
 _SCRIPT = f"""
 set -eu
-root=$1; models=$2; user=$3; folder=$4; shift 4
+root=$1; models=$2; place=$3; user=$4; folder=$5; shift 5
 ip link set lo up
 ip address add {ADDRESS}/32 dev lo
 mount --bind "$root" "$root"
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
 mount -t tmpfs -o mode=1777,nosuid,nodev,noexec,size=512m tmpfs "$root/tmp"
-mount --bind "$models" "$root/models"
-mount -o remount,bind,ro "$root/models"
+mount --bind "$models" "$root$place"
+mount -o remount,bind,ro "$root$place"
 mount -o remount,bind,ro "$root"
 exec setpriv --no-new-privs chroot --userspec="$user" --groups= "$root" env -i -C "$folder" "$@"
 """
@@ -128,19 +128,23 @@ class Container:
 
 
 @contextmanager
-def running(builder: Builder, image: str, models: Path, log: Path) -> Iterator[Container]:
-    """Run an image's own command with archives at /models; nothing of it is left afterwards."""
+def running(
+    builder: Builder, image: str, models: Path, log: Path, place: str = "/models"
+) -> Iterator[Container]:
+    """Run an image's own command with archives at a place; nothing of it is left afterwards."""
     described = json.loads(builder.run("inspect", "--type", "image", image))
     config = described["OCIv1"]["config"]
     kind, *healthcheck = described["Docker"]["config"]["Healthcheck"]["Test"]
     assert kind == "CMD"
     root = builder.run("mount", builder.run("from", image))
     own = ("--mount", "--pid", "--fork", "--ipc", "--uts", "--net", "--kill-child")
-    where = (root, str(models), config["User"], config["WorkingDir"])
+    where = (root, str(models), place, config["User"], config["WorkingDir"])
     command = ("unshare", *own, "sh", "-c", _SCRIPT, "sh", *where, *config["Env"])
     with log.open("w") as written:
         process = subprocess.Popen(
-            [*command, *config["Entrypoint"]], stdout=written, stderr=subprocess.STDOUT
+            [*command, *config["Entrypoint"], *(config.get("Cmd") or [])],
+            stdout=written,
+            stderr=subprocess.STDOUT,
         )
     try:
         yield Container(process, _first(process.pid), config, tuple(healthcheck), log)

@@ -34,7 +34,7 @@ def tool(name: str, *arguments: object) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("file", ["Dockerfile", "proxy.Dockerfile"])
+@pytest.mark.parametrize("file", ["Dockerfile", "kserve.Dockerfile", "proxy.Dockerfile"])
 def test_dockerfiles_are_linted(file: str) -> None:
     tool("hadolint", DEPLOY / file)
 

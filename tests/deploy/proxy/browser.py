@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 import subprocess
 import time
@@ -37,8 +38,14 @@ _ARGUMENTS = (
 class Browser:
     """One window, within ``with``; takes any certificate."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        """
+        Args:
+            folder: for its profile and log.
+            arguments: of Chromium, beside those that all have.
+        """
         self._folder = folder
+        self._arguments = arguments
         self._port = Ports.free().inference
         self._http = httpx.Client(
             base_url=f"http://127.0.0.1:{self._port}", timeout=120, trust_env=False
@@ -57,9 +64,17 @@ class Browser:
                 time.sleep(0.05)
             options = {
                 "binary": CHROMIUM,
-                "args": [*_ARGUMENTS, f"--user-data-dir={self._folder / 'profile'}"],
+                "args": [
+                    *_ARGUMENTS,
+                    *self._arguments,
+                    f"--user-data-dir={self._folder / 'profile'}",
+                ],
             }
-            wishes = {"acceptInsecureCerts": True, "goog:chromeOptions": options}
+            wishes = {
+                "acceptInsecureCerts": True,
+                "goog:chromeOptions": options,
+                "goog:loggingPrefs": {"browser": "WARNING"},
+            }
             self._session = self._ask("", {"capabilities": {"alwaysMatch": wishes}})["sessionId"]
         except BaseException:
             self.__exit__(None, None, None)
@@ -69,9 +84,34 @@ class Browser:
     def open(self, address: str) -> None:
         self._ask("/url", {"url": address})
 
-    def run(self, script: str) -> Any:
-        """What a script in the page returns."""
-        return self._ask("/execute/sync", {"script": script, "args": []})
+    def run(self, script: str, *arguments: Any) -> Any:
+        """What a script in the page returns, or what its promise is kept with."""
+        return self._ask("/execute/sync", {"script": script, "args": list(arguments)})
+
+    def choose(self, element: str, file: Path) -> None:
+        """Choose a file in an input by its id, as a user does."""
+        self._ask(f"/element/{self._found(element)}/value", {"text": str(file)})
+
+    def click(self, element: str) -> None:
+        """Click an element by its id, as a user does."""
+        self._ask(f"/element/{self._found(element)}/click", {})
+
+    def complaints(self) -> list[str]:
+        """What Chromium has written to the console since the last time: errors and warnings."""
+        return [str(each["message"]) for each in self._ask("/se/log", {"type": "browser"})]
+
+    def allow(self, what: str) -> None:
+        """Grant the page a permission."""
+        self._ask("/permissions", {"descriptor": {"name": what}, "state": "granted"})
+
+    def size(self, width: int, height: int) -> None:
+        """Make the window as large, in pixels."""
+        self._ask("/window/rect", {"width": width, "height": height})
+
+    def screenshot(self) -> bytes:
+        """The window as a PNG."""
+        answer = self._http.get(f"/session/{self._session}/screenshot").json()["value"]
+        return base64.b64decode(answer)
 
     def text(self, element: str, seconds: float = 60) -> str:
         """The text of an element by its id, once it has one."""
@@ -99,6 +139,11 @@ class Browser:
         psutil.wait_procs(members, timeout=10)
         self._process.wait(timeout=10)
         self._http.close()
+
+    def _found(self, element: str) -> str:
+        found = self._ask("/element", {"using": "css selector", "value": f"#{element}"})
+        (reference,) = found.values()
+        return str(reference)
 
     def _ask(self, path: str, body: dict[str, Any]) -> Any:
         at = f"/session/{self._session}{path}" if self._session else "/session"

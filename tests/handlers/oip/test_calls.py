@@ -25,7 +25,7 @@ from d2serve.handlers.errors import (
 )
 from d2serve.handlers.oip.inputs import read_call
 from d2serve.handlers.oip.metadata import describe
-from d2serve.handlers.oip.outputs import chosen_outputs
+from d2serve.handlers.oip.outputs import binary_outputs, chosen_outputs
 from d2serve.handlers.oip.replies import encode_infer, encode_infer_error
 from d2serve.handlers.oip.tensors import read_tensor
 from d2serve.handlers.outputs.records import Detections, Outputs, Proposals
@@ -44,6 +44,7 @@ SPEC = spec_with(
     outputs=("pred_boxes", "scores", "pred_classes", "pred_masks", "pred_keypoints"),
     class_names=("circle", "square"),
 )
+ALL = [each.name for each in tensors_of(SPEC)]
 PLAIN = Body("application/json", b'{"a":1}', "an instance")
 
 
@@ -71,6 +72,12 @@ def option(name: str, *values: Any, datatype: str = "BYTES") -> dict[str, Any]:
 
 
 class TestInputs:
+    def test_pixels_may_be_called_so_as_triton_has_to(self) -> None:
+        found = read({"inputs": [{**PIXELS, "name": "pixels"}, option("masks", "none")]})
+        assert found.image.tolist() == [[[0, 1, 2], [3, 4, 255]]]
+        with pytest.raises(EmptyRequest):
+            read({"inputs": [IMAGE, {**PIXELS, "name": "pixels"}]})
+
     def test_options_are_parameters_or_inputs(self) -> None:
         body = {"inputs": [IMAGE, option("masks", "none")], "parameters": {"max_detections": 3}}
         assert read(body) == Read(b"hi", {"masks": "none", "max_detections": 3}, None)
@@ -334,6 +341,60 @@ class TestAnswers:
             detections.masks or ()
         )
         assert tensors["image_size"]["data"] == [20, 30]
+
+    @cases(100)
+    @given(st.integers(0, 5), st.integers(0, 2**32 - 1), st.sets(st.sampled_from(ALL)))
+    def test_in_binary_they_are_what_they_are_in_json(
+        self, count: int, seed: int, in_binary: set[str]
+    ) -> None:
+        outputs = found(count, seed)
+        in_json = answered(False, outputs, ALL)
+        wish = [{"name": name, "parameters": {"binary_data": name in in_binary}} for name in ALL]
+        body = {"outputs": wish, "parameters": {"binary_data_output": True}}
+        served, reply = ("shapes", "1.0"), lambda: PLAIN
+        made = encode_infer(call_of(body), ALL, DEFAULT_OPTIONS, outputs, SPEC, served, reply)
+        end = int(made.headers.get("Inference-Header-Content-Length", len(made.data)))
+        rest = memoryview(made.data)[end:]
+        for tensor in json.loads(made.data[:end])["outputs"]:
+            expected = in_json[tensor["name"]]
+            if tensor["name"] not in in_binary:
+                assert tensor == expected
+                continue
+            read_back, rest = read_tensor(tensor, rest, InvalidOption)
+            assert (read_back.datatype, list(read_back.shape)) == (
+                expected["datatype"],
+                expected["shape"],
+            )
+            if read_back.datatype == "BYTES":
+                assert [each.decode() for each in read_back.elements()] == expected["data"]
+            elif read_back.datatype == "FP32":
+                assert bits(np.frombuffer(bytes(read_back.data), "<f4")) == bits(expected["data"])
+            else:
+                assert read_back.numbers() == expected["data"]
+        assert not len(rest)
+
+    def test_which_outputs_are_in_binary(self) -> None:
+        wish = [{"name": "boxes", "parameters": {"binary_data": False}}, {"name": "scores"}]
+        everything = {"parameters": {"binary_data_output": True}}
+        assert binary_outputs(call_of({**everything, "outputs": wish}), ["boxes", "scores"]) == {
+            "scores"
+        }
+        assert binary_outputs(call_of(everything), ["boxes", "masks"]) == {"boxes", "masks"}
+        assert not binary_outputs(call_of(everything, grpc=True), ["boxes"])
+        assert not binary_outputs(call_of({"outputs": wish}), ["boxes", "scores"])
+        assert not binary_outputs(
+            call_of({"parameters": {"binary_data_output": "true"}, "outputs": None}), ["boxes"]
+        )
+
+    def test_in_binary_no_number_is_refused(self) -> None:
+        outputs = found(2)
+        assert outputs.instances is not None
+        outputs.instances.boxes[1, 2] = np.nan
+        body = {"parameters": {"binary_data_output": True}}
+        wish = (["boxes"], DEFAULT_OPTIONS, outputs, SPEC, ("a", "1"))
+        made = encode_infer(call_of(body), *wish, lambda: PLAIN)
+        boxes = np.frombuffer(made.data, "<f4", offset=len(made.data) - 32)
+        assert np.array_equal(boxes.reshape(2, 4), outputs.instances.boxes, equal_nan=True)
 
     def test_shapes_are_those_declared(self) -> None:
         tensors = answered(False, found(3), [each.name for each in tensors_of(SPEC)])

@@ -16,7 +16,7 @@ from d2serve.handlers.errors import InvalidImage
 from d2serve.handlers.requests.bands import viewable
 from d2serve.handlers.requests.decoding import decode
 from d2serve.handlers.requests.images import PixelArray, read_pixels
-from d2serve.handlers.requests.pixels import check_images
+from d2serve.handlers.requests.pixels import check_pixels
 from d2serve.handlers.spec.image_form import BANDS, COLOUR, GREY, RGBA, ImageForm
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS
 from tests.handlers.samples import picture, saved
@@ -186,7 +186,7 @@ def test_arrays_of_other_channels_are_refused(
 ) -> None:
     array = np.zeros(shape, np.uint8)
     with pytest.raises(InvalidImage, match=rf"width, {form.channels}\) uint8.*{advice}"):
-        check_images([array], form)
+        check_pixels(array, form)
     if len(shape) == 3:
         with pytest.raises(InvalidImage, match=f"width, {form.channels}"):
             read_pixels(PixelArray(array), DEFAULT_LIMITS, form)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -10,7 +11,6 @@ import subprocess
 import sys
 import tarfile
 import time
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,47 +22,15 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from d2serve.cli.app import app
+from d2serve.cli.servers import kserving
+from d2serve.server.asgi.routes import OIP_LIVE, OIP_READY, route_of
+from d2serve.server.kserve.archives import find_archives
+from d2serve.server.kserve.serving import Settings
 from d2serve.server.packaging.targets import TARGETS
 from d2serve.server.torchserve.config.ports import Ports
 from tests.cli.small_archives import small_archive
-from tests.conftest import ROOT, Exporter
+from tests.conftest import ROOT
 from tests.server.packaging.crds import SCHEMAS
-
-SAMPLE = ROOT / "examples" / "shapes" / "sample.jpg"
-RAY = """
-class serve:
-    @staticmethod
-    def deployment(**_):
-        def bound(made):
-            made.bind = classmethod(lambda cls: cls)
-            return made
-        return bound
-"""
-"""As much of Ray as deployment.py names. It was run by hand on Ray itself: docs/containers.md."""
-ASKING = """
-import json, pathlib, sys
-from starlette.requests import Request
-from starlette.testclient import TestClient
-import deployment
-import d2serve.handlers.service as service
-
-detection = deployment.app()
-async def answering(scope, receive, send):
-    response = await detection(Request(scope, receive))
-    await response(scope, receive, send)
-
-client = TestClient(answering)
-image = pathlib.Path(sys.argv[1]).read_bytes()
-found = client.post("/?masks=none", content=image)
-print(json.dumps({
-    "library": service.__file__,
-    "others": sorted({"torch", "ts"} & set(sys.modules)),
-    "found": [found.status_code, found.json()],
-    "described": client.get("/").json(),
-    "refused": client.post("/", content=b"no picture").status_code,
-    "large": client.post("/", content=bytes(deployment.MOST_BYTES + 1)).status_code,
-}))
-"""
 
 
 def run(archive: Path, target: str, output: Path) -> Result:
@@ -96,7 +64,10 @@ def test_nothing_is_left_of_the_templates_and_dockerfiles_are_linted(
 ) -> None:
     folder = packaged(archive, target, tmp_path / "made")
     assert folder.name == f"shapes-{target}"
-    written = [file for file in folder.iterdir() if file.is_file() and file.suffix != ".mar"]
+    with contextlib.suppress(FileNotFoundError), tarfile.open(folder / "model.tar.gz") as packed:
+        packed.extractall(folder / "unpacked", filter="data")
+    files = [*folder.iterdir(), *(folder / "unpacked").glob("*"), *folder.glob("*/code/*")]
+    written = [file for file in files if file.is_file() and file.suffix != ".mar"]
     for file in written:
         if file.suffix != ".gz":
             text = file.read_text()
@@ -168,50 +139,98 @@ def test_kserves_two_resources_belong_together(archive: Path, tmp_path: Path) ->
     assert (tmp_path / "made" / "shapes-kserve" / folder / "shapes.mar").is_file()
 
 
-def test_rays_application_is_the_file_beside_it(archive: Path, tmp_path: Path) -> None:
+def test_kserves_container_runs_a_command_that_there_is(archive: Path, tmp_path: Path) -> None:
+    """As the image has it, with what KServe writes into it."""
+    _, runtime = documents(packaged(archive, "kserve", tmp_path / "made"))
+    (container,) = runtime["spec"]["containers"]
+    program, *words = container["command"]
+    ports = [each["containerPort"] for each in container["ports"]]
+    assert (program, ports) == ("d2serve", [Settings().http_port])
+    words = [word.replace("{{.Name}}", "shapes") for word in words]
+    words[words.index("/mnt/models")] = str(archive.parent)
+    served: dict[str, Any] = {}
+
+    def serve(models: list[str], name: str, settings: Settings, _say: object) -> None:
+        served.update(found=find_archives(models, name), settings=settings)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kserving, "serve", serve)
+        patch.setattr(kserving, "import_module", lambda _name: None)
+        result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    (found,) = served["found"]
+    assert (found.name, found.path) == ("shapes", archive)
+    assert served["settings"].host == "0.0.0.0"
+    probes = (container[f"{name}Probe"]["httpGet"] for name in ("startup", "readiness", "liveness"))
+    assert {route_of(each["path"]).what for each in probes} == {OIP_LIVE, OIP_READY}
+
+
+def test_rays_application_is_that_of_d2serve_itself(archive: Path, tmp_path: Path) -> None:
+    """What it answers is shown by tests/engines/engines/test_ray_serve_app.py."""
     folder = packaged(archive, "kuberay", tmp_path / "made")
     (service,) = documents(folder)
     (application,) = yaml.safe_load(service["spec"]["serveConfigV2"])["applications"]
-    assert application["import_path"] == "deployment:app"
-    code = (folder / "deployment.py").read_text()
-    compile(code, "deployment.py", "exec")
-    assert len(code.splitlines()) <= 60
-    (deployment,) = application["deployments"]
-    assert f"class {deployment['name']}:" in code
+    module, _, builder = application["import_path"].partition(":")
+    code = (folder / "app" / module.replace(".", "/")).with_suffix(".py").read_text()
+    assert f"def {builder}(" in code
+    for name in application["args"]:
+        assert f"    {name}: " in code
+    assert application["args"]["archives"] == ["/app/shapes.mar"]
+    assert (folder / "shapes.mar").is_file()
     version = service["spec"]["rayClusterConfig"]["rayVersion"]
     assert f"rayproject/ray:{version}-py311" in (folder / "Dockerfile").read_text()
+    (parser,) = re.findall(
+        r'ray = .*"(python-multipart[^"]*)"', (ROOT / "pyproject.toml").read_text()
+    )
+    assert parser in (folder / "requirements.txt").read_text().splitlines()
 
 
-def test_what_ray_runs_answers_with_the_archives_own_library(
-    exported: Exporter, tmp_path: Path
+def test_the_code_that_goes_along_is_whole_and_needs_no_other(
+    archive: Path, tmp_path: Path
 ) -> None:
-    archive = exported("mask_rcnn_fpn", "onnxruntime")
-    folder = packaged(archive, "kuberay", tmp_path / "made")
-    with zipfile.ZipFile(archive) as opened:
-        library = {name for name in opened.namelist() if re.match("d2serve/.*[^/]$", name)}
-    below = folder / "app"
-    written = (file for file in below.rglob("*") if file.is_file())
-    assert {file.relative_to(below).as_posix() for file in written} == library
-    (tmp_path / "ray.py").write_text(RAY)
-    (tmp_path / "asking.py").write_text(ASKING)
-    paths = os.pathsep.join(map(str, (below, folder, tmp_path)))
+    """All but Ray's own floor is imported, which has the same imports."""
+    below = packaged(archive, "kuberay", tmp_path / "made") / "app"
+    rooms = {file.relative_to(below).parts[:3] for file in below.rglob("*.py")}
+    assert {parts[1] for parts in rooms} == {"handlers", "server"}
+    assert {parts[2] for parts in rooms if parts[1] == "server"} == {
+        "__init__.py",
+        "asgi",
+        "ray_serve",
+    }
+    modules = "d2serve.server.asgi.application, d2serve.server.ray_serve.settings"
     asked = subprocess.run(
-        [sys.executable, tmp_path / "asking.py", SAMPLE],
-        env={**os.environ, "PYTHONPATH": paths},
+        [
+            sys.executable,
+            "-c",
+            f"import {modules}; print(d2serve.server.ray_serve.settings.__file__)",
+        ],
+        env={**os.environ, "PYTHONPATH": str(below)},
         capture_output=True,
         text=True,
         check=True,
     )
-    said = json.loads(asked.stdout)
-    assert said["library"].startswith(str(below))
-    assert said["others"] == []
-    status, found = said["found"]
-    assert status == 200
-    assert found["version"] == "1.0"
-    assert found["instances"]
-    assert "segmentation" not in found["instances"][0]
-    assert said["described"]["platform"] == "onnx_onnxv1"
-    assert (said["refused"], said["large"]) == (415, 413)
+    assert asked.stdout.startswith(str(below))
+    imported = re.findall(
+        r"^from (d2serve[.\w]+) import",
+        "\n".join(file.read_text() for file in (below / "d2serve/server").rglob("*.py")),
+        re.MULTILINE,
+    )
+    for module in imported:
+        path = below / module.replace(".", "/")
+        assert path.with_suffix(".py").is_file() or path.is_dir(), module
+
+
+def test_sagemakers_image_for_ray_gets_all_as_the_models_data(
+    archive: Path, tmp_path: Path
+) -> None:
+    folder = packaged(archive, "sagemaker-ray", tmp_path / "made")
+    (file,) = folder.iterdir()
+    with tarfile.open(file) as packed:
+        members = packed.getmembers()
+    names = {member.name for member in members}
+    assert {"config.yaml", "deployment.py", "code/requirements.txt", "shapes.mar"} <= names
+    assert "d2serve/server/ray_serve/app.py" in names
+    assert {(member.uid, member.uname) for member in members} == {(0, "")}
 
 
 @pytest.mark.server

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from d2serve.server.probes.judging import ReadinessJudge, VersionState
+from d2serve.server.probes.judging import ReadinessJudge
+from d2serve.server.torchserve.models_look import VersionState
 
 Moment = list[VersionState]
 
