@@ -35,7 +35,10 @@ class Results:
         """
         self._folder = folder
         self._schema = schema
-        self.parts = [name for name in folder.names() if _is_part(name)]
+        # Both in one place, which changes in one step: Ctrl-C may come between any two.
+        self._state: tuple[tuple[str, ...], list[Any]] = tuple(filter(_is_part, folder.names())), []
+        # Random, so that two writers that know nothing of each other destroy nothing.
+        self._writer = uuid.uuid4().hex[:8]
         self.codes: Counter[str | None] = Counter()
         """How many images there are of each error code; None counts the answers."""
         self._done: set[str] = set()
@@ -43,8 +46,12 @@ class Results:
             self._count(self._read(part, [PATH, ERROR_CODE]))
         self.kept = sum(self.codes.values())
         """Images that were there before."""
-        self._waiting: list[Any] = []
         self._began = self._written = time.monotonic()
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the files."""
+        return self._state[0]
 
     def has(self, name: str) -> bool:
         """Whether an image of this name has a row."""
@@ -56,26 +63,26 @@ class Results:
         new = [i for i, path in enumerate(paths) if path not in self._done]
         table = table if len(new) == len(paths) else table.take(pa.array(new, pa.int64()))
         self._count(table)
-        self._waiting.append(table)
+        _, waiting = self._state
+        waiting.append(table)
         now = time.monotonic()
         patience = (now - self._began) * _PART_OF_TIME
         patience = min(max(patience, _FEWEST_SECONDS), _MOST_SECONDS)
-        size = sum(each.nbytes for each in self._waiting)
+        size = sum(each.nbytes for each in waiting)
         if size >= _MOST_BYTES or now - self._written >= patience:
             self.flush()
         return len(new)
 
     def flush(self) -> None:
-        """Write what waits as a part."""
-        table = pa.concat_tables(self._waiting) if self._waiting else None
+        """Write what waits as a part; after an interruption the same part is written again."""
+        parts, waiting = self._state
+        table = pa.concat_tables(waiting) if waiting else None
         if table is not None and table.num_rows:
             file = io.BytesIO()
             pq.write_table(table, file, compression="zstd")
-            # The second half lets two writers that know nothing of each other destroy nothing.
-            name = f"{_PREFIX}{len(self.parts):05d}-{uuid.uuid4().hex[:8]}{_SUFFIX}"
+            name = f"{_PREFIX}{len(parts):05d}-{self._writer}{_SUFFIX}"
             self._folder.write(name, file.getvalue())
-            self.parts.append(name)
-        self._waiting = []
+            self._state = (*parts, name), []
         self._written = time.monotonic()
 
     def rows(self) -> Iterator[Row]:

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from d2serve.client.errors import ClientError
+from d2serve.server.batch import results as results_module
 from d2serve.server.batch.errors import BatchRefused
 from d2serve.server.batch.folder import Folder
 from d2serve.server.batch.job import Job, run
@@ -138,6 +139,26 @@ def test_a_row_that_comes_twice_is_written_once(tmp_path: Path) -> None:
     assert [row["path"] for row in results.rows()] == ["a", "b"]
 
 
+def test_ctrl_c_while_a_part_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = Folder.write
+    interrupted: list[str] = []
+
+    def written_and_interrupted(folder: Folder, name: str, data: bytes) -> None:
+        write(folder, name, data)
+        if name.startswith("part-") and not interrupted:
+            interrupted.append(name)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Folder, "write", written_and_interrupted)
+    monkeypatch.setattr(results_module, "_FEWEST_SECONDS", 0.0)
+    job = job_of(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        ran(job, tmp_path / "r", Engine())
+    assert interrupted
+    results = ran(job, tmp_path / "r", Engine())
+    assert Counter(row["path"] for row in results.rows()) == Counter(i.name for i in IMAGES)
+
+
 IMPATIENT = (
     "import d2serve.server.batch.results as r; r._FEWEST_SECONDS = r._PART_OF_TIME = 0.05\n"
     "from d2serve.cli.main import main; main()"
@@ -145,7 +166,13 @@ IMPATIENT = (
 
 
 @pytest.mark.long
-def test_a_driver_that_is_killed_loses_little_and_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("by", "status"),
+    [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 130), (signal.SIGINT, 130)],
+)
+def test_a_driver_that_is_ended_loses_little_and_goes_on(
+    tmp_path: Path, by: signal.Signals, status: int
+) -> None:
     job = job_of(tmp_path)
     photos, output = images_of(tmp_path / "photos", 600), tmp_path / "r"
     command = [sys.executable, "-c", IMPATIENT, "batch", str(job.archive), str(photos)]
@@ -154,7 +181,8 @@ def test_a_driver_that_is_killed_loses_little_and_goes_on(tmp_path: Path) -> Non
         until = time.monotonic() + 60
         while len(list(output.glob("part-*"))) < 2 and time.monotonic() < until:
             time.sleep(0.005)
-        os.kill(driver.pid, signal.SIGKILL)
+        os.kill(driver.pid, by)
+    assert driver.returncode == status
     written = [
         row["path"] for part in output.glob("part-*") for row in pq.read_table(part).to_pylist()
     ]
