@@ -56,7 +56,7 @@ def write(
     head = (
         f"# Batches\n\n{count:,} images of the example data set, to its Mask R-CNN for ONNX "
         f"Runtime; {machine.cpu}, {machine.cores} cores; onnxruntime {onnxruntime}, ray {ray}. "
-        f"{len(turns[SIDES[0]])} rounds. The load of the machine in the minute before a turn was "
+        f"Rounds: {len(turns[SIDES[0]])}. The load of the machine in the minute before a turn was "
         f"{spread(load, 1)}.\n"
     )
     picture = f"![The figures as bars]({_RESULT.with_suffix('.png').name})\n"
