@@ -13,7 +13,7 @@ FOLDER = ROOT / "benchmarks"
 QUESTIONS = sorted(path.parent.name for path in FOLDER.glob("*/__main__.py"))
 TARGETS = dict(
     re.findall(
-        r"^([\w-]+):.*\n\t\$\(PY\) -W ignore -m benchmarks\.(\w+)",
+        r"^([\w-]+):.*\n\t.*(?:\$\(PY\)|/bin/python) -W ignore (?:\\\n\t  )?-m benchmarks\.(\w+)",
         (ROOT / "Makefile").read_text(),
         re.MULTILINE,
     )
