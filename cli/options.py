@@ -82,6 +82,10 @@ Archive = Annotated[
         metavar="FILE.mar",
     ),
 ]
+OwnImages = Annotated[
+    Optional[Path],
+    typer.Option(help="Folder of your own images. Default: the built-in ones."),
+]
 KeyFilePath = Annotated[
     Optional[Path],
     typer.Option(help=f"TorchServe's key file; default: ./{KEY_FILE_NAME} if it exists."),

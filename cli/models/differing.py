@@ -6,7 +6,7 @@ The modules of the export room are imported inside the command, as in exporting.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -20,6 +20,7 @@ from d2serve.cli.options import (
     MaxSizeTest,
     MinSizeTest,
     Overrides,
+    OwnImages,
     TrustWeights,
     WeightsKey,
 )
@@ -38,10 +39,7 @@ def diff(
     archive: Archive,
     config_file: ConfigFile,
     overrides: Overrides = None,
-    images: Annotated[
-        Optional[Path],
-        typer.Option(help="Folder of your own images. Default: the built-in ones."),
-    ] = None,
+    images: OwnImages = None,
     output: Annotated[
         Path, typer.Option(help="Folder for the pictures, made when there are any.")
     ] = _DEFAULT_OUTPUT,

@@ -6,7 +6,7 @@ The modules of the export room are imported inside the commands, as in exporting
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -19,6 +19,7 @@ from d2serve.cli.options import (
     MaxSizeTest,
     MinSizeTest,
     Overrides,
+    OwnImages,
     TrustWeights,
     WeightsKey,
 )
@@ -29,10 +30,7 @@ def verify(
     archive: Archive,
     config_file: ConfigFile,
     overrides: Overrides = None,
-    images: Annotated[
-        Optional[Path],
-        typer.Option(help="Folder of your own images. Default: the built-in ones."),
-    ] = None,
+    images: OwnImages = None,
     imports: Imports = None,
     min_size_test: MinSizeTest = None,
     max_size_test: MaxSizeTest = None,
