@@ -18,6 +18,9 @@ from d2serve.server.archives.contents import read_contents
 
 T = TypeVar("T")
 
+INTERRUPTED = 130
+"""The exit status of what Ctrl-C ended, as shells have it."""
+
 
 @contextmanager
 def needs_detectron2() -> Iterator[None]:

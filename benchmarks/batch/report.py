@@ -13,10 +13,11 @@ matplotlib.use("Agg")  # writes files; a display is not needed
 
 from matplotlib import pyplot as plt
 
-from benchmarks.shared.figures import median_of, median_ratio
+from benchmarks.shared.bars import draw_bars
 from benchmarks.shared.machine import this_machine
 from benchmarks.shared.table import Table, spread
 from d2serve.cli.progress import console
+from d2serve.server.measuring.figures import median_of, median_ratio
 
 SIDES = ("plain loop", "plain pool", "d2serve batch", "d2serve batch on Ray")
 NODES = (1, 2, 4)
@@ -111,21 +112,8 @@ def _plot(
 ) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 2.8), layout="constrained")
     figures = [median_of([turn.speed for turn in own]) for own in turns.values()]
-    values = [each.value for each in figures]
-    around = [
-        [each.value - each.low for each in figures],
-        [each.high - each.value for each in figures],
-    ]
-    places = range(len(values))
-    left.barh(places, values, 0.7, color=_COLOURS)
-    left.errorbar(values, places, xerr=around, fmt="none", ecolor="black", capsize=2)
-    for place, each in zip(places, figures):
-        left.annotate(
-            f"{each.value:.1f}", (each.high, place), (4, 0), "data", "offset points", va="center"
-        )
-    left.set_yticks(places, list(turns))
-    left.invert_yaxis()
-    left.set_xlim(0, max(each.high for each in figures) * 1.2)
+    draw_bars(left, figures, _COLOURS, digits=1)
+    left.set_yticks(range(len(turns)), list(turns))
     left.set_title("images/s, with the start; higher is better", fontsize=9)
     for (kind, own), colour in zip(overheads.items(), _COLOURS[2:]):
         medians = [median_of(each) for each in own]

@@ -14,8 +14,9 @@ from matplotlib import pyplot as plt
 
 from benchmarks.cpp.measuring import Run
 from benchmarks.cpp.sides import Side
-from benchmarks.shared.figures import Figure, median_of, median_ratio
+from benchmarks.shared.bars import draw_bars
 from benchmarks.shared.table import Table, spread
+from d2serve.server.measuring.figures import Figure, median_of, median_ratio
 
 Runs = Mapping[Side, Sequence[Run]]
 _Value = Callable[[Run], float]
@@ -66,21 +67,9 @@ def save_plot(runs: Runs, sizes: Mapping[Side, float], file: Path) -> None:
     ]
     shown.append((_TO_DEPLOY, 0, [Figure(size, size, size) for size in sizes.values()]))
     for axis, (name, digits, figures) in zip(axes, shown):
-        values = [each.value for each in figures]
-        around = [[each.value - each.low for each in figures]]
-        around.append([each.high - each.value for each in figures])
-        places = range(len(values))
-        axis.barh(places, values, 0.7, color=colours)
-        axis.errorbar(values, places, xerr=around, fmt="none", ecolor="black", capsize=2)
-        for place, each in zip(places, figures):
-            text = f"{each.value:,.{digits}f}"
-            axis.annotate(
-                text, (each.high, place), (4, 0), "data", "offset points", va="center", fontsize=9
-            )
-        axis.set_yticks(places, labels if axis is axes[0] else [""] * len(labels))
-        axis.invert_yaxis()
+        draw_bars(axis, figures, colours, digits)
+        axis.set_yticks(range(len(labels)), labels if axis is axes[0] else [""] * len(labels))
         axis.set_title(f"{name}; lower is better", fontsize=9)
-        axis.set_xlim(0, max(each.high for each in figures) * 1.3)
         axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(file, dpi=110, metadata={"Software": None})
     plt.close(figure)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import matplotlib
@@ -10,13 +10,13 @@ import matplotlib
 matplotlib.use("Agg")  # writes files; a display is not needed
 
 from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
 
 from benchmarks.engines.engines import ENGINES
 from benchmarks.engines.measuring import FULL, Killed, Measured
 from benchmarks.engines.plan import Plan
-from benchmarks.shared.figures import Figure, median_of, median_ratio
+from benchmarks.shared.bars import draw_bars
 from benchmarks.shared.table import Table, spread
+from d2serve.server.measuring.figures import Figure, median_of, median_ratio
 
 _COLOURS = {
     "torchserve": "#9a9a9a",
@@ -107,7 +107,7 @@ def save_plot(found: Mapping[str, Measured], plan: Plan, file: Path) -> None:
     colours = [_COLOURS[name] for name in found]
     for index, (name, digits, value) in enumerate((*_MEASURED, *_TAKEN)):
         axis = axes.flat[index]
-        _bars(axis, [value(each) for each in found.values()], colours, digits)
+        draw_bars(axis, [value(each) for each in found.values()], colours, digits)
         axis.set_yticks(range(len(labels)), labels if index % 4 == 0 else [""] * len(labels))
         better = "higher" if value is _rate else "lower"
         axis.set_title(f"{name}; {better} is better", fontsize=10)
@@ -123,20 +123,6 @@ def save_plot(found: Mapping[str, Measured], plan: Plan, file: Path) -> None:
         axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(file, dpi=110, metadata={"Software": None})
     plt.close(figure)
-
-
-def _bars(axis: Axes, figures: Sequence[Figure], colours: Sequence[str], digits: int) -> None:
-    values = [each.value for each in figures]
-    around = [[each.value - each.low for each in figures]]
-    around.append([each.high - each.value for each in figures])
-    places = range(len(values))
-    axis.barh(places, values, 0.7, color=colours)
-    axis.errorbar(values, places, xerr=around, fmt="none", ecolor="black", capsize=2)
-    for place, each in zip(places, figures):
-        text, end = f"{each.value:,.{digits}f}", (each.high, place)
-        axis.annotate(text, end, (4, 0), "data", "offset points", va="center", fontsize=9)
-    axis.invert_yaxis()
-    axis.set_xlim(0, (max(each.high for each in figures) or 1) * 1.25)
 
 
 def _around(killed: Killed, plan: Plan) -> tuple[list[float], list[float]]:

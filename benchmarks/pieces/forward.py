@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from benchmarks.pieces.peak import peak
 from benchmarks.served.sides import Precision
-from benchmarks.shared.figures import Figure, median_of
+from d2serve.server.measuring.figures import Figure, median_of
 
 _LEAST_RUNS = 2
 

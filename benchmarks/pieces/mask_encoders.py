@@ -23,8 +23,8 @@ from benchmarks.served.eager_handler import encode_masks as their_encoder
 from benchmarks.served.model import model_input
 from benchmarks.served.small_model import small_predictor
 from benchmarks.shared.errors import BenchError
-from benchmarks.shared.figures import Figure, median_of
 from d2serve.handlers.outputs.masks import encode_masks
+from d2serve.server.measuring.figures import Figure, median_of
 from examples.shapes.scene import render_scene
 
 _THRESHOLD = 0.5

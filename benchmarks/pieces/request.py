@@ -25,7 +25,6 @@ from benchmarks.served import eager_handler
 from benchmarks.served.model import SavedModel
 from benchmarks.served.sides import SIDES
 from benchmarks.serving.plan import BenchPlan
-from benchmarks.shared.figures import Figure, median_of
 from d2serve.export.archive.opening import opened
 from d2serve.handlers.outputs.postprocessing import postprocess
 from d2serve.handlers.replies.encoding import encode
@@ -33,6 +32,7 @@ from d2serve.handlers.requests.decoding import decode
 from d2serve.handlers.requests.preprocessing import preprocess
 from d2serve.handlers.runtimes.loading import load_runtime
 from d2serve.handlers.spec.model_spec import read_spec
+from d2serve.server.measuring.figures import Figure, median_of
 
 PREPARE, FINISH, ENCODE = "decode and resize", "paste and RLE", "JSON"
 AROUND = (PREPARE, FINISH, ENCODE)

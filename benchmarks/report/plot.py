@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from benchmarks.pieces.request import AROUND
 from benchmarks.served.sides import SIDES, Side
 from benchmarks.serving.results import BenchResults, SideResult
-from benchmarks.shared.figures import Figure
+from d2serve.server.measuring.figures import Figure
 
 # Okabe and Ito's colours, which people tell apart whatever their colour vision; what is not ours
 # is grey.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from benchmarks.report.reasons import UNKNOWN, of_cold_start, of_growth, of_spread, of_throughput
 from benchmarks.served.sides import EAGER, ONNXRUNTIME, OPENVINO, SIDES
 from benchmarks.serving.results import BenchResults, SideResult
-from benchmarks.shared.figures import Figure
+from d2serve.server.measuring.figures import Figure
 
 
 @dataclass(frozen=True)

@@ -27,11 +27,11 @@ from benchmarks.served.small_model import SMALL_SOURCE
 from benchmarks.served.torchvision_model import save_torchvision_model
 from benchmarks.serving.plan import BenchPlan
 from benchmarks.shared.errors import BenchError
-from benchmarks.shared.photo import photo
 from d2serve.export.reading.config import ConfigSource
 from d2serve.export.reading.image_files import Pixels
 from d2serve.export.request import ExportRequest
 from d2serve.handlers.cores import available_cores
+from d2serve.server.measuring.drawn_photo import photo
 
 
 @dataclass(frozen=True)

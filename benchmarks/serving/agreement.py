@@ -16,9 +16,9 @@ from pycocotools import mask as coco_mask
 
 from benchmarks.served.sides import Bounds
 from benchmarks.shared.errors import BenchError
-from benchmarks.shared.figures import Figure, median_of
 from d2serve.client.results.prediction import RunLengthMask, parse_prediction
 from d2serve.handlers.outputs.records import Detections
+from d2serve.server.measuring.figures import Figure, median_of
 
 # Some boxes are only a pixel or two wide, and detectron2 leaves their masks empty.
 _LEAST_SHARE_WITH_PIXELS = 0.9

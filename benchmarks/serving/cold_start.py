@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from benchmarks.serving.hosts import Hosts, Served
 from benchmarks.serving.plan import Setup
-from benchmarks.shared.figures import Figure, median_of
 from benchmarks.shared.memory import Memory
+from d2serve.server.measuring.figures import Figure, median_of
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,10 @@ from PIL import Image
 from benchmarks.served.small_model import small_config
 from benchmarks.serving.hosts import Hosts, Served
 from benchmarks.serving.plan import BenchPlan, Setup
-from benchmarks.shared.figures import Figure, median_of
-from benchmarks.shared.photo import photo
 from d2serve.export.reading.config import ModelConfig
 from d2serve.handlers.requests.preprocessing import resized_shape
+from d2serve.server.measuring.drawn_photo import photo
+from d2serve.server.measuring.figures import Figure, median_of
 
 _SHORTEST, _LONGEST = 200, 640
 _FORMATS = ("JPEG", "JPEG", "PNG", "WEBP")

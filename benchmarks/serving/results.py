@@ -14,9 +14,9 @@ from benchmarks.serving.long_run import LongRun
 from benchmarks.serving.measuring import Probe
 from benchmarks.serving.plan import BenchPlan, Setup
 from benchmarks.serving.summary import Summary
-from benchmarks.shared.figures import Figure
 from benchmarks.shared.machine import Machine
 from benchmarks.shared.memory import Memory
+from d2serve.server.measuring.figures import Figure
 
 SCHEMA_VERSION = 2
 

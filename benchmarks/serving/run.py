@@ -30,12 +30,12 @@ from benchmarks.serving.plan import BenchPlan, Setup, candidates
 from benchmarks.serving.results import BenchResults, SideResult
 from benchmarks.serving.steps import Steps
 from benchmarks.serving.summary import summarise
-from benchmarks.shared.figures import median_ratio
 from benchmarks.shared.machine import this_machine
 from benchmarks.shared.memory import Memory
-from benchmarks.shared.photo import jpeg, photo
 from d2serve.export.request import Progress
 from d2serve.handlers.requests.decoding import decode
+from d2serve.server.measuring.drawn_photo import jpeg, photo
+from d2serve.server.measuring.figures import median_ratio
 
 
 def run(plan: BenchPlan, progress: Progress) -> BenchResults:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.serving.load import Load
-from benchmarks.shared.figures import Figure, median_of, median_ratio, pooled_percentile
+from d2serve.server.measuring.figures import Figure, median_of, median_ratio, pooled_percentile
 
 PERCENTS = (50, 95, 99)
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import platform
 from dataclasses import dataclass
 from importlib.metadata import version
 
 import detectron2
-import psutil
 
-from d2serve.handlers.cores import available_cores
-from d2serve.server.measuring.machine import cpu_model
+from d2serve.server.measuring import machine
 
 _PACKAGES = (
     "torch",
@@ -40,13 +37,14 @@ class Machine:
 
 def this_machine() -> Machine:
     """Describe the machine that this runs on."""
+    here = machine.this_machine()
     return Machine(
-        cpu=cpu_model(),
-        cores=available_cores(),
-        memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
-        system=f"{platform.system()} {platform.machine()}",
+        cpu=here.cpu,
+        cores=here.cores,
+        memory_gib=here.memory_gib,
+        system=here.system,
         versions={
-            "python": platform.python_version(),
+            "python": here.python,
             "detectron2": str(detectron2.__version__),
             **{package: version(package) for package in _PACKAGES},
         },

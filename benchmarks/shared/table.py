@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rich.table import Table as RichTable
 
-from benchmarks.shared.figures import Figure
+from d2serve.server.measuring.figures import Figure
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from d2serve.cli.options import (
     WeightsKey,
 )
 from d2serve.cli.progress import note, shown_share
-from d2serve.cli.running import fail, needs_detectron2
+from d2serve.cli.running import INTERRUPTED, fail, needs_detectron2
 from d2serve.client.errors import ArchiveRefused
 from d2serve.handlers.archive_checks import check_archive
 from d2serve.handlers.bundle import copy_program
@@ -37,7 +37,6 @@ from d2serve.server.measuring.plot import save_plot
 from d2serve.server.measuring.report import report_of
 from d2serve.server.measuring.session import Measured, measure
 
-_INTERRUPTED = 130
 _ARCHIVES = "archives"
 """Folder below --output for those that are exported."""
 
@@ -147,7 +146,7 @@ def bench(
             fail(error)
         _show(machine, subjects_images, measured, output, as_json)
     if measured.interrupted:
-        raise typer.Exit(_INTERRUPTED)
+        raise typer.Exit(INTERRUPTED)
 
 
 def _split(words: list[str]) -> tuple[list[Path], list[str]]:

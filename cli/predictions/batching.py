@@ -36,7 +36,7 @@ from d2serve.cli.predictions.request_options import (
     request_options,
 )
 from d2serve.cli.progress import console, error_console, note
-from d2serve.cli.running import fail
+from d2serve.cli.running import INTERRUPTED, fail
 from d2serve.client.errors import ClientError
 from d2serve.client.results.coco_results import CocoIds
 from d2serve.server.batch.coco import check_images, write_coco_results
@@ -45,7 +45,6 @@ from d2serve.server.batch.processes import on_this_machine
 from d2serve.server.batch.results import Results
 from d2serve.server.images.sources import find_images
 
-_INTERRUPTED = 130
 _LINE_EVERY = 30.0
 """Seconds between lines about the progress where no bar can be shown."""
 
@@ -126,7 +125,7 @@ def batch(
             f"Interrupted. What was answered is in {escape(output)}, and the same command goes on.",
             soft_wrap=True,
         )
-        raise typer.Exit(_INTERRUPTED) from None
+        raise typer.Exit(INTERRUPTED) from None
     except ClientError as error:
         fail(error)
     finally:

@@ -24,6 +24,7 @@ from d2serve.cli.predictions.server_options import (
     server_client,
 )
 from d2serve.cli.progress import error_console
+from d2serve.cli.running import INTERRUPTED
 from d2serve.client.errors import ClientError
 from d2serve.client.predict.in_process import InProcessClient
 from d2serve.client.predict.options import PredictOptions
@@ -33,8 +34,6 @@ from d2serve.handlers.spec.model_spec import SPEC_FILE
 
 _PANEL = "Answering here, with an archive"
 _ARCHIVE_OPTIONS = ("device", "threads")
-_INTERRUPTED = 130
-"""The exit status of what Ctrl-C ended, as shells have it."""
 
 
 def predict(
@@ -133,7 +132,7 @@ def _answer_all(inputs: Inputs, ask: Ask, report: Report) -> int:
         answer_all(inputs, ask, report)
     except KeyboardInterrupt:
         error_console.print("Interrupted: what came before is answered.")
-        status = _INTERRUPTED
+        status = INTERRUPTED
     except ClientError as error:
         _print_failure(error)
         status = 1

@@ -31,6 +31,7 @@ from d2serve.client.predict.in_process import InProcessClient
 from d2serve.client.results.prediction import Prediction
 from d2serve.handlers.bundle import read_version
 from d2serve.handlers.oip.metadata import describe
+from d2serve.handlers.spec.output_names import XYWHA_ABS
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -74,7 +75,7 @@ class About:
                 class_names=tuple(metadata.get("class_names") or ()),
                 stuff_class_names=tuple(metadata.get("stuff_class_names") or ()),
                 outputs=frozenset(each["name"] for each in metadata["outputs"]),
-                has_rotated_boxes=metadata["box_mode"] == "XYWHA_ABS",
+                has_rotated_boxes=metadata["box_mode"] == XYWHA_ABS,
                 most_image_bytes=int(metadata["limits"]["max_image_bytes"]),
             )
         except (AttributeError, LookupError, TypeError, ValueError) as error:

@@ -7,7 +7,6 @@ its caller's.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field, replace
@@ -26,16 +25,13 @@ from d2serve.server.asgi.models import Ask, Models
 from d2serve.server.asgi.reading import MODEL_NAME, is_form, read_request
 from d2serve.server.asgi.refusals import (
     Disconnected,
-    Overloaded,
     Refused,
     error_body,
     method_not_allowed,
-    overloaded,
+    refusal_of,
     too_late,
 )
 from d2serve.server.asgi.routes import Route, route_of
-
-_log = logging.getLogger(__name__)
 
 Send = Callable[[Any], Awaitable[None]]
 """Of ASGI: takes the next piece of what a client gets."""
@@ -104,24 +100,15 @@ class Application:
             await send({"type": "websocket.close", "code": 1000})
 
     async def _answer(self, head: Head, receive: Receive) -> Answer:
-        headers: Mapping[str, str] = {}
         try:
             return await self._routed(head, receive)
         except (Disconnected, asyncio.CancelledError):
             raise
-        except Overloaded:
-            refused = overloaded()
-            status, code, told, headers = 503, refused.code, str(refused), refused.headers
-        except Refused as error:
-            status, code, told, headers = error.status, error.code, str(error), error.headers
-        except RequestError as error:
-            status, code, told = error.status, error.code, str(error)
         except Exception as error:
-            _log.exception("d2serve: answering %s failed", head.request_id)
-            told = f"The server failed on this request ({type(error).__name__})."
-            status, code = 500, "server_failed"
-        body = error_body(code, told, head.request_id, routes.is_oip(head.path))
-        return Answer(body, status, headers=headers)
+            refused = refusal_of(error, head.request_id)
+        is_oip = routes.is_oip(head.path)
+        body = error_body(refused.code, str(refused), head.request_id, is_oip)
+        return Answer(body, refused.status, headers=refused.headers)
 
     async def _routed(self, head: Head, receive: Receive) -> Answer:
         route = route_of(head.path)

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 import orjson
+
+from d2serve.handlers.errors import RequestError
+
+_log = logging.getLogger(__name__)
 
 
 class Refused(Exception):
@@ -119,3 +125,19 @@ def overloaded() -> Refused:
         "send less at once, or add replicas.",
         **{"retry-after": "1"},
     )
+
+
+def refusal_of(error: Exception, request_id: str) -> Refused:
+    """What a client is told of an error that answering its request has raised.
+
+    What nobody foresaw goes into the log, and the client gets no more of it than its name.
+    """
+    if isinstance(error, Refused):
+        return error
+    if isinstance(error, Overloaded):
+        return overloaded()
+    if isinstance(error, RequestError):
+        return Refused(error.status, error.code, str(error))
+    _log.error("d2serve: answering %s failed", request_id, exc_info=error)
+    told = f"The server failed on this request ({type(error).__name__})."
+    return Refused(500, "server_failed", told)

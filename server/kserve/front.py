@@ -8,32 +8,26 @@ engine; KServe's application tells what it knows better, and gets no body.
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 import time
 from collections.abc import Mapping
 
 import orjson
 
-from d2serve.handlers.errors import RequestError
 from d2serve.server.asgi.application import Application, Limits
 from d2serve.server.asgi.bodies import Receive, read_body
 from d2serve.server.asgi.heads import ID_HEADER, Head, Scope
 from d2serve.server.asgi.models import Models
 from d2serve.server.asgi.refusals import (
     Disconnected,
-    Overloaded,
-    Refused,
     error_body,
-    overloaded,
+    refusal_of,
     too_late,
 )
 from d2serve.server.kserve.about import SERVER_METADATA
 from d2serve.server.kserve.gone import App, Send, until_gone
 from d2serve.server.kserve.metrics import page
 from d2serve.server.kserve.version_1 import predictions, read_instances
-
-_log = logging.getLogger(__name__)
 
 _OF_KSERVE = re.compile(r"/|/v1/models(?:/[^/]+)?|/v2/models")
 _PREDICT = re.compile(r"/v1/models/(?P<model>[^/]+):predict")
@@ -82,16 +76,8 @@ class Front:
             return
         except Disconnected:
             return
-        except Overloaded:
-            refused = overloaded()
-        except Refused as error:
-            refused = error
-        except RequestError as error:
-            refused = Refused(error.status, error.code, str(error))
         except Exception as error:
-            _log.exception("d2serve: answering %s failed", head.request_id)
-            told = f"The server failed on this request ({type(error).__name__})."
-            refused = Refused(500, "server_failed", told)
+            refused = refusal_of(error, head.request_id)
         body = error_body(refused.code, str(refused), head.request_id, is_oip=True)
         headers = {ID_HEADER: head.request_id, **refused.headers}
         await _send(send, body, headers, refused.status)

@@ -21,7 +21,7 @@ from d2serve.handlers.replies.reply import OK
 from d2serve.handlers.requests.bodies.json_text import LENGTH_HEADER
 from d2serve.handlers.requests.request import HTTP, INFER, Request
 from d2serve.server.asgi.models import Models
-from d2serve.server.asgi.refusals import Overloaded, Refused, overloaded
+from d2serve.server.asgi.refusals import Overloaded, Refused, refusal_of
 from d2serve.server.kserve.about import SERVER_METADATA
 from d2serve.server.kserve.library import messages, services
 from d2serve.server.kserve.messages import body_of, response_of
@@ -53,12 +53,8 @@ def answered(
     async def with_statuses(service: Any, request: Any, context: Any) -> T:
         try:
             return await method(service, request, context)
-        except Overloaded:
-            refused = overloaded()
-        except Refused as error:
-            refused = error
-        except RequestError as error:
-            refused = Refused(error.status, error.code, str(error))
+        except (Overloaded, Refused, RequestError) as error:
+            refused = refusal_of(error, "over gRPC")
         raise _status(refused.status, refused.code, str(refused))
 
     return with_statuses

@@ -14,7 +14,6 @@ from d2serve.handlers.detector import Detector
 from d2serve.handlers.errors import ModelFailed
 from d2serve.handlers.replies.reply import Reply
 from d2serve.handlers.requests.request import DESCRIBE, Request
-from d2serve.handlers.runtimes.batching import BatchPlanner
 from d2serve.handlers.service import Service
 from d2serve.handlers.torchserve.memory import WorkerMemory
 from d2serve.handlers.torchserve.metrics import Metrics
@@ -54,8 +53,7 @@ class ModelReplica:
         # One: the program has all the threads already, and one image at a time all the memory.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="d2serve")
         self._has_failed = False
-        planner = BatchPlanner(batching, self._detector.spec.dynamic_batch, has_gpu)
-        self._batches = planner.together and batch_size > 1
+        self._batches = self._detector.answers_together and batch_size > 1
         self._answer_together.set_max_batch_size(batch_size)
         _log.info(
             "d2serve: %s %s is ready, pid %d, threads %d, batches of %d",

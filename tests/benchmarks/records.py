@@ -16,9 +16,9 @@ from benchmarks.serving.measuring import Probe
 from benchmarks.serving.plan import BenchPlan, Setup
 from benchmarks.serving.results import BenchResults, SideResult
 from benchmarks.serving.summary import summarise
-from benchmarks.shared.figures import Figure, median_ratio
 from benchmarks.shared.machine import this_machine
 from benchmarks.shared.memory import Memory
+from d2serve.server.measuring.figures import Figure, median_ratio
 
 FULL = {"size": [8, 8], "counts": "0P2"}
 EMPTY = {"size": [8, 8], "counts": "P2"}

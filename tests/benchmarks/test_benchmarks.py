@@ -37,9 +37,9 @@ from benchmarks.serving.long_run import Pictures, Sizes
 from benchmarks.serving.plan import BenchPlan, Setup, candidates, requests_in, seconds_for_a_side
 from benchmarks.serving.results import BenchResults, SideResult
 from benchmarks.shared.errors import BenchError
-from benchmarks.shared.figures import Figure, median_of, median_ratio, pooled_percentile
-from benchmarks.shared.photo import jpeg, photo
 from d2serve.handlers.requests.decoding import decode
+from d2serve.server.measuring.drawn_photo import jpeg, photo
+from d2serve.server.measuring.figures import Figure, median_of, median_ratio, pooled_percentile
 from tests.benchmarks.records import EMPTY, reply, results
 from tests.conftest import ROOT
 
