@@ -7,6 +7,7 @@ from typing import Any
 
 from ray import serve
 
+from d2serve.handlers.runtimes.batching import BatchPlanner
 from d2serve.server.ray_serve.ingress import Ingress
 from d2serve.server.ray_serve.replicas import ModelReplica
 from d2serve.server.ray_serve.settings import ServedModel, Settings, body_bytes
@@ -24,7 +25,9 @@ _IN_INGRESS = 1000
 
 def model_deployment(model: ServedModel, settings: Settings) -> Any:
     """The application of one model, which has no address of its own."""
-    together = settings.batch_size if _may_batch(model, settings) else 1
+    on_gpu = settings.gpus_per_replica > 0
+    batches = BatchPlanner(settings.batching, model.spec.dynamic_batch, on_gpu).together
+    together = settings.batch_size if batches else 1
     in_replica = max(_IN_REPLICA, 2 * together)
     replicas = settings.replicas
     number: dict[str, Any] = {"num_replicas": replicas.least}
@@ -76,11 +79,3 @@ def whole_application(models: Sequence[ServedModel], settings: Settings) -> Any:
     """All of it in one application of Ray Serve."""
     bound = {each.key: model_deployment(each, settings) for each in models}
     return ingress_deployment(models, bound, settings)
-
-
-def _may_batch(model: ServedModel, settings: Settings) -> bool:
-    if not model.spec.dynamic_batch:
-        return False
-    return settings.batching == "always" or (
-        settings.batching == "auto" and settings.gpus_per_replica > 0
-    )
