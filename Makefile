@@ -6,7 +6,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 STAMPS := $(VENV)/.d2serve
-ROOMS := handlers export client server cli
+ROOMS := kernels handlers export client server cli
 SOURCES := $(shell find $(ROOMS) -name '*.py') pyproject.toml
 
 # The rooms under their import names, as links: what mypy, editors and `make dev` read.

@@ -12,7 +12,7 @@ import tomllib
 from tests.conftest import ROOT
 
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
-ROOMS = ("handlers", "export", "client", "server", "cli")
+ROOMS = ("kernels", "handlers", "export", "client", "server", "cli")
 
 
 def _package_page() -> Callable[[str, str | None, str], str]:
