@@ -45,6 +45,7 @@ class LoadSettings(TypedDict, total=False):
     batching: str
     threads: int | None
     limits: object
+    convolution: str
 
 
 class InProcessClient:
@@ -54,7 +55,8 @@ class InProcessClient:
         """
         Args:
             archive: a .mar, or the folder that one was extracted to.
-            **settings: those of ``Detector.open``: device, batching, threads, limits.
+            **settings: those of ``Detector.open``: device, batching, threads, limits,
+                convolution.
 
         Raises:
             ArchiveRefused: it cannot be loaded here; the message says why.
