@@ -60,7 +60,8 @@ class InProcessClient:
             ArchiveRefused: it cannot be loaded here; the message says why.
         """
         try:
-            self._service = Service.open(archive, **{**own_handling(archive), **settings})
+            own: LoadSettings = {**own_handling(archive), **settings}
+            self._service = Service.open(archive, **own)
         except LoadError as error:
             raise ArchiveRefused(str(error)) from error
 

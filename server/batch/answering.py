@@ -39,8 +39,8 @@ class Answerer:
         Raises:
             LoadError: the archive cannot be served here.
         """
-        opened = {"device": on_gpu or "cpu", "threads": threads, **job.handling}
-        detector = Detector.open(job.archive, **opened)
+        device = on_gpu or "cpu"
+        detector = Detector.open(job.archive, device=device, threads=threads, **job.handling)
         self._service = Service(detector, detector.spec.name, job.version)
         self._options = job.options
         self._schema = job.schema

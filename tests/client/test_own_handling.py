@@ -86,7 +86,7 @@ def test_d2serve_batch(archive: Path, tmp_path: Path) -> None:
         (table,) = pool.answered(deque([list(find_images(str(tmp_path / "photos")))]))
     finally:
         pool.close()
-    codes = {row["path"]: row["error_code"] for row in table.to_pylist()}
+    codes = {Path(row["path"]).name: row["error_code"] for row in table.to_pylist()}
     assert codes == {"10.png": None, "11.png": "image_too_large"}
 
 
@@ -112,7 +112,7 @@ def test_triton(batching: str | None, together: bool) -> None:
     spec = replace(small_spec(), dynamic_batch=True)
     text = triton_configuration(spec, {} if batching is None else {"batching": batching})
     assert ("dynamic_batching" in text) is together
-    assert ("parameters" in text) is (batching is not None)
+    assert ("parameters {" in text) is (batching is not None)
 
 
 def test_what_triton_is_told_is_what_the_archive_says(archive: Path, tmp_path: Path) -> None:
