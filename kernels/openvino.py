@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Optional
 
 import openvino as ov
 
@@ -37,15 +36,15 @@ class Replaced:
         return f"Winograd's algorithm in {self.convolutions} of its {of} 3x3 convolutions"
 
 
-class WinogradConvolution(ov.Op):
+class WinogradConvolution(ov.Op):  # type: ignore[misc]
     """A 3x3 convolution with its bias and ReLU: (N, ins, H, W) to (N, outs, H, W)."""
 
     def __init__(
         self,
-        images: Optional[ov.Output] = None,
-        convolution: Optional[Convolution] = None,
+        images: ov.Output | None = None,
+        convolution: Convolution | None = None,
         outs: int = 0,
-        replaced: Optional[Replaced] = None,
+        replaced: Replaced | None = None,
     ) -> None:
         super().__init__(self)
         # Before the arguments: setting those asks for the output's shape.
@@ -77,7 +76,7 @@ class WinogradConvolution(ov.Op):
 
 
 def replace_convolutions(
-    model: ov.Model, beside: Optional[Path], threads: int, *, where_it_pays: bool
+    model: ov.Model, beside: Path | None, threads: int, *, where_it_pays: bool
 ) -> Replaced:
     """Put Winograd's convolutions in the places of those that fit, in the model itself.
 

@@ -1,4 +1,4 @@
-"""What of an OpenVINO model Winograd's convolutions can replace, and what has to suit them after it.
+"""What of an OpenVINO model Winograd's convolutions can replace, and what has to suit them.
 
 OpenVINO runs its convolutions on tensors whose channels lie together (NHWC); an operator of ours
 takes and gives plain ones (NCHW). It puts a copy between the two wherever they meet.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Optional
 
 import numpy as np
 import openvino as ov
@@ -25,7 +24,7 @@ class Found:
 
     images: ov.Output
     weights: NDArray[np.float32]
-    bias: Optional[NDArray[np.float32]]
+    bias: NDArray[np.float32] | None
     relu: bool
     last: ov.Node
     """Whose output is the layer's."""
@@ -69,9 +68,8 @@ def suit_consumers(operator: ov.Op) -> None:
         node = target.get_node()
         if node.get_type_name() == "ROIAlign" and target.get_index() == 0:
             aligning.append(target)
-        elif node.get_type_name() == "Convolution" and _is_plain(node, size=1, padding=0):
-            if node.input_value(1).get_partial_shape()[0].get_length() <= _MOST_OUTS_OF_A_PRODUCT:
-                _as_product(node)
+        elif _is_narrow(node):
+            _as_product(node)
     if aligning:
         ones = opset.constant(np.ones((channels, 1, 1, 1, 1), np.float32))
         same = opset.group_convolution(output, ones, [1, 1], [0, 0], [0, 0], [1, 1])
@@ -79,14 +77,19 @@ def suit_consumers(operator: ov.Op) -> None:
             target.replace_source_output(same.output(0))
 
 
+def _is_narrow(node: ov.Node) -> bool:
+    if node.get_type_name() != "Convolution" or not _is_plain(node, size=1, padding=0):
+        return False
+    outs: int = node.input_value(1).get_partial_shape()[0].get_length()
+    return outs <= _MOST_OUTS_OF_A_PRODUCT
+
+
 def _as_product(node: ov.Node) -> None:
     images, weights = node.input_value(0), node.input_value(1).get_node().data
     rows = opset.constant(np.ascontiguousarray(weights.reshape(weights.shape[:2])))
     flat = opset.reshape(images, np.array([0, 0, -1], np.int64), special_zero=True)
     product = opset.matmul(rows, flat, False, False)
-    sides = opset.gather(
-        opset.shape_of(images), np.array([2, 3], np.int64), np.array(0, np.int64)
-    )
+    sides = opset.gather(opset.shape_of(images), np.array([2, 3], np.int64), np.array(0, np.int64))
     start = np.array([0, weights.shape[0]], np.int64)
     shape = opset.concat([opset.constant(start), sides], 0)
     node.output(0).replace(opset.reshape(product, shape, special_zero=True).output(0))
@@ -108,7 +111,7 @@ def _is_plain(node: ov.Node, size: int, padding: int) -> bool:
     )
 
 
-def _only_consumer(node: ov.Node) -> Optional[ov.Node]:
+def _only_consumer(node: ov.Node) -> ov.Node | None:
     targets = list(node.output(0).get_target_inputs())
     return targets[0].get_node() if len(targets) == 1 else None
 
@@ -119,7 +122,7 @@ def _other(node: ov.Node, one: ov.Node) -> ov.Node:
     return second if first.get_friendly_name() == one.get_friendly_name() else first
 
 
-def _per_channel(node: ov.Node, channels: int) -> Optional[NDArray[np.float32]]:
+def _per_channel(node: ov.Node, channels: int) -> NDArray[np.float32] | None:
     if node.get_type_name() != "Constant" or node.get_element_type() != ov.Type.f32:
         return None
     values: NDArray[np.float32] = node.data

@@ -12,13 +12,12 @@ import hashlib
 import logging
 import os
 import tempfile
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from d2serve.kernels.library import transform
+from d2serve.kernels.library import VERSION, transform, transformed_size
 
 FOLDER = "winograd"
 """Beside the program."""
@@ -37,15 +36,16 @@ def transformed(weights: NDArray[np.float32], beside: Path | None) -> NDArray[np
     if beside is None:
         return transform(weights)
     content = hashlib.sha256(repr(weights.shape).encode())
-    content.update(np.ascontiguousarray(weights))
-    file = beside / FOLDER / f"{content.hexdigest()[:32]}-{_layout()}.npy"
+    content.update(np.ascontiguousarray(weights).data)
+    file = beside / FOLDER / f"{content.hexdigest()[:32]}-{VERSION}.npy"
+    size = transformed_size(*weights.shape[:2])
     try:
-        return _mapped(file)
-    except (OSError, ValueError):  # not there yet, or damaged
+        return _mapped(file, size)
+    except (OSError, ValueError, EOFError):  # not there yet, or damaged
         made = transform(weights)
     try:
         _write(file, made)
-        return _mapped(file)
+        return _mapped(file, size)
     except (OSError, ValueError) as error:
         _log.warning(
             "Transformed weights cannot be shared through %s (%s): each worker holds its own.",
@@ -55,15 +55,10 @@ def transformed(weights: NDArray[np.float32], beside: Path | None) -> NDArray[np
         return made
 
 
-@lru_cache(maxsize=1)
-def _layout() -> str:
-    """Differs where another build of the native code lays weights out in another way."""
-    known = np.arange(1, 1 + 17 * 17 * 9, dtype=np.float32).reshape(17, 17, 3, 3)
-    return hashlib.sha256(np.ascontiguousarray(transform(known))).hexdigest()[:8]
-
-
-def _mapped(file: Path) -> NDArray[np.float32]:
+def _mapped(file: Path, size: int) -> NDArray[np.float32]:
     found: NDArray[np.float32] = np.load(file, mmap_mode="r")
+    if found.shape != (size,):
+        raise ValueError(f"{file} holds {found.shape}, expected {(size,)}")
     return found
 
 
@@ -74,8 +69,8 @@ def _write(file: Path, made: NDArray[np.float32]) -> None:
     try:
         with os.fdopen(handle, "wb") as part:
             np.save(part, made)
-        os.replace(name, file)
+        Path(name).replace(file)
     except BaseException:
         with contextlib.suppress(OSError):
-            os.unlink(name)
+            Path(name).unlink()
         raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from d2serve.handlers.errors import LoadError
-from d2serve.handlers.spec.convolution import AUTO, DIRECT, SETTING, WINOGRAD, is_verified
+from d2serve.handlers.spec.convolution import AUTO, DIRECT, SETTING, WINOGRAD, is_automatic
 from d2serve.handlers.spec.model_spec import ModelSpec
 from d2serve.handlers.spec.runtimes import FP32
 
@@ -20,7 +20,7 @@ def winograd_is_wanted(spec: ModelSpec, choice: str) -> bool:
     """
     if choice == DIRECT or spec.precision != FP32:
         return False
-    if choice == AUTO and not is_verified(spec.verification):
+    if choice == AUTO and not is_automatic(spec.runtime, spec.verification):
         return False
     if _is_installed():
         return True

@@ -60,7 +60,7 @@ def load_runtime(
     require_replaceable(spec.runtime, spec.precision, checked(convolution))
     check_program(model_dir, spec)
     facts = RUNTIMES[spec.runtime]
-    chosen = (convolution,) if facts.winograd else ()
+    chosen = () if facts.winograd is None else (convolution,)
     try:
         module = importlib.import_module(facts.module)
     except ImportError as error:

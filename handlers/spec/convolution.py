@@ -22,8 +22,9 @@ AUTO, WINOGRAD, DIRECT = "auto", "winograd", "direct"
 CONVOLUTIONS = (AUTO, WINOGRAD, DIRECT)
 """``auto`` takes Winograd's where the export has verified them and they are faster here."""
 
-RECORD = "winograd"
-"""Of a spec's verification: what Winograd's convolutions answered at the export."""
+RECORD, WITHIN_BOUNDS = "winograd", "within_bounds"
+"""In a spec's verification: what an export found with Winograd's convolutions, and whether that was
+within bounds; null where it could not try them."""
 
 
 def checked(choice: object) -> str:
@@ -50,8 +51,8 @@ def require_replaceable(runtime: str, precision: str, choice: str) -> None:
         return
     facts = RUNTIMES[runtime]
     advice = f"Leave {SETTING} out of the model's YAML, or set it to {DIRECT}."
-    if not facts.winograd:
-        able = " and ".join(each.title for each in RUNTIMES.values() if each.winograd)
+    if facts.winograd is None:
+        able = " and ".join(each.title for each in RUNTIMES.values() if each.winograd is not None)
         raise LoadError(
             f"{SETTING} is {WINOGRAD}, but {facts.title} runs its own convolutions only; {able} "
             f"can run others. {advice}"
@@ -63,7 +64,9 @@ def require_replaceable(runtime: str, precision: str, choice: str) -> None:
         )
 
 
-def is_verified(verification: Mapping[str, Any]) -> bool:
-    """Whether an export found the answers with Winograd's convolutions within bounds."""
-    record = verification.get(RECORD)
-    return isinstance(record, Mapping) and record.get("within_bounds") is True
+def is_automatic(runtime: str, verification: Mapping[str, Any]) -> bool:
+    """Whether ``auto`` may take Winograd's convolutions: the export found its answers with them
+    within the bounds that the runtime has without them."""
+    facts, record = RUNTIMES[runtime], verification.get(RECORD)
+    found_good = isinstance(record, Mapping) and record.get(WITHIN_BOUNDS) is True
+    return found_good and facts.winograd == facts.bounds

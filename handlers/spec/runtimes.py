@@ -64,8 +64,10 @@ class RuntimeFacts:
     runtime has no such programs."""
     frozen_platform: str = ""
     """The platform of such a program."""
-    winograd: bool = False
-    """Whether Winograd's convolutions of our own may take the place of its own."""
+    winograd: Bounds | None = None
+    """Within which its answers are detectron2's with Winograd's convolutions of our own in the
+    place of its own; None where it takes none. By themselves, they are taken only where these are
+    its ``bounds``."""
     numbered: bool = False
     """Whether its makers' server wants the main file, and what lies beside it, in a folder of a
     version's number."""
@@ -132,7 +134,7 @@ RUNTIMES: dict[str, RuntimeFacts] = {
             runs_on_gpu=False,
             needs_torch=False,
             bounds=ONNX_BOUNDS,
-            winograd=True,
+            winograd=ONNX_BOUNDS,
         ),
         RuntimeFacts(
             name=CAFFE2,

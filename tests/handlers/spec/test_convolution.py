@@ -11,7 +11,7 @@ from d2serve.handlers.errors import LoadError
 from d2serve.handlers.spec.convolution import (
     CONVOLUTIONS,
     checked,
-    is_verified,
+    is_automatic,
     require_replaceable,
 )
 
@@ -47,4 +47,6 @@ def test_a_runtime_or_precision_that_cannot() -> None:
     ],
 )
 def test_what_an_export_found(record: dict[str, object], expected: bool) -> None:
-    assert is_verified(record) is expected
+    assert is_automatic("openvino", record) is expected
+    # Its promise without them is closer than what they hold.
+    assert not is_automatic("torchscript", record)
