@@ -16,13 +16,14 @@ from typing import Any
 
 from d2serve.export.errors import EagerError, VerificationError
 from d2serve.export.programs.nms_choice import noticing_class_by_class
-from d2serve.export.proof.cases import Case
+from d2serve.export.proof.cases import Case, in_words, options_of
 from d2serve.export.proof.comparing.comparison import Difference, compare
 from d2serve.export.proof.differences.gallery import Failures
 from d2serve.export.proof.isolated_replay import replay
 from d2serve.export.proof.reference import Reference
 from d2serve.export.reading.image_files import Pixels, write_image_file
 from d2serve.handlers.outputs.records import Outputs
+from d2serve.handlers.outputs.selection import select
 from d2serve.handlers.replies.drawing import Legend
 from d2serve.handlers.spec.bounds import Bounds
 from d2serve.handlers.spec.model_spec import read_spec
@@ -139,11 +140,12 @@ def measured(
     expected, eager_seconds = [], []
     answered, refused = [], []
     crowded: set[str] = set()
+    known: dict[int, Outputs] = {}
     for case in cases:
         begun = time.perf_counter()
         try:
             with noticing_class_by_class() as counts:
-                expected.append(_expected(oracle, case))
+                expected.append(_expected(oracle, case, known))
         except EagerError as error:  # there is nothing to compare with
             refused.append((case, error))
         else:
@@ -165,6 +167,7 @@ def measured(
                 answers = replay(
                     model_dir,
                     [files[i] for i in indices],
+                    options=[[*map(options_of, cases[i].selections())] for i in indices],
                     batching="always" if together else "never",
                     gpu_id=gpu_id,
                     eager_seconds=[eager_seconds[i] for i in indices],
@@ -190,9 +193,17 @@ def measured(
     ), crowded
 
 
-def _expected(oracle: Reference, case: Case) -> list[Outputs]:
+def _expected(oracle: Reference, case: Case, known: dict[int, Outputs]) -> list[Outputs]:
+    """The reference's answers, of what is asked for; ``known`` are those of images alone."""
     images = list(case.images.values())
-    return oracle.answer_batch(images) if case.together else [oracle.answer(i) for i in images]
+    if case.together:
+        answers = oracle.answer_batch(images)
+    else:
+        for image in images:
+            if id(image) not in known:
+                known[id(image)] = oracle.answer(image)
+        answers = [known[id(image)] for image in images]
+    return [select(*each) for each in zip(answers, case.selections())]
 
 
 def _write(case: Case, folder: Path) -> list[Path]:
@@ -204,9 +215,8 @@ def _compare_case(
     case: Case, expected: list[Outputs], got: list[Outputs], bounds: Bounds
 ) -> list[Difference]:
     label = f"batch of {len(case.images)}: " if case.together else ""
-    return [
-        compare(f"{label}{name}", e, g, bounds) for name, e, g in zip(case.images, expected, got)
-    ]
+    names = [f"{label}{n}{in_words(s)}" for n, s in zip(case.images, case.selections())]
+    return [compare(*each, bounds) for each in zip(names, expected, got)]
 
 
 def _judge(
