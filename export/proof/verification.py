@@ -10,7 +10,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +215,10 @@ def _compare_case(
     case: Case, expected: list[Outputs], got: list[Outputs], bounds: Bounds
 ) -> list[Difference]:
     label = f"batch of {len(case.images)}: " if case.together else ""
+    if case.wanted and bounds.mask_iou == 1:
+        # Convolutions may sum a batch of fewer boxes in another order: a mask's pixel, or a
+        # heatmap's peak, that lies within rounding of another may move.
+        bounds = replace(bounds, mask_iou=0.9999, keypoint_ties=1)
     names = [f"{label}{n}{in_words(s)}" for n, s in zip(case.images, case.selections())]
     return [compare(*each, bounds) for each in zip(names, expected, got)]
 

@@ -52,14 +52,19 @@ def untouched(model: Any, batch: list[dict[str, Any]]) -> Answers:
 
 
 def assert_asked(expected: dict[str, Tensor], got: dict[str, Tensor], wish: Wish) -> int:
-    """The same bits, of the best of those that exceed what their class needs; how many."""
+    """Those of the best of all that exceed what their class needs; how many.
+
+    Convolutions may sum a batch of another size in another order.
+    """
     scores, classes = expected["scores"].tolist(), expected["pred_classes"].tolist()
     needed, most = wish[0].tolist(), int(wish[1])
     rows = [i for i, s in enumerate(scores) if s > needed[classes[i]]][:most]
     assert any(name in got for name in DETAILED)
     for name, value in got.items():
-        all_of_it = expected[name]
-        assert torch.equal(value, all_of_it[rows] if name in DETAILED else all_of_it), name
+        if name.startswith(DETAILED):
+            torch.testing.assert_close(value, expected[name][rows], rtol=1e-5, atol=1e-4)
+        else:
+            assert torch.equal(value, expected[name]), name
     return len(rows)
 
 
@@ -92,7 +97,7 @@ def test_eagerly(name: str, way: str) -> None:
         # Without being told it makes them of all.
         (image,) = batch_of(name, [1])
         (expected,), (got,) = untouched(model, [image]), changed([{"image": image["image"]}])
-    assert got.keys() == expected.keys() - {"pred_keypoint_heatmaps"} | got.keys()
+    assert got.keys() == expected.keys()
     assert all(torch.equal(expected[field], value) for field, value in got.items())
 
 
