@@ -13,8 +13,8 @@ from d2serve.export.reading.samples import (
     with_one_detection,
     without_detection,
 )
-from d2serve.handlers.outputs.records import Float32
-from d2serve.handlers.outputs.selection import EVERYTHING, Selection
+from d2serve.handlers.outputs.records import Float32, Outputs
+from d2serve.handlers.outputs.selection import EVERYTHING, Selection, select
 from d2serve.handlers.requests.options import NONE
 from d2serve.handlers.spec.model_spec import ModelSpec
 from d2serve.handlers.spec.output_names import MASKS
@@ -54,6 +54,21 @@ def in_words(selection: Selection) -> str:
     """What is added to an image's name where not everything is asked for."""
     said = ", ".join(f"{name}={value}" for name, value in options_of(selection).items())
     return f" with {said}" if said else ""
+
+
+def expected_of(case: Case, oracle: Reference, known: dict[int, Outputs]) -> list[Outputs]:
+    """The reference's answers, of what is asked for.
+
+    Args:
+        known: those of images alone, by the id of their pixels; new ones are put there.
+    """
+    images = list(case.images.values())
+    if case.together:
+        answers = oracle.answer_batch(images)
+    else:
+        known.update({id(each): oracle.answer(each) for each in images if id(each) not in known})
+        answers = [known[id(each)] for each in images]
+    return [select(*each) for each in zip(answers, case.selections())]
 
 
 def plan_cases(

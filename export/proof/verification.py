@@ -16,14 +16,13 @@ from typing import Any
 
 from d2serve.export.errors import EagerError, VerificationError
 from d2serve.export.programs.nms_choice import noticing_class_by_class
-from d2serve.export.proof.cases import Case, in_words, options_of
+from d2serve.export.proof.cases import Case, expected_of, in_words, options_of
 from d2serve.export.proof.comparing.comparison import Difference, compare
 from d2serve.export.proof.differences.gallery import Failures
 from d2serve.export.proof.isolated_replay import replay
 from d2serve.export.proof.reference import Reference
 from d2serve.export.reading.image_files import Pixels, write_image_file
 from d2serve.handlers.outputs.records import Outputs
-from d2serve.handlers.outputs.selection import select
 from d2serve.handlers.replies.drawing import Legend
 from d2serve.handlers.spec.bounds import Bounds
 from d2serve.handlers.spec.model_spec import read_spec
@@ -145,7 +144,7 @@ def measured(
         begun = time.perf_counter()
         try:
             with noticing_class_by_class() as counts:
-                expected.append(_expected(oracle, case, known))
+                expected.append(expected_of(case, oracle, known))
         except EagerError as error:  # there is nothing to compare with
             refused.append((case, error))
         else:
@@ -191,19 +190,6 @@ def measured(
         traced_constants,
         tuple(" and ".join(case.images) for case, _error in refused),
     ), crowded
-
-
-def _expected(oracle: Reference, case: Case, known: dict[int, Outputs]) -> list[Outputs]:
-    """The reference's answers, of what is asked for; ``known`` are those of images alone."""
-    images = list(case.images.values())
-    if case.together:
-        answers = oracle.answer_batch(images)
-    else:
-        for image in images:
-            if id(image) not in known:
-                known[id(image)] = oracle.answer(image)
-        answers = [known[id(image)] for image in images]
-    return [select(*each) for each in zip(answers, case.selections())]
 
 
 def _write(case: Case, folder: Path) -> list[Path]:

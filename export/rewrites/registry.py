@@ -210,8 +210,7 @@ def exportable(
         postprocessed: of a model whose own forward runs, whether it keeps its own postprocessing.
         own_forward: whether the forward of a model of detectron2's classes runs, as that of a model
             of the user's own does, since an equivalent would lose what its author's code adds.
-        in_detail: of a model that ``makes_details``, whether the copy makes them where they are
-            asked for only.
+        in_detail: of a model that ``makes_details``, whether it makes them only where asked.
 
     Returns:
         The copy, which answers ``List[Dict[str, Tensor]]`` with ``List[Dict[str, Tensor]]``, and
