@@ -1,4 +1,4 @@
-"""Of which instances a program makes masks and keypoints, where it can be asked for some of them.
+"""Of which instances a program makes details, masks and the like, where it can be asked for some.
 
 Their heads are a quarter of a full-size Mask R-CNN's work, and a request may leave few instances of
 those that are found, or want no masks. The rule is one of the program's own numbers alone, so that

@@ -37,7 +37,7 @@ class Runtime(Protocol):
         Several images at once only where the spec says ``dynamic_batch``. ``sizes`` are those of
         the images as they were sent; without them, they were sent as they are given. A program that
         does not hold the model's own postprocessing has no use for them. ``details`` say of which
-        instances of each image masks and keypoints are wanted: without them, and where the program
+        instances of each image masks and the like are wanted: without them, and where the program
         makes them always, of all.
         """
 

@@ -113,7 +113,7 @@ class ModelSpec:
     sixteen_bit: str = OPENCV
     """How image files of 16 bits a sample become 8: as by ``"opencv"`` or by ``"read_image"``."""
     detail_classes: int | None = None
-    """Of a program that makes masks and keypoints only where they are asked for: of how many
+    """Of a program that makes details (``Details``) only where they are asked for: of how many
     classes its input ``detail_scores`` has an entry. None where it makes them of all."""
     schema_version: int = SCHEMA_VERSION
     """Of the file that was read."""

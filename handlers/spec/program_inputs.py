@@ -7,8 +7,8 @@ IMAGE_INPUT = "image"
 SIZE_INPUTS = ("height", "width")
 """Of a program that holds the model's own postprocessing: int64 scalars."""
 DETAIL_INPUTS = ("detail_scores", "detail_most")
-"""Of a program that makes masks and keypoints only where they are asked for: (classes,) float32,
-the score that an instance of each class has to exceed, and an int64 scalar, of how many instances
+"""Of a program that makes masks and the like only where they are asked for: (classes,) float32, the
+score that an instance of each class has to exceed, and an int64 scalar, of how many instances
 at most, the best."""
 
 
