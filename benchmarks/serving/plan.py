@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 from benchmarks.served.sides import EAGER, ONNXRUNTIME, OPENVINO, RUNTIMES, TRACING, USUAL
 
@@ -59,6 +60,10 @@ class BenchPlan:
     few_requests: int = 100
     many_requests: int = 1000
     """After which the long run reads a worker's memory."""
+
+    def without(self, sides: Collection[str]) -> BenchPlan:
+        """The same plan, but for some sides."""
+        return replace(self, sides=tuple(each for each in self.sides if each not in sides))
 
 
 @dataclass(frozen=True)
