@@ -188,6 +188,11 @@ def test_what_needs_a_compiler_is_left_out_without_one(
     assert "was left out: the program is not built here" in told
 
 
+def _first_answer(process: CppProcess) -> bytes:
+    process.wait_ready()
+    return process.ask(b"picture")
+
+
 @pytest.mark.parametrize(
     ("script", "said"),
     [
@@ -209,8 +214,7 @@ def test_a_program_is_asked_as_a_server_is(
     with CppProcess(tmp_path, b"picture", threads=1) as process:
         if said:
             with pytest.raises(BenchError, match=said):
-                process.wait_ready()
-                process.ask(b"picture")
+                _first_answer(process)
             return
         process.wait_ready()
         assert process.ask(b"picture") == process.ask(b"picture") == b'{"instances": []}\n'
