@@ -78,7 +78,7 @@ def _forward(axis: Axes, rows: Rows, threads: int) -> None:
         return f"{each.milliseconds.value:,.0f}  ({each.against_peak.value:.2f})"
 
     _bars(axis, with_pieces, lambda side: forward_of(side).milliseconds, text)
-    axis.set_title(f"Forward, ms, {threads} threads (by the machine's peak); lower is better")
+    axis.set_title(f"Forward, ms, {threads} threads (by peak); lower is better")
 
 
 def _outside(axis: Axes, rows: Rows) -> None:

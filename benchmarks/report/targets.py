@@ -109,7 +109,8 @@ def _parts(results: BenchResults) -> Iterator[Judged]:
     for name, parts in results.parts.items():
         label = SIDES[name].label
         yield _at_least(f"masks=none by all masks, {name}", 1.2, parts.no_masks, label)
-        figure = f"score_thresh that leaves {results.plan.few_instances} by asking for them, {name}"
+        few = results.plan.few_instances
+        figure = f"time of score_thresh leaving {few} by max_detections={few}, {name}"
         yield _at_most(figure, 1.05, parts.above, label)
 
 

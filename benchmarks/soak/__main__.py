@@ -6,7 +6,8 @@ python -m benchmarks.soak [MINUTES] [ARCHIVE.mar]
 In the first third of the time the server is upgraded and restarted again and again; its tokens are
 renewed all the time. What is then there is left alone, and its memory is looked at, since only a
 process that lives on can be seen to grow. ``make soak`` takes 10 minutes and the trained example
-model on OpenVINO, with Winograd's convolution where its native code is installed. What a slope of minutes cannot tell from noise, its interval says; hours make it narrow.
+model on OpenVINO, with Winograd's convolution where its native code is installed. What a slope of
+minutes cannot tell from noise, its interval says; hours make it narrow.
 """
 
 from __future__ import annotations

@@ -292,7 +292,7 @@ def test_targets_are_judged_and_not_moved() -> None:
     assert judged["throughput, fp32 in ONNX Runtime"].side == SIDES[ONNXRUNTIME].label
     assert not judged["3x3 convolutions by OpenVINO's, avx2"].is_met  # 0.45
     assert judged["masks=none by all masks, openvino"].is_met  # 1.3 >= 1.2
-    few = judged["score_thresh that leaves 10 by asking for them, openvino"]
+    few = judged["time of score_thresh leaving 10 by max_detections=10, openvino"]
     assert (few.is_met, few.target) == (False, "<= 1.05x")  # 1.2
     assert judged["forward by the machine's peak, fp32"].is_met  # 1.1
     assert judged["forward by the machine's peak, bf16"].is_met
