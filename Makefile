@@ -25,7 +25,7 @@ timed = @echo '$(2)'; began=$$(date +%s); $(2); status=$$?; \
 PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15
 
 .PHONY: demo dev check quick-tests test test-all test-copy $(BESIDE:%=test-%) lint typed
-.PHONY: cpp cpp-demo cpp-fuzz cpp-if-possible bench bench-all bench-batch bench-cpp bench-engines fuzz soak metrics-overhead precision caffe2-evidence
+.PHONY: cpp cpp-demo cpp-fuzz cpp-if-possible bench bench-all bench-batch bench-cpp bench-engines bench-layers fuzz soak metrics-overhead precision caffe2-evidence
 .PHONY: coverage-table formats-table audit docs dist image clean
 
 demo: $(STAMPS)/demo $(INSTALLED)
@@ -117,6 +117,10 @@ bench-batch: $(STAMPS)/engines/done $(INSTALLED) $(STAMPS)/reference/done
 # What the C++ program costs beside the Python library on the same archives, a few minutes.
 bench-cpp: $(STAMPS)/test $(INSTALLED) cpp
 	$(PY) -W ignore -m benchmarks.cpp
+
+# The 3x3 convolutions of the full-size model, ours beside OpenVINO's own, a minute.
+bench-layers: $(STAMPS)/test $(INSTALLED)
+	$(PY) -W ignore -m benchmarks.layers
 
 # One archive on TorchServe, Ray Serve, KServe's server and Triton, side by side, ten minutes.
 bench-engines: $(STAMPS)/test $(INSTALLED) $(STAMPS)/engines/done $(STAMPS)/triton/done $(STAMPS)/reference/done
