@@ -16,8 +16,11 @@ import pytest
 from d2serve.handlers.spec.runtimes import CAFFE2, METHODS, TENSORFLOW, TORCHSCRIPT
 from d2serve.handlers.spec.runtimes import RUNTIMES as _RUNTIMES
 
-RUNTIMES = tuple(name for name in _RUNTIMES if name != TORCHSCRIPT)
-"""Whose archives are called by their names; TorchScript's are called by the method."""
+RUNTIMES = tuple(
+    name for name, facts in _RUNTIMES.items() if name != TORCHSCRIPT and not facts.needs_gpu
+)
+"""Whose archives are called by their names; TorchScript's are called by the method. Those that need
+a GPU are asked by `make gpu` alone."""
 KINDS = (*METHODS, *RUNTIMES)
 """Of archives, in which every family is asked: TorchScript by either method, and the others."""
 WITHOUT_CAFFE2 = tuple(kind for kind in KINDS if kind != CAFFE2)
