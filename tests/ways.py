@@ -21,6 +21,8 @@ RUNTIMES = tuple(
 )
 """Whose archives are called by their names; TorchScript's are called by the method. Those that need
 a GPU are asked by `make gpu` alone."""
+ON_A_CPU = (TORCHSCRIPT, *RUNTIMES)
+"""Every runtime that does not need a GPU."""
 KINDS = (*METHODS, *RUNTIMES)
 """Of archives, in which every family is asked: TorchScript by either method, and the others."""
 WITHOUT_CAFFE2 = tuple(kind for kind in KINDS if kind != CAFFE2)

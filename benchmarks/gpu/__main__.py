@@ -24,6 +24,7 @@ from benchmarks.gpu.plan import GpuPlan
 from benchmarks.gpu.speed import timed
 from benchmarks.shared.machine import this_machine
 from benchmarks.shared.table import Table
+from environment.gpu import why_none
 from examples.shapes.generate import IMAGES_FOLDER, generate_split
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -42,11 +43,9 @@ def main(part: Part) -> None:
     Raises:
         SystemExit: there is no GPU, or answers lie outside the bounds.
     """
-    if not torch.cuda.is_available():
-        raise SystemExit(
-            "torch sees no NVIDIA GPU here, so nothing was run. `make gpu` is for a machine that "
-            "has one, with its driver."
-        )
+    lacking = why_none()
+    if lacking is not None:
+        raise SystemExit(lacking)
     if part is Part.PARITY and not _EXACT.items() <= os.environ.items():
         again = [sys.executable, "-W", "ignore", "-m", "benchmarks.gpu", part.value]
         raise SystemExit(
