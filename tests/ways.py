@@ -104,10 +104,11 @@ def installed(kinds: Iterable[str]) -> list[Any]:
 
 def skipped(kind: str) -> tuple[pytest.MarkDecorator, ...]:
     """The marks of a test of this kind where its runtime is not installed; otherwise none."""
-    package = _RUNTIMES[TORCHSCRIPT if kind in METHODS else kind].package
-    if find_spec(package) is not None:
+    facts = _RUNTIMES[TORCHSCRIPT if kind in METHODS else kind]
+    if find_spec(facts.package) is not None:
         return ()
-    return (pytest.mark.skip(reason=f"{package} is not installed: `make dev` brings it"),)
+    brings = "`make gpu`, on a machine with a GPU," if facts.needs_gpu else "`make dev`"
+    return (pytest.mark.skip(reason=f"{facts.package} is not installed: {brings} brings it"),)
 
 
 def asked(request: pytest.FixtureRequest, *names: str) -> list[tuple[str, ...]]:

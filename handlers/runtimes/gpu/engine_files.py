@@ -8,6 +8,7 @@ wait for its file. A folder that cannot be written costs a build at each start, 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import tempfile
@@ -41,9 +42,10 @@ def engine_name(facts: tuple[str, ...]) -> str:
             different facts have different names, whatever characters are in them.
     """
     readable = "-".join(
-        "".join(c if c.isalnum() or c == "." else "_" for c in fact)[:24] for fact in facts
+        "".join(c if c.isascii() and (c.isalnum() or c == ".") else "_" for c in fact)[:24]
+        for fact in facts
     )
-    digest = hashlib.sha256("\0".join(facts).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     return f"{readable}-{digest}.engine"
 
 
