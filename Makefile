@@ -25,7 +25,7 @@ timed = @echo '$(2)'; began=$$(date +%s); $(2); status=$$?; \
 PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15
 
 .PHONY: demo dev check quick-tests test test-all test-copy $(BESIDE:%=test-%) lint typed
-.PHONY: cpp cpp-demo cpp-fuzz bench bench-batch bench-cpp bench-engines fuzz soak metrics-overhead precision caffe2-evidence
+.PHONY: cpp cpp-demo cpp-fuzz cpp-if-possible bench bench-all bench-batch bench-cpp bench-engines fuzz soak metrics-overhead precision caffe2-evidence
 .PHONY: gpu coverage-table formats-table audit docs dist image clean
 
 demo: $(STAMPS)/demo $(INSTALLED)
@@ -83,8 +83,17 @@ SECONDS ?= 300
 cpp-fuzz: $(STAMPS)/test $(INSTALLED)
 	D2SERVE_FUZZ_SECONDS=$(SECONDS) $(PY) -m pytest -q -s tests/cpp/test_fuzzing.py
 
-bench: $(STAMPS)/test $(INSTALLED)
+# d2serve beside what people serve detectron2 with today, some 23 minutes.
+bench: $(STAMPS)/test $(INSTALLED) cpp-if-possible
 	$(PY) -W ignore -m benchmarks.serving
+
+# The same with every side that there is, some 40 minutes.
+bench-all: $(STAMPS)/test $(INSTALLED) cpp-if-possible
+	$(PY) -W ignore -m benchmarks.serving all
+
+# Where there is no compiler the benchmark goes without the C++ program, and says so.
+cpp-if-possible: $(STAMPS)/test
+	@$(MAKE) --no-print-directory cpp || echo "The C++ program is not built, and will be left out."
 
 # 50,000 mutated requests, about three minutes.
 fuzz: $(STAMPS)/test $(INSTALLED)

@@ -14,6 +14,7 @@ from pathlib import Path
 import onnx
 
 from d2serve.export.errors import ProgramError
+from d2serve.export.programs.onnx import give_up_defaults
 
 _SUPPRESSION = "NonMaxSuppression"
 
@@ -25,6 +26,7 @@ def fit_to_tensorrt(program: Path) -> None:
         ProgramError: it has another branch or loop whose size depends on data.
     """
     proto = onnx.load(program)
+    give_up_defaults(proto.graph)
     take_branches(proto.graph)
     left = sorted({n.op_type for n in proto.graph.node if n.op_type in ("If", "Loop", "Scan")})
     if left:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,12 @@ import numpy.typing as npt
 import tensorrt as trt
 
 from d2serve.handlers.errors import LoadError
+from d2serve.handlers.runtimes.details import Details, inputs_of
 from d2serve.handlers.runtimes.gpu import memory
 from d2serve.handlers.runtimes.gpu.engine_building import build_engine, longest_side
 from d2serve.handlers.runtimes.gpu.engine_files import engine_of, forget
 from d2serve.handlers.runtimes.gpu.memory import Buffer
-from d2serve.handlers.runtimes.raw_outputs import Float32, RawOutputs, Size, inputs_of, sizes_of
+from d2serve.handlers.runtimes.raw_outputs import Float32, RawOutputs, Size
 from d2serve.handlers.spec.model_spec import ModelSpec
 
 _log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ class TensorRtRuntime:
 
     def __init__(self, engine: trt.ICudaEngine, spec: ModelSpec, device: int) -> None:
         self._engine, self._device = engine, device
-        self._inputs, self._outputs = spec.inputs, spec.outputs
+        self._spec = spec
         self._context = engine.create_execution_context()
         self._stream = memory.new_stream()
         self._given = {name: Buffer() for name in spec.inputs}
@@ -46,14 +47,19 @@ class TensorRtRuntime:
     def set_threads(self, threads: int) -> None:
         """See ``Runtime.set_threads``: the GPU has the work, so there is nothing to set."""
 
-    def run(self, images: Sequence[Float32], sizes: Sequence[Size] = ()) -> list[RawOutputs]:
+    def run(
+        self,
+        images: Sequence[Float32],
+        sizes: Sequence[Size] = (),
+        details: Sequence[Details] = (),
+    ) -> list[RawOutputs]:
         """See ``Runtime.run``; one image after the other."""
         with self._one_call:
             memory.use_device(self._device)  # of each thread its own
-            return [self._run_one(*each) for each in zip(images, sizes_of(images, sizes))]
+            given = inputs_of(self._spec, images, sizes, details)
+            return [self._run_one(dict(zip(self._spec.inputs, each))) for each in given]
 
-    def _run_one(self, image: Float32, size: Size) -> RawOutputs:
-        given = dict(zip(self._inputs, inputs_of(image, size)))
+    def _run_one(self, given: Mapping[str, npt.NDArray[np.generic]]) -> RawOutputs:
         # Copies to the GPU read these while the stream runs: they are kept until it is waited for.
         kept = {name: np.ascontiguousarray(array) for name, array in given.items()}
         for name, array in kept.items():
@@ -65,7 +71,7 @@ class TensorRtRuntime:
             self._context.set_tensor_address(name, address)
         if not self._context.execute_async_v3(self._stream):
             raise RuntimeError("TensorRT could not run the engine; its reason is in the log")
-        found = {name: self._read(name) for name in self._outputs}
+        found = {name: self._read(name) for name in self._spec.outputs}
         memory.wait_for(self._stream)
         return found
 
