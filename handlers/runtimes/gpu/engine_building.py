@@ -11,7 +11,9 @@ from pathlib import Path
 import tensorrt as trt
 
 from d2serve.handlers.errors import LoadError
-from d2serve.handlers.spec.model_spec import IMAGE_INPUT, ModelSpec
+from d2serve.handlers.runtimes.details import ALL
+from d2serve.handlers.spec.model_spec import ModelSpec
+from d2serve.handlers.spec.program_inputs import IMAGE_INPUT
 
 # Of an image that is not resized: what a larger one needs is not planned for.
 _LONGEST_SIDE = 4096
@@ -65,6 +67,6 @@ def _profile(
             least = (spec.channels, _SMALLEST, _SMALLEST)
             largest = (spec.channels, most, most)
             profile.set_shape(IMAGE_INPUT, least, (spec.channels, usual, usual), largest)
-        elif tensor.is_shape_tensor:  # a number that shapes depend on: a size or a count
-            profile.set_shape_input(tensor.name, [0], [usual], [max(most, 1 << 16)])
+        elif tensor.is_shape_tensor:  # a number that sizes depend on: of the image, or how many
+            profile.set_shape_input(tensor.name, [0], [usual], [ALL])
     return profile
