@@ -25,7 +25,8 @@ from benchmarks.gpu.speed import timed
 from benchmarks.shared.machine import this_machine
 from benchmarks.shared.table import Table
 from environment.gpu import why_none
-from examples.shapes.generate import IMAGES_FOLDER, generate_split
+from examples.shapes.generate import generate_split
+from examples.shapes.schema import IMAGES_FOLDER
 
 RESULTS = Path(__file__).parents[1] / "results"
 _EXACT = {"NVIDIA_TF32_OVERRIDE": "0"}

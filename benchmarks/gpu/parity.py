@@ -152,7 +152,7 @@ def _over_torchserve(
     on_gpu = torch.device(plan.device).type == "cuda"
     overrides = {"number_of_gpu": "1" if on_gpu else "0"}
     with TorchServeProcess([f"{name}={archive}"], overrides=overrides) as server:
-        described = server.management.describe(name)
+        (described,) = server.management.describe(name)
         if on_gpu and not all(worker.uses_gpu for worker in described.workers):
             raise BenchError(f"TorchServe gave {name} no GPU: {described.workers}")
         for image, file in zip(images, files):

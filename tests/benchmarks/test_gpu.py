@@ -14,7 +14,8 @@ from benchmarks.gpu.parity import ParityRow, parity
 from benchmarks.gpu.plan import FORMS, GpuPlan
 from benchmarks.gpu.speed import EAGER, timed
 from d2serve.handlers.spec.runtimes import RUNTIMES, runtimes_of
-from examples.shapes.generate import IMAGES_FOLDER, generate_split
+from examples.shapes.generate import generate_split
+from examples.shapes.schema import IMAGES_FOLDER
 from tests.benchmarks.test_run import NARROW
 from tests.conftest import ROOT
 
