@@ -1,5 +1,5 @@
 // The steps in AVX-512: F, VL, DQ and BW.
-#include "winograd.h"
+#include "../winograd.h"
 
 #if defined(__AVX512F__) && defined(__AVX512VL__) && defined(__AVX512DQ__) && defined(__AVX512BW__)
 

@@ -1,5 +1,5 @@
 // The steps in AVX2 and FMA.
-#include "winograd.h"
+#include "../winograd.h"
 
 #if defined(__AVX2__) && defined(__FMA__)
 
