@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from d2serve.handlers.digests import sha256_of
 from d2serve.handlers.errors import LoadError
@@ -38,6 +38,14 @@ class Runtime(Protocol):
 
         Like ``run``, it may be called by any thread.
         """
+
+
+@runtime_checkable
+class KeepsMemory(Protocol):
+    """A runtime that keeps memory between calls, for the next one to use."""
+
+    def release_memory(self) -> None:
+        """Give it up, and let the next call get it anew."""
 
 
 def load_runtime(model_dir: Path, spec: ModelSpec, device: str, threads: int = 1) -> Runtime:

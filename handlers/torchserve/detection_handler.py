@@ -21,6 +21,7 @@ from d2serve.handlers.service import Service
 from d2serve.handlers.spec.limits import SETTING as LIMITS
 from d2serve.handlers.torchserve.busy import WorkerMark
 from d2serve.handlers.torchserve.forms import json_of
+from d2serve.handlers.torchserve.memory import WorkerMemory
 from d2serve.handlers.torchserve.metrics import Metrics
 from d2serve.handlers.torchserve.reporting import Reporter
 from d2serve.handlers.torchserve.threads import thread_share
@@ -49,6 +50,7 @@ class DetectionHandler:
         # Else TorchServe parses JSON itself, which loses names that are there twice.
         os.environ["TS_DECODE_INPUT_REQUEST"] = "false"
         properties, settings = context.system_properties, context.model_yaml_config or {}
+        memory = WorkerMemory()
         gpu, max_workers = properties.get("gpu_id"), int(settings.get("maxWorkers", 1))
         detector = Detector.open(
             Path(properties["model_dir"]),
@@ -65,7 +67,7 @@ class DetectionHandler:
             detector, *served_as, max_reply_bytes=most, about_workers=self._mark.others
         )
         self._reporter = Reporter(Metrics(context.metrics, *served_as), *served_as)
-        self._upkeep = Upkeep(detector, max_workers)
+        self._upkeep = Upkeep(detector, max_workers, memory)
         _log.info("d2serve: %s %s is ready, pid %d", *served_as, os.getpid())
 
     def handle(self, data: Sequence[Mapping[str, Any]], context: Any) -> list[bytes]:
@@ -82,8 +84,8 @@ class DetectionHandler:
             return self._answers(requests, context)
 
     def _answers(self, requests: Sequence[Request], context: Any) -> list[bytes]:
-        self._upkeep.do_if_due()
-        replies = self._service.replies(requests)
+        with self._upkeep.answering():
+            replies = self._service.replies(requests)
         for i, (request, reply) in enumerate(zip(requests, replies)):
             _set_head(request, reply, i, context)
         self._reporter.report(replies)
