@@ -194,6 +194,11 @@ class Detector:
         pattern = np.random.default_rng(0).integers(0, 256, shape)
         self._runtime.run([pattern.astype(np.float32)])
 
+    @property
+    def keeps_memory(self) -> bool:
+        """Whether its runtime keeps memory between calls, which ``release_memory`` gives up."""
+        return isinstance(self._runtime, KeepsMemory)
+
     def release_memory(self) -> None:
         """Give up memory that the runtime keeps between calls, and get it anew with the next."""
         if isinstance(self._runtime, KeepsMemory):

@@ -50,7 +50,6 @@ class DetectionHandler:
         # Else TorchServe parses JSON itself, which loses names that are there twice.
         os.environ["TS_DECODE_INPUT_REQUEST"] = "false"
         properties, settings = context.system_properties, context.model_yaml_config or {}
-        memory = WorkerMemory()
         gpu, max_workers = properties.get("gpu_id"), int(settings.get("maxWorkers", 1))
         detector = Detector.open(
             Path(properties["model_dir"]),
@@ -59,6 +58,7 @@ class DetectionHandler:
             threads=thread_share(max_workers),
             limits=settings.get(LIMITS),
         )
+        memory = WorkerMemory(detector)
         detector.warm_up()
         served_as = context.model_name, str(context.manifest["model"]["modelVersion"])
         most = detector.spec.limits.max_reply_bytes

@@ -14,7 +14,9 @@ import ctypes
 import gc
 import sys
 import time
-from typing import Any, Callable
+from typing import Any
+
+from d2serve.handlers.detector import Detector
 
 # Giving back takes 30 ms at most, and the pages have to be fetched again.
 _SECONDS_BETWEEN = 20.0
@@ -28,30 +30,27 @@ _KEPT_AT_THE_END = 32 << 20
 class WorkerMemory:
     """Gives memory back when it is told to; glibc's where that is there."""
 
-    def __init__(self) -> None:
-        """Make one before the model is loaded: it sets how large pieces are allocated.
+    def __init__(self, detector: Detector) -> None:
+        """Make one before the model runs: it sets how large pieces are allocated.
 
-        Left alone, glibc takes larger and larger pieces from its heap, up to 32 MB, the more such
-        ones are freed. A worker's are feature maps of ever other sizes, between which the heap
-        frays: a full-size Mask R-CNN on OpenVINO then peaked at 1,021 MB instead of 870. So each
-        large piece has pages of its own, which go when it is freed.
+        Left alone, glibc takes ever larger pieces from its heap, up to 32 MB, once such ones were
+        freed. Where a runtime keeps buffers of ever other sizes, the heap frays between them: a
+        full-size Mask R-CNN on OpenVINO peaked at 1,021 MB instead of 870. There each large piece
+        gets pages of its own, which go when it is freed. A runtime that allocates anew in each call
+        would fetch all pages anew: that took ONNX Runtime 1.4 times as long.
         """
         self._library: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
-        self._release: Callable[[], None] = _nothing
+        self._detector = detector
         self._next = time.monotonic() + _SECONDS_BETWEEN
-        if hasattr(self._library, "mallopt"):
+        if detector.keeps_memory and hasattr(self._library, "mallopt"):
             self._library.mallopt(_M_MMAP_THRESHOLD, _LARGE)
             self._library.mallopt(_M_TRIM_THRESHOLD, _KEPT_AT_THE_END)
 
-    def model_is_loaded(self, release: Callable[[], None]) -> None:
+    def model_is_loaded(self) -> None:
         """Give back what loading has left, and look for garbage no more among what is there now.
 
         Looking takes 150 ms where there is a torch, of which an answer would have to wait.
-
-        Args:
-            release: makes the runtime give up what it keeps between calls.
         """
-        self._release = release
         gc.collect()
         gc.freeze()
         self.give_back()
@@ -59,7 +58,7 @@ class WorkerMemory:
     def give_back(self) -> None:
         """Give back what is not in use."""
         self._next = time.monotonic() + _SECONDS_BETWEEN
-        self._release()
+        self._detector.release_memory()
         gc.collect()
         if hasattr(self._library, "malloc_trim"):
             self._library.malloc_trim(0)
@@ -68,7 +67,3 @@ class WorkerMemory:
         """Give it back if that was not done for 20 s."""
         if time.monotonic() >= self._next:
             self.give_back()
-
-
-def _nothing() -> None:
-    pass

@@ -10,7 +10,6 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Callable
 
 from d2serve.handlers.detector import Detector
@@ -35,7 +34,7 @@ class Upkeep:
         Args:
             detector: whose threads are set.
             max_workers: ``maxWorkers`` of the model's YAML.
-            memory: made before the model was loaded.
+            memory: its, made before it ran.
         """
         self._detector = detector
         self._max_workers = max_workers
@@ -43,8 +42,7 @@ class Upkeep:
         self._pauses = Pauses(self._give_back, _SECONDS_OF_A_PAUSE)
         self._next = float("-inf")
         self.do_if_due()
-        loaded = partial(memory.model_is_loaded, detector.release_memory)
-        self._attempt("giving back what loading has left", loaded)
+        self._attempt("giving back what loading has left", memory.model_is_loaded)
 
     @contextmanager
     def answering(self) -> Iterator[None]:

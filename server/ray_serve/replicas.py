@@ -45,12 +45,12 @@ class ModelReplica:
         assigned = ray.get_runtime_context().get_assigned_resources()
         has_gpu, threads = assigned.get("GPU", 0) > 0, max(1, int(assigned.get("CPU", 1)))
         device = "cuda" if has_gpu else "cpu"
-        self._memory = WorkerMemory()
         self._detector = Detector.open(archive, device=device, threads=threads, **handling)
+        self._memory = WorkerMemory(self._detector)
         self._detector.warm_up()
         self._service = Service(self._detector, name, version)
         self._reporter = Reporter(Metrics(RayMetrics(), name, version), name, version)
-        self._memory.model_is_loaded(self._detector.release_memory)
+        self._memory.model_is_loaded()
         # One: the program has all the threads already, and one image at a time all the memory.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="d2serve")
         self._has_failed = False

@@ -210,3 +210,15 @@ def test_what_is_kept_between_calls_can_be_given_up(tmp_path: Path) -> None:
     assert {name: value.tolist() for name, value in after.items()} == {
         name: value.tolist() for name, value in before.items()
     }
+
+
+def test_openvino_that_keeps_old_shapes_does_so(
+    program: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This one knows the setting; another may not, and serves all the same."""
+    core = ov.Core()
+    core.set_property("CPU", openvino_runtime._NO_OLD_SHAPES)
+    assert core.get_property("CPU", "NUM_STREAMS") == 1
+    monkeypatch.setattr(openvino_runtime, "_NO_OLD_SHAPES", {"CPU_NO_SUCH_SETTING": 0})
+    (answer,) = openvino_runtime.load(program, spec(), "cpu", 1).run([image_of(255)])
+    assert answer["scores"].tolist() == [1]

@@ -43,7 +43,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def made(runtime: Runtime, max_workers: int = 1) -> Upkeep:
     detector = Detector(spec_with(), runtime, BatchPlanner("never", True, False))
-    return Upkeep(detector, max_workers, WorkerMemory())
+    return Upkeep(detector, max_workers, WorkerMemory(detector))
 
 
 def test_the_share_of_cores_is_asked_for_again_now_and_then(
