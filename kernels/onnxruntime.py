@@ -11,7 +11,7 @@ import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 
@@ -50,7 +50,7 @@ class WinogradProgram:
     """A program with our convolutions, which all sessions that are made of it share."""
 
     def __init__(
-        self, library: Library, program: Path, beside: Optional[Path], *, where_it_pays: bool
+        self, library: Library, program: Path, beside: Path | None, *, where_it_pays: bool
     ) -> None:
         """
         Args:
@@ -98,14 +98,15 @@ class WinogradProgram:
         options.register_custom_ops_library(str(self._library.path))
         options.add_session_config_entry(_FOLDER_OF_TENSORS, str(self._program.parent))
 
-    def _convolution(self, graph: Graph, found: _Found) -> Optional[Convolution]:
+    def _convolution(self, graph: Graph, found: _Found) -> Convolution | None:
         key = (found.weights, found.bias, found.relu)
         if key not in self._made:
             outs, ins = graph.tensors[found.weights].shape[:2]
             if self._where_it_pays and not pays(outs, ins):
                 return None
-            weights = np.require(graph.floats(found.weights), requirements=["C", "A"])
-            bias = graph.floats(found.bias) if found.bias else None
+            # Copies: in the file they lie at any address.
+            weights = np.array(graph.floats(found.weights))
+            bias = np.array(graph.floats(found.bias)) if found.bias else None
             stored = transformed(weights, self._beside)
             self._made[key] = Convolution.of(weights, bias, found.relu, transformed=stored)
         return self._made[key]
