@@ -26,10 +26,14 @@ struct Vectors {
   static Vector relu(Vector value) { return _mm512_max_ps(_mm512_setzero_ps(), value); }
 };
 
+void ask_for(const float* line) {
+  _mm_prefetch(reinterpret_cast<const char*>(line), _MM_HINT_T1);
+}
+
 // 8 outputs, two in a vector, and N tiles: at most 24 of the 32 registers are sums.
 template <int N>
 void product_of(const float* weights, const float* tiles, float* sums, int64_t channels,
-                bool first) {
+                bool first, const float* next_tiles, const float* next_weights) {
   __m512 sum[4][N];
   for (int pair = 0; pair < 4; ++pair)
     for (int tile = 0; tile < N; ++tile) sum[pair][tile] = _mm512_setzero_ps();
@@ -41,6 +45,8 @@ void product_of(const float* weights, const float* tiles, float* sums, int64_t c
       for (int pair = 0; pair < 4; ++pair)
         sum[pair][tile] = _mm512_fmadd_ps(weight[pair], both, sum[pair][tile]);
     }
+    ask_for(next_tiles + c * 16);
+    ask_for(next_weights + c * 16);
     weights += kOuts * 8;
     tiles += kTiles * 8;
   }
@@ -54,14 +60,14 @@ void product_of(const float* weights, const float* tiles, float* sums, int64_t c
 }
 
 void product(const float* weights, const float* tiles, float* sums, int64_t channels, int64_t count,
-             bool first) {
+             bool first, const float* next_tiles, const float* next_weights) {
   switch (count) {
-    case 6: return product_of<6>(weights, tiles, sums, channels, first);
-    case 5: return product_of<5>(weights, tiles, sums, channels, first);
-    case 4: return product_of<4>(weights, tiles, sums, channels, first);
-    case 3: return product_of<3>(weights, tiles, sums, channels, first);
-    case 2: return product_of<2>(weights, tiles, sums, channels, first);
-    default: return product_of<1>(weights, tiles, sums, channels, first);
+    case 6: return product_of<6>(weights, tiles, sums, channels, first, next_tiles, next_weights);
+    case 5: return product_of<5>(weights, tiles, sums, channels, first, next_tiles, next_weights);
+    case 4: return product_of<4>(weights, tiles, sums, channels, first, next_tiles, next_weights);
+    case 3: return product_of<3>(weights, tiles, sums, channels, first, next_tiles, next_weights);
+    case 2: return product_of<2>(weights, tiles, sums, channels, first, next_tiles, next_weights);
+    default: return product_of<1>(weights, tiles, sums, channels, first, next_tiles, next_weights);
   }
 }
 
