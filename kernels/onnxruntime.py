@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from d2serve.kernels.choosing import pays
-from d2serve.kernels.library import Convolution, Library
+from d2serve.kernels.library import Convolution, KernelsError, library
 from d2serve.kernels.onnx_graph import Graph, Node, encoded_node
 from d2serve.kernels.weights import transformed
 
@@ -49,17 +49,14 @@ class _Found:
 class WinogradProgram:
     """A program with our convolutions, which all sessions that are made of it share."""
 
-    def __init__(
-        self, library: Library, program: Path, beside: Path | None, *, where_it_pays: bool
-    ) -> None:
+    def __init__(self, program: Path, beside: Path | None, *, where_it_pays: bool) -> None:
         """
         Args:
-            library: the native code.
             program: an ONNX file, which must not change.
             beside: where transformed weights are shared, see ``transformed``.
-            where_it_pays: leave out those that are no faster, or not by as much as they take memory.
+            where_it_pays: leave out those that are no faster, or not by as much as they take
+                memory.
         """
-        self._library = library
         self._program = program
         self._beside = beside
         self._where_it_pays = where_it_pays
@@ -67,14 +64,22 @@ class WinogradProgram:
         self.convolutions = self.others = 0
         """That are Winograd's in what ``edited`` gave last; 3x3 convolutions in it that are not."""
 
-    def edited(self, threads: int) -> bytes:
-        """The program, in which each of our convolutions takes so many threads.
+    def __str__(self) -> str:
+        of = self.convolutions + self.others
+        return f"Winograd's algorithm in {self.convolutions} of its {of} 3x3 convolutions"
 
-        It holds addresses: a session of it must end before this object does.
+    def edited(self, options: Any, threads: int) -> bytes:
+        """The program with ours. It holds addresses: a session of it must end before this object.
+
+        Args:
+            options: ``onnxruntime.SessionOptions`` of the session, which learn what it needs.
+            threads: that each convolution takes.
 
         Raises:
             ValueError: the file is no ONNX file.
         """
+        options.register_custom_ops_library(str(_library_path()))
+        options.add_session_config_entry(_FOLDER_OF_TENSORS, str(self._program.parent))
         with self._program.open("rb") as file:
             graph = Graph.read(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
         nodes: dict[int, bytes] = {}
@@ -93,11 +98,6 @@ class WinogradProgram:
             )
         return graph.edited(nodes, _DOMAIN, self._program.name)
 
-    def prepare(self, options: Any) -> None:
-        """Have an ``onnxruntime.SessionOptions`` understand the edited program."""
-        options.register_custom_ops_library(str(self._library.path))
-        options.add_session_config_entry(_FOLDER_OF_TENSORS, str(self._program.parent))
-
     def _convolution(self, graph: Graph, found: _Found) -> Convolution | None:
         key = (found.weights, found.bias, found.relu)
         if key not in self._made:
@@ -110,6 +110,13 @@ class WinogradProgram:
             stored = transformed(weights, self._beside)
             self._made[key] = Convolution.of(weights, bias, found.relu, transformed=stored)
         return self._made[key]
+
+
+def _library_path() -> Path:
+    found = library()
+    if found is None:
+        raise KernelsError("The native kernels are not installed.")
+    return found.path
 
 
 def _fitting(graph: Graph) -> Iterator[_Found]:

@@ -8,8 +8,9 @@ a graph. With weights that it does not know it is torch's own convolution.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 from weakref import WeakValueDictionary
 
 import torch
@@ -28,7 +29,7 @@ _known: WeakValueDictionary[tuple[int, int], Convolution] = WeakValueDictionary(
 
 
 def _convolve(
-    images: torch.Tensor, weights: torch.Tensor, bias: Optional[torch.Tensor]
+    images: torch.Tensor, weights: torch.Tensor, bias: torch.Tensor | None
 ) -> torch.Tensor:
     known = _known.get(_key(weights, bias))
     if known is None or images.dtype != torch.float32 or images.dim() != 4:
@@ -39,27 +40,33 @@ def _convolve(
     return result
 
 
-_operators = torch.library.Library("d2serve", "DEF")
+_operators: Any = torch.library.Library("d2serve", "DEF")  # type: ignore[no-untyped-call]
 _operators.define("convolution(Tensor images, Tensor weights, Tensor? bias) -> Tensor")
 _operators.impl("convolution", _convolve, "CompositeExplicitAutograd")
 
 
-def replace_convolutions(
-    program: torch.jit.ScriptModule, beside: Optional[Path]
-) -> list[Convolution]:
+@dataclass(frozen=True)
+class Replaced:
+    """The convolutions in a program that are ours now, which it uses as long as this is kept."""
+
+    convolutions: tuple[Convolution, ...]
+
+    def __str__(self) -> str:
+        return f"Winograd's algorithm in its {len(self.convolutions)} 3x3 convolutions"
+
+
+def replace_convolutions(program: torch.jit.ScriptModule, beside: Path | None) -> Replaced:
     """Replace the fitting convolutions of a program on the CPU that has not run yet.
 
     Args:
         program: is changed.
         beside: where transformed weights are shared, see ``transformed``.
-
-    Returns:
-        Ours. As long as they are kept the program uses them.
     """
     made: dict[tuple[int, int], Convolution] = {}
     for module in program.modules():
-        for method in module._c._method_names():
-            graph = module._c._get_method(method).graph
+        compiled: Any = module._c
+        for method in compiled._method_names():
+            graph = compiled._get_method(method).graph
             for node in list(_fitting(graph)):
                 weights, bias = (_tensor(module, node.inputsAt(at)) for at in (1, 2))
                 if weights is None or not _is_kernel(weights):
@@ -71,7 +78,7 @@ def replace_convolutions(
                     made[key] = _own(weights, bias, beside)
                 _replace(graph, node)
     _known.update(made)
-    return list(made.values())
+    return Replaced(tuple(made.values()))
 
 
 def _fitting(block: Any) -> Iterator[Any]:
@@ -92,7 +99,7 @@ def _value(given: Any) -> object:
     return given.toIValue()
 
 
-def _tensor(module: torch.jit.ScriptModule, given: Any) -> Optional[torch.Tensor]:
+def _tensor(module: torch.nn.Module, given: Any) -> torch.Tensor | None:
     """The attribute of a module that an argument is, if it is one."""
     maker = given.node()
     if maker.kind() != "prim::GetAttr" or maker.input().node().kind() != "prim::Param":
@@ -105,9 +112,7 @@ def _is_kernel(weights: torch.Tensor) -> bool:
     return weights.shape[2:] == (3, 3) and weights.dtype == torch.float32 and weights.is_cpu
 
 
-def _own(
-    weights: torch.Tensor, bias: Optional[torch.Tensor], beside: Optional[Path]
-) -> Convolution:
+def _own(weights: torch.Tensor, bias: torch.Tensor | None, beside: Path | None) -> Convolution:
     plain = weights.detach().numpy()
     added = None if bias is None else bias.detach().numpy()
     return Convolution.of(plain, added, relu=False, transformed=transformed(plain, beside))
@@ -121,5 +126,5 @@ def _replace(graph: Any, node: Any) -> None:
     node.destroy()
 
 
-def _key(weights: torch.Tensor, bias: Optional[torch.Tensor]) -> tuple[int, int]:
+def _key(weights: torch.Tensor, bias: torch.Tensor | None) -> tuple[int, int]:
     return weights.data_ptr(), 0 if bias is None else bias.data_ptr()
