@@ -63,22 +63,26 @@ def replace_convolutions(program: torch.jit.ScriptModule, beside: Path | None) -
         beside: where transformed weights are shared, see ``transformed``.
     """
     made: dict[tuple[int, int], Convolution] = {}
+    for module, _graph, node in _places(program):
+        weights = _likely(module, node.inputsAt(1), "weight")
+        bias = _likely(module, node.inputsAt(2), "bias")
+        if weights is not None and _is_kernel(weights) and _key(weights, bias) not in made:
+            made[_key(weights, bias)] = _own(weights, bias, beside)
+    # Only now, since modules of one class have one graph.
+    for _module, graph, node in _places(program):
+        _replace(graph, node)
+    _known.update(made)
+    return Replaced(tuple(made.values()))
+
+
+def _places(program: torch.jit.ScriptModule) -> Iterator[tuple[torch.nn.Module, Any, Any]]:
+    """The fitting convolutions of a program: module, graph and node."""
     for module in program.modules():
         compiled: Any = module._c
         for method in compiled._method_names():
             graph = compiled._get_method(method).graph
             for node in list(_fitting(graph)):
-                weights, bias = (_tensor(module, node.inputsAt(at)) for at in (1, 2))
-                if weights is None or not _is_kernel(weights):
-                    continue
-                if bias is None and not node.inputsAt(2).node().mustBeNone():
-                    continue
-                key = _key(weights, bias)
-                if key not in made:
-                    made[key] = _own(weights, bias, beside)
-                _replace(graph, node)
-    _known.update(made)
-    return Replaced(tuple(made.values()))
+                yield module, graph, node
 
 
 def _fitting(block: Any) -> Iterator[Any]:
@@ -99,12 +103,11 @@ def _value(given: Any) -> object:
     return given.toIValue()
 
 
-def _tensor(module: torch.nn.Module, given: Any) -> torch.Tensor | None:
-    """The attribute of a module that an argument is, if it is one."""
+def _likely(module: torch.nn.Module, given: Any, name: str) -> torch.Tensor | None:
+    """The tensor of a module that an argument will be: the one it is read from, or where a method
+    gets it from another, the one that is called so. The operator looks whether it is."""
     maker = given.node()
-    if maker.kind() != "prim::GetAttr" or maker.input().node().kind() != "prim::Param":
-        return None
-    found = getattr(module, maker.s("name"))
+    found = getattr(module, maker.s("name") if maker.kind() == "prim::GetAttr" else name, None)
     return found if isinstance(found, torch.Tensor) else None
 
 
