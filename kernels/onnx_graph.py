@@ -141,7 +141,7 @@ class Graph:
                 node += 1
             elif each.number == _GRAPH_INITIALIZER:
                 constant = next(constants)
-                if used[constant.name]:
+                if used[constant.name] or constant.name in self.given:
                     yield _external(constant, file_name) or each.whole.of(self.data)
             else:
                 yield each.whole.of(self.data)

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ def replay(
     model_dir: Path,
     batches: Sequence[Sequence[Path]],
     *,
+    options: Sequence[Sequence[Mapping[str, str]]] = (),
     batching: str = "auto",
     convolution: str = AUTO,
     gpu_id: int | None = None,
@@ -55,6 +56,7 @@ def replay(
     Args:
         model_dir: the extracted archive.
         batches: image files, in the groups in which the handler gets them.
+        options: those of each file's request, in the same groups; without them, none.
         batching, convolution: the model YAML's settings of these names.
         gpu_id: as TorchServe gives it; None is the CPU.
         eager_seconds: what eager detectron2 took for each batch, as far as it was measured.
@@ -70,6 +72,7 @@ def replay(
         job_file, replies = Path(folder) / "job.json", Path(folder) / "replies.json"
         job = {
             "batches": [[str(file.resolve()) for file in batch] for batch in batches],
+            "options": options or [[{}] * len(batch) for batch in batches],
             "settings": {"batching": batching, CONVOLUTION: convolution},
             "gpu_id": gpu_id,
             "replies": str(replies),
