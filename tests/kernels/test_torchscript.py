@@ -43,11 +43,10 @@ def saved(folder: Path, method: str) -> Path:
     model = Layers().eval()
     given = torch.zeros(1, 3, 16, 16), torch.tensor(1)
     with torch.no_grad():
-        program = (
-            torch.jit.script(model)
-            if method == "scripting"
-            else torch.jit.trace(model, given)  # type: ignore[no-untyped-call]
-        )
+        if method == "scripting":
+            program = torch.jit.script(model)
+        else:
+            program = torch.jit.trace(model, given)  # type: ignore[no-untyped-call]
     program.save(str(folder / "model.pt"))
     return folder / "model.pt"
 

@@ -1,4 +1,4 @@
-"""Winograd's convolutions keep the answers of every example, where they are taken without being asked for.
+"""Winograd's convolutions keep the answers of every example that takes them by itself.
 
 The other comparisons of this folder ask served archives, which take them by themselves once the
 export has found this.
