@@ -17,6 +17,7 @@ import onnxruntime
 from d2serve.handlers.errors import LoadError
 from d2serve.handlers.runtimes.convolution import winograd_is_wanted
 from d2serve.handlers.runtimes.details import Details, inputs_of
+from d2serve.handlers.runtimes.mapped_files import forget_pages
 from d2serve.handlers.runtimes.raw_outputs import Float32, RawOutputs, Size
 from d2serve.handlers.runtimes.sessions import Sessions
 from d2serve.handlers.spec.convolution import AUTO, WINOGRAD
@@ -148,6 +149,8 @@ def _session(
             f"({' '.join(str(error).split())[:300]}). Install the version that the archive was "
             "exported with (see `d2serve inspect`), or export again with this one."
         ) from error
+    if winograd is not None:
+        forget_pages(program)  # which it has laid out anew, and looks at no more
     if device.startswith("cuda") and "CUDAExecutionProvider" not in session.get_providers():
         raise LoadError(
             f"onnxruntime cannot use {device}: its CUDA libraries do not load. Install the CUDA "

@@ -14,9 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import torch
-
-# Registers torchvision::nms and torchvision::roi_align, which every program calls.
-import torchvision  # noqa: F401
 from torch.jit import optimized_execution
 
 from d2serve.handlers.errors import LoadError
@@ -24,6 +21,7 @@ from d2serve.handlers.runtimes.convolution import winograd_is_wanted
 from d2serve.handlers.runtimes.details import Details, inputs_of
 from d2serve.handlers.runtimes.raw_outputs import Float32, RawOutputs, Size
 from d2serve.handlers.runtimes.torch_threads import TorchThreads
+from d2serve.handlers.runtimes.torchvision_operators import register
 from d2serve.handlers.spec.convolution import AUTO
 from d2serve.handlers.spec.model_spec import ModelSpec
 from d2serve.handlers.spec.runtimes import SCRIPTING
@@ -32,6 +30,8 @@ if TYPE_CHECKING:
     from d2serve.kernels.torchscript import Replaced
 
 _log = logging.getLogger(__name__)
+
+register()
 
 
 class TorchScriptRuntime:
