@@ -217,11 +217,11 @@ def _verify(
         gpu_id=gpu,
         progress=progress.advance,
     )
-    bounds = RUNTIMES[spec.runtime].winograd
-    if bounds is None or precision != FP32 or gpu is not None:
+    facts = RUNTIMES[spec.runtime]
+    if not facts.takes_winograd_itself or precision != FP32 or gpu is not None:
         return record
     found = WithWinograd(None, why_not_here())
     if not found.note:
         progress.begin("Comparing with Winograd's convolutions", 2 * len(cases))
-        found = with_winograd(model_dir, remembering, cases, bounds, progress.advance)
+        found = with_winograd(model_dir, remembering, cases, facts.bounds, progress.advance)
     return replace(record, winograd=found)

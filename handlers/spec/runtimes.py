@@ -75,6 +75,12 @@ class RuntimeFacts:
     needs_gpu: bool = False
     """Whether its programs run on a GPU only, so that without one they cannot be verified."""
 
+    @property
+    def takes_winograd_itself(self) -> bool:
+        """Whether a server takes Winograd's convolutions without being told to: not where that is
+        further from eager detectron2 than the runtime itself."""
+        return self.winograd is not None and self.winograd == self.bounds
+
     def way(self, method: str) -> str:
         """What rewrites name as the way to a program: the method, or the format made from it."""
         return method if self.format == TORCHSCRIPT else self.made_from or self.format
@@ -103,6 +109,7 @@ RUNTIMES: dict[str, RuntimeFacts] = {
             runs_on_gpu=True,
             needs_torch=True,
             bounds=TORCHSCRIPT_BOUNDS,
+            winograd=ONNX_BOUNDS,
         ),
         RuntimeFacts(
             name=ONNXRUNTIME,
@@ -120,6 +127,7 @@ RUNTIMES: dict[str, RuntimeFacts] = {
             runs_on_gpu=True,
             needs_torch=False,
             bounds=ONNX_BOUNDS,
+            winograd=ONNX_BOUNDS,
         ),
         RuntimeFacts(
             name=OPENVINO,
