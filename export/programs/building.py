@@ -19,6 +19,8 @@ from d2serve.export.programs.device_scan import check_no_device
 from d2serve.export.programs.onnx import write_onnx
 from d2serve.export.programs.program import Program
 from d2serve.export.programs.scripting import script
+from d2serve.export.programs.torch_export.exporting import export_program
+from d2serve.export.programs.torch_export.refusals import why_lost as why_lost_in_a_graph
 from d2serve.export.programs.tracing import trace
 from d2serve.export.reading.config import ModelConfig
 from d2serve.export.reading.families import Family
@@ -35,6 +37,7 @@ from d2serve.handlers.spec.runtimes import (
     RUNTIMES,
     SCRIPTING,
     TENSORFLOW,
+    TORCH_EXPORT,
     TORCHSCRIPT,
 )
 
@@ -155,12 +158,32 @@ def _tensorflow(
     return replace(traced, main=folder / facts.main_file)
 
 
+def _torch_export(
+    _request: ExportRequest,
+    model: nn.Module,
+    family: Family,
+    inputs: Inputs,
+    folder: Path,
+    _metadata: Mapping[str, object],
+) -> Program:
+    lost = why_lost_in_a_graph(family)
+    if lost is not None:
+        raise UnsupportedFamily(lost)
+    changed, rewrites = exportable(model, TORCH_EXPORT, family.postprocessed, family.own_forward)
+    outputs = _with_heatmaps(family)
+    exported = export_program(changed, outputs, inputs, family.num_classes or 1)
+    main = folder / RUNTIMES[TORCH_EXPORT].main_file
+    torch.export.save(exported, main)
+    return Program(main, outputs, (), rewrites)
+
+
 BUILDERS: dict[str, Builder] = {
     TORCHSCRIPT: _torchscript,
     ONNXRUNTIME: _onnx,
     OPENVINO: _openvino,
     CAFFE2: _caffe2,
     TENSORFLOW: _tensorflow,
+    TORCH_EXPORT: _torch_export,
 }
 """By the runtime that the program is for."""
 
