@@ -55,4 +55,4 @@ def _group_by_group(
         found = own[nms(boxes[own], scores[own], iou_threshold)]
         kept = kept.index_put((found,), torch.ones_like(found, dtype=torch.bool))
     indices = torch.nonzero(kept).squeeze(1)
-    return indices[scores[indices].sort(descending=True, stable=True)[1]]
+    return indices[scores[indices].sort(descending=True)[1]]
