@@ -14,7 +14,7 @@ from d2serve.export.archive.describing import spec_of
 from d2serve.export.archive.installing import install
 from d2serve.export.archive.provenance import provenance_of
 from d2serve.export.archive.staging import settings_for, staging
-from d2serve.export.errors import SampleError, UnsupportedFamily, needing
+from d2serve.export.errors import ConfigError, SampleError, UnsupportedFamily, needing
 from d2serve.export.failures import imported, in_a_sentence
 from d2serve.export.naming import require_place, require_writable
 from d2serve.export.picture.exported import picture_of
@@ -23,7 +23,7 @@ from d2serve.export.programs.carrying import carried
 from d2serve.export.programs.doubting.doubts import Doubt
 from d2serve.export.programs.tracing import program_inputs
 from d2serve.export.programs.unexportable import why_unexportable
-from d2serve.export.proof.cases import Case, plan_cases
+from d2serve.export.proof.cases import Case, cases_in_detail, plan_cases
 from d2serve.export.proof.isolated_replay import gpu_id
 from d2serve.export.proof.oracle import Oracle
 from d2serve.export.proof.provoking import Reach, provoking_images
@@ -62,6 +62,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
     _check_installed(request)
     progress.begin("Reading the config", 0)
     config = load_config(request.source)
+    _check_gpu(request, config.device)
     model = build_model(config)
     family = family_of(model)
     refusal = why_unexportable(model, RUNTIMES[request.chosen_runtime], request.method)
@@ -91,7 +92,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
     with ExitStack() as contexts:
         data = None
         if request.precision != FP32:
-            from d2serve.export.precision.accuracy import judged_on, lower  # brings OpenVINO
+            from d2serve.export.precision.accuracy import judged_on, lower  # brings pycocotools
 
             expected = expectations_of(model, family, config, names.classes, names.stuff)
             data = contexts.enter_context(judged_on(request, config, expected, progress))
@@ -143,6 +144,15 @@ def _check_installed(request: ExportRequest) -> None:
             import_module("nncf")
 
 
+def _check_gpu(request: ExportRequest, device: str) -> None:
+    facts = RUNTIMES[request.chosen_runtime]
+    if facts.needs_gpu and gpu_id(device) is None:
+        raise ConfigError(
+            f"--runtime {facts.name} needs a GPU, on which its program is verified; the device is "
+            f"{device}. Export on a machine with an NVIDIA GPU, and override it: MODEL.DEVICE cuda"
+        )
+
+
 def _names(
     request: ExportRequest,
     config: ModelConfig,
@@ -176,6 +186,7 @@ def _verify(
 ) -> Verification:
     progress.begin("Choosing images", 0)
     cases, not_reached = plan_cases(sample, oracle, spec.dynamic_batch)
+    cases += cases_in_detail(sample, oracle, spec)
     most = spec.limits.max_detections
     images, too_many = provoking_images(
         sample,

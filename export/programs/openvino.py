@@ -16,6 +16,7 @@ import onnx
 import openvino as ov
 
 from d2serve.export.errors import ProgramError, one_line
+from d2serve.export.programs.onnx import give_up_defaults
 from d2serve.handlers.spec.runtimes import OPENVINO, RUNTIMES
 
 
@@ -29,6 +30,7 @@ def from_onnx(program: Path) -> ov.Model:
         ProgramError: it has an operator that OpenVINO does not.
     """
     proto = onnx.load(program)
+    give_up_defaults(proto.graph)
     mend_empty_constants(proto.graph)
     mend_log_sum_exp(proto.graph)
     with tempfile.TemporaryDirectory(prefix="d2serve-openvino-") as folder:
