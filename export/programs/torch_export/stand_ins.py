@@ -122,13 +122,15 @@ def _proposals(
 ) -> list[Instances]:
     """``find_top_rpn_proposals`` (modeling/proposal_generator/proposal_utils.py)."""
     (size,) = image_sizes
-    best_boxes, best_scores, levels = [], [], []
+    best_boxes: list[Tensor] = []
+    best_scores: list[Tensor] = []
+    levels: list[Tensor] = []
     for level, (boxes, logits) in enumerate(zip(proposals, pred_objectness_logits)):
         scores, indices = logits[0].topk(at_most(logits.shape[1], pre_nms_topk))
         best_scores.append(scores)
         best_boxes.append(boxes[0, indices])
         levels.append(torch.full_like(indices, level))
-    boxes, scores, of_level = map(torch.cat, (best_boxes, best_scores, levels))
+    boxes, scores, of_level = torch.cat(best_boxes), torch.cat(best_scores), torch.cat(levels)
     valid = torch.isfinite(boxes).all(dim=1) & torch.isfinite(scores)
     clipped = Boxes(boxes)
     clipped.clip(size)

@@ -42,7 +42,8 @@ def moved_apart(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: fl
     lowest = boxes.new_full((1,), float("-inf"))
     largest = torch.cat([boxes.flatten(), lowest]).max()
     offsets = groups.to(boxes.dtype) * (largest + 1.0)
-    return nms(boxes + offsets[:, None], scores, iou_threshold)
+    kept: Tensor = nms(boxes + offsets[:, None], scores, iou_threshold)
+    return kept
 
 
 def _group_by_group(
