@@ -98,7 +98,7 @@ def replace_convolutions(
             continue
         if found.key not in made:
             stored = transformed(found.weights, beside)
-            if isinstance(stored, np.memmap):
+            if isinstance(stored, np.memmap) and stored.filename is not None:
                 replaced.files.add(Path(stored.filename))
             made[found.key] = Convolution.of(
                 found.weights, found.bias, found.relu, transformed=stored

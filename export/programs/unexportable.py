@@ -102,7 +102,7 @@ def why_unexportable(
     if runtime.way(method) == CAFFE2:
         return why_no_caffe2(model)
     if runtime.way(method) == TORCH_EXPORT:
-        return why_no_torch_export(model) or (family and why_lost(family))
+        return why_no_torch_export(model) or (None if family is None else why_lost(family))
     shown = method if runtime.format == TORCHSCRIPT else runtime.name
     for path, module in model.named_modules():
         for each in UNEXPORTABLE:

@@ -214,7 +214,7 @@ def _grid(size: _Size, stride: int, offset: float, like: Tensor) -> tuple[Tensor
 @contextmanager
 def _nms_of_any_result() -> Iterator[None]:
     """torchvision says that NMS keeps two boxes at least (_meta_registrations.py)."""
-    library = torch.library.Library("torchvision", "FRAGMENT")
+    library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
 
     def shape_of_nms(boxes: Tensor, _scores: Tensor, _iou_threshold: float) -> Tensor:
         kept = torch.library.get_ctx().new_dynamic_size(min=0)
@@ -224,4 +224,4 @@ def _nms_of_any_result() -> Iterator[None]:
     try:
         yield
     finally:
-        library._destroy()
+        library._destroy()  # type: ignore[no-untyped-call]
