@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -34,7 +35,7 @@ class Drawing:
         )
         return self.constants[-1].name
 
-    def add(self, operator: str, *inputs: str, **attributes: object) -> str:
+    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
         made = helper.make_node(operator, inputs, [f"v{len(self.nodes)}"], **attributes)
         self.nodes.append(made)
         return str(made.output[0])

@@ -20,7 +20,8 @@ CHANNELS = 24
 
 def drawn(*shape: int) -> NDArray[np.float32]:
     random = np.random.default_rng(sum(shape))
-    return (random.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
+    values: NDArray[np.float32] = random.standard_normal(shape, np.float32)
+    return values / np.float32(np.sqrt(np.prod(shape[1:])))
 
 
 def convolved(

@@ -29,14 +29,15 @@ class Layers(nn.Module):
         self.shared = nn.Conv2d(16, 20, 3, padding=1)
         self.grouped = nn.Conv2d(20, 20, 3, padding=1, groups=2)
         self.wide = nn.Conv2d(20, 8, 3, padding=2, dilation=2)
-        nn.init.normal_(self.other[0].weight, std=0.1)
+        nn.init.normal_(next(self.other.parameters()), std=0.1)
 
     def forward(self, images: torch.Tensor, twice: torch.Tensor) -> torch.Tensor:
         x = self.other(self.block(self.stem(images)))
         y = self.shared(x)
         if bool(twice > 0):
             y = y + self.shared(torch.relu(x))
-        return self.wide(self.grouped(y))
+        answer: torch.Tensor = self.wide(self.grouped(y))
+        return answer
 
 
 def saved(folder: Path, method: str) -> Path:
@@ -47,7 +48,7 @@ def saved(folder: Path, method: str) -> Path:
             program = torch.jit.script(model)
         else:
             program = torch.jit.trace(model, given)  # type: ignore[no-untyped-call]
-    program.save(str(folder / "model.pt"))
+    torch.jit.save(program, folder / "model.pt")
     return folder / "model.pt"
 
 

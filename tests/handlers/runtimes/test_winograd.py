@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from openvino import opset13 as op
 from d2serve.handlers.digests import sha256_of
 from d2serve.handlers.errors import LoadError
 from d2serve.handlers.runtimes import convolution
-from d2serve.handlers.runtimes.loading import Runtime, load_runtime
+from d2serve.handlers.runtimes.loading import KeepsMemory, Runtime, load_runtime
 from d2serve.kernels.library import library, ways
 from tests.handlers.samples import spec_with
 
@@ -36,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def loaded(
-    folder: Path, choice: str, record: dict[str, object] = GOOD, precision: str = "fp32"
+    folder: Path, choice: str, record: Mapping[str, object] = GOOD, precision: str = "fp32"
 ) -> Runtime:
     files = {name: sha256_of(folder / name) for name in ("p.xml", "p.bin")}
     spec = spec_with(
@@ -110,6 +111,7 @@ def test_by_name_all_that_fit_are_replaced(folder: Path, caplog: pytest.LogCaptu
     runtime.set_threads(2)
     assert runtime.run([np.ones((3, 9, 7), np.float32)]) == [{}]
     assert all(resident(file) for file in (folder / "winograd").iterdir())
+    assert isinstance(runtime, KeepsMemory)
     runtime.release_memory()
     files = list((folder / "winograd").iterdir())
     assert len(files) == 3
