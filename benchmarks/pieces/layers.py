@@ -69,7 +69,7 @@ def main(way: str, repeats: str, *only: str) -> None:
     from benchmarks.layers.layers import LAYERS
     from benchmarks.layers.measuring import seconds_of
 
-    layers = [each for place, each in enumerate(LAYERS) if not only or str(place) in only]
+    layers = [LAYERS[int(place)] for place in only] or LAYERS
     pairs = []
     for _ in range(int(repeats)):
         theirs = ours = 0.0

@@ -13,7 +13,9 @@ import psutil
 import pytest
 import torch
 
+from benchmarks.layers.layers import LAYERS
 from benchmarks.pieces.forward import time_forward
+from benchmarks.pieces.layers import HELD_TO, layer_times
 from benchmarks.pieces.mask_encoders import RoiMasks, time_encoders
 from benchmarks.pieces.peak import peak
 from benchmarks.report.overview import as_markdown, save, tables
@@ -222,6 +224,19 @@ def test_a_program_is_asked_as_a_server_is(
         assert psutil.Process(process.pid).status() == psutil.STATUS_STOPPED
         with pytest.raises(BenchError, match="another picture"):
             process.ask(b"another")
+
+
+def test_layers_are_timed_where_the_native_code_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    last = len(LAYERS) - 2  # the smallest one
+    for each in layer_times(1, [last]):
+        assert each.way in HELD_TO
+        assert each.share.value == pytest.approx(each.ours.value / each.openvino.value)
+        assert each.ours.value > 0
+    monkeypatch.setattr("benchmarks.pieces.layers.winograd_ways", lambda: ())
+    assert layer_times(1) == ()
+    monkeypatch.setattr("benchmarks.pieces.layers.winograd_ways", lambda: ("avx2",))
+    with pytest.raises(BenchError, match="by avx2 could not be timed"):
+        layer_times(1, [len(LAYERS)])
 
 
 def test_one_instance_more_than_eagers_is_another_answer() -> None:
