@@ -23,7 +23,7 @@ from d2serve.export.programs.carrying import carried
 from d2serve.export.programs.doubting.doubts import Doubt
 from d2serve.export.programs.tracing import program_inputs
 from d2serve.export.programs.unexportable import why_unexportable
-from d2serve.export.proof.cases import Case, plan_cases
+from d2serve.export.proof.cases import Case, cases_in_detail, plan_cases
 from d2serve.export.proof.isolated_replay import gpu_id
 from d2serve.export.proof.oracle import Oracle
 from d2serve.export.proof.provoking import Reach, provoking_images
@@ -181,6 +181,7 @@ def _verify(
 ) -> Verification:
     progress.begin("Choosing images", 0)
     cases, not_reached = plan_cases(sample, oracle, spec.dynamic_batch)
+    cases += cases_in_detail(sample, oracle, spec)
     most = spec.limits.max_detections
     images, too_many = provoking_images(
         sample,

@@ -17,12 +17,14 @@ from d2serve.handlers.archive_checks import check_archive
 from d2serve.handlers.bundle import unpack_program
 from d2serve.handlers.cores import available_cores, threads_wanted
 from d2serve.handlers.errors import ModelFailed, RequestError
+from d2serve.handlers.outputs.details import DetailsMissing, details_of
 from d2serve.handlers.outputs.postprocessing import postprocess
 from d2serve.handlers.outputs.records import Outputs
 from d2serve.handlers.outputs.selection import EVERYTHING, Selection
 from d2serve.handlers.requests.given import GivenImage, is_one, pixels_of
 from d2serve.handlers.requests.preprocessing import ModelInput, preprocess
 from d2serve.handlers.runtimes.batching import BatchPlanner
+from d2serve.handlers.runtimes.details import Details
 from d2serve.handlers.runtimes.loading import Runtime, load_runtime
 from d2serve.handlers.runtimes.raw_outputs import RawOutputs
 from d2serve.handlers.spec.model_spec import ModelSpec, read_spec
@@ -199,8 +201,8 @@ class Detector:
     ) -> list[ImageResult]:
         watch = Stopwatch()
         try:
-            sizes = [(image.height, image.width) for image in images]
-            outputs = self._runtime.run([image.tensor for image in images], sizes)
+            details = [details_of(selection, self.spec) for selection in wanted]
+            outputs = self._run(images, details)
             _check_count(len(outputs), len(images))
         # A runtime raises its own exceptions, out of memory among them.
         except Exception as error:
@@ -213,25 +215,40 @@ class Detector:
                 ]
             return [ImageResult(_model_error(error))]
         call = ProgramCall(len(images), watch.lap())
-        return [self._finish(*each, call, watch) for each in zip(outputs, images, wanted)]
+        found = zip(outputs, images, wanted, details)
+        return [self._finish(*each, call, watch) for each in found]
+
+    def _run(
+        self, images: Sequence[ModelInput], details: Sequence[Details | None]
+    ) -> list[RawOutputs]:
+        tensors = [image.tensor for image in images]
+        sizes = [(image.height, image.width) for image in images]
+        return self._runtime.run(tensors, sizes, [each for each in details if each is not None])
 
     def _finish(
         self,
         raw: RawOutputs,
         image: ModelInput,
         selection: Selection,
+        details: Details | None,
         call: ProgramCall,
         watch: Stopwatch,
     ) -> ImageResult:
         outcome: Outcome
+        forward = call.seconds
         try:
-            outcome = postprocess(raw, image, self.spec, selection)
+            try:
+                outcome = postprocess(raw, image, self.spec, selection, details)
+            except DetailsMissing:  # boxes among the best are empty: others take their places
+                (raw,) = self._run([image], [None])
+                forward += watch.lap()
+                outcome = postprocess(raw, image, self.spec, selection)
         except RequestError as error:
             outcome = error
         # Outputs of other shapes than the spec says, or no memory for the masks.
         except Exception as error:
             outcome = _model_error(error)
-        return ImageResult(outcome, call, {"forward": call.seconds, "postprocess": watch.lap()})
+        return ImageResult(outcome, call, {"forward": forward, "postprocess": watch.lap()})
 
 
 def _check_count(answers: int, images: int) -> None:

@@ -98,6 +98,7 @@ def spec_for(
         accuracy={},
         provenance=provenance,
         postprocessed=family.postprocessed,
+        detail_classes=program.detail_classes,
         sixteen_bit=form.sixteen_bit,
     )
 

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import nncf
 import numpy as np
@@ -24,6 +25,8 @@ from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
 
 from d2serve.export.errors import ProgramError
 from d2serve.export.precision.bf16 import layers_of, to_bf16
+from d2serve.handlers.runtimes.details import Details
+from d2serve.handlers.spec.program_inputs import DETAIL_INPUTS
 
 FEWEST_IMAGES = 100
 
@@ -64,7 +67,7 @@ def _quantized(
     with _without_chatter():
         quantized = nncf.quantize(
             model.clone(),
-            nncf.Dataset(images),
+            nncf.Dataset(images, partial(_inputs, model)),
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(images),
             fast_bias_correction=True,
@@ -72,6 +75,14 @@ def _quantized(
             advanced_parameters=AdvancedQuantizationParameters(disable_bias_correction=False),
         )
     return to_bf16(quantized)
+
+
+def _inputs(model: ov.Model, image: npt.NDArray[np.float32]) -> list[npt.NDArray[np.generic]]:
+    """What a program takes of an image: every layer sees all instances."""
+    for each in model.inputs:
+        if DETAIL_INPUTS[0] in each.get_names():
+            return [image, *Details.of_all(each.partial_shape[0].get_length()).inputs]
+    return [image]
 
 
 @contextmanager
@@ -107,7 +118,7 @@ def _with_detections(
     request = ov.Core().compile_model(model, "CPU", settings).create_infer_request()
     kept = []
     for image in images:
-        request.infer([image])
+        request.infer(_inputs(model, image))
         if request.get_tensor("scores").size:
             kept.append(image)
     return kept

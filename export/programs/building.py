@@ -19,7 +19,7 @@ from d2serve.export.programs.device_scan import check_no_device
 from d2serve.export.programs.onnx import write_onnx
 from d2serve.export.programs.program import Program
 from d2serve.export.programs.scripting import script
-from d2serve.export.programs.tracing import trace
+from d2serve.export.programs.tracing import detail_inputs, trace
 from d2serve.export.reading.config import ModelConfig
 from d2serve.export.reading.families import Family
 from d2serve.export.reading.names.given import Names
@@ -27,6 +27,7 @@ from d2serve.export.request import ExportRequest
 from d2serve.export.rewrites.registry import exportable
 from d2serve.handlers.spec.image_form import ImageForm
 from d2serve.handlers.spec.output_names import HEATMAPS, KEYPOINTS
+from d2serve.handlers.spec.program_inputs import DETAIL_INPUTS, SIZE_INPUTS
 from d2serve.handlers.spec.runtimes import (
     CAFFE2,
     ONNX,
@@ -76,15 +77,23 @@ def _torchscript(
     folder: Path,
     _metadata: Mapping[str, object],
 ) -> Program:
-    changed, rewrites = exportable(model, request.method, family.postprocessed, family.own_forward)
+    ways = request.method, family.postprocessed, family.own_forward
+    changed, rewrites = exportable(model, *ways, family.detail_classes is not None)
     if request.method == SCRIPTING:
         made = script(changed, family.extras)
     else:
-        made = trace(changed, family.program_outputs, inputs)
+        made = trace(changed, family.program_outputs, *_with_details(inputs, family))
     check_no_device(made.module)
     main = folder / RUNTIMES[TORCHSCRIPT].main_file
     torch.jit.save(made.module, main)
-    return Program(main, family.program_outputs, made.doubts, rewrites)
+    return Program(main, family.program_outputs, made.doubts, rewrites, family.detail_classes)
+
+
+def _with_details(inputs: Inputs, family: Family) -> tuple[Inputs, tuple[str, ...]]:
+    """What a program is traced on, and the names of what comes after the image."""
+    if family.detail_classes is None:
+        return inputs, SIZE_INPUTS
+    return (*inputs, *detail_inputs(family.detail_classes)), DETAIL_INPUTS
 
 
 def _onnx(
@@ -95,11 +104,13 @@ def _onnx(
     folder: Path,
     metadata: Mapping[str, object],
 ) -> Program:
-    changed, rewrites = exportable(model, ONNX, family.postprocessed, family.own_forward)
+    ways = ONNX, family.postprocessed, family.own_forward
+    changed, rewrites = exportable(model, *ways, family.detail_classes is not None)
     outputs = _onnx_outputs(family)
     main = folder / RUNTIMES[ONNXRUNTIME].main_file
-    doubts = write_onnx(changed, outputs, inputs, main, metadata, family.extras)
-    return Program(main, outputs, doubts, rewrites)
+    given, beside = _with_details(inputs, family)
+    doubts = write_onnx(changed, outputs, given, main, metadata, family.extras, beside)
+    return Program(main, outputs, doubts, rewrites, family.detail_classes)
 
 
 def _openvino(
@@ -144,6 +155,8 @@ def _tensorflow(
 ) -> Program:
     from d2serve.export.programs.tensorflow.converting import convert  # brings TensorFlow
 
+    # Its converter takes an input with a value in the file for a constant, and it is seldom asked.
+    family = replace(family, makes_details=False)
     traced = _onnx(request, model, family, inputs, folder, metadata)
     converted = convert(traced.main)
     traced.main.unlink()
@@ -182,11 +195,21 @@ def onnx_metadata(
         "input": f"({form.channels}, height, width) float32, 0 to 255, resized as "
         "ResizeShortestEdge does; "
         "normalisation and padding are inside",
+        "details": _about_details(family),
         "extras": [asdict(each) for each in family.extras],
         "coordinates": "pixels of the image as it was sent, whose height and width are inputs"
         if family.postprocessed
         else "pixels of the resized image; pred_masks are probabilities over each box",
     }
+
+
+def _about_details(family: Family) -> str:
+    if family.detail_classes is None:
+        return "masks and keypoints, where the model has them, are of all instances"
+    return (
+        f"masks and keypoints are of the first {DETAIL_INPUTS[1]} instances whose score is above "
+        f"{DETAIL_INPUTS[0]} of their class; both may be left out, and then they are of all"
+    )
 
 
 def _onnx_outputs(family: Family) -> tuple[str, ...]:

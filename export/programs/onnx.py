@@ -14,6 +14,7 @@ from pathlib import Path
 import onnx
 import torch
 from detectron2.modeling.roi_heads import keypoint_head
+from onnx import numpy_helper
 from torch import nn
 
 from d2serve.export.errors import ProgramError, one_line
@@ -22,9 +23,9 @@ from d2serve.export.programs.doubting.doubts import Doubt, watching
 from d2serve.export.programs.torchscript_errors import where_in_user_code
 from d2serve.export.programs.tracing import TRACED, TraceableModel
 from d2serve.handlers.spec.extras import INSTANCE, Extra
-from d2serve.handlers.spec.model_spec import IMAGE_INPUT, SIZE_INPUTS
 from d2serve.handlers.spec.output_names import (
     HEATMAPS,
+    KEYPOINTS,
     MASKS,
     OBJECTNESS_LOGITS,
     PANOPTIC_SEG,
@@ -32,6 +33,7 @@ from d2serve.handlers.spec.output_names import (
     SEGMENTS_INFO,
     SEM_SEG,
 )
+from d2serve.handlers.spec.program_inputs import DETAIL_INPUTS, IMAGE_INPUT, SIZE_INPUTS
 
 # ROIAlign with detectron2's half-pixel alignment came with 16.
 OPSET = 17
@@ -44,6 +46,7 @@ def write_onnx(
     target: Path,
     metadata: Mapping[str, object],
     extras: Sequence[Extra] = (),
+    beside: Sequence[str] = SIZE_INPUTS,
 ) -> tuple[Doubt, ...]:
     """Export a model to a checked ONNX file.
 
@@ -54,6 +57,8 @@ def write_onnx(
         target: the file to write.
         metadata: what else the file says of itself, as JSON values by name.
         extras: those of the outputs that are the model's own.
+        beside: names of the inputs after the image. Those of DETAIL_INPUTS have the values that
+            they get here in the file, so that whoever has only that need not give them.
 
     Returns:
         Places where the trace made constants of what depends on the image.
@@ -61,9 +66,8 @@ def write_onnx(
     Raises:
         ProgramError: naming the line that cannot be exported.
     """
-    postprocessed = len(inputs) > 1
+    names = (IMAGE_INPUT, *beside)[: len(inputs)]
     own = {each.output: _axes_of_extra(each) for each in extras}
-    names = (IMAGE_INPUT, *SIZE_INPUTS) if postprocessed else (IMAGE_INPUT,)
     with ExitStack() as stack:
         printed = stack.enter_context(nothing_printed())
         doubts = stack.enter_context(watching(TRACED))
@@ -72,7 +76,7 @@ def write_onnx(
             stack.enter_context(_ending_at_heatmaps())
         try:
             torch.onnx.export(
-                TraceableModel(model, outputs),
+                TraceableModel(model, outputs, beside),
                 inputs,
                 str(target),
                 opset_version=OPSET,
@@ -82,10 +86,7 @@ def write_onnx(
                 output_names=list(outputs),
                 dynamic_axes={
                     IMAGE_INPUT: {1: "height", 2: "width"},
-                    **{
-                        name: own[name] if name in own else _axes(name, postprocessed)
-                        for name in outputs
-                    },
+                    **{name: own[name] if name in own else _axes(name, names) for name in outputs},
                 },
             )
         except Exception as error:
@@ -95,11 +96,15 @@ def write_onnx(
                 f"ONNX opset {OPSET} has, or use --format torchscript. All that torch says: "
                 f"{logged(error, printed())}"
             ) from error
-    _describe(target, metadata)
+    defaults = {n: each for n, each in zip(names, inputs, strict=True) if n in DETAIL_INPUTS}
+    _describe(target, metadata, defaults)
     return tuple(doubts)
 
 
-def _axes(output: str, postprocessed: bool) -> dict[int, str]:
+def _axes(output: str, inputs: Sequence[str]) -> dict[int, str]:
+    postprocessed = SIZE_INPUTS[0] in inputs
+    if DETAIL_INPUTS[0] in inputs and output in (MASKS, KEYPOINTS, HEATMAPS):
+        return {0: "instances_in_detail"}
     if postprocessed and output in (SEM_SEG, PANOPTIC_SEG):
         return {0: "image_height", 1: "image_width"}
     if postprocessed and output == MASKS:
@@ -121,8 +126,12 @@ def _axes_of_extra(extra: Extra) -> dict[int, str]:
     return {0: "instances", **varying} if first else varying
 
 
-def _describe(target: Path, metadata: Mapping[str, object]) -> None:
+def _describe(
+    target: Path, metadata: Mapping[str, object], defaults: Mapping[str, torch.Tensor]
+) -> None:
     program = onnx.load(str(target))
+    for name, tensor in defaults.items():  # an input with an initializer may be left out
+        program.graph.initializer.append(numpy_helper.from_array(tensor.numpy(), name))
     for name, value in metadata.items():
         text = value if isinstance(value, str) else json.dumps(value)
         program.metadata_props.add(key=name, value=text)

@@ -29,6 +29,7 @@ def from_onnx(program: Path) -> ov.Model:
         ProgramError: it has an operator that OpenVINO does not.
     """
     proto = onnx.load(program)
+    give_up_defaults(proto.graph)
     mend_empty_constants(proto.graph)
     mend_log_sum_exp(proto.graph)
     with tempfile.TemporaryDirectory(prefix="d2serve-openvino-") as folder:
@@ -54,6 +55,14 @@ def save(model: ov.Model, folder: Path) -> Path:
     # Weights in half precision would change answers.
     ov.save_model(model, main, compress_to_fp16=False)
     return main
+
+
+def give_up_defaults(graph: onnx.GraphProto) -> None:
+    """Take the values from inputs that have one, in place: OpenVINO reads such for constants."""
+    inputs = {each.name for each in graph.input}
+    kept = [each for each in graph.initializer if each.name not in inputs]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
 
 
 def mend_empty_constants(graph: onnx.GraphProto) -> int:

@@ -20,6 +20,8 @@ class Program:
     """Places where a trace made constants of what depends on the image."""
     rewrites: tuple[str, ...]
     """Names of what upstream's own export would have failed at."""
+    detail_classes: int | None = None
+    """As in the spec: None where it makes masks and keypoints of all instances."""
 
     @property
     def files(self) -> list[Path]:

@@ -19,7 +19,8 @@ from d2serve.export.programs.device_scan import follow_the_image
 from d2serve.export.programs.doubting.doubts import Doubt, watching
 from d2serve.export.programs.nms_choice import choosing_nms
 from d2serve.export.programs.torchscript_errors import where_in_user_code
-from d2serve.handlers.spec.model_spec import IMAGE_INPUT, SIZE_INPUTS
+from d2serve.handlers.runtimes.details import Details
+from d2serve.handlers.spec.program_inputs import IMAGE_INPUT, SIZE_INPUTS, input_names
 
 _NOT_THE_USERS = ("builtins", "d2serve", "detectron2", "torch", "torchvision", "fvcore")
 
@@ -27,25 +28,28 @@ _NOT_THE_USERS = ("builtins", "d2serve", "detectron2", "torch", "torchvision", "
 class TraceableModel(nn.Module):
     """(channels, H, W) float32 in, a tuple of the named outputs in their order out.
 
-    A model that keeps its own postprocessing takes the height and width of the image as sent, too.
+    A model that keeps its own postprocessing takes the height and width of the image as sent, too;
+    one that makes details where they are asked for is told where.
     """
 
-    def __init__(self, model: nn.Module, outputs: Sequence[str]) -> None:
-        """Wrap a model of ``rewrites.registry.exportable``."""
+    def __init__(
+        self, model: nn.Module, outputs: Sequence[str], beside: Sequence[str] = SIZE_INPUTS
+    ) -> None:
+        """Wrap a model of ``rewrites.registry.exportable``.
+
+        Args:
+            model: as that gives it.
+            outputs: names of what it answers that is wanted.
+            beside: names of what it may be given beside the image.
+        """
         super().__init__()
         self.model = model
         self._outputs = tuple(outputs)
+        self._beside = tuple(beside)
 
-    def forward(
-        self,
-        image: torch.Tensor,
-        height: torch.Tensor | None = None,
-        width: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, ...]:
+    def forward(self, image: torch.Tensor, *others: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Raw outputs for one image, in coordinates of the image given, or final ones."""
-        given = {"image": image}
-        if height is not None and width is not None:
-            given.update(height=height, width=width)
+        given = {IMAGE_INPUT: image, **dict(zip(self._beside, others, strict=False))}
         # Python's own len() would turn the number of instances into a constant.
         with patch_builtin_len(), lengths_as_tensors(self.model):
             fields = self.model([given])[0]
@@ -65,8 +69,13 @@ def program_inputs(
         given: the dict that DefaultPredictor gives to the model.
         postprocessed: whether the model keeps its own postprocessing.
     """
-    names = (IMAGE_INPUT, *SIZE_INPUTS) if postprocessed else (IMAGE_INPUT,)
+    names = input_names(postprocessed, in_detail=False)
     return tuple(torch.as_tensor(given[name]) for name in names)
+
+
+def detail_inputs(classes: int) -> tuple[torch.Tensor, ...]:
+    """What a program that makes details where they are asked for takes after the image, for all."""
+    return tuple(map(torch.from_numpy, Details.of_all(classes).inputs))
 
 
 @dataclass(frozen=True)
@@ -109,7 +118,10 @@ def _length(thing: Any) -> Any:
 
 
 def trace(
-    model: nn.Module, outputs: Sequence[str], inputs: tuple[torch.Tensor, ...]
+    model: nn.Module,
+    outputs: Sequence[str],
+    inputs: tuple[torch.Tensor, ...],
+    beside: Sequence[str] = SIZE_INPUTS,
 ) -> TorchScriptProgram:
     """Trace a model on one image.
 
@@ -117,6 +129,7 @@ def trace(
         model: of ``rewrites.registry.exportable``, in evaluation mode.
         outputs: names of what the program answers, in its order.
         inputs: as ``program_inputs`` gives them, of an image with detections in it.
+        beside: names of those after the image.
 
     Raises:
         ProgramError: naming the line that cannot be traced.
@@ -129,7 +142,7 @@ def trace(
     ):
         try:
             module = torch.jit.trace(  # type: ignore[no-untyped-call]
-                TraceableModel(model, outputs), inputs, check_trace=False
+                TraceableModel(model, outputs, beside), inputs, check_trace=False
             )
         except Exception as error:
             raise ProgramError(
@@ -138,5 +151,8 @@ def trace(
                 "tensors there, or try --export-method scripting. All that torch says: "
                 f"{logged(error, printed())}"
             ) from error
+    # A trace does not name what comes through a star.
+    for value, name in zip(list(module.graph.inputs())[1:], (IMAGE_INPUT, *beside), strict=False):
+        value.setDebugName(name)
     follow_the_image(module)
     return TorchScriptProgram(module, tuple(doubts))

@@ -13,7 +13,7 @@ from d2serve.export.annotations.expectations import expectations_of
 from d2serve.export.archive.opening import opened
 from d2serve.export.errors import ConfigError, VerificationError
 from d2serve.export.failures import in_a_sentence
-from d2serve.export.proof.cases import Case, plan_cases
+from d2serve.export.proof.cases import Case, cases_in_detail, plan_cases
 from d2serve.export.proof.differences.gallery import Gallery, Seen
 from d2serve.export.proof.evaluation import Scores, evaluate, first_test_dataset, near_zero
 from d2serve.export.proof.isolated_replay import gpu_id
@@ -224,6 +224,8 @@ def _cases(
     else:
         progress.begin("Choosing images", 0)
         oracle = loaded.oracle
-        cases, not_reached = plan_cases(builtin_sample(oracle.form), oracle, spec.dynamic_batch)
+        sample = builtin_sample(oracle.form)
+        cases, not_reached = plan_cases(sample, oracle, spec.dynamic_batch)
+        cases += cases_in_detail(sample, oracle, spec)
     progress.begin("Comparing with detectron2", 2 * len(cases))
     return cases, not_reached

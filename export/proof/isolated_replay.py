@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ def replay(
     model_dir: Path,
     batches: Sequence[Sequence[Path]],
     *,
+    options: Sequence[Sequence[Mapping[str, str]]] = (),
     batching: str = "auto",
     gpu_id: int | None = None,
     eager_seconds: Sequence[float] = (),
@@ -52,6 +53,7 @@ def replay(
     Args:
         model_dir: the extracted archive.
         batches: image files, in the groups in which the handler gets them.
+        options: those of each file's request, in the same groups; without them, none.
         batching: the model YAML's ``batching`` setting.
         gpu_id: as TorchServe gives it; None is the CPU.
         eager_seconds: what eager detectron2 took for each batch, as far as it was measured.
@@ -67,6 +69,7 @@ def replay(
         job_file, replies = Path(folder) / "job.json", Path(folder) / "replies.json"
         job = {
             "batches": [[str(file.resolve()) for file in batch] for batch in batches],
+            "options": options or [[{}] * len(batch) for batch in batches],
             "settings": {"batching": batching},
             "gpu_id": gpu_id,
             "replies": str(replies),

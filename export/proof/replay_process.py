@@ -4,10 +4,10 @@ Runs as ``python -m d2serve.export.proof.replay_process JOB``, in the folder of 
 archive, as a TorchServe worker does: the handler and its library are the archive's own, and
 importing detectron2, opencv or pydantic fails.
 
-JOB is a JSON file: ``{"batches": [[image file or array, ...], ...], "settings": {...},
-"gpu_id": null, "replies": path}``. A line is printed when the archive is loaded, and one when a
-batch is done. The replies are written to the path as a JSON list of lists of ``{"status": int,
-"reply": {...}}``.
+JOB is a JSON file: ``{"batches": [[image file or array, ...], ...], "options": [[{}, ...], ...],
+"settings": {...}, "gpu_id": null, "replies": path}``, whose options are those of each file's
+request. A line is printed when the archive is loaded, and one when a batch is done. The replies are
+written to the path as a JSON list of lists of ``{"status": int, "reply": {...}}``.
 The process ends, with its children, when its standard input closes: nobody waits for it any more.
 """
 
@@ -81,9 +81,10 @@ def main(job_file: str) -> None:
     handler.initialize(context)
     _say(LOADED)
     answers = []
-    for batch in job["batches"]:
+    for batch, options in zip(job["batches"], job["options"]):
         context.statuses = {}
-        replies = handler.handle([{"body": _body(Path(file))} for file in batch], context)
+        requests = [{"body": _body(Path(f)), **said} for f, said in zip(batch, options)]
+        replies = handler.handle(requests, context)
         answers.append(
             [
                 {"status": context.statuses.get(index, 200), "reply": json.loads(reply)}

@@ -25,6 +25,7 @@ from torch import nn
 from d2serve.export.errors import UnsupportedFamily
 from d2serve.export.reading.family import Family as Family
 from d2serve.export.reading.own_models.answers import own_family
+from d2serve.export.rewrites.details import makes_details
 from d2serve.export.rewrites.registry import is_panoptic_deeplab, known_ending
 from d2serve.handlers.spec.model_spec import PanopticMerge
 from d2serve.handlers.spec.output_names import (
@@ -152,6 +153,7 @@ def _rcnn(model: nn.Module) -> Family:
         predictor.test_topk_per_image,
         XYWHA_ABS if isinstance(heads, RROIHeads) else XYXY_ABS,
         panoptic,
+        makes_details=makes_details(model),
         most_proposals=getattr(model.proposal_generator, "post_nms_topk", {}).get(False),
     )
 

@@ -41,6 +41,19 @@ class Family:
     """Whether the forward of a model of detectron2's classes has to run, since an equivalent loses
     extras."""
 
+    makes_details: bool = False
+    """Whether its masks and keypoints can be made of some of its instances alone
+    (rewrites/details.py)."""
+
+    @property
+    def detail_classes(self) -> int | None:
+        """Of how many classes a program is told where details are wanted; None where it makes all.
+
+        Panoptic FPN merges the masks of all instances, and what is the model's own may need them.
+        """
+        needs_all = self.panoptic is not None or self.own_forward or self.extras
+        return self.num_classes if self.makes_details and not needs_all else None
+
     @property
     def program_outputs(self) -> tuple[str, ...]:
         """Names of all that the program answers."""

@@ -29,6 +29,7 @@ from d2serve.export.rewrites.backbones.vit import (
 from d2serve.export.rewrites.config_lists import CONFIG_LISTS
 from d2serve.export.rewrites.deform_conv.onnx_form import DEFORM_CONV_ONNX
 from d2serve.export.rewrites.deform_conv.torchvision_form import DEFORM_CONV, MODULATED_DEFORM_CONV
+from d2serve.export.rewrites.details import DETAILED_HEADS, DETAILED_RCNN
 from d2serve.export.rewrites.endings import (
     PANOPTIC_FPN,
     PROPOSAL_NETWORK,
@@ -194,7 +195,11 @@ def is_panoptic_deeplab(model: nn.Module) -> bool:
 
 
 def exportable(
-    model: nn.Module, way: str, postprocessed: bool = False, own_forward: bool = False
+    model: nn.Module,
+    way: str,
+    postprocessed: bool = False,
+    own_forward: bool = False,
+    in_detail: bool = False,
 ) -> tuple[nn.Module, tuple[str, ...]]:
     """A copy of a model that one way of export takes.
 
@@ -205,6 +210,7 @@ def exportable(
         postprocessed: of a model whose own forward runs, whether it keeps its own postprocessing.
         own_forward: whether the forward of a model of detectron2's classes runs, as that of a model
             of the user's own does, since an equivalent would lose what its author's code adds.
+        in_detail: of a model that ``makes_details``, whether it makes them only where asked.
 
     Returns:
         The copy, which answers ``List[Dict[str, Tensor]]`` with ``List[Dict[str, Tensor]]``, and
@@ -215,7 +221,7 @@ def exportable(
     """
     changed, names = model, set[str]()
     for each in (TRACING, ONNX) if way == ONNX else (way,):
-        changed, done = rewritten(changed, each, rewrites_of(model, own_forward))
+        changed, done = rewritten(changed, each, rewrites_of(model, own_forward, in_detail))
         names.update(done)
     if own_forward or known_ending(model) is None:
         changed = _own(changed, way, postprocessed).train(model.training)
@@ -235,9 +241,13 @@ def _own(model: nn.Module, way: str, postprocessed: bool) -> nn.Module:
     return ScriptedOwn(model)
 
 
-def rewrites_of(model: nn.Module, own_forward: bool = False) -> tuple[Rewrite, ...]:
+def rewrites_of(
+    model: nn.Module, own_forward: bool = False, in_detail: bool = False
+) -> tuple[Rewrite, ...]:
     """Those to choose from for a model, the outermost first."""
-    ending = None if own_forward else known_ending(model)
     rest = tuple(rewrite for rewrite in REWRITES if rewrite not in _ENDINGS)
+    if in_detail:
+        return (DETAILED_RCNN, *rest, *DETAILED_HEADS)
+    ending = None if own_forward else known_ending(model)
     # Inside a model of the user's own, whatever is there has to answer as it does.
     return rest if ending is None else (ending, *rest)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from d2serve.handlers.errors import ModelFailed
 from d2serve.handlers.outputs.boxes import clipped, nonempty, scaled
+from d2serve.handlers.outputs.details import rows_among
 from d2serve.handlers.outputs.extras import image_extras, instance_extras
 from d2serve.handlers.outputs.final import read_final
 from d2serve.handlers.outputs.keypoints import keypoints_of
@@ -26,6 +27,7 @@ from d2serve.handlers.outputs.rle import Rle
 from d2serve.handlers.outputs.selection import EVERYTHING, Selection, select
 from d2serve.handlers.outputs.semantic import label_map
 from d2serve.handlers.requests.preprocessing import ModelInput
+from d2serve.handlers.runtimes.details import Details
 from d2serve.handlers.runtimes.raw_outputs import RawOutputs
 from d2serve.handlers.spec.extras import Extra
 from d2serve.handlers.spec.model_spec import ModelSpec
@@ -46,7 +48,11 @@ Indices = npt.NDArray[np.intp]
 
 
 def postprocess(
-    raw: RawOutputs, image: ModelInput, spec: ModelSpec, selection: Selection = EVERYTHING
+    raw: RawOutputs,
+    image: ModelInput,
+    spec: ModelSpec,
+    selection: Selection = EVERYTHING,
+    details: Details | None = None,
 ) -> Outputs:
     """Bring a program's outputs for one image to the size at which the image was sent.
 
@@ -55,9 +61,11 @@ def postprocess(
         image: what was given to the program.
         spec: the model's.
         selection: what of them is wanted.
+        details: of which instances the program was asked for masks and keypoints; None is all.
 
     Raises:
         ModelFailed: a number is infinite or none; with a box or score detectron2 stops as well.
+        DetailsMissing: masks or keypoints are wanted that were not asked for.
     """
     if spec.postprocessed:
         return read_final(raw, image, spec, selection)
@@ -66,7 +74,7 @@ def postprocess(
     if BOXES in raw:
         wanted = EVERYTHING if merges else selection
         ending = spec.box_mode, spec.mask_threshold
-        instances = detections(raw, image, *ending, wanted, spec.extras)
+        instances = detections(raw, image, *ending, wanted, spec.extras, details)
     if SEM_SEG in raw:
         logits = raw[SEM_SEG].astype(np.float32, copy=False)
         sem_seg = label_map(logits, image.resized, image.height, image.width)
@@ -93,6 +101,7 @@ def detections(
     mask_threshold: float = 0.5,
     selection: Selection = EVERYTHING,
     extras: Sequence[Extra] = (),
+    details: Details | None = None,
 ) -> Detections:
     """Bring a program's instances in one image to the size at which the image was sent.
 
@@ -101,9 +110,11 @@ def detections(
         image: what was given to the program.
         box_mode, mask_threshold, extras: as in the spec; the defaults are detectron2's.
         selection: what of them is wanted.
+        details: as for ``postprocess``.
 
     Raises:
         ModelFailed: a box or a score is infinite or not a number.
+        DetailsMissing: as ``postprocess``.
     """
     in_program = raw[BOXES].astype(np.float32, copy=False)
     scores = raw[SCORES].astype(np.float32)
@@ -112,14 +123,21 @@ def detections(
     by_score = not_empty[np.argsort(-scores[not_empty], kind="stable")]
     kept = by_score[selection.wanted(scores[by_score], classes[by_score])]
     boxes = boxes[kept]
+    masks = keypoints = None
+    if selection.masks and MASKS in raw:
+        rows = rows_among(raw, details, kept)
+        masks = _masks(raw[MASKS][rows, 0], boxes, image, mask_threshold)
+    if KEYPOINTS in raw or HEATMAPS in raw:
+        rows = rows_among(raw, details, kept)
+        keypoints = _keypoints(raw, in_program[kept], rows, image)
     return Detections(
         height=image.height,
         width=image.width,
         boxes=boxes,
         scores=scores[kept],
         classes=classes[kept],
-        masks=_masks(raw, boxes, kept, image, mask_threshold) if selection.masks else None,
-        keypoints=_keypoints(raw, in_program, kept, image),
+        masks=masks,
+        keypoints=keypoints,
         extra=instance_extras(raw, extras, len(in_program), kept),
     )
 
@@ -152,22 +170,17 @@ def _scales(image: ModelInput) -> tuple[float, float]:
 
 
 def _masks(
-    raw: RawOutputs, boxes: Float32, kept: Indices, image: ModelInput, threshold: float
-) -> tuple[Rle, ...] | None:
-    if MASKS not in raw:
-        return None
-    masks = raw[MASKS][kept, 0].astype(np.float32, copy=False)
-    return encode_masks(masks, boxes, image.height, image.width, threshold)
+    masks: npt.NDArray[np.generic], boxes: Float32, image: ModelInput, threshold: float
+) -> tuple[Rle, ...]:
+    probabilities = masks.astype(np.float32, copy=False)
+    return encode_masks(probabilities, boxes, image.height, image.width, threshold)
 
 
-def _keypoints(raw: RawOutputs, boxes: Float32, kept: Indices, image: ModelInput) -> Float32 | None:
+def _keypoints(raw: RawOutputs, boxes: Float32, rows: Indices, image: ModelInput) -> Float32:
     if KEYPOINTS in raw:
-        keypoints = raw[KEYPOINTS][kept].astype(np.float32)
-    elif HEATMAPS in raw:
-        heatmaps = raw[HEATMAPS][kept].astype(np.float32, copy=False)
-        keypoints = keypoints_of(heatmaps, boxes[kept])
+        keypoints = raw[KEYPOINTS][rows].astype(np.float32)
     else:
-        return None
+        keypoints = keypoints_of(raw[HEATMAPS][rows].astype(np.float32, copy=False), boxes)
     scale_x, scale_y = _scales(image)
     keypoints[:, :, 0] *= np.float32(scale_x)
     keypoints[:, :, 1] *= np.float32(scale_y)

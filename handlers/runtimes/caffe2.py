@@ -13,6 +13,7 @@ import torch
 
 from d2serve.handlers.errors import LoadError
 from d2serve.handlers.netdef.detection import DetectionNetwork
+from d2serve.handlers.runtimes.details import Details
 from d2serve.handlers.runtimes.raw_outputs import Float32, RawOutputs, Size
 from d2serve.handlers.runtimes.torch_threads import TorchThreads
 from d2serve.handlers.spec.model_spec import ModelSpec
@@ -32,7 +33,12 @@ class Caffe2Runtime:
         """Use this many threads within an operator."""
         self._threads = TorchThreads(threads)
 
-    def run(self, images: Sequence[Float32], sizes: Sequence[Size] = ()) -> list[RawOutputs]:  # noqa: ARG002 (a network holds no postprocessing)
+    def run(
+        self,
+        images: Sequence[Float32],
+        sizes: Sequence[Size] = (),  # noqa: ARG002 (a network holds no postprocessing)
+        details: Sequence[Details] = (),  # noqa: ARG002 (and makes all masks)
+    ) -> list[RawOutputs]:
         """See ``Runtime.run``; one image after the other."""
         self._threads.use()
         answers = [self._network.answer(torch.from_numpy(image)) for image in images]

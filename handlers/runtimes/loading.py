@@ -13,6 +13,7 @@ from typing import Protocol
 
 from d2serve.handlers.digests import sha256_of
 from d2serve.handlers.errors import LoadError
+from d2serve.handlers.runtimes.details import Details
 from d2serve.handlers.runtimes.raw_outputs import Float32, RawOutputs, Size
 from d2serve.handlers.spec.model_spec import ModelSpec
 from d2serve.handlers.spec.runtimes import RUNTIMES
@@ -25,12 +26,19 @@ class Runtime(Protocol):
     def on_gpu(self) -> bool:
         """Whether the program runs on a GPU."""
 
-    def run(self, images: Sequence[Float32], sizes: Sequence[Size] = ()) -> list[RawOutputs]:
+    def run(
+        self,
+        images: Sequence[Float32],
+        sizes: Sequence[Size] = (),
+        details: Sequence[Details] = (),
+    ) -> list[RawOutputs]:
         """Answer images, each (channels, H, W) float32, sizes may differ; one call of the program.
 
         Several images at once only where the spec says ``dynamic_batch``. ``sizes`` are those of
         the images as they were sent; without them, they were sent as they are given. A program that
-        does not hold the model's own postprocessing has no use for them.
+        does not hold the model's own postprocessing has no use for them. ``details`` say of which
+        instances of each image masks and the like are wanted: without them, and where the program
+        makes them always, of all.
         """
 
     def set_threads(self, threads: int) -> None:

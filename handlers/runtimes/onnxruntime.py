@@ -1,7 +1,7 @@
 """Runs ONNX programs on ONNX Runtime, on a CPU or GPU, without torch in the worker.
 
-A program takes one image, ``image`` (channels, H, W) float32, beside it its height and width where
-the spec says so, and gives the outputs that the spec names.
+A program takes one image, ``image`` (channels, H, W) float32, and what else the spec names among
+its inputs, and gives the outputs that the spec names.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from pathlib import Path
 import onnxruntime
 
 from d2serve.handlers.errors import LoadError
-from d2serve.handlers.runtimes.raw_outputs import Float32, RawOutputs, Size, inputs_of, sizes_of
+from d2serve.handlers.runtimes.details import Details, inputs_of
+from d2serve.handlers.runtimes.raw_outputs import Float32, RawOutputs, Size
 from d2serve.handlers.runtimes.sessions import Sessions
 from d2serve.handlers.spec.model_spec import ModelSpec
 
@@ -22,8 +23,7 @@ class OnnxRuntime:
     """An ONNX program on one device."""
 
     def __init__(self, program: Path, spec: ModelSpec, device: str, threads: int) -> None:
-        self._inputs = spec.inputs
-        self._outputs = list(spec.outputs)
+        self._spec = spec
         self._device = device
         self._sessions = Sessions(partial(_session, program, device), threads)
         self._sessions.call(partial(_check_names, program, spec))
@@ -41,18 +41,24 @@ class OnnxRuntime:
         """
         self._sessions.set_threads(threads)
 
-    def run(self, images: Sequence[Float32], sizes: Sequence[Size] = ()) -> list[RawOutputs]:
+    def run(
+        self,
+        images: Sequence[Float32],
+        sizes: Sequence[Size] = (),
+        details: Sequence[Details] = (),
+    ) -> list[RawOutputs]:
         """See ``Runtime.run``; one image after the other. A session may be used by many threads."""
         return [
-            self._sessions.call(partial(self._run_one, *each))
-            for each in zip(images, sizes_of(images, sizes))
+            self._sessions.call(partial(self._run_one, each))
+            for each in inputs_of(self._spec, images, sizes, details)
         ]
 
     def _run_one(
-        self, image: Float32, size: Size, session: onnxruntime.InferenceSession
+        self, given: tuple[object, ...], session: onnxruntime.InferenceSession
     ) -> RawOutputs:
-        given = dict(zip(self._inputs, inputs_of(image, size)))
-        return dict(zip(self._outputs, session.run(self._outputs, given)))
+        outputs = self._spec.outputs
+        answer = session.run(list(outputs), dict(zip(self._spec.inputs, given)))
+        return dict(zip(outputs, answer))
 
 
 def load(program: Path, spec: ModelSpec, device: str, threads: int) -> OnnxRuntime:
@@ -109,7 +115,9 @@ def _session(program: Path, device: str, threads: int) -> onnxruntime.InferenceS
 
 
 def _check_names(program: Path, spec: ModelSpec, session: onnxruntime.InferenceSession) -> None:
-    inputs = [each.name for each in session.get_inputs()]
+    # Those that have values of their own in the file, so that whoever has it alone need give none.
+    optional = session.get_overridable_initializers()
+    inputs = [each.name for each in (*session.get_inputs(), *optional)]
     outputs = [each.name for each in session.get_outputs()]
     if inputs != list(spec.inputs) or not set(spec.outputs) <= set(outputs):
         raise LoadError(

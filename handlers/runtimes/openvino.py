@@ -13,11 +13,13 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import openvino as ov
 
 from d2serve.handlers.errors import LoadError
 from d2serve.handlers.runtimes.cpu_features import slow_precision
-from d2serve.handlers.runtimes.raw_outputs import Float32, RawOutputs, Size, inputs_of, sizes_of
+from d2serve.handlers.runtimes.details import Details, inputs_of
+from d2serve.handlers.runtimes.raw_outputs import Float32, RawOutputs, Size
 from d2serve.handlers.runtimes.sessions import Sessions
 from d2serve.handlers.spec.model_spec import ModelSpec
 
@@ -30,8 +32,7 @@ class OpenVinoRuntime:
     on_gpu = False
 
     def __init__(self, model: ov.Model, spec: ModelSpec, float_type: str, threads: int) -> None:
-        self._inputs = len(spec.inputs)
-        self._outputs = spec.outputs
+        self._spec = spec
         self._requests = Sessions(partial(_compiled, model, float_type), threads)
         # A request holds one call's inputs and outputs. More requests would take more memory and
         # gain nothing: the one stream that a worker has would run them one after the other.
@@ -51,19 +52,25 @@ class OpenVinoRuntime:
         """
         self._requests.set_threads(threads)
 
-    def run(self, images: Sequence[Float32], sizes: Sequence[Size] = ()) -> list[RawOutputs]:
+    def run(
+        self,
+        images: Sequence[Float32],
+        sizes: Sequence[Size] = (),
+        details: Sequence[Details] = (),
+    ) -> list[RawOutputs]:
         """See ``Runtime.run``."""
         return [
-            self._requests.call(partial(self._run_one, *each))
-            for each in zip(images, sizes_of(images, sizes))
+            self._requests.call(partial(self._run_one, each))
+            for each in inputs_of(self._spec, images, sizes, details)
         ]
 
-    def _run_one(self, image: Float32, size: Size, request: ov.InferRequest) -> RawOutputs:
-        given = inputs_of(np.ascontiguousarray(image), size)
+    def _run_one(
+        self, given: tuple[npt.NDArray[np.generic], ...], request: ov.InferRequest
+    ) -> RawOutputs:
         with self._one_call:
-            request.infer(list(given[: self._inputs]))
+            request.infer([np.asarray(each, order="C") for each in given])
             # The request's own memory is written again by the next call.
-            return {name: request.get_tensor(name).data.copy() for name in self._outputs}
+            return {name: request.get_tensor(name).data.copy() for name in self._spec.outputs}
 
 
 def _compiled(model: ov.Model, float_type: str, threads: int) -> ov.InferRequest:
@@ -124,11 +131,11 @@ def _check(model: ov.Model, program: Path, spec: ModelSpec) -> None:
     fits = len(shapes) == len(spec.inputs) and shapes[0].rank == 3
     fits = fits and shapes[0][0] == spec.channels
     if missing or not fits:
-        sizes = "".join(f", {name} []" for name in spec.inputs[1:])
+        others = "".join(f", {name}" for name in spec.inputs[1:])
         raise LoadError(
             f"{program.name} is not the program that its spec describes: it takes "
-            f"{[str(shape) for shape in shapes]}, expected one image [{spec.channels},?,?]{sizes}; "
-            f"it gives {sorted(outputs)}, without {missing}. Export the model again."
+            f"{[str(shape) for shape in shapes]}, expected one image [{spec.channels},?,?]"
+            f"{others}; it gives {sorted(outputs)}, without {missing}. Export the model again."
         )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 
@@ -13,7 +11,8 @@ Size = tuple[int, int]
 RawOutputs = dict[str, npt.NDArray[np.generic]]
 """What a program answers for one image, by output name, in coordinates of the resized image:
 pred_boxes (N, 4), or (N, 5) where rotated, scores (N,), pred_classes (N,), pred_masks (N, 1, M, M),
-pred_keypoints (N, K, 3) or pred_keypoint_heatmaps (N, K, S, S);
+pred_keypoints (N, K, 3) or pred_keypoint_heatmaps (N, K, S, S), of fewer instances where so asked
+(``Details``);
 sem_seg (C, Hp, Wp), logits of the resized image with its padding;
 proposal_boxes (N, 4) and objectness_logits (N,).
 
@@ -21,13 +20,3 @@ Of a program that holds the model's own postprocessing, for the image as it was 
 pred_masks (N, H, W), not zero inside; sem_seg (H, W), the label of each pixel; panoptic_seg (H, W),
 ids of segments, and segments_info (S, 3), their id, category_id and isthing, or (S, 4) with the
 label that detectron2 has for them."""
-
-
-def sizes_of(images: Sequence[Float32], sizes: Sequence[Size]) -> Sequence[Size]:
-    """As ``Runtime.run`` takes them: the sizes that are given, or the images' own."""
-    return sizes or [(image.shape[1], image.shape[2]) for image in images]
-
-
-def inputs_of(image: Float32, size: Size) -> tuple[npt.NDArray[np.generic], ...]:
-    """What a program takes that holds the model's own postprocessing: image, height, width."""
-    return (image, *(np.array(number, np.int64) for number in size))

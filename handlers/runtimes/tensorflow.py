@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from d2serve.handlers.errors import LoadError
-from d2serve.handlers.runtimes.raw_outputs import Float32, RawOutputs, Size, inputs_of, sizes_of
+from d2serve.handlers.runtimes.details import Details, inputs_of
+from d2serve.handlers.runtimes.raw_outputs import Float32, RawOutputs, Size
 from d2serve.handlers.runtimes.sessions import Sessions
 from d2serve.handlers.spec.model_spec import ModelSpec
 from d2serve.handlers.spec.runtimes import RUNTIMES, TENSORFLOW
@@ -103,7 +104,7 @@ class TensorFlowRuntime:
     on_gpu = False
 
     def __init__(self, file: Path, spec: ModelSpec, threads: int) -> None:
-        self._inputs, self._outputs = spec.inputs, spec.outputs
+        self._spec = spec
         self._programs = Sessions(partial(_loaded, file, spec), threads)
         self._programs.call(lambda _program: None)
 
@@ -115,17 +116,22 @@ class TensorFlowRuntime:
         """
         self._programs.set_threads(threads)
 
-    def run(self, images: Sequence[Float32], sizes: Sequence[Size] = ()) -> list[RawOutputs]:
+    def run(
+        self,
+        images: Sequence[Float32],
+        sizes: Sequence[Size] = (),
+        details: Sequence[Details] = (),
+    ) -> list[RawOutputs]:
         """See ``Runtime.run``; one image after the other. A session may be used by many threads."""
         return [
-            self._programs.call(partial(self._run_one, *each))
-            for each in zip(images, sizes_of(images, sizes))
+            self._programs.call(partial(self._run_one, each))
+            for each in inputs_of(self._spec, images, sizes, details)
         ]
 
-    def _run_one(self, image: Float32, size: Size, program: _Program) -> RawOutputs:
-        given = dict(zip((program.inputs[name] for name in self._inputs), inputs_of(image, size)))
-        wanted = {name: program.outputs[name] for name in self._outputs}
-        answers = program.session.run(wanted, given)
+    def _run_one(self, given: tuple[object, ...], program: _Program) -> RawOutputs:
+        named = dict(zip((program.inputs[name] for name in self._spec.inputs), given))
+        wanted = {name: program.outputs[name] for name in self._spec.outputs}
+        answers = program.session.run(wanted, named)
         return {name: np.asarray(answer) for name, answer in answers.items()}
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 # Registers torchvision::nms and torchvision::roi_align, which every program calls.
@@ -16,7 +18,8 @@ import torchvision  # noqa: F401
 from torch.jit import optimized_execution
 
 from d2serve.handlers.errors import LoadError
-from d2serve.handlers.runtimes.raw_outputs import Float32, RawOutputs, Size, sizes_of
+from d2serve.handlers.runtimes.details import Details, inputs_of
+from d2serve.handlers.runtimes.raw_outputs import Float32, RawOutputs, Size
 from d2serve.handlers.runtimes.torch_threads import TorchThreads
 from d2serve.handlers.spec.model_spec import ModelSpec
 from d2serve.handlers.spec.runtimes import SCRIPTING
@@ -42,17 +45,18 @@ class TorchScriptRuntime:
         """Use this many threads within an operator."""
         self._threads = TorchThreads(threads)
 
-    def run(self, images: Sequence[Float32], sizes: Sequence[Size] = ()) -> list[RawOutputs]:
+    def run(
+        self,
+        images: Sequence[Float32],
+        sizes: Sequence[Size] = (),
+        details: Sequence[Details] = (),
+    ) -> list[RawOutputs]:
         """See ``Runtime.run``."""
         self._threads.use()
-        given: list[tuple[torch.Tensor, ...]]
-        given = [(torch.from_numpy(image).to(self._device),) for image in images]
-        if self._spec.postprocessed:
-            # A size is read as a number: on the CPU no call waits for that.
-            given = [
-                (*each, *(torch.tensor(number) for number in size))
-                for each, size in zip(given, sizes_of(images, sizes))
-            ]
+        given = [
+            tuple(self._tensor(each) for each in inputs)
+            for inputs in inputs_of(self._spec, images, sizes, details)
+        ]
         # TorchScript's optimiser specialises for input shapes, and images nearly always bring a new
         # one: seconds are spent on the first calls, and nothing is gained where convolutions rule.
         with torch.inference_mode(), optimized_execution(False):
@@ -62,6 +66,10 @@ class TorchScriptRuntime:
             else:
                 named = [dict(zip(self._spec.outputs, self._program(*each))) for each in given]
         return [{name: t.cpu().numpy() for name, t in outputs.items()} for outputs in named]
+
+    def _tensor(self, given: npt.NDArray[np.generic]) -> torch.Tensor:
+        # A scalar is read as a number: on the CPU no call waits for that.
+        return torch.from_numpy(given).to("cpu" if given.ndim == 0 else self._device)
 
 
 def load(program: Path, spec: ModelSpec, device: str, threads: int) -> TorchScriptRuntime:

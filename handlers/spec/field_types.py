@@ -98,7 +98,10 @@ _EXPECTED: Mapping[str, tuple[Callable[[object], bool], tuple[str, ...]]] = {
         _is_whole,
         ("min_size_test", "max_size_test", "size_divisibility", "channels"),
     ),
-    "a whole number or null": (_or_null(_is_whole), ("detections_per_image",)),
+    "a whole number or null": (
+        _or_null(_is_whole),
+        ("detections_per_image", "detail_classes"),
+    ),
     "a number": (_is_number, ("mask_threshold",)),
     "a number or null": (_or_null(_is_number), ("score_thresh", "nms_thresh")),
     "true or false": (lambda value: isinstance(value, bool), ("dynamic_batch", "postprocessed")),

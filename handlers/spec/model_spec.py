@@ -19,22 +19,18 @@ from d2serve.handlers.spec.image_form import ImageForm
 from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits, problems_of
 from d2serve.handlers.spec.older_schemas import upgraded
 from d2serve.handlers.spec.output_names import XYWHA_ABS, XYXY_ABS
-from d2serve.handlers.spec.output_sets import problems_of_outputs
+from d2serve.handlers.spec.output_sets import problems_of_details, problems_of_outputs
+from d2serve.handlers.spec.program_inputs import input_names
 from d2serve.handlers.spec.provenance import Provenance
 from d2serve.handlers.spec.runtimes import METHODS, RUNTIMES, precisions
 from d2serve.handlers.spec.sixteen_bit import OPENCV
 from d2serve.handlers.zip_directory import is_outside
 
-SCHEMA_VERSION = 4
-READABLE_SCHEMAS = (2, 3, SCHEMA_VERSION)
+SCHEMA_VERSION = 5
+READABLE_SCHEMAS = (2, 3, 4, SCHEMA_VERSION)
 SPEC_FILE = "model_spec.json"
 PICTURE_FILE = "model.svg"
 """The picture of the network, which no server reads."""
-
-IMAGE_INPUT = "image"
-"""Name of the first input of an ONNX or OpenVINO program, and the only one of most."""
-SIZE_INPUTS = ("height", "width")
-"""Names of the others, of a program that holds the model's own postprocessing: int64 scalars."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +112,9 @@ class ModelSpec:
     """What the model answers beyond detectron2's own fields."""
     sixteen_bit: str = OPENCV
     """How image files of 16 bits a sample become 8: as by ``"opencv"`` or by ``"read_image"``."""
+    detail_classes: int | None = None
+    """Of a program that makes details (``Details``) only where they are asked for: of how many
+    classes its input ``detail_scores`` has an entry. None where it makes them of all."""
     schema_version: int = SCHEMA_VERSION
     """Of the file that was read."""
 
@@ -127,7 +126,7 @@ class ModelSpec:
     @property
     def inputs(self) -> tuple[str, ...]:
         """Names of what the program takes, in its order."""
-        return (IMAGE_INPUT, *SIZE_INPUTS) if self.postprocessed else (IMAGE_INPUT,)
+        return input_names(self.postprocessed, self.detail_classes is not None)
 
     def to_json(self) -> str:
         """The text of ``model_spec.json``."""
@@ -193,6 +192,8 @@ class ModelSpec:
             own, self.box_mode, self.panoptic is not None, self.postprocessed
         )
         problems += problems_of_extras(self.extras, self.outputs)
+        final = self.postprocessed or self.panoptic is not None
+        problems += problems_of_details(self.detail_classes, own, final)
         names = (self.program, *self.sha256)
         problems += [
             f"{name!r} is no path of a file beside {SPEC_FILE}"

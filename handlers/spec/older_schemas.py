@@ -12,6 +12,7 @@ from d2serve.handlers.spec.sixteen_bit import OPENCV
 _ADDED: Mapping[int, Mapping[str, Any]] = {
     3: {"provenance": None},
     4: {"channels": 3, "postprocessed": False, "sixteen_bit": OPENCV, "extras": []},
+    5: {"detail_classes": None},
 }
 """By the schema that added them, the fields of a spec and what an older archive has for each."""
 

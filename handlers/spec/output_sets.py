@@ -21,6 +21,7 @@ from d2serve.handlers.spec.output_names import (
 _INSTANCES = {BOXES, SCORES, CLASSES}
 _PROPOSALS = {PROPOSAL_BOXES, OBJECTNESS_LOGITS}
 _PANOPTIC = {PANOPTIC_SEG, SEGMENTS_INFO}
+_MOST_CLASSES = 1_000_000  # far more than a data set has; each takes four bytes of a request
 
 
 def problems_of_outputs(
@@ -54,3 +55,22 @@ def problems_of_outputs(
             f"panoptic is given, expected {MASKS} and {SEM_SEG} among the outputs, to be merged"
         )
     return problems
+
+
+def problems_of_details(
+    classes: int | None, outputs: tuple[str, ...], needs_all: bool
+) -> list[str]:
+    """What is wrong with making details only where they are asked for, if anything.
+
+    Args:
+        classes: the spec's ``detail_classes``.
+        outputs: detectron2's own, of the program.
+        needs_all: whether what comes after needs the masks of all instances.
+    """
+    has_some = bool({MASKS, KEYPOINTS, HEATMAPS} & {*outputs})
+    if classes is None or (0 < classes <= _MOST_CLASSES and has_some and not needs_all):
+        return []
+    return [
+        f"detail_classes is {classes}, expected 1 to {_MOST_CLASSES:,}, of a program that answers "
+        f"{MASKS}, {KEYPOINTS} or {HEATMAPS} and is neither postprocessed nor panoptic, or null"
+    ]

@@ -52,7 +52,10 @@ def altered() -> list[str]:
     extra = {"name": "depth", "per": "instance", "kind": "Tensor", "dtype": "float32", "shape": [3]}
     more = {**raw, "outputs": [*raw["outputs"], "instances.extra.depth"]}
     texts += [json.dumps({**more, "extras": [{**extra, n: v}]}) for n in extra for v in _WRONG]
-    texts += [json.dumps({**raw, "schema_version": version}) for version in (1, 2, 3, 4, 5, "4")]
+    texts += [json.dumps({**raw, "schema_version": version}) for version in (1, 2, 3, 4, 5, 6, "4")]
+    boxes = {**raw, "outputs": [name for name in raw["outputs"] if name != "pred_masks"]}
+    numbers = (None, 1, 80, 0, -1, 10**7, 2.0, True)
+    texts += [json.dumps({**each, "detail_classes": n}) for each in (raw, boxes) for n in numbers]
     for outputs in (
         ["sem_seg"],
         ["scores", "pred_classes"],

@@ -31,7 +31,17 @@ MERGE = PanopticMerge(0.5, 4096, 0.5)
 WITH_SEM_SEG = (*OUTPUTS, "pred_masks", "sem_seg")
 PROPOSALS = ("proposal_boxes", "objectness_logits")
 
+classes_in_detail = st.none() | st.integers(1, 100)
+
 families = st.one_of(
+    st.fixed_dictionaries(
+        {
+            "outputs": st.sampled_from(
+                [(*OUTPUTS, "pred_masks"), (*OUTPUTS, "pred_keypoint_heatmaps")]
+            ).flatmap(st.permutations),
+            "detail_classes": classes_in_detail,
+        }
+    ),
     st.fixed_dictionaries(
         {
             "outputs": st.sampled_from(

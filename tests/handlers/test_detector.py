@@ -25,7 +25,7 @@ from d2serve.handlers.errors import (
 from d2serve.handlers.outputs.records import Float32, Outputs
 from d2serve.handlers.requests.preprocessing import preprocess
 from d2serve.handlers.runtimes.batching import BatchPlanner
-from d2serve.handlers.runtimes.raw_outputs import RawOutputs, Size
+from d2serve.handlers.runtimes.raw_outputs import RawOutputs
 from tests.handlers.programs import UNLUCKY, write_archive
 from tests.handlers.samples import coco_rles, spec_with
 
@@ -155,7 +155,7 @@ class FakeRuntime:
         self.shapes: list[tuple[int, ...]] = []
         self.threads = 0
 
-    def run(self, images: Sequence[Float32], _: Sequence[Size] = ()) -> list[RawOutputs]:
+    def run(self, images: Sequence[Float32], *_: object) -> list[RawOutputs]:
         self.shapes += [image.shape for image in images]
         return [self.outputs for _ in images]
 
@@ -189,7 +189,7 @@ class Miscounting(FakeRuntime):
         super().__init__(ANSWER)
         self.more, self.also_alone = more, also_alone
 
-    def run(self, images: Sequence[Float32], _: Sequence[Size] = ()) -> list[RawOutputs]:
+    def run(self, images: Sequence[Float32], *_: object) -> list[RawOutputs]:
         right = len(images) == 1 and not self.also_alone
         return [self.outputs] * (len(images) + (0 if right else self.more))
 

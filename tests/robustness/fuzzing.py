@@ -23,7 +23,7 @@ from ts.context import Context, RequestProcessor
 from d2serve.handlers.detector import Detector
 from d2serve.handlers.outputs.records import Float32
 from d2serve.handlers.runtimes.batching import BatchPlanner
-from d2serve.handlers.runtimes.raw_outputs import RawOutputs, Size
+from d2serve.handlers.runtimes.raw_outputs import RawOutputs
 from d2serve.handlers.service import Service
 from d2serve.handlers.torchserve.busy import WorkerMark
 from d2serve.handlers.torchserve.detection_handler import DetectionHandler
@@ -43,7 +43,7 @@ class _Runtime:
 
     on_gpu = False
 
-    def run(self, images: Sequence[Float32], _: Sequence[Size] = ()) -> list[RawOutputs]:
+    def run(self, images: Sequence[Float32], *_: object) -> list[RawOutputs]:
         return [self._answer(*image.shape[1:]) for image in images]
 
     def set_threads(self, threads: int) -> None:

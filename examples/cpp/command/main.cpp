@@ -20,13 +20,14 @@ using namespace d2serve;
 namespace {
 
 constexpr std::string_view kUsage =
-    "d2serve_predict MODEL IMAGE ... [--draw PICTURE.png] [--threads N] [--time]\n"
+    "d2serve_predict MODEL IMAGE ... [--draw PICTURE.png] [--no-masks] [--threads N] [--time]\n"
     "\n"
     "Prints what the model finds in each image: a line of JSON, as the server replies.\n"
     "\n"
     "  MODEL      a .mar that `d2serve export` wrote, or the folder that one was extracted to\n"
     "  IMAGE      a JPEG or PNG file\n"
     "  --draw     write the image with what was found in it (of one image)\n"
+    "  --no-masks leave out the masks of instances, and the time for them\n"
     "  --threads  threads to use; without it OMP_NUM_THREADS, or the cores that may be used\n"
     "  --time     tell on the standard error what each step took\n";
 
@@ -35,6 +36,7 @@ struct Wanted {
     std::vector<std::string> images;
     std::optional<std::string> draw;
     int threads = 0;
+    bool masks = true;
     bool time = false;
     bool help = false;
 };
@@ -67,6 +69,8 @@ Wanted parsed(const std::vector<std::string>& words) {
             only_files = true;
         } else if (word == "--draw") {
             wanted.draw = value();
+        } else if (word == "--no-masks") {
+            wanted.masks = false;
         } else if (word == "--threads") {
             wanted.threads = number_of_threads(value());
         } else if (word == "--time") {
@@ -105,7 +109,7 @@ void answer(const Detector& detector, const std::string& file, const Wanted& wan
     const Image image = read_image_file(file, spec.image_form(), spec.limits);
     const double decode = watch.lap();
     Timing timing;
-    const Outputs outputs = detector(image, &timing);
+    const Outputs outputs = detector(image, &timing, wanted.masks);
     watch.lap();
     const std::string reply =
         to_json(outputs, spec, {detector.model(), detector.version(), image.converted});

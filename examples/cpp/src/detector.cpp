@@ -35,7 +35,7 @@ Detector Detector::open(const std::filesystem::path& path, int threads) {
     return made;
 }
 
-Outputs Detector::operator()(const Image& image, Timing* timing) const {
+Outputs Detector::operator()(const Image& image, Timing* timing, bool masks) const {
     Stopwatch watch;
     Timing taken;
     const ModelInput input = preprocess(image, spec_);
@@ -44,10 +44,10 @@ Outputs Detector::operator()(const Image& image, Timing* timing) const {
     {
         const std::lock_guard<std::mutex> alone(*one_call_);
         watch.lap();
-        raw = engine_->run(input);
+        raw = engine_->run(input, masks || spec_.has_keypoints());
         taken.forward = watch.lap();
     }
-    Outputs outputs = d2serve::postprocess(raw, input, spec_);
+    Outputs outputs = d2serve::postprocess(raw, input, spec_, masks);
     taken.postprocess = watch.lap();
     if (timing != nullptr) *timing = taken;
     return outputs;

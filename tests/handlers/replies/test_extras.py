@@ -64,7 +64,7 @@ class Canned:
     def __init__(self, raw: RawOutputs) -> None:
         self.raw = raw
 
-    def run(self, images: Sequence[Any], _sizes: Any = None) -> list[RawOutputs]:
+    def run(self, images: Sequence[Any], *_: object) -> list[RawOutputs]:
         return [self.raw for _ in images]
 
     def set_threads(self, threads: int) -> None:

@@ -24,7 +24,7 @@ class Runtime:
         self.threads: list[int] = []
         self.fails = False
 
-    def run(self, images: Any, _: Any = ()) -> list[Any]:
+    def run(self, images: Any, *_: object) -> list[Any]:
         return [{} for _ in images]
 
     def set_threads(self, threads: int) -> None:

@@ -29,8 +29,9 @@ class Detector {
     static Detector open(const std::filesystem::path& path, int threads = 0);
 
     /// Answers an image of the form that the spec says: what `read_image` gives for
-    /// `spec().image_form()`. Throws Error.
-    Outputs operator()(const Image& image, Timing* timing = nullptr) const;
+    /// `spec().image_form()`. Without `masks` instances have none, and the program spares the time
+    /// for them where it can (`spec().detail_classes`). Throws Error.
+    Outputs operator()(const Image& image, Timing* timing = nullptr, bool masks = true) const;
 
     const Spec& spec() const { return spec_; }
     /// Name and version under which TorchServe would register it.

@@ -1,6 +1,7 @@
 // What runs a program: OpenVINO or libtorch, whichever its spec names.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <memory>
 
@@ -10,13 +11,18 @@
 
 namespace d2serve {
 
+/// Of instances, for the input `detail_most`: more than any program finds.
+constexpr std::int64_t kAllDetails = 2147483647;
+
 /// A loaded program.
 class Engine {
   public:
     virtual ~Engine() = default;
 
-    /// Answers one image. Throws Error when the program fails on it.
-    virtual RawOutputs run(const ModelInput& input) = 0;
+    /// Answers one image. A program that makes masks and keypoints where they are wanted makes
+    /// those of all instances with `details`, and otherwise none. Throws Error when the program
+    /// fails on it.
+    virtual RawOutputs run(const ModelInput& input, bool details) = 0;
 };
 
 /// Threads to use: as many as are asked for; of 0, OMP_NUM_THREADS where that is set, otherwise the

@@ -12,8 +12,9 @@ namespace d2serve {
 /// `detector_postprocess` and `sem_seg_postprocess` (detectron2/modeling/postprocessing.py) do, in
 /// their order: scale the boxes, clip them, drop the empty ones, paste the masks, scale the
 /// keypoints. What a program answers that holds the model's own postprocessing is read as it is.
-/// Throws Error where a number is infinite or none, or an output has another shape than the spec
+/// Without `masks` instances have none. Throws Error where a number is infinite or none, or an output has another shape than the spec
 /// says.
-Outputs postprocess(const RawOutputs& raw, const ModelInput& image, const Spec& spec);
+Outputs postprocess(const RawOutputs& raw, const ModelInput& image, const Spec& spec,
+                    bool masks = true);
 
 }  // namespace d2serve

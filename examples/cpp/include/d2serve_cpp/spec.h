@@ -82,16 +82,22 @@ struct Spec {
     bool postprocessed = false;
     std::vector<Extra> extras;
     std::string sixteen_bit = "opencv";
+    std::optional<std::int64_t> detail_classes;
 
     /// The form of the images that the model takes.
     ImageForm image_form() const;
 
-    /// Names of what the program takes, in its order: "image", and "height" and "width" (int64
-    /// scalars) of a program with `postprocessed`.
+    /// Names of what the program takes, in its order: "image"; "height" and "width" (int64 scalars)
+    /// of a program with `postprocessed`; "detail_scores" (float32, one for each class) and
+    /// "detail_most" (int64 scalar) of one with `detail_classes`, which makes masks and keypoints
+    /// where they are wanted.
     std::vector<std::string> inputs() const;
 
     /// Whether the program answers an output.
     bool has(std::string_view output) const;
+
+    /// Whether instances have keypoints.
+    bool has_keypoints() const;
 
     /// Reads the text of a model_spec.json. Throws Error when it is no JSON, of a schema that this
     /// version does not read, incomplete, or says what cannot be.

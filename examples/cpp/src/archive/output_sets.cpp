@@ -89,6 +89,15 @@ void check_outputs(const Spec& spec) {
         refuse(
             "panoptic is given, expected pred_masks and sem_seg among the outputs, to be merged");
     }
+    const bool in_detail = own.contains("pred_masks") || own.contains("pred_keypoints") ||
+                           own.contains("pred_keypoint_heatmaps");
+    const std::int64_t classes = spec.detail_classes.value_or(1);
+    if (classes < 1 || classes > 1'000'000 ||
+        (spec.detail_classes && (!in_detail || spec.postprocessed || spec.panoptic))) {
+        refuse(
+            "detail_classes is given, expected 1 to 1,000,000, of a program with masks or "
+            "keypoints that is neither postprocessed nor panoptic");
+    }
 }
 
 }  // namespace d2serve

@@ -17,7 +17,7 @@
 namespace d2serve {
 namespace {
 
-constexpr int kSchema = 4, kOldestSchema = 2;
+constexpr int kSchema = 5, kOldestSchema = 2;
 constexpr int kMostLevels = 100;
 
 /// What later schemas added, and what an older archive has for each
@@ -27,6 +27,7 @@ const std::map<int, Json>& added() {
         {3, Json::parse(R"({"provenance": null})")},
         {4, Json::parse(R"({"channels": 3, "postprocessed": false, "sixteen_bit": "opencv",
                             "extras": []})")},
+        {5, Json::parse(R"({"detail_classes": null})")},
     };
     return by_schema;
 }
@@ -62,6 +63,7 @@ const std::set<std::string> kFields = {"name",
                                        "postprocessed",
                                        "extras",
                                        "sixteen_bit",
+                                       "detail_classes",
                                        "schema_version"};
 
 const std::map<std::string, int> kFormats = {
@@ -80,7 +82,7 @@ void check_schema(const Json& raw) {
     }
     if (!whole || found->get<std::int64_t>() < kOldestSchema) {
         throw Error("model_spec.json has schema_version " + shortened(version) +
-                    ", expected 2 to 4: export the model again.");
+                    ", expected 2 to 5: export the model again.");
     }
 }
 
@@ -279,6 +281,7 @@ Spec spec_of(const Json& raw, std::int64_t schema) {
     made.postprocessed = fields.flag("postprocessed");
     for (const Json& each : fields.list("extras")) made.extras.push_back(extra_of(each));
     made.sixteen_bit = fields.text("sixteen_bit");
+    if (!fields.is_null("detail_classes")) made.detail_classes = fields.whole("detail_classes");
     return made;
 }
 
@@ -293,12 +296,18 @@ ImageForm Spec::image_form() const {
 }
 
 std::vector<std::string> Spec::inputs() const {
-    if (postprocessed) return {"image", "height", "width"};
-    return {"image"};
+    std::vector<std::string> names = {"image"};
+    if (postprocessed) names.insert(names.end(), {"height", "width"});
+    if (detail_classes) names.insert(names.end(), {"detail_scores", "detail_most"});
+    return names;
 }
 
 bool Spec::has(std::string_view output) const {
     return std::find(outputs.begin(), outputs.end(), output) != outputs.end();
+}
+
+bool Spec::has_keypoints() const {
+    return has("pred_keypoints") || has("pred_keypoint_heatmaps");
 }
 
 Spec Spec::from_json(std::string_view text) {

@@ -8,6 +8,7 @@
 #include <torch/script.h>
 #include <torch/version.h>
 
+#include <cmath>
 #include <cstring>
 #include <map>
 #include <sstream>
@@ -85,7 +86,7 @@ class Libtorch : public Engine {
         }
     }
 
-    RawOutputs run(const ModelInput& input) override {
+    RawOutputs run(const ModelInput& input, bool details) override {
         at::set_num_threads(threads_);
         // The optimiser specialises for input shapes, and images nearly always bring a new one.
         torch::jit::setGraphExecutorOptimize(false);
@@ -93,7 +94,8 @@ class Libtorch : public Engine {
         Silence silence;
         const c10::WarningUtils::WarningHandlerGuard no_warnings(&silence);
         try {
-            return spec_.method == "scripting" ? run_scripted(input) : run_traced(input);
+            return spec_.method == "scripting" ? run_scripted(input, details)
+                                               : run_traced(input, details);
         } catch (const Error&) {
             throw;
         } catch (const std::exception& error) {
@@ -104,8 +106,8 @@ class Libtorch : public Engine {
     }
 
   private:
-    /// What the program takes: the image, and its size as it was sent where the spec says so.
-    std::vector<torch::Tensor> given(const ModelInput& input) const {
+    /// What the program takes: the image, and what else the spec says.
+    std::vector<torch::Tensor> given(const ModelInput& input, bool details) const {
         std::vector<torch::Tensor> tensors;
         for (const std::string& name : spec_.inputs()) {
             if (name == "image") {
@@ -113,17 +115,23 @@ class Libtorch : public Engine {
                 tensors.push_back(torch::from_blob(
                     const_cast<float*>(input.tensor.data()),
                     {input.channels, input.resized_height, input.resized_width}, torch::kFloat));
+            } else if (name == "detail_scores") {
+                tensors.push_back(torch::full({*spec_.detail_classes}, -INFINITY, torch::kFloat));
             } else {
-                const std::int64_t number = name == "height" ? input.height : input.width;
+                const std::map<std::string, std::int64_t> numbers = {
+                    {"height", input.height},
+                    {"width", input.width},
+                    {"detail_most", details ? kAllDetails : 0}};
+                const std::int64_t number = numbers.at(name);
                 tensors.push_back(torch::tensor(number, torch::kLong));
             }
         }
         return tensors;
     }
 
-    RawOutputs run_traced(const ModelInput& input) {
+    RawOutputs run_traced(const ModelInput& input, bool details) {
         std::vector<torch::jit::IValue> arguments;
-        for (torch::Tensor& each : given(input)) arguments.emplace_back(std::move(each));
+        for (torch::Tensor& each : given(input, details)) arguments.emplace_back(std::move(each));
         const auto answered = program_.forward(std::move(arguments)).toTupleRef().elements().vec();
         if (answered.size() != spec_.outputs.size()) {
             throw Error(spec_.program + " answered " + std::to_string(answered.size()) +
@@ -137,9 +145,9 @@ class Libtorch : public Engine {
         return raw;
     }
 
-    RawOutputs run_scripted(const ModelInput& input) {
+    RawOutputs run_scripted(const ModelInput& input, bool details) {
         c10::Dict<std::string, torch::Tensor> image;
-        std::vector<torch::Tensor> tensors = given(input);
+        std::vector<torch::Tensor> tensors = given(input, details);
         for (std::size_t i = 0; i < tensors.size(); ++i) {
             image.insert(spec_.inputs()[i], tensors[i]);
         }

@@ -5,6 +5,8 @@
 #include <fstream>
 #include <iostream>
 #include <iterator>
+#include <limits>
+#include <map>
 #include <openvino/openvino.hpp>
 #include <set>
 
@@ -55,9 +57,9 @@ class OpenVino : public Engine {
         request_ = compiled_.create_infer_request();
     }
 
-    RawOutputs run(const ModelInput& input) override {
+    RawOutputs run(const ModelInput& input, bool details) override {
         try {
-            return answered(input);
+            return answered(input, details);
         } catch (const std::exception& error) {
             throw Error("The model failed on this image (" + one_line(error.what()) +
                         "). If every image fails, the archive is at fault: check it with `d2serve "
@@ -66,16 +68,29 @@ class OpenVino : public Engine {
     }
 
   private:
-    RawOutputs answered(const ModelInput& input) {
+    RawOutputs answered(const ModelInput& input, bool details) {
         const ov::Shape shape = {static_cast<std::size_t>(input.channels),
                                  static_cast<std::size_t>(input.resized_height),
                                  static_cast<std::size_t>(input.resized_width)};
         // Read only: the program does not write into its input.
         auto* pixels = const_cast<float*>(input.tensor.data());
         request_.set_input_tensor(0, ov::Tensor(ov::element::f32, shape, pixels));
-        std::int64_t sizes[] = {input.height, input.width};
-        for (std::size_t i = 1; i < spec_.inputs().size(); ++i) {
-            request_.set_input_tensor(i, ov::Tensor(ov::element::i64, ov::Shape{}, &sizes[i - 1]));
+        std::map<std::string, std::int64_t> numbers = {
+            {"height", input.height},
+            {"width", input.width},
+            {"detail_most", details ? kAllDetails : 0}};
+        std::vector<float> scores(static_cast<std::size_t>(spec_.detail_classes.value_or(0)),
+                                  -std::numeric_limits<float>::infinity());
+        // OpenVINO takes inputs of an ONNX file that have values there for constants.
+        for (std::size_t i = 1; i < compiled_.inputs().size(); ++i) {
+            const std::string name = spec_.inputs()[i];
+            if (name == "detail_scores") {
+                request_.set_input_tensor(
+                    i, ov::Tensor(ov::element::f32, ov::Shape{scores.size()}, scores.data()));
+            } else {
+                request_.set_input_tensor(
+                    i, ov::Tensor(ov::element::i64, ov::Shape{}, &numbers.at(name)));
+            }
         }
         request_.infer();
         RawOutputs outputs;
@@ -101,7 +116,8 @@ void check(const ov::Model& model, const Spec& spec, const std::string& program)
         if (!outputs.contains(name)) missing += (missing.empty() ? "" : ", ") + name;
     }
     const auto inputs = model.inputs();
-    bool fits = inputs.size() == spec.inputs().size();
+    bool fits = inputs.size() == spec.inputs().size() ||
+                (spec.runtime == "onnxruntime" && spec.detail_classes && inputs.size() == 1);
     if (fits) {
         const ov::PartialShape& shape = inputs.front().get_partial_shape();
         fits = shape.rank() == 3 && shape[0] == spec.channels;
@@ -110,6 +126,7 @@ void check(const ov::Model& model, const Spec& spec, const std::string& program)
     throw Error(program + " is not the program that its spec describes: expected one image [" +
                 std::to_string(spec.channels) + ",?,?]" +
                 (spec.postprocessed ? ", its height and width" : "") +
+                (spec.detail_classes ? ", of which instances details are wanted" : "") +
                 " to go in, and to come out also [" + missing + "]. Export the model again.");
 }
 

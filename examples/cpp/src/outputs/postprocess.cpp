@@ -75,7 +75,8 @@ Keypoints keypoints_in_program(const RawOutputs& raw, const Spec& spec, const Bo
     return made;
 }
 
-Instances instances_of(const RawOutputs& raw, const ModelInput& image, const Spec& spec) {
+Instances instances_of(const RawOutputs& raw, const ModelInput& image, const Spec& spec,
+                       bool masks) {
     const RawInstances in_program = raw_instances(raw, spec);
     Boxes boxes = in_program.boxes;
     const std::vector<std::size_t> not_empty = bring(boxes, in_program.scores, image);
@@ -87,7 +88,7 @@ Instances instances_of(const RawOutputs& raw, const ModelInput& image, const Spe
                    {},
                    {},
                    instance_extras(raw, spec, count, kept)};
-    if (spec.has("pred_masks")) {
+    if (spec.has("pred_masks") && masks) {
         made.masks = masks_of(output_of(raw, "pred_masks"), count, made.boxes, kept, image,
                               spec.mask_threshold);
     }
@@ -128,20 +129,27 @@ Proposals proposals_of(const RawOutputs& raw, const ModelInput& image) {
     return {boxes_at(found.boxes, kept), values_at(found.objectness_logits, kept)};
 }
 
-}  // namespace
-
-Outputs postprocess(const RawOutputs& raw, const ModelInput& image, const Spec& spec) {
-    if (spec.postprocessed) return read_final(raw, image, spec);
+Outputs brought(const RawOutputs& raw, const ModelInput& image, const Spec& spec, bool masks) {
     Outputs made;
     made.height = image.height;
     made.width = image.width;
-    if (spec.has("pred_boxes")) made.instances = instances_of(raw, image, spec);
+    if (spec.has("pred_boxes")) made.instances = instances_of(raw, image, spec, masks);
     if (spec.has("sem_seg")) made.sem_seg = sem_seg_of(raw, image);
     if (made.instances && made.sem_seg && spec.panoptic) {
         made.panoptic_seg = merge(*made.instances, *made.sem_seg, *spec.panoptic);
     }
     if (spec.has("proposal_boxes")) made.proposals = proposals_of(raw, image);
     made.extra = image_extras(raw, spec);
+    return made;
+}
+
+}  // namespace
+
+Outputs postprocess(const RawOutputs& raw, const ModelInput& image, const Spec& spec, bool masks) {
+    Outputs made = spec.postprocessed
+                       ? read_final(raw, image, spec)
+                       : brought(raw, image, spec, masks || spec.panoptic.has_value());
+    if (!masks && made.instances) made.instances->masks.reset();
     return made;
 }
 

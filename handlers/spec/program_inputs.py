@@ -1,0 +1,17 @@
+"""What a program takes, by name: an image, and what else its kind needs."""
+
+from __future__ import annotations
+
+IMAGE_INPUT = "image"
+"""Name of the first input of an ONNX or OpenVINO program."""
+SIZE_INPUTS = ("height", "width")
+"""Of a program that holds the model's own postprocessing: int64 scalars."""
+DETAIL_INPUTS = ("detail_scores", "detail_most")
+"""Of a program that makes masks and the like only where they are asked for: (classes,) float32, the
+score that an instance of each class has to exceed, and an int64 scalar, of how many instances
+at most, the best."""
+
+
+def input_names(postprocessed: bool, in_detail: bool) -> tuple[str, ...]:
+    """Names of what a program takes, in its order."""
+    return (IMAGE_INPUT, *SIZE_INPUTS * postprocessed, *DETAIL_INPUTS * in_detail)
