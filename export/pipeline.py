@@ -14,7 +14,7 @@ from d2serve.export.archive.describing import spec_of
 from d2serve.export.archive.installing import install
 from d2serve.export.archive.provenance import provenance_of
 from d2serve.export.archive.staging import settings_for, staging
-from d2serve.export.errors import SampleError, UnsupportedFamily, needing
+from d2serve.export.errors import ConfigError, SampleError, UnsupportedFamily, needing
 from d2serve.export.failures import imported, in_a_sentence
 from d2serve.export.naming import require_place, require_writable
 from d2serve.export.picture.exported import picture_of
@@ -67,6 +67,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
     _check_installed(request)
     progress.begin("Reading the config", 0)
     config = load_config(request.source)
+    _check_gpu(request, config.device)
     model = build_model(config)
     family = family_of(model)
     refusal = why_unexportable(model, RUNTIMES[request.chosen_runtime], request.method)
@@ -96,7 +97,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
     with ExitStack() as contexts:
         data = None
         if request.precision != FP32:
-            from d2serve.export.precision.accuracy import judged_on, lower  # brings OpenVINO
+            from d2serve.export.precision.accuracy import judged_on, lower  # brings pycocotools
 
             expected = expectations_of(model, family, config, names.classes, names.stuff)
             data = contexts.enter_context(judged_on(request, config, expected, progress))
@@ -146,6 +147,15 @@ def _check_installed(request: ExportRequest) -> None:
     if request.precision == INT8:
         with needing("nncf", "export-openvino"):
             import_module("nncf")
+
+
+def _check_gpu(request: ExportRequest, device: str) -> None:
+    facts = RUNTIMES[request.chosen_runtime]
+    if facts.needs_gpu and gpu_id(device) is None:
+        raise ConfigError(
+            f"--runtime {facts.name} needs a GPU, on which its program is verified; the device is "
+            f"{device}. Export on a machine with an NVIDIA GPU, and override it: MODEL.DEVICE cuda"
+        )
 
 
 def _names(

@@ -25,7 +25,7 @@ from benchmarks.serving.run import run
 from benchmarks.shared.errors import BenchError
 from d2serve.export.request import Progress
 
-_NARROW = (
+NARROW = (
     *("INPUT.MIN_SIZE_TEST", 96, "INPUT.MAX_SIZE_TEST", 128),
     *("MODEL.RESNETS.WIDTH_PER_GROUP", 8, "MODEL.RESNETS.STEM_OUT_CHANNELS", 8),
     *("MODEL.RESNETS.RES2_OUT_CHANNELS", 32, "MODEL.FPN.OUT_CHANNELS", 32),
@@ -35,7 +35,7 @@ _NARROW = (
 )
 _PLAN = BenchPlan(
     sides=(EAGER, FASTAPI, TORCHVISION, TRACING, OPENVINO_DIRECT, OPENVINO, CPP),
-    overrides=_NARROW,
+    overrides=NARROW,
     picture_size=(135, 180),
     input_size=(96, 128),
     detections=10,
@@ -89,7 +89,7 @@ def test_a_tiny_run_measures_every_side() -> None:
 
 
 def test_a_picture_of_another_size_is_refused() -> None:
-    plan = BenchPlan(overrides=_NARROW, picture_size=(135, 180), input_size=(800, 1066))
+    plan = BenchPlan(overrides=NARROW, picture_size=(135, 180), input_size=(800, 1066))
     with pytest.raises(BenchError, match=r"as \(96, 128\), expected \(800, 1066\)"):
         run(plan, Progress(lambda _step, _parts: None, lambda: None))
 
