@@ -24,12 +24,14 @@ from d2serve.export.programs.doubting.doubts import Doubt
 from d2serve.export.programs.tracing import program_inputs
 from d2serve.export.programs.unexportable import why_unexportable
 from d2serve.export.proof.cases import Case, cases_in_detail, plan_cases
+from d2serve.export.proof.comparing.winograd_record import WithWinograd
 from d2serve.export.proof.isolated_replay import gpu_id
 from d2serve.export.proof.oracle import Oracle
 from d2serve.export.proof.provoking import Reach, provoking_images
-from d2serve.export.proof.reference import count_of
+from d2serve.export.proof.reference import Remembering, count_of
 from d2serve.export.proof.reopening import reopen
 from d2serve.export.proof.verification import Verification, verify
+from d2serve.export.proof.with_winograd import why_not_here, with_winograd
 from d2serve.export.reading.config import ModelConfig
 from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.families import family_of
@@ -122,6 +124,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
             spec,
             program.doubts,
             gpu_id(device),
+            request.precision,
             progress,
         )
         spec = replace(spec, verification=verification.to_json())
@@ -187,6 +190,7 @@ def _verify(
     spec: ModelSpec,
     doubts: tuple[Doubt, ...],
     gpu: int | None,
+    precision: str,
     progress: Progress,
 ) -> Verification:
     progress.begin("Choosing images", 0)
@@ -201,9 +205,10 @@ def _verify(
     )
     cases += [Case({name: image}, False) for name, image in images.items()]
     progress.begin("Comparing with detectron2", 2 * len(cases))
-    return verify(
+    remembering = Remembering(oracle)
+    record = verify(
         model_dir,
-        oracle,
+        remembering,
         cases,
         RUNTIMES[spec.runtime].bounds,
         not_reached=(*not_reached, *too_many),
@@ -212,3 +217,11 @@ def _verify(
         gpu_id=gpu,
         progress=progress.advance,
     )
+    bounds = RUNTIMES[spec.runtime].winograd
+    if bounds is None or precision != FP32 or gpu is not None:
+        return record
+    found = WithWinograd(None, why_not_here())
+    if not found.note:
+        progress.begin("Comparing with Winograd's convolutions", 2 * len(cases))
+        found = with_winograd(model_dir, remembering, cases, bounds, progress.advance)
+    return replace(record, winograd=found)

@@ -25,7 +25,7 @@ from d2serve.handlers.requests.given import GivenImage, is_one, pixels_of
 from d2serve.handlers.requests.preprocessing import ModelInput, preprocess
 from d2serve.handlers.runtimes.batching import BatchPlanner
 from d2serve.handlers.runtimes.details import Details
-from d2serve.handlers.runtimes.loading import Runtime, load_runtime
+from d2serve.handlers.runtimes.loading import KeepsMemory, Runtime, load_runtime
 from d2serve.handlers.runtimes.raw_outputs import RawOutputs
 from d2serve.handlers.spec.model_spec import ModelSpec, read_spec
 from d2serve.handlers.timing import ProgramCall, Seconds, Stopwatch
@@ -72,6 +72,7 @@ class Detector:
         batching: str = "auto",
         threads: int | None = None,
         limits: object = None,
+        convolution: str = "auto",
     ) -> Detector:
         """Load a .mar, or the folder that one was extracted to; which of them, it looks.
 
@@ -87,17 +88,20 @@ class Detector:
                 ``"always"`` wherever the program permits it, ``"never"`` not at all.
             limits: what the model's YAML says under ``limits``: a mapping of those that are not
                 to be the archive's own, or None.
+            convolution: ``"auto"`` runs 3x3 convolutions by Winograd's algorithm where the export
+                has verified that and it is faster here, ``"winograd"`` wherever it can,
+                ``"direct"`` never.
 
         Raises:
             LoadError: the archive cannot be served here; the message says why.
         """
         where = Path(path)
         if where.is_dir():
-            return cls._load(where, device, batching, threads, limits)
+            return cls._load(where, device, batching, threads, limits, convolution)
         check_archive(where)
         folder = unpack_program(where)
         try:
-            detector = cls._load(folder, device, batching, threads, limits)
+            detector = cls._load(folder, device, batching, threads, limits, convolution)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -106,12 +110,18 @@ class Detector:
 
     @classmethod
     def _load(
-        cls, model_dir: Path, device: str, batching: str, threads: int | None, limits: object
+        cls,
+        model_dir: Path,
+        device: str,
+        batching: str,
+        threads: int | None,
+        limits: object,
+        convolution: str,
     ) -> Detector:
         spec = read_spec(model_dir)
         spec = replace(spec, limits=spec.limits.overridden(limits))
         threads = threads or threads_wanted() or available_cores()
-        runtime = load_runtime(model_dir, spec, device, threads)
+        runtime = load_runtime(model_dir, spec, device, threads, convolution)
         return cls(spec, runtime, BatchPlanner(batching, spec.dynamic_batch, runtime.on_gpu))
 
     @property
@@ -194,7 +204,20 @@ class Detector:
         """
         shape = self.spec.channels, *_WARM_UP_SHAPE
         pattern = np.random.default_rng(0).integers(0, 256, shape)
-        self._runtime.run([pattern.astype(np.float32)])
+        classes = self.spec.detail_classes
+        # One mask lays out what a hundred need, and they take a second.
+        details = () if classes is None else (replace(Details.of_all(classes), most=1),)
+        self._runtime.run([pattern.astype(np.float32)], (), details)
+
+    @property
+    def keeps_memory(self) -> bool:
+        """Whether its runtime keeps memory between calls, which ``release_memory`` gives up."""
+        return isinstance(self._runtime, KeepsMemory)
+
+    def release_memory(self) -> None:
+        """Give up memory that the runtime keeps between calls, and get it anew with the next."""
+        if isinstance(self._runtime, KeepsMemory):
+            self._runtime.release_memory()
 
     def _answer_group(
         self, images: Sequence[ModelInput], wanted: Sequence[Selection]

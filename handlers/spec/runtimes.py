@@ -34,7 +34,8 @@ class RuntimeFacts:
     format: str
     """Of ``--format``: what torch exports for it, unless its programs are ``made_from`` that."""
     module: str
-    """Ours, with ``load(program, spec, device, threads)``; imported by workers that need it."""
+    """Ours, with ``load(program, spec, device, threads)``, and of one that may run Winograd's
+    convolutions ``load(..., convolution)``; imported by workers that need it."""
     package: str
     """What that module imports; it is missing where the extra is not installed."""
     export_extra: str
@@ -64,6 +65,10 @@ class RuntimeFacts:
     runtime has no such programs."""
     frozen_platform: str = ""
     """The platform of such a program."""
+    winograd: Bounds | None = None
+    """Within which its answers are detectron2's with Winograd's convolutions of our own in the
+    place of its own; None where it takes none. By themselves, they are taken only where these are
+    its ``bounds``."""
     numbered: bool = False
     """Whether its makers' server wants the main file, and what lies beside it, in a folder of a
     version's number."""
@@ -132,6 +137,7 @@ RUNTIMES: dict[str, RuntimeFacts] = {
             runs_on_gpu=False,
             needs_torch=False,
             bounds=ONNX_BOUNDS,
+            winograd=ONNX_BOUNDS,
         ),
         RuntimeFacts(
             name=TENSORRT,

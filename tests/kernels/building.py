@@ -27,7 +27,7 @@ def driver(folder: Path, *flags: str) -> Path:
     """The driver, compiled with the native code as setup.py compiles it, and with these flags."""
     common = ["-std=c++17", "-ffp-contract=off", "-pthread", f"-I{NATIVE}", *flags]
     processes = []
-    for source in (*sorted(NATIVE.glob("*.cpp")), DRIVER):
+    for source in (*sorted(NATIVE.rglob("*.cpp")), DRIVER):
         command = [str(COMPILER), *common, *_OF_ONE_FILE.get(source.stem, []), "-c", str(source)]
         processes.append(subprocess.Popen([*command, "-o", str(folder / f"{source.stem}.o")]))
     assert [process.wait() for process in processes] == [0] * len(processes)
