@@ -68,6 +68,8 @@ def test_the_answers_stay(tmp_path: Path, threads: int) -> None:
     replacing = model()
     replaced = replace_convolutions(replacing, tmp_path, threads, where_it_pays=False)
     assert (replaced.convolutions, replaced.others) == (5, 0)
+    # Layers of the same weights share a file.
+    assert replaced.files == set((tmp_path / "winograd").iterdir())
     assert str(replaced) == "Winograd's algorithm in 5 of its 5 3x3 convolutions"
     kinds = [node.get_type_name() for node in replacing.get_ordered_ops()]
     assert kinds.count("WinogradConvolution") == 5

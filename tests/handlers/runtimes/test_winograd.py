@@ -52,6 +52,19 @@ def loaded(
     return load_runtime(folder, spec, "cpu", 1, choice)
 
 
+def resident(file: Path) -> int:
+    """Kilobytes of a mapped file that this process holds."""
+    held, found = [], False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        name, *values = line.split()
+        if "-" in name and not name.endswith(":"):
+            found = values[-1] == str(file)
+        elif found and name == "Rss:":
+            held.append(int(values[0]))
+    assert held, f"{file} is not mapped"
+    return sum(held)
+
+
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [message for message in caplog.messages if "Winograd" in message]
 
@@ -95,6 +108,12 @@ def test_by_name_all_that_fit_are_replaced(folder: Path, caplog: pytest.LogCaptu
     runtime = loaded(folder, "winograd", {})
     assert said(caplog) == ["shapes runs with Winograd's algorithm in 3 of its 3 3x3 convolutions."]
     runtime.set_threads(2)
+    assert runtime.run([np.ones((3, 9, 7), np.float32)]) == [{}]
+    assert all(resident(file) for file in (folder / "winograd").iterdir())
+    runtime.release_memory()
+    files = list((folder / "winograd").iterdir())
+    assert len(files) == 3
+    assert [resident(file) for file in files] == [0, 0, 0]
     assert runtime.run([np.ones((3, 9, 7), np.float32)]) == [{}]
 
 
