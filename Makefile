@@ -7,7 +7,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 STAMPS := $(VENV)/.d2serve
 ROOMS := kernels handlers export client server cli
-SOURCES := $(shell find $(ROOMS) -name '*.py') $(wildcard kernels/native/*) setup.py pyproject.toml
+SOURCES := $(shell find $(ROOMS) -name '*.py') $(wildcard kernels/native/*.* kernels/native/*/*) setup.py pyproject.toml
 
 # The rooms under their import names, as links: what mypy, editors and `make dev` read.
 TYPED := .typed
@@ -25,8 +25,8 @@ timed = @echo '$(2)'; began=$$(date +%s); $(2); status=$$?; \
 PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15
 
 .PHONY: demo dev check quick-tests test test-all test-copy $(BESIDE:%=test-%) lint typed
-.PHONY: cpp cpp-demo cpp-fuzz bench bench-batch bench-cpp bench-engines fuzz soak metrics-overhead precision caffe2-evidence
-.PHONY: coverage-table formats-table audit docs dist image clean
+.PHONY: cpp cpp-demo cpp-fuzz cpp-if-possible bench bench-all bench-batch bench-cpp bench-engines bench-layers fuzz soak metrics-overhead precision caffe2-evidence
+.PHONY: gpu coverage-table formats-table audit docs dist image clean
 
 demo: $(STAMPS)/demo $(INSTALLED)
 	$(PY) -W ignore -m examples.demo
@@ -83,8 +83,17 @@ SECONDS ?= 300
 cpp-fuzz: $(STAMPS)/test $(INSTALLED)
 	D2SERVE_FUZZ_SECONDS=$(SECONDS) $(PY) -m pytest -q -s tests/cpp/test_fuzzing.py
 
-bench: $(STAMPS)/test $(INSTALLED)
+# d2serve beside what people serve detectron2 with today, some 23 minutes.
+bench: $(STAMPS)/test $(INSTALLED) cpp-if-possible
 	$(PY) -W ignore -m benchmarks.serving
+
+# The same with every side that there is, some 40 minutes.
+bench-all: $(STAMPS)/test $(INSTALLED) cpp-if-possible
+	$(PY) -W ignore -m benchmarks.serving all
+
+# Where there is no compiler the benchmark goes without the C++ program, and says so.
+cpp-if-possible: $(STAMPS)/test
+	@$(MAKE) --no-print-directory cpp || echo "The C++ program is not built, and will be left out."
 
 # 50,000 mutated requests, about three minutes.
 fuzz: $(STAMPS)/test $(INSTALLED)
@@ -109,9 +118,25 @@ bench-batch: $(STAMPS)/engines/done $(INSTALLED) $(STAMPS)/reference/done
 bench-cpp: $(STAMPS)/test $(INSTALLED) cpp
 	$(PY) -W ignore -m benchmarks.cpp
 
+# The 3x3 convolutions of the full-size model, ours beside OpenVINO's own, a minute.
+bench-layers: $(STAMPS)/test $(INSTALLED)
+	$(PY) -W ignore -m benchmarks.layers
+
 # One archive on TorchServe, Ray Serve, KServe's server and Triton, side by side, ten minutes.
 bench-engines: $(STAMPS)/test $(INSTALLED) $(STAMPS)/engines/done $(STAMPS)/triton/done $(STAMPS)/reference/done
 	$(PY) -W ignore -m benchmarks.engines $(STAMPS)/reference
+
+# Whether programs answer on this machine's NVIDIA GPU as eager detectron2 does there, then how fast
+# they are: results/gpu_parity.md and gpu_speed.md. docs/gpu.md has what it needs.
+gpu: $(STAMPS)/test $(INSTALLED) $(STAMPS)/gpu/done
+	$(STAMPS)/gpu/bin/python -W ignore -m benchmarks.gpu parity
+	$(STAMPS)/gpu/bin/python -W ignore -m benchmarks.gpu speed
+
+$(STAMPS)/gpu/done: benchmarks/gpu/requirements.txt | $(STAMPS)/test
+	@$(PY) -m environment.gpu
+	@echo "Installing ONNX Runtime for GPUs and TensorRT, 2 GB from their makers' registry ..."
+	@$(PY) -m environment.beside $(@D) $<
+	@touch $@
 
 # What bf16 and int8 cost the example models in AP.
 precision: $(STAMPS)/test $(INSTALLED)

@@ -95,8 +95,8 @@ def kernels() -> list[Extension]:
     if os.name == "nt":
         return []
     native = Path("kernels") / "native"
-    sources = sorted(str(file) for file in native.glob("*.cpp"))
-    headers = sorted(str(file) for file in native.glob("*.h"))
+    sources = sorted(str(file) for file in native.rglob("*.cpp"))
+    headers = sorted(str(file) for file in native.rglob("*.h"))
     return [Extension(KERNELS, sources, depends=headers, language="c++", optional=True)]
 
 

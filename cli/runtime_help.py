@@ -11,8 +11,6 @@ from d2serve.handlers.spec.runtimes import (
     FP32,
     RUNTIMES,
     formats,
-    precisions,
-    runtimes_in,
     runtimes_of,
 )
 
@@ -31,9 +29,12 @@ def _choices_of_runtimes() -> str:
 
 
 def _choices_of_precisions() -> str:
-    lower = [each for each in precisions() if each != FP32]
-    able = dict.fromkeys(RUNTIMES[name].title for each in lower for name in runtimes_in(each))
-    return f"{FP32}, or {_or(lower)} for {_or(tuple(able))}, at a measured price in AP."
+    lower = {
+        facts.title: [each for each in facts.precisions if each != FP32]
+        for facts in RUNTIMES.values()
+    }
+    able = ", ".join(f"{_or(names)} for {title}" for title, names in lower.items() if names)
+    return f"{FP32}, or at a measured price in AP {able}."
 
 
 def _choices_of_frozen() -> str:

@@ -19,6 +19,7 @@ from d2serve.client.errors import ArchiveRefused
 from d2serve.handlers.archive_checks import opened_archive
 from d2serve.handlers.bundle import MANIFEST
 from d2serve.handlers.errors import LoadError
+from d2serve.handlers.spec.convolution import SETTING as CONVOLUTION
 from d2serve.handlers.spec.limits import SETTING as LIMITS
 from d2serve.handlers.spec.model_spec import ModelSpec
 
@@ -28,6 +29,7 @@ class Handling(TypedDict, total=False):
 
     batching: str
     limits: object
+    convolution: str
 
 
 def own_handling(archive: str | os.PathLike[str]) -> Handling:
@@ -44,6 +46,8 @@ def own_handling(archive: str | os.PathLike[str]) -> Handling:
         own["batching"] = str(settings["batching"])
     if settings.get(LIMITS) is not None:
         own["limits"] = settings[LIMITS]
+    if settings.get(CONVOLUTION) is not None:
+        own["convolution"] = str(settings[CONVOLUTION])
     return own
 
 

@@ -14,7 +14,7 @@ from d2serve.export.archive.describing import spec_of
 from d2serve.export.archive.installing import install
 from d2serve.export.archive.provenance import provenance_of
 from d2serve.export.archive.staging import settings_for, staging
-from d2serve.export.errors import SampleError, UnsupportedFamily, needing
+from d2serve.export.errors import ConfigError, SampleError, UnsupportedFamily, needing
 from d2serve.export.failures import imported, in_a_sentence
 from d2serve.export.naming import require_place, require_writable
 from d2serve.export.picture.exported import picture_of
@@ -24,12 +24,14 @@ from d2serve.export.programs.doubting.doubts import Doubt
 from d2serve.export.programs.tracing import program_inputs
 from d2serve.export.programs.unexportable import why_unexportable
 from d2serve.export.proof.cases import Case, cases_in_detail, plan_cases
+from d2serve.export.proof.comparing.winograd_record import WithWinograd
 from d2serve.export.proof.isolated_replay import gpu_id
 from d2serve.export.proof.oracle import Oracle
 from d2serve.export.proof.provoking import Reach, provoking_images
-from d2serve.export.proof.reference import count_of
+from d2serve.export.proof.reference import Remembering, count_of
 from d2serve.export.proof.reopening import reopen
 from d2serve.export.proof.verification import Verification, verify
+from d2serve.export.proof.with_winograd import why_not_here, with_winograd
 from d2serve.export.reading.config import ModelConfig
 from d2serve.export.reading.config_loading import load_config
 from d2serve.export.reading.families import family_of
@@ -67,6 +69,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
     _check_installed(request)
     progress.begin("Reading the config", 0)
     config = load_config(request.source)
+    _check_gpu(request, config.device)
     model = build_model(config)
     family = family_of(model)
     refusal = why_unexportable(model, RUNTIMES[request.chosen_runtime], request.method)
@@ -96,7 +99,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
     with ExitStack() as contexts:
         data = None
         if request.precision != FP32:
-            from d2serve.export.precision.accuracy import judged_on, lower  # brings OpenVINO
+            from d2serve.export.precision.accuracy import judged_on, lower  # brings pycocotools
 
             expected = expectations_of(model, family, config, names.classes, names.stuff)
             data = contexts.enter_context(judged_on(request, config, expected, progress))
@@ -121,6 +124,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
             spec,
             program.doubts,
             gpu_id(device),
+            request.precision,
             progress,
         )
         spec = replace(spec, verification=verification.to_json())
@@ -146,6 +150,15 @@ def _check_installed(request: ExportRequest) -> None:
     if request.precision == INT8:
         with needing("nncf", "export-openvino"):
             import_module("nncf")
+
+
+def _check_gpu(request: ExportRequest, device: str) -> None:
+    facts = RUNTIMES[request.chosen_runtime]
+    if facts.needs_gpu and gpu_id(device) is None:
+        raise ConfigError(
+            f"--runtime {facts.name} needs a GPU, on which its program is verified; the device is "
+            f"{device}. Export on a machine with an NVIDIA GPU, and override it: MODEL.DEVICE cuda"
+        )
 
 
 def _names(
@@ -177,6 +190,7 @@ def _verify(
     spec: ModelSpec,
     doubts: tuple[Doubt, ...],
     gpu: int | None,
+    precision: str,
     progress: Progress,
 ) -> Verification:
     progress.begin("Choosing images", 0)
@@ -191,9 +205,10 @@ def _verify(
     )
     cases += [Case({name: image}, False) for name, image in images.items()]
     progress.begin("Comparing with detectron2", 2 * len(cases))
-    return verify(
+    remembering = Remembering(oracle)
+    record = verify(
         model_dir,
-        oracle,
+        remembering,
         cases,
         RUNTIMES[spec.runtime].bounds,
         not_reached=(*not_reached, *too_many),
@@ -202,3 +217,11 @@ def _verify(
         gpu_id=gpu,
         progress=progress.advance,
     )
+    bounds = RUNTIMES[spec.runtime].winograd
+    if bounds is None or precision != FP32 or gpu is not None:
+        return record
+    found = WithWinograd(None, why_not_here())
+    if not found.note:
+        progress.begin("Comparing with Winograd's convolutions", 2 * len(cases))
+        found = with_winograd(model_dir, remembering, cases, bounds, progress.advance)
+    return replace(record, winograd=found)

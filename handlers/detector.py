@@ -72,6 +72,7 @@ class Detector:
         batching: str = "auto",
         threads: int | None = None,
         limits: object = None,
+        convolution: str = "auto",
     ) -> Detector:
         """Load a .mar, or the folder that one was extracted to; which of them, it looks.
 
@@ -87,17 +88,20 @@ class Detector:
                 ``"always"`` wherever the program permits it, ``"never"`` not at all.
             limits: what the model's YAML says under ``limits``: a mapping of those that are not
                 to be the archive's own, or None.
+            convolution: ``"auto"`` runs 3x3 convolutions by Winograd's algorithm where the export
+                has verified that and it is faster here, ``"winograd"`` wherever it can,
+                ``"direct"`` never.
 
         Raises:
             LoadError: the archive cannot be served here; the message says why.
         """
         where = Path(path)
         if where.is_dir():
-            return cls._load(where, device, batching, threads, limits)
+            return cls._load(where, device, batching, threads, limits, convolution)
         check_archive(where)
         folder = unpack_program(where)
         try:
-            detector = cls._load(folder, device, batching, threads, limits)
+            detector = cls._load(folder, device, batching, threads, limits, convolution)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -106,12 +110,18 @@ class Detector:
 
     @classmethod
     def _load(
-        cls, model_dir: Path, device: str, batching: str, threads: int | None, limits: object
+        cls,
+        model_dir: Path,
+        device: str,
+        batching: str,
+        threads: int | None,
+        limits: object,
+        convolution: str,
     ) -> Detector:
         spec = read_spec(model_dir)
         spec = replace(spec, limits=spec.limits.overridden(limits))
         threads = threads or threads_wanted() or available_cores()
-        runtime = load_runtime(model_dir, spec, device, threads)
+        runtime = load_runtime(model_dir, spec, device, threads, convolution)
         return cls(spec, runtime, BatchPlanner(batching, spec.dynamic_batch, runtime.on_gpu))
 
     @property

@@ -73,7 +73,8 @@ class Service:
         Args:
             path: a .mar file, or the folder that one was extracted to.
             model, version: under which it is served; what is None is the archive's own.
-            settings: as ``Detector.open`` takes them: device, batching, threads, limits.
+            settings: as ``Detector.open`` takes them: device, batching, threads, limits,
+                convolution.
 
         Raises:
             LoadError: the archive cannot be served here; the message says why.

@@ -16,8 +16,13 @@ import pytest
 from d2serve.handlers.spec.runtimes import CAFFE2, METHODS, TENSORFLOW, TORCHSCRIPT
 from d2serve.handlers.spec.runtimes import RUNTIMES as _RUNTIMES
 
-RUNTIMES = tuple(name for name in _RUNTIMES if name != TORCHSCRIPT)
-"""Whose archives are called by their names; TorchScript's are called by the method."""
+RUNTIMES = tuple(
+    name for name, facts in _RUNTIMES.items() if name != TORCHSCRIPT and not facts.needs_gpu
+)
+"""Whose archives are called by their names; TorchScript's are called by the method. Those that need
+a GPU are asked by `make gpu` alone."""
+ON_A_CPU = (TORCHSCRIPT, *RUNTIMES)
+"""Every runtime that does not need a GPU."""
 KINDS = (*METHODS, *RUNTIMES)
 """Of archives, in which every family is asked: TorchScript by either method, and the others."""
 WITHOUT_CAFFE2 = tuple(kind for kind in KINDS if kind != CAFFE2)
@@ -99,10 +104,11 @@ def installed(kinds: Iterable[str]) -> list[Any]:
 
 def skipped(kind: str) -> tuple[pytest.MarkDecorator, ...]:
     """The marks of a test of this kind where its runtime is not installed; otherwise none."""
-    package = _RUNTIMES[TORCHSCRIPT if kind in METHODS else kind].package
-    if find_spec(package) is not None:
+    facts = _RUNTIMES[TORCHSCRIPT if kind in METHODS else kind]
+    if find_spec(facts.package) is not None:
         return ()
-    return (pytest.mark.skip(reason=f"{package} is not installed: `make dev` brings it"),)
+    brings = "`make gpu`, on a machine with a GPU," if facts.needs_gpu else "`make dev`"
+    return (pytest.mark.skip(reason=f"{facts.package} is not installed: {brings} brings it"),)
 
 
 def asked(request: pytest.FixtureRequest, *names: str) -> list[tuple[str, ...]]:

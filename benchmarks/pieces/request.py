@@ -25,6 +25,7 @@ from benchmarks.served import eager_handler
 from benchmarks.served.model import SavedModel
 from benchmarks.served.sides import SIDES
 from benchmarks.serving.plan import BenchPlan
+from d2serve.client.own_handling import yaml_settings
 from d2serve.export.archive.opening import opened
 from d2serve.handlers.outputs.postprocessing import postprocess
 from d2serve.handlers.replies.encoding import encode
@@ -68,7 +69,7 @@ def our_pieces(
     repeats = plan.piece_repeats
     with opened(archive) as model_dir, threads_of_torch(1):
         spec = read_spec(model_dir)
-        runtime = load_runtime(model_dir, spec, "cpu")
+        runtime = load_runtime(model_dir, spec, "cpu", **_convolution(model_dir))
         prepare, prepared = _timed(lambda: preprocess(decode(jpeg), spec), repeats)
         forwards = []
         for count in threads:
@@ -85,6 +86,12 @@ def our_pieces(
         finish, found = _timed(lambda: postprocess(raw, prepared, spec), repeats)
         write, _ = _timed(lambda: encode(found, spec, spec.name, "1.0"), repeats)
     return _pieces(prepare, finish, write, forwards)
+
+
+def _convolution(model_dir: Path) -> dict[str, Any]:
+    """As the archive's model-config.yaml has it, where it says something of it."""
+    settings = yaml_settings(model_dir)
+    return {"convolution": settings["convolution"]} if "convolution" in settings else {}
 
 
 def eager_pieces(

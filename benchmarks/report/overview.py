@@ -6,9 +6,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.report import side_tables
+from benchmarks.report import part_tables, side_tables
 from benchmarks.report.plot import save_plot
-from benchmarks.report.targets import judge
+from benchmarks.report.targets import first_by_again, judge
 from benchmarks.served.sides import SIDES
 from benchmarks.serving.results import BenchResults
 from benchmarks.shared.table import Table, size, spread
@@ -17,7 +17,9 @@ from benchmarks.shared.table import Table, size, spread
 def tables(results: BenchResults) -> list[Table]:
     """All tables of a run that have rows."""
     all_of_them = [
+        side_tables.summary(results),
         targets(results),
+        side_tables.winograd(results),
         side_tables.throughput(results),
         side_tables.latency(results),
         side_tables.forward(results),
@@ -26,6 +28,8 @@ def tables(results: BenchResults) -> list[Table]:
         side_tables.cold_start(results),
         side_tables.memory(results),
         long_runs(results),
+        part_tables.parts(results),
+        part_tables.layers(results),
         agreement(results),
         side_tables.probes(results),
         steps(results),
@@ -72,6 +76,10 @@ def facts(results: BenchResults) -> list[str]:
         f"{work.detections} instances an answer; the median box is "
         f"{box_width:.0f} x {box_height:.0f} pixels, the median mask has "
         f"{work.median_mask_pixels:.0f} pixels and {work.median_rle_bytes:.0f} bytes of RLE",
+        f"Winograd's convolution: {results.winograd[-1]}"
+        if results.winograd
+        else "no native code of kernels/ here: every convolution is direct",
+        *(f"{SIDES[name].label} was left out: {why}" for name, why in results.left_out.items()),
     ]
 
 
@@ -124,12 +132,14 @@ def long_runs(results: BenchResults) -> Table:
         "Many requests and many image sizes, small trained model",
         f"p99/p50: of the latencies of a fresh worker's first {plan.sizes} requests, each of "
         "another size, per pixel of the model's input; beside it the same not per pixel, and when "
-        f"the same images come again. Median of {plan.fresh_workers} fresh workers. RSS in MiB.",
+        "the same images come again. First by again: p99 per pixel of the first visits by that of "
+        f"the second. Median of {plan.fresh_workers} fresh workers. RSS in MiB.",
         (
             "side",
             "p99/p50 per pixel",
             "p99/p50",
             "per pixel, again",
+            "p99, first by again",
             f"RSS after {plan.few_requests}",
             f"after {plan.many_requests}",
             "ratio",
@@ -140,6 +150,7 @@ def long_runs(results: BenchResults) -> Table:
                 spread(run.spread, 2),
                 spread(run.plain_spread, 2),
                 spread(run.again_spread, 2),
+                spread(first_by_again(run), 2),
                 f"{run.rss_few:.0f}",
                 f"{run.rss_many:.0f}",
                 f"{run.growth:.3f}",

@@ -12,6 +12,7 @@ matplotlib.use("Agg")  # writes files; a display is not needed
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
+from benchmarks.pieces.forward import Forward
 from benchmarks.pieces.request import AROUND
 from benchmarks.served.sides import SIDES, Side
 from benchmarks.serving.results import BenchResults, SideResult
@@ -22,6 +23,8 @@ from d2serve.server.measuring.figures import Figure
 _OTHERS, _TORCHSCRIPT, _ONNXRUNTIME, _OPENVINO = "#9a9a9a", "#56b4e9", "#e69f00", "#009e73"
 _STEP_COLOURS = ("#0072b2", "#e69f00", "#cc79a7")
 _HATCHES = {"fp32": "", "bf16": "//", "int8": "xx"}
+_PALE = 0.45
+"""Of a side that is another one's with a setting turned off."""
 
 Rows = Sequence[tuple[str, SideResult]]
 
@@ -33,7 +36,7 @@ def save_plot(results: BenchResults, file: Path) -> None:
     figure.suptitle(
         f"Mask R-CNN R50-FPN, {results.workload.detections} instances a picture, "
         f"{machine.cores} cores ({machine.cpu}), {results.date[:10]}\n"
-        "black lines: lowest to highest of the repeats"
+        "pale: without Winograd's convolution; black lines: lowest to highest of the repeats"
     )
     rows = list(results.sides.items())
     _throughput(axes[0, 0], rows)
@@ -66,13 +69,16 @@ def _throughput(axis: Axes, rows: Rows) -> None:
 def _forward(axis: Axes, rows: Rows, threads: int) -> None:
     with_pieces = [(name, side) for name, side in rows if side.pieces is not None]
 
-    def figure_of(side: SideResult) -> Figure:
+    def forward_of(side: SideResult) -> Forward:
         assert side.pieces is not None  # filtered above
-        return next(f.against_peak for f in side.pieces.forwards if f.threads == threads)
+        return next(each for each in side.pieces.forwards if each.threads == threads)
 
-    _bars(axis, with_pieces, figure_of, "{:.2f}")
-    axis.axvline(1, color="black", linewidth=0.8, linestyle="--")
-    axis.set_title(f"Forward by the machine's peak, {threads} threads; 1 is best")
+    def text(side: SideResult) -> str:
+        each = forward_of(side)
+        return f"{each.milliseconds.value:,.0f}  ({each.against_peak.value:.2f})"
+
+    _bars(axis, with_pieces, lambda side: forward_of(side).milliseconds, text)
+    axis.set_title(f"Forward, ms, {threads} threads (by peak); lower is better")
 
 
 def _outside(axis: Axes, rows: Rows) -> None:
@@ -103,6 +109,8 @@ def _bars(
     for bar, (name, _) in zip(bars, rows):
         bar.set_hatch(_HATCHES[SIDES[name].precision])
         bar.set_edgecolor("white")
+        if SIDES[name].settings:
+            bar.set_alpha(_PALE)
     below = [max(figure.value - figure.low, 0.0) for figure in figures]
     above = [max(figure.high - figure.value, 0.0) for figure in figures]
     axis.errorbar(values, places, xerr=[below, above], fmt="none", ecolor="black", capsize=2)
@@ -119,9 +127,10 @@ def _name_rows(axis: Axes, names: Sequence[str]) -> None:
 
 
 def _colour(side: Side) -> str:
-    if not side.is_ours:
+    if not side.is_ours and side.made_of is None:
         return _OTHERS
-    runtime = side.export.get("runtime", "torchscript")
+    made = side if side.is_ours or side.made_of is None else SIDES[side.made_of]
+    runtime = made.export.get("runtime", "torchscript")
     return {"onnxruntime": _ONNXRUNTIME, "openvino": _OPENVINO}.get(runtime, _TORCHSCRIPT)
 
 

@@ -7,30 +7,29 @@ somebody once found, would stay when it is no longer true.
 from __future__ import annotations
 
 from benchmarks.pieces.forward import Forward
+from benchmarks.served.sides import EAGER
 from benchmarks.serving.long_run import LongRun
+from benchmarks.serving.pairs import Pair
 from benchmarks.serving.results import BenchResults, SideResult
 
 UNKNOWN = "this run measured nothing that explains it"
-# Below this share of the first visits' spread, new sizes are what the rest of it comes from.
-_AS_WIDE = 0.9
 
 
-def of_throughput(results: BenchResults, side: SideResult, eager: SideResult, least: float) -> str:
-    """The machine's peak bounds the throughput; otherwise what the request's time goes to."""
+def of_throughput(results: BenchResults, name: str, least: float) -> str:
+    """What the target leaves for an image, and what this side takes of it."""
+    side = results.sides[name]
     forward = _with_all_cores(results, side)
     if forward is None or side.pieces is None:
         return UNKNOWN
-    at_peak = results.model_operations / forward.peak.value
-    most = 1 / at_peak / eager.summary.throughput.value
+    allowed = 1000 / (least * results.sides[EAGER].summary.throughput.value)
     told = (
-        f"the machine's peak in {forward.precision} allows {most:.2f}x at most: there the forward "
-        f"alone takes {at_peak:.1f} s with all cores, and eager detectron2 answers "
-        f"{eager.summary.throughput.value:.3f} images a second. This forward takes "
-        f"{forward.against_peak.value:.2f}x of that time"
+        f"it leaves the machine {allowed:.0f} ms for an image: the forward alone takes "
+        f"{forward.milliseconds.value:.0f} ms with all cores, and what surrounds it "
+        f"{side.pieces.outside.value:.0f} ms in one thread"
     )
-    if most < least:
-        return told
-    return f"{told}, and what surrounds it {side.pieces.outside.value:.0f} ms in one thread"
+    if forward.precision == "fp32" and not results.winograd:
+        return f"{told}; the native code is not installed here, so every convolution was direct"
+    return told
 
 
 def of_cold_start(side: SideResult, eager: SideResult) -> str:
@@ -53,12 +52,19 @@ def of_growth(results: BenchResults, run: LongRun) -> str:
     )
 
 
-def of_spread(run: LongRun) -> str:
-    """Whether new sizes cost more, or sizes spread by themselves."""
-    again = run.again_spread.value
-    if again >= _AS_WIDE * run.spread.value:
-        return f"not that sizes are new: the same images, seen again, spread by {again:.2f}"
-    return f"the same images, seen again, spread by {again:.2f}; the rest is what a new size costs"
+def of_new_sizes(run: LongRun) -> str:
+    """How many of the first visits were slower than any second one."""
+    slow = many = 0
+    for each in run.fresh:
+        slowest = max(time / pixels for time, pixels in zip(each.again, each.input_pixels))
+        slow += sum(time / pixels > slowest for time, pixels in zip(each.first, each.input_pixels))
+        many += len(each.first)
+    return f"{slow} of {many} first visits took longer per pixel than every second one"
+
+
+def of_pair(pair: Pair) -> str:
+    """The two figures."""
+    return f"{pair.both:.0f} MiB of both, and {pair.eager:.0f} MiB of an eager worker alone"
 
 
 def _with_all_cores(results: BenchResults, side: SideResult) -> Forward | None:

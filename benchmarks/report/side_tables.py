@@ -5,10 +5,71 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from benchmarks.pieces.request import AROUND
-from benchmarks.served.sides import EAGER, SIDES
-from benchmarks.serving.results import BenchResults
+from benchmarks.served.sides import EAGER, SIDES, WINOGRAD_AND_DIRECT
+from benchmarks.serving.results import BenchResults, SideResult
 from benchmarks.serving.summary import PERCENTS
 from benchmarks.shared.table import Table, spread
+from d2serve.server.measuring.figures import median_ratio
+
+
+def summary(results: BenchResults) -> Table:
+    """Each side in a line."""
+    eager = results.sides[EAGER].memory_after_run.rss
+    return Table(
+        "Side by side",
+        "Ratios are to the eager handler of the same run: of images per second higher is better, "
+        "of cold start and memory lower. Latency is what a client sees at that throughput. The "
+        "tables below have the ranges.",
+        ("side", "images/s", "ratio", "latency p50, s", "cold start", "memory of a worker"),
+        tuple(
+            (
+                SIDES[name].label,
+                f"{side.summary.throughput.value:.2f}",
+                f"**{side.summary.throughput_ratio.value:.2f}x**",
+                f"{side.summary.latency['p50'].value:.2f}",
+                f"{side.cold_start_ratio.value:.2f}x",
+                f"{side.memory_after_run.rss / eager:.2f}x",
+            )
+            for name, side in results.sides.items()
+        ),
+    )
+
+
+def winograd(results: BenchResults) -> Table:
+    """fp32 with Winograd's convolution and with direct ones only."""
+
+    def rows() -> Iterator[tuple[str, ...]]:
+        for name, direct in WINOGRAD_AND_DIRECT:
+            if name in results.sides and direct in results.sides:
+                ours, without = results.sides[name], results.sides[direct]
+                rates = [[each.throughput for each in side.rounds] for side in (ours, without)]
+                yield (
+                    SIDES[name].label,
+                    spread(without.summary.throughput, 3),
+                    spread(ours.summary.throughput, 3),
+                    spread(median_ratio(*rates), 2),
+                    _forward_ms(without),
+                    _forward_ms(ours),
+                    f"{without.memory_after_run.rss:.0f}",
+                    f"{ours.memory_after_run.rss:.0f}",
+                )
+
+    return Table(
+        "fp32 with Winograd's convolution and without",
+        "The same archive with `convolution: direct` and, as it is, with `convolution: auto`. "
+        "Ratio: images per second with by without, of the same round. Forward in milliseconds "
+        "with all cores, RSS of a worker in MiB after the run.",
+        (
+            *("runtime", "images/s, direct", "images/s, auto", "ratio"),
+            *("forward, direct", "forward, auto", "RSS, direct", "RSS, auto"),
+        ),
+        tuple(rows()),
+    )
+
+
+def _forward_ms(side: SideResult) -> str:
+    forwards = () if side.pieces is None else side.pieces.forwards
+    return spread(forwards[-1].milliseconds, 0) if forwards else ""
 
 
 def throughput(results: BenchResults) -> Table:
@@ -94,7 +155,8 @@ def forward(results: BenchResults) -> Table:
         "of torch's large matrix products and convolutions in that precision and with as many "
         "threads, just before each forward, in billions of operations (two of them a "
         "multiplication with an addition) per second. Last column: the forward's time by the time "
-        "of its work at the peak; 1 is the best there is.",
+        "of its work at the peak. The peak counts multiplications as matrix products have them; "
+        "Winograd's convolution has fewer, so a forward may take less than 1.",
         ("side", "threads", "forward, ms", "peak", "forward by peak"),
         tuple(rows()),
     )

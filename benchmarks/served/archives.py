@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -111,10 +111,21 @@ def _packaged(
     return store / f"{name}.mar"
 
 
+def with_settings(source: Path, settings: Mapping[str, str], target: Path) -> None:
+    """Copy an archive, with more in its model-config.yaml."""
+    with zipfile.ZipFile(source) as archive:
+        text = archive.read(CONFIG_FILE).decode()
+    _copied(source, {CONFIG_FILE: f"{text}\n{yaml.safe_dump(dict(settings))}"}, target)
+
+
 def _replace_spec(archive: Path, spec: ModelSpec) -> None:
     changed = archive.with_suffix(".changed")
-    with zipfile.ZipFile(archive) as source, zipfile.ZipFile(changed, "w") as target:
-        for entry in source.infolist():
-            content = spec.to_json() if entry.filename == SPEC_FILE else source.read(entry)
-            target.writestr(entry, content, compress_type=entry.compress_type)
+    _copied(archive, {SPEC_FILE: spec.to_json()}, changed)
     changed.replace(archive)
+
+
+def _copied(source: Path, changes: Mapping[str, str], target: Path) -> None:
+    with zipfile.ZipFile(source) as archive, zipfile.ZipFile(target, "w") as copy:
+        for entry in archive.infolist():
+            content = changes.get(entry.filename, archive.read(entry))
+            copy.writestr(entry, content, compress_type=entry.compress_type)

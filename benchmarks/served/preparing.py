@@ -19,7 +19,13 @@ import torch
 from detectron2.config import get_cfg
 from PIL import Image
 
-from benchmarks.served.archives import Order, eager_archive, fill, torchvision_archive
+from benchmarks.served.archives import (
+    Order,
+    eager_archive,
+    fill,
+    torchvision_archive,
+    with_settings,
+)
 from benchmarks.served.low_precision import lowered_archive
 from benchmarks.served.model import SavedModel, model_input, save_random_model
 from benchmarks.served.sides import EAGER, OPENVINO, SIDES, TORCHVISION
@@ -94,8 +100,11 @@ def prepare(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     for side in plan.sides:
-        precision = SIDES[side].precision
-        if precision != "fp32":
+        precision, settings = SIDES[side].precision, SIDES[side].settings
+        if settings:
+            with_settings(store / f"{SIDES[side].made_of}.mar", settings, store / f"{side}.mar")
+            advance()
+        elif precision != "fp32":
             images = (
                 _calibration_image(plan, plan.seed + 1 + index)
                 for index in range(plan.calibration_images)
@@ -138,7 +147,7 @@ def _orders(
     Image.fromarray(picture).resize((longest, short)).save(sample)
     sizes = ["INPUT.MIN_SIZE_TEST", str(short), "INPUT.MAX_SIZE_TEST", str(longest)]
     for side in plan.sides:
-        if SIDES[side].is_ours and SIDES[side].precision == "fp32":
+        if SIDES[side].is_ours and SIDES[side].made_of is None:
             fields: dict[str, Any] = {**SIDES[side].export}
             request = ExportRequest(
                 source=ConfigSource(

@@ -7,16 +7,18 @@ waits on its socket.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 
 import httpx
 
+from benchmarks.served.cpp_process import CppProcess
 from benchmarks.served.fastapi_process import FastApiProcess
-from benchmarks.served.sides import FASTAPI
+from benchmarks.served.sides import CPP, FASTAPI, SIDES
 from benchmarks.serving.plan import Setup
 from benchmarks.shared.errors import BenchError
 from benchmarks.shared.memory import Memory, memory_of
@@ -45,18 +47,25 @@ class Served:
         """Mean memory of the workers now."""
         return memory_of(self.pids)
 
+    def asked_for(self, options: Mapping[str, str]) -> Served:
+        """The same workers, asked with options of a request; of a TorchServe only."""
+        asks = [replace(ask, options=options) for ask in self.asks if isinstance(ask, HttpAsk)]
+        return replace(self, asks=tuple(asks))
+
 
 class Hosts:
     """Starts sides; as a context manager, ends whatever is left of them."""
 
-    def __init__(self, store: Path, eager_model: Path) -> None:
+    def __init__(self, store: Path, eager_model: Path, image: bytes = b"") -> None:
         """
         Args:
             store: the folder with the archives, SIDE.mar each.
             eager_model: the folder with config.yaml and model.pth, which FastAPI serves.
+            image: the one that will be sent, for sides that read it from a file.
         """
         self._store = store
         self._eager_model = eager_model
+        self._image = image
         self._stack = ExitStack()
         self._servers: dict[int, TorchServeProcess] = {}
 
@@ -68,13 +77,15 @@ class Hosts:
         """
         if side == FASTAPI:
             return self._processes(setup)
+        if side == CPP:
+            return self._programs(setup)
         server = self.torchserve(setup.threads)
         described = server.management.register(
             f"{side}.mar", model_name=side, initial_workers=setup.workers
         )
         token = server.inference_token
         headers = {} if token is None else {"authorization": f"Bearer {token}"}
-        ask = asker(server.inference_address, f"/predictions/{side}", headers)
+        ask = HttpAsk(server.inference_address, f"/predictions/{side}", headers)
         return Served(
             side,
             setup,
@@ -107,9 +118,27 @@ class Hosts:
         return Served(
             FASTAPI,
             setup,
-            asks=tuple(asker(each.address, "/predict", {}) for each in started),
+            asks=tuple(HttpAsk(each.address, "/predict", {}) for each in started),
             pids=tuple(each.pid for each in started),
             stop=processes.close,
+        )
+
+    def _programs(self, setup: Setup) -> Served:
+        programs = ExitStack()
+        self._stack.push(programs)
+        archive = self._store / f"{SIDES[CPP].made_of}.mar"
+        started = [
+            programs.enter_context(CppProcess(archive, self._image, setup.threads))
+            for _ in range(setup.workers)
+        ]
+        for each in started:
+            each.wait_ready()
+        return Served(
+            CPP,
+            setup,
+            asks=tuple(each.ask for each in started),
+            pids=tuple(each.pid for each in started),
+            stop=programs.close,
         )
 
     def __enter__(self) -> Hosts:
@@ -128,22 +157,29 @@ def _unregister(server: TorchServeProcess, side: str) -> None:
     server.management.unregister(side)
 
 
-def asker(address: str, path: str, headers: dict[str, str]) -> Ask:
-    """What sends pictures to one address, keeping its connections; may be used by many threads."""
-    client = httpx.Client(
-        base_url=address,
-        timeout=_SECONDS_FOR_AN_ANSWER,
-        trust_env=False,  # a proxy must not get requests that stay on this machine
-        headers={**headers, "content-type": "application/octet-stream"},
-    )
+@dataclass(frozen=True)
+class HttpAsk:
+    """Sends pictures to one address, keeping its connections; may be used by many threads."""
 
-    def ask(image: bytes) -> bytes:
-        response = client.post(path, content=image)
+    address: str
+    path: str
+    headers: Mapping[str, str]
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def _client(self) -> httpx.Client:
+        return httpx.Client(
+            base_url=self.address,
+            timeout=_SECONDS_FOR_AN_ANSWER,
+            trust_env=False,  # a proxy must not get requests that stay on this machine
+            headers={**self.headers, "content-type": "application/octet-stream"},
+        )
+
+    def __call__(self, image: bytes) -> bytes:
+        response = self._client.post(self.path, content=image, params=dict(self.options))
         if response.status_code != 200:
             raise BenchError(
-                f"{path} answered HTTP {response.status_code}, expected 200: "
+                f"{self.path} answered HTTP {response.status_code}, expected 200: "
                 f"{response.content[:300]!r}. The server's log says why."
             )
         return response.content
-
-    return ask

@@ -48,6 +48,12 @@ def instances_in(reply: bytes) -> list[Any]:
     return found
 
 
+def ask_all(served: Served, image: bytes) -> list[bytes]:
+    """One request for every worker, all at once; the replies."""
+    with ThreadPoolExecutor(len(served.asks)) as clients:
+        return list(clients.map(lambda ask: ask(image), served.asks))
+
+
 def closed_loop(served: Served, image: bytes, requests: int, least: int) -> Load:
     """Send requests and wait for all answers.
 

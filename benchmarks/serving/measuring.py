@@ -10,7 +10,6 @@ with one worker is its cold start, too: every start costs seconds of the run.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +19,7 @@ from benchmarks.served.sides import EAGER, SIDES
 from benchmarks.serving.agreement import Agreement, Workload, agreement_of, workload_of
 from benchmarks.serving.cold_start import Start, start_cold
 from benchmarks.serving.hosts import Hosts, Served
-from benchmarks.serving.load import Load, closed_loop
+from benchmarks.serving.load import Load, ask_all, closed_loop
 from benchmarks.serving.plan import BenchPlan, Setup, requests_in, seconds_for_a_side
 
 
@@ -77,7 +76,7 @@ class Trials:
                 served, start, reply = start_cold(self._hosts, side, setup, self._image)
             else:
                 served = self._hosts.start(side, setup)
-                reply = self._warmed_up(served)
+                reply = ask_all(served, self._image)[-1]
             agreements += self._compared(served, orjson.loads(reply))
             probes.append(self._probe(served))
             if best is None:
@@ -89,11 +88,6 @@ class Trials:
         assert best is not None and start is not None  # noqa: PT018 - there is a setup
         worst = min(agreements, key=lambda each: each.within_bounds, default=None)
         return Tried(best[1], tuple(probes), start, worst)
-
-    def _warmed_up(self, served: Served) -> bytes:
-        with ThreadPoolExecutor(len(served.asks)) as clients:  # every worker gets one request
-            replies: list[bytes] = list(clients.map(lambda ask: ask(self._image), served.asks))
-        return replies[-1]
 
     def _compared(self, served: Served, reply: Any) -> list[Agreement]:
         if served.side == EAGER:

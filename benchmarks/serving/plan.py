@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
-from benchmarks.served.sides import EAGER, ONNXRUNTIME, OPENVINO, RUNTIMES, SIDES
+from benchmarks.served.sides import EAGER, ONNXRUNTIME, OPENVINO, RUNTIMES, TRACING, USUAL
 
 
 @dataclass(frozen=True)
 class BenchPlan:
     """One run."""
 
-    sides: tuple[str, ...] = tuple(SIDES)
+    sides: tuple[str, ...] = USUAL
     """Eager first: the others are compared with it."""
     zoo_name: str = "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_3x.yaml"
     overrides: tuple[str | int, ...] = ()
@@ -33,11 +34,20 @@ class BenchPlan:
     """For the timings of one forward, at least two of them."""
     cold_starts: int = 3
     """Of the sides whose cold start has a target; the others are started once."""
-    cold_start_sides: tuple[str, ...] = (EAGER, ONNXRUNTIME, OPENVINO)
+    cold_start_sides: tuple[str, ...] = (EAGER, TRACING, ONNXRUNTIME, OPENVINO)
+    pair_sides: tuple[str, ...] = (OPENVINO,)
+    """Of which two workers' memory together is compared with that of one eager worker."""
     probe_requests: int = 2
     """Requests with which each workers x threads candidate is tried."""
+    part_sides: tuple[str, ...] = RUNTIMES
+    """That are asked for less than all, too."""
+    part_rounds: int = 3
+    few_instances: int = 10
+    """That are asked for then."""
+    layer_repeats: int = 3
+    """Of the 3x3 convolutions by themselves."""
     rounds: int = 4
-    total_seconds: float = 870.0
+    total_seconds: float = 1380.0
     """For the whole run: the rounds take what the steps before them have left of it."""
     least_requests: int = 2
     """Requests of a side in a round, however little time is left."""
@@ -50,6 +60,10 @@ class BenchPlan:
     few_requests: int = 100
     many_requests: int = 1000
     """After which the long run reads a worker's memory."""
+
+    def without(self, sides: Collection[str]) -> BenchPlan:
+        """The same plan, but for some sides."""
+        return replace(self, sides=tuple(each for each in self.sides if each not in sides))
 
 
 @dataclass(frozen=True)

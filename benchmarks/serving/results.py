@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
+from benchmarks.pieces.layers import LayerTimes
 from benchmarks.pieces.mask_encoders import MaskTiming
 from benchmarks.pieces.request import Pieces
 from benchmarks.serving.agreement import Agreement, Workload
@@ -12,13 +13,15 @@ from benchmarks.serving.cold_start import ColdStart
 from benchmarks.serving.load import Load
 from benchmarks.serving.long_run import LongRun
 from benchmarks.serving.measuring import Probe
+from benchmarks.serving.pairs import Pair
+from benchmarks.serving.parts import Parts
 from benchmarks.serving.plan import BenchPlan, Setup
 from benchmarks.serving.summary import Summary
 from benchmarks.shared.machine import Machine
 from benchmarks.shared.memory import Memory
 from d2serve.server.measuring.figures import Figure
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,16 @@ class BenchResults:
     mask_encoders: dict[str, MaskTiming]
     """By whose masks they were."""
     long_runs: dict[str, LongRun]
+    """By side."""
+    left_out: dict[str, str]
+    """Sides that this machine cannot serve, each with the reason."""
+    winograd: tuple[str, ...]
+    """Ways in which its CPU runs Winograd's convolution, the fastest last; none where the native
+    code is not installed."""
+    layers: tuple[LayerTimes, ...]
+    parts: dict[str, Parts]
+    """By side."""
+    pairs: dict[str, Pair]
     """By side."""
     schema_version: int = SCHEMA_VERSION
 

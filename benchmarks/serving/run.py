@@ -6,9 +6,11 @@ Everything is made from a seed in a temporary folder. Only the results are kept.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
+from benchmarks.pieces.layers import layer_times
 from benchmarks.pieces.mask_encoders import (
     RANDOM,
     TRAINED,
@@ -19,6 +21,7 @@ from benchmarks.pieces.mask_encoders import (
 )
 from benchmarks.pieces.model_work import operations_of
 from benchmarks.pieces.request import Pieces, eager_pieces, our_pieces
+from benchmarks.served.possible import left_out
 from benchmarks.served.preparing import Prepared, exports_of, prepare, save_model
 from benchmarks.served.sides import EAGER, SIDES
 from benchmarks.serving.cold_start import Start, cold_start_of, start_cold
@@ -26,10 +29,13 @@ from benchmarks.serving.hosts import Hosts
 from benchmarks.serving.load import Load
 from benchmarks.serving.long_run import LongRun, long_runs
 from benchmarks.serving.measuring import Trials, Tried, measure_rounds
+from benchmarks.serving.pairs import Pair, pair_of
+from benchmarks.serving.parts import Parts, ask_for_parts
 from benchmarks.serving.plan import BenchPlan, Setup, candidates
 from benchmarks.serving.results import BenchResults, SideResult
 from benchmarks.serving.steps import Steps
 from benchmarks.serving.summary import summarise
+from benchmarks.shared.kernels import winograd_ways
 from benchmarks.shared.machine import this_machine
 from benchmarks.shared.memory import Memory
 from d2serve.export.request import Progress
@@ -47,6 +53,8 @@ def run(plan: BenchPlan, progress: Progress) -> BenchResults:
     date = datetime.now(timezone.utc).isoformat(timespec="seconds")
     steps = Steps(progress)
     machine = this_machine()
+    without = left_out(plan.sides)
+    plan = plan.without(without)
     with tempfile.TemporaryDirectory(prefix="d2serve-bench-") as folder:
         steps.begin("Making the model", 0)
         image = jpeg(photo(*plan.picture_size, plan.seed))
@@ -55,12 +63,16 @@ def run(plan: BenchPlan, progress: Progress) -> BenchResults:
         steps.begin("Exporting", exports_of(plan))
         prepared = prepare(plan, saved, decode(image), Path(folder), steps.advance)
         pieces, encoders = _in_process(plan, prepared, image, work, machine.cores, steps)
+        steps.begin("Timing the 3x3 convolutions", 0)
+        layers = layer_times(plan.layer_repeats)
         runs = _long_runs(plan, prepared, machine.cores, steps)
-        with Hosts(prepared.store, saved.config.parent) as hosts:
+        with Hosts(prepared.store, saved.config.parent, image) as hosts:
             setups = candidates(machine.cores)
             starts = _cold_starts(hosts, plan, setups[0], image, steps)
+            pairs = _pairs(hosts, plan, machine.cores, image, starts[EAGER], steps)
             trials = Trials(hosts, plan, image, setups)
             tried = _try_all(trials, plan, starts, steps)
+            parts = _parts(tried, plan, image, steps)
             steps.begin("Measuring the sides in turns", plan.rounds * len(plan.sides))
             left = plan.total_seconds - steps.seconds_so_far()
             rounds = measure_rounds(tried, image, plan, left, steps.advance)
@@ -79,6 +91,11 @@ def run(plan: BenchPlan, progress: Progress) -> BenchResults:
         },
         mask_encoders=encoders,
         long_runs=runs,
+        left_out=without,
+        winograd=winograd_ways(),
+        layers=layers,
+        parts=parts,
+        pairs=pairs,
     )
 
 
@@ -87,7 +104,7 @@ def _in_process(
 ) -> tuple[dict[str, Pieces], dict[str, MaskTiming]]:
     ours = [side for side in plan.sides if SIDES[side].is_ours]
     steps.begin("Timing forwards and what surrounds them", 1 + len(ours))
-    threads = sorted({1, cores})
+    threads = (cores,)
     eager, raw = eager_pieces(prepared.saved, image, work, threads, plan)
     pieces = {EAGER: eager}
     steps.advance()
@@ -132,6 +149,29 @@ def _cold_starts(
             served.stop()
             steps.advance()
     return starts
+
+
+def _pairs(
+    hosts: Hosts, plan: BenchPlan, cores: int, image: bytes, eager: Sequence[Start], steps: Steps
+) -> dict[str, Pair]:
+    """Only after an eager worker was started alone."""
+    sides = [side for side in plan.pair_sides if side in plan.sides and eager]
+    steps.begin("Looking at two workers' memory", len(sides))
+    pairs = {}
+    for side in sides:
+        pair = pair_of(hosts, side, cores, image, eager[-1].memory.pss)
+        if pair is not None:
+            pairs[side] = pair
+        steps.advance()
+    return pairs
+
+
+def _parts(
+    tried: dict[str, Tried], plan: BenchPlan, image: bytes, steps: Steps
+) -> dict[str, Parts]:
+    served = {side: tried[side].served for side in plan.part_sides if side in plan.sides}
+    steps.begin("Asking for less than all", 4 * plan.part_rounds * len(served))
+    return ask_for_parts(served, image, plan, steps.advance)
 
 
 def _try_all(

@@ -5,8 +5,9 @@ python -m benchmarks.soak [MINUTES] [ARCHIVE.mar]
 
 In the first third of the time the server is upgraded and restarted again and again; its tokens are
 renewed all the time. What is then there is left alone, and its memory is looked at, since only a
-process that lives on can be seen to grow. ``make soak`` takes 10 minutes and the archive of ``make
-demo``. What a slope of minutes cannot tell from noise, its interval says; hours make it narrow.
+process that lives on can be seen to grow. ``make soak`` takes 10 minutes and the trained example
+model on OpenVINO, with Winograd's convolution where its native code is installed. What a slope of
+minutes cannot tell from noise, its interval says; hours make it narrow.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from pathlib import Path
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from benchmarks.shared.kernels import winograd_ways
 from benchmarks.shared.machine import this_machine
+from benchmarks.soak.archive import exported
 from benchmarks.soak.asking import Clients
 from benchmarks.soak.deeds import (
     Operator,
@@ -41,9 +44,9 @@ from benchmarks.soak.verdict import (
     Course,
     courses_of,
     failures_of,
+    failures_of_convolution,
 )
 from d2serve.cli.progress import console
-from examples.demo import ARCHIVE, export_once
 
 _RESULTS = Path(__file__).resolve().parents[1] / "results"
 _CONCURRENCY = 8
@@ -130,13 +133,11 @@ def table_of(courses: dict[str, Course]) -> Table:
 
 def main(minutes: float, archive: Path | None) -> int:
     """Run the soak; 1 where it is not passed."""
-    if archive is None:
-        export_once()
     date = datetime.now(timezone.utc).isoformat(timespec="seconds")
     began, requests = time.monotonic(), one_round()
     with (
         tempfile.TemporaryDirectory(prefix="soak-") as folder,
-        Served(archive or ARCHIVE, Path(folder)) as served,
+        Served(archive or exported(Path(folder)), Path(folder)) as served,
     ):
         clients, tokens = Clients(served, _CONCURRENCY), TokenCounter(served)
         operator = Operator(served, minutes * 60 * _OPERATED)
@@ -147,7 +148,9 @@ def main(minutes: float, archive: Path | None) -> int:
         tokens.stop()
         clients.close()
         failures = failures_of_operating(operator.deeds, len(tokens.tokens), minutes, served)
-        events = dict(served.log.events)
+        events, convolutions = dict(served.log.events), dict(served.log.convolutions)
+        if archive is None:
+            failures += failures_of_convolution(winograd_ways(), convolutions)
     outcomes, courses = clients.outcomes, courses_of(seen.samples)
     failures += failures_of(courses, seen.workers, outcomes, seen.replaced)
     console.print(table_of(courses))
@@ -157,6 +160,7 @@ def main(minutes: float, archive: Path | None) -> int:
         f"{outcomes.server_errors} answers of 5xx, {outcomes.unexpected.total()} unexpected. "
         f"Meanwhile {told_of(operator.deeds)} and {len(tokens.tokens)} tokens. "
         f"Java's heap without garbage, in MB: {seen.live_heaps}. "
+        f"Workers said of their convolutions: {convolutions or 'nothing'}. "
         f"A worker fails where it grows, beyond chance, by {MOST_MB_PER_HOUR:g} MB an hour or more."
     )
     record = {
@@ -167,6 +171,7 @@ def main(minutes: float, archive: Path | None) -> int:
         "deeds": [asdict(each) for each in operator.deeds],
         "tokens": len(tokens.tokens),
         "events_of_the_log": events,
+        "winograd": {"ways": winograd_ways(), "workers_said": convolutions},
         "outcomes": {**vars(outcomes), "server_errors": outcomes.server_errors},
         "processes": {name: asdict(course) for name, course in courses.items()},
         "live_heaps": seen.live_heaps,

@@ -35,6 +35,8 @@ _SECONDS_TO_START = 300.0
 _SECONDS_TO_STOP = 90.0
 _SECONDS_TO_UPGRADE = 600.0
 _POLL_SECONDS = 0.05
+_WINOGRAD = "Winograd"
+"""Is in the line that a worker writes when it loads a program with such convolutions."""
 _MANIFEST = "MAR-INF/MANIFEST.json"
 
 
@@ -167,6 +169,8 @@ class Log:
         """By logger."""
         self.no_objects: list[str] = []
         """Lines that are none."""
+        self.convolutions: Counter[str] = Counter()
+        """What workers said of the convolutions that they run with."""
 
     def follow(self, process: subprocess.Popen[str]) -> None:
         """Read to the end, in a thread."""
@@ -177,7 +181,10 @@ class Log:
         with process.stdout as lines:
             for line in lines:
                 try:
-                    self.events[json.loads(line)["logger"]] += 1
+                    event = json.loads(line)
+                    self.events[event["logger"]] += 1
+                    if _WINOGRAD in str(event.get("message")):
+                        self.convolutions[event["message"]] += 1
                 except (ValueError, TypeError, KeyError):
                     self.no_objects.append(line)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.soak.asking import Outcomes
@@ -90,3 +90,18 @@ def failures_of(
             if last > first:
                 failures.append(f"{name} had at most {first} {what}, and has at least {last}")
     return failures
+
+
+def failures_of_convolution(ways: Sequence[str], said: Mapping[str, int]) -> list[str]:
+    """Whether the soak was of Winograd's convolution, where this machine has it.
+
+    Args:
+        ways: in which it can be run here.
+        said: what workers said of their convolutions, and how often.
+    """
+    if not ways or said:
+        return []
+    return [
+        f"Winograd's convolution is installed ({', '.join(ways)}) and asked for, and no worker "
+        "said in the log that it runs with it: the soak was of something else"
+    ]

@@ -170,6 +170,7 @@ def print_verification(record: Any) -> None:
         instances = "instance" if count == "one" else "instances"
         exactly = "" if count.startswith("more than") else "exactly "
         console.print(f"No image was found on which this model has {exactly}{count} {instances}.")
+    print_winograd(record.get("winograd"))
     for place in record.get("traced_constants", ()):  # older archives have none
         console.print(
             f"[yellow]Doubt:[/] the trace made a constant of what depends on the image, at "
@@ -178,6 +179,24 @@ def print_verification(record: Any) -> None:
             soft_wrap=True,
             highlight=False,
         )
+
+
+def print_winograd(record: Any) -> None:
+    """What the export found with Winograd's convolutions; nothing of programs without them."""
+    if record is None:
+        return
+    if record["within_bounds"]:
+        said = "within the same bounds; `convolution: auto` takes them where they are faster"
+        rows = record["differences"]
+        said += (
+            f" (at most {max(row['box_px'] for row in rows):.2g} px, "
+            f"{max(row['score'] for row in rows):.2g} of a score)"
+        )
+    elif record["within_bounds"] is None:
+        said = f"not tried, so `convolution: auto` takes none: {record['note']}"
+    else:
+        said = f"out of bounds, so `convolution: auto` takes none: {record['note']}"
+    console.print(f"With Winograd's convolutions: {escape(said)}.", soft_wrap=True, highlight=False)
 
 
 def _masks_differing(row: dict[str, Any]) -> str:

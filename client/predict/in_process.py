@@ -53,8 +53,8 @@ class InProcessClient:
         """
         Args:
             archive: a .mar, or the folder that one was extracted to.
-            **settings: those of ``Detector.open``; batching and limits that are not given are those
-                of the archive's own model-config.yaml, as on a server.
+            **settings: those of ``Detector.open``; batching, limits and convolution that are not
+                given are those of the archive's own model-config.yaml, as on a server.
 
         Raises:
             ArchiveRefused: it cannot be loaded here; the message says why.

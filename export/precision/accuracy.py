@@ -6,29 +6,16 @@ archive beside fp32's. Where too much is lost, nothing is written.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import openvino
-
-from d2serve.export.annotations.evaluation_sets import EvaluationSet, evaluation_set, records_of
+from d2serve.export.annotations.evaluation_sets import EvaluationSet, evaluation_set
 from d2serve.export.annotations.expectations import Expectations
 from d2serve.export.archive.staging import Staging
-from d2serve.export.errors import (
-    EvaluationError,
-    PrecisionError,
-    ProgramError,
-    SampleError,
-    one_line,
-)
-from d2serve.export.precision.bf16 import to_bf16
-from d2serve.export.precision.int8 import FEWEST_IMAGES, to_int8_within
-from d2serve.export.programs.openvino import save
+from d2serve.export.errors import EvaluationError
+from d2serve.export.precision.lowering import Write, calibration_files, check_cpu, lowered_within
 from d2serve.export.programs.program import Program
 from d2serve.export.proof.evaluation import (
     LEAST_AP,
@@ -38,16 +25,11 @@ from d2serve.export.proof.evaluation import (
     main_metric,
     near_zero,
 )
+from d2serve.export.proof.isolated_replay import gpu_id
 from d2serve.export.reading.config import ModelConfig
-from d2serve.export.reading.image_files import SUFFIXES, read_image_file
 from d2serve.export.request import ExportRequest, Progress
-from d2serve.handlers.errors import RequestError
-from d2serve.handlers.requests.preprocessing import preprocess
-from d2serve.handlers.runtimes.cpu_features import slow_precision
 from d2serve.handlers.spec.model_spec import ModelSpec
-from d2serve.handlers.spec.runtimes import BF16, INT8
 
-_MOST_CALIBRATION_IMAGES = 300
 # One instance of 50 is two AP points of its class, four times what may be lost by default.
 _FEWEST_IMAGES, _FEWEST_ANNOTATIONS = 20, 50
 
@@ -63,9 +45,8 @@ def judged_on(
         EvaluationError: it is not there, does not fit the model, or is too small to judge by.
         SampleError: there are not enough images to calibrate on.
     """
-    _check_cpu(request.precision)
-    if request.precision == INT8:
-        _calibration_files(request, config)
+    check_cpu(request.precision)
+    calibration_files(request, config)
     source = first_test_dataset(config) if request.dataset is None else request.dataset
     with evaluation_set(source, expected) as data:
         _require_enough(data, request.precision)
@@ -104,26 +85,26 @@ def lower(
         EvaluationError: the data set gives no AP.
     """
     count, sigmas = len(data.records), config.keypoint_oks_sigmas
-    files = _calibration_files(request, config) if request.precision == INT8 else []
+    files, gpu = calibration_files(request, config), gpu_id(config.device)
     progress.begin("Evaluating fp32", count)
-    reference = evaluate_one(stage.lay_out(), data, sigmas, None, progress.advance)
+    reference = evaluate_one(stage.lay_out(), data, sigmas, gpu, progress.advance)
     _check_scores(reference, data.name)
     judged: list[tuple[Program, ModelSpec, Scores]] = []
 
-    def drop_of(model: openvino.Model) -> float:
+    def drop_of(write: Write) -> float:
         folder = stage.folder(f"{request.precision}_{len(judged)}")
-        lowered = replace(program, main=save(model, folder))
+        lowered = replace(program, main=write(folder))
         candidate = replace(spec, precision=request.precision, sha256=lowered.hashes())
         stage.describe(lowered.files, candidate, settings)
         progress.begin(f"Evaluating {request.precision}", count)
-        scores = evaluate_one(stage.lay_out(), data, sigmas, None, progress.advance)
+        scores = evaluate_one(stage.lay_out(), data, sigmas, gpu, progress.advance)
         judged.append((lowered, candidate, scores))
         return max(
             reference[task][main_metric(task)] - scores[task][main_metric(task)]
             for task in reference
         )
 
-    how = _first_within(request, program, spec, files, drop_of, progress)
+    how = lowered_within(request, program, spec, files, drop_of, progress)
     lowered, candidate, scores = judged[-1]
     accuracy: dict[str, Any] = {
         "dataset": data.name,
@@ -134,79 +115,6 @@ def lower(
         request.precision: scores,
     }
     return lowered, replace(candidate, accuracy=accuracy)
-
-
-def _first_within(
-    request: ExportRequest,
-    program: Program,
-    spec: ModelSpec,
-    files: list[Path],
-    drop_of: Callable[[openvino.Model], float],
-    progress: Progress,
-) -> str:
-    """Make programs until one loses little enough; returns what stayed more precise."""
-    model = openvino.Core().read_model(str(program.main))
-    if request.precision == BF16:
-        drop = drop_of(to_bf16(model))
-        if drop > request.max_ap_drop:
-            raise PrecisionError(
-                f"bf16 costs {drop:.2f} AP points, {request.max_ap_drop:g} are allowed. Nothing "
-                "was written. Allow more (--max-ap-drop), or stay with --precision fp32."
-            )
-        return "arithmetic on boxes and scores in fp32"
-    progress.begin("Reading the calibration images", len(files))
-    images = list(_prepared(files, spec, progress))
-    progress.begin("Calibrating", 0)
-    try:
-        _, tried = to_int8_within(model, images, drop_of, request.max_ap_drop)
-    except ProgramError as error:
-        raise PrecisionError(f"{error} Nothing was written.") from error
-    return f"{tried[-1].left_in_float} in bf16, arithmetic on boxes and scores in fp32"
-
-
-def _check_cpu(precision: str) -> None:
-    lacking = slow_precision(
-        precision, openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    )
-    if lacking:
-        raise PrecisionError(
-            f"--precision {precision} cannot be measured here: {lacking}, so the program would run "
-            "in fp32. Export on a CPU that has them, or use --precision fp32."
-        )
-
-
-def _calibration_files(request: ExportRequest, config: ModelConfig) -> list[Path]:
-    """The images for int8: those of the folder that is named, or of the first training data set."""
-    folder = request.calibration_images
-    if folder is not None:
-        files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES)
-        source = str(folder)
-    elif config.train_datasets:
-        name = config.train_datasets[0]
-        files = [Path(record["file_name"]) for record in records_of(name)]
-        source = f"the config's training data set, {name}"
-    else:
-        files, source = [], "the config, which names no training data set"
-    if len(files) < FEWEST_IMAGES:
-        raise SampleError(
-            f"int8 is calibrated on images: got {len(files)} from {source}, expected "
-            f"{FEWEST_IMAGES} or more like those that the model will see. Name a folder "
-            "of them: --calibration-images DIR"
-        )
-    # Evenly over the data set, which may be sorted by what it shows.
-    step = max(len(files) // _MOST_CALIBRATION_IMAGES, 1)
-    return files[::step][:_MOST_CALIBRATION_IMAGES]
-
-
-def _prepared(
-    files: list[Path], spec: ModelSpec, progress: Progress
-) -> Iterator[npt.NDArray[np.float32]]:
-    for file in files:
-        try:
-            yield preprocess(read_image_file(file, spec.image_form), spec).tensor
-        except (OSError, RequestError) as error:
-            raise SampleError(f"{file} cannot be read: {one_line(error)}") from error
-        progress.advance()
 
 
 def _require_enough(data: EvaluationSet, precision: str) -> None:

@@ -19,6 +19,7 @@ from d2serve.export.programs.device_scan import check_no_device
 from d2serve.export.programs.onnx import write_onnx
 from d2serve.export.programs.program import Program
 from d2serve.export.programs.scripting import script
+from d2serve.export.programs.tensorrt import fit_to_tensorrt
 from d2serve.export.programs.tracing import detail_inputs, trace
 from d2serve.export.reading.config import ModelConfig
 from d2serve.export.reading.families import Family
@@ -36,6 +37,7 @@ from d2serve.handlers.spec.runtimes import (
     RUNTIMES,
     SCRIPTING,
     TENSORFLOW,
+    TENSORRT,
     TORCHSCRIPT,
 )
 
@@ -113,6 +115,19 @@ def _onnx(
     return Program(main, outputs, doubts, rewrites, family.detail_classes)
 
 
+def _tensorrt(
+    request: ExportRequest,
+    model: nn.Module,
+    family: Family,
+    inputs: Inputs,
+    folder: Path,
+    metadata: Mapping[str, object],
+) -> Program:
+    traced = _onnx(request, model, family, inputs, folder, metadata)
+    fit_to_tensorrt(traced.main)
+    return traced
+
+
 def _openvino(
     request: ExportRequest,
     model: nn.Module,
@@ -172,6 +187,7 @@ BUILDERS: dict[str, Builder] = {
     TORCHSCRIPT: _torchscript,
     ONNXRUNTIME: _onnx,
     OPENVINO: _openvino,
+    TENSORRT: _tensorrt,
     CAFFE2: _caffe2,
     TENSORFLOW: _tensorflow,
 }

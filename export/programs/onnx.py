@@ -155,3 +155,12 @@ def _ending_at_heatmaps() -> Iterator[None]:
         yield
     finally:
         keypoint_head.heatmaps_to_keypoints = before
+
+
+def give_up_defaults(graph: onnx.GraphProto) -> None:
+    """Take the values from inputs that have one, in place: other runtimes
+    read such for constants."""
+    inputs = {each.name for each in graph.input}
+    kept = [each for each in graph.initializer if each.name not in inputs]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)

@@ -16,6 +16,7 @@ import onnx
 import openvino as ov
 
 from d2serve.export.errors import ProgramError, one_line
+from d2serve.export.programs.onnx import give_up_defaults
 from d2serve.handlers.spec.runtimes import OPENVINO, RUNTIMES
 
 
@@ -55,14 +56,6 @@ def save(model: ov.Model, folder: Path) -> Path:
     # Weights in half precision would change answers.
     ov.save_model(model, main, compress_to_fp16=False)
     return main
-
-
-def give_up_defaults(graph: onnx.GraphProto) -> None:
-    """Take the values from inputs that have one, in place: OpenVINO reads such for constants."""
-    inputs = {each.name for each in graph.input}
-    kept = [each for each in graph.initializer if each.name not in inputs]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
 
 
 def mend_empty_constants(graph: onnx.GraphProto) -> int:

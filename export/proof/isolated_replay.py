@@ -24,6 +24,8 @@ from d2serve.client.results.prediction import Prediction, parse_prediction
 from d2serve.export.errors import VerificationError
 from d2serve.export.proof.replay_process import DONE, LOADED
 from d2serve.export.proof.watchdog import Watchdog
+from d2serve.handlers.spec.convolution import AUTO
+from d2serve.handlers.spec.convolution import SETTING as CONVOLUTION
 
 Progress = Callable[[], None]
 """Called each time a batch is answered."""
@@ -44,6 +46,7 @@ def replay(
     *,
     options: Sequence[Sequence[Mapping[str, str]]] = (),
     batching: str = "auto",
+    convolution: str = AUTO,
     gpu_id: int | None = None,
     eager_seconds: Sequence[float] = (),
     progress: Progress = _nothing,
@@ -54,7 +57,7 @@ def replay(
         model_dir: the extracted archive.
         batches: image files, in the groups in which the handler gets them.
         options: those of each file's request, in the same groups; without them, none.
-        batching: the model YAML's ``batching`` setting.
+        batching, convolution: the model YAML's settings of these names.
         gpu_id: as TorchServe gives it; None is the CPU.
         eager_seconds: what eager detectron2 took for each batch, as far as it was measured.
         progress: called after each batch.
@@ -70,7 +73,7 @@ def replay(
         job = {
             "batches": [[str(file.resolve()) for file in batch] for batch in batches],
             "options": options or [[{}] * len(batch) for batch in batches],
-            "settings": {"batching": batching},
+            "settings": {"batching": batching, CONVOLUTION: convolution},
             "gpu_id": gpu_id,
             "replies": str(replies),
         }

@@ -6,11 +6,12 @@ has what runs its own files (``caffe2_reference``), which needs no detectron2.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
 
+from d2serve.export.errors import EagerError
 from d2serve.export.reading.image_files import Pixels
 from d2serve.handlers.outputs.records import Outputs
 
@@ -35,6 +36,47 @@ class Reference(Protocol):
 
     def answer_batch(self, images: Sequence[Pixels]) -> list[Outputs]:
         """The answers to images that are given together."""
+
+
+class Remembering:
+    """A reference that is asked for each image once, however often it is compared with."""
+
+    def __init__(self, asked: Reference) -> None:
+        self._asked = asked
+        self._answers: dict[tuple[int, ...], list[Outputs] | EagerError] = {}
+        # An image that has gone would leave its identity to another one.
+        self._images: list[Pixels] = []
+
+    @property
+    def reference(self) -> str:
+        return self._asked.reference
+
+    @property
+    def owner(self) -> str:
+        return self._asked.owner
+
+    def answer(self, image: Pixels) -> Outputs:
+        """See ``Reference.answer``."""
+        return self._remembered((id(image),), [image], lambda: [self._asked.answer(image)])[0]
+
+    def answer_batch(self, images: Sequence[Pixels]) -> list[Outputs]:
+        """See ``Reference.answer_batch``."""
+        key = (0, *map(id, images))  # a batch of one is asked for otherwise than an image
+        return self._remembered(key, images, lambda: self._asked.answer_batch(images))
+
+    def _remembered(
+        self, key: tuple[int, ...], images: Sequence[Pixels], ask: Callable[[], list[Outputs]]
+    ) -> list[Outputs]:
+        if key not in self._answers:
+            self._images += images
+            try:
+                self._answers[key] = ask()
+            except EagerError as error:
+                self._answers[key] = error
+        found = self._answers[key]
+        if isinstance(found, EagerError):
+            raise found
+        return found
 
 
 def count_of(answer: Outputs) -> int:

@@ -18,6 +18,7 @@ from d2serve.export.errors import EagerError, VerificationError
 from d2serve.export.programs.nms_choice import noticing_class_by_class
 from d2serve.export.proof.cases import Case, expected_of, in_words, options_of
 from d2serve.export.proof.comparing.comparison import Difference, compare
+from d2serve.export.proof.comparing.winograd_record import WithWinograd
 from d2serve.export.proof.differences.gallery import Failures
 from d2serve.export.proof.isolated_replay import replay
 from d2serve.export.proof.reference import Reference
@@ -25,6 +26,7 @@ from d2serve.export.reading.image_files import Pixels, write_image_file
 from d2serve.handlers.outputs.records import Outputs
 from d2serve.handlers.replies.drawing import Legend
 from d2serve.handlers.spec.bounds import Bounds
+from d2serve.handlers.spec.convolution import AUTO
 from d2serve.handlers.spec.model_spec import read_spec
 
 See = Callable[[Pixels, Outputs, Outputs, Difference], None]
@@ -50,6 +52,8 @@ class Verification:
     """Places where a trace made constants of what depends on the image: FILE:LINE (the line)."""
     refused_by_detectron2: tuple[str, ...] = ()
     """Images at which eager detectron2 itself stopped, so that there was nothing to compare."""
+    winograd: WithWinograd | None = None
+    """None of programs that cannot have them."""
 
     @property
     def detections(self) -> int:
@@ -120,6 +124,7 @@ def measured(
     not_reached: tuple[str, ...] = (),
     traced_constants: tuple[str, ...] = (),
     gpu_id: int | None = None,
+    convolution: str = AUTO,
     progress: Callable[[], None],
     see: See | None = None,
 ) -> tuple[Verification, Collection[str]]:
@@ -127,6 +132,7 @@ def measured(
 
     Args:
         as for ``verify``, and
+        convolution: as the model's YAML has it.
         see: is shown each image with both answers, as they are compared.
 
     Returns:
@@ -168,6 +174,7 @@ def measured(
                     [files[i] for i in indices],
                     options=[[*map(options_of, cases[i].selections())] for i in indices],
                     batching="always" if together else "never",
+                    convolution=convolution,
                     gpu_id=gpu_id,
                     eager_seconds=[eager_seconds[i] for i in indices],
                     progress=progress,

@@ -15,6 +15,7 @@ from d2serve.handlers.digests import sha256_of
 from d2serve.handlers.errors import LoadError
 from d2serve.handlers.runtimes.details import Details
 from d2serve.handlers.runtimes.raw_outputs import Float32, RawOutputs, Size
+from d2serve.handlers.spec.convolution import AUTO, checked, require_replaceable
 from d2serve.handlers.spec.model_spec import ModelSpec
 from d2serve.handlers.spec.runtimes import RUNTIMES
 
@@ -48,7 +49,9 @@ class Runtime(Protocol):
         """
 
 
-def load_runtime(model_dir: Path, spec: ModelSpec, device: str, threads: int = 1) -> Runtime:
+def load_runtime(
+    model_dir: Path, spec: ModelSpec, device: str, threads: int = 1, convolution: str = AUTO
+) -> Runtime:
     """Check the program against its hashes and load it.
 
     Args:
@@ -56,12 +59,16 @@ def load_runtime(model_dir: Path, spec: ModelSpec, device: str, threads: int = 1
         spec: its spec.
         device: ``"cpu"``, ``"cuda"`` or ``"cuda:N"``.
         threads: CPU threads to use within a call.
+        convolution: one of CONVOLUTIONS.
 
     Raises:
-        LoadError: program missing or changed, runtime not installed, device not there.
+        LoadError: program missing or changed, runtime not installed, device not there, or no such
+            convolutions for this program.
     """
+    require_replaceable(spec.runtime, spec.precision, checked(convolution))
     check_program(model_dir, spec)
     facts = RUNTIMES[spec.runtime]
+    chosen = () if facts.winograd is None else (convolution,)
     try:
         module = importlib.import_module(facts.module)
     except ImportError as error:
@@ -69,7 +76,7 @@ def load_runtime(model_dir: Path, spec: ModelSpec, device: str, threads: int = 1
             f"The model needs the runtime {facts.title}, which cannot be imported ({error}). "
             f"Install it in the server's Python: pip install 'd2serve[{facts.name}]'."
         ) from error
-    runtime: Runtime = module.load(model_dir / spec.program, spec, device, threads)
+    runtime: Runtime = module.load(model_dir / spec.program, spec, device, threads, *chosen)
     return runtime
 
 

@@ -11,17 +11,23 @@ import threading
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import openvino as ov
 
 from d2serve.handlers.errors import LoadError
+from d2serve.handlers.runtimes.convolution import winograd_is_wanted
 from d2serve.handlers.runtimes.cpu_features import slow_precision
 from d2serve.handlers.runtimes.details import Details, inputs_of
 from d2serve.handlers.runtimes.raw_outputs import Float32, RawOutputs, Size
 from d2serve.handlers.runtimes.sessions import Sessions
+from d2serve.handlers.spec.convolution import AUTO
 from d2serve.handlers.spec.model_spec import ModelSpec
+
+if TYPE_CHECKING:
+    from d2serve.kernels.openvino import Replaced
 
 _log = logging.getLogger(__name__)
 
@@ -31,9 +37,16 @@ class OpenVinoRuntime:
 
     on_gpu = False
 
-    def __init__(self, model: ov.Model, spec: ModelSpec, float_type: str, threads: int) -> None:
+    def __init__(
+        self,
+        model: ov.Model,
+        spec: ModelSpec,
+        float_type: str,
+        threads: int,
+        replaced: Replaced | None = None,
+    ) -> None:
         self._spec = spec
-        self._requests = Sessions(partial(_compiled, model, float_type), threads)
+        self._requests = Sessions(partial(_compiled, model, float_type, replaced), threads)
         # A request holds one call's inputs and outputs. More requests would take more memory and
         # gain nothing: the one stream that a worker has would run them one after the other.
         self._one_call = threading.Lock()
@@ -73,7 +86,11 @@ class OpenVinoRuntime:
             return {name: request.get_tensor(name).data.copy() for name in self._spec.outputs}
 
 
-def _compiled(model: ov.Model, float_type: str, threads: int) -> ov.InferRequest:
+def _compiled(
+    model: ov.Model, float_type: str, replaced: Replaced | None, threads: int
+) -> ov.InferRequest:
+    if replaced is not None:
+        replaced.threads = threads
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
@@ -85,15 +102,18 @@ def _compiled(model: ov.Model, float_type: str, threads: int) -> ov.InferRequest
     return ov.Core().compile_model(model, "CPU", settings).create_infer_request()
 
 
-def load(program: Path, spec: ModelSpec, device: str, threads: int) -> OpenVinoRuntime:
+def load(
+    program: Path, spec: ModelSpec, device: str, threads: int, convolution: str = AUTO
+) -> OpenVinoRuntime:
     """Load an OpenVINO program: an ``.xml``, with its ``.bin`` beside it.
 
     Where the CPU lacks what the program's precision needs, one line says so in the log, and it runs
     in fp32.
 
     Raises:
-        LoadError: a GPU is asked for, this OpenVINO cannot read the program, or the program is not
-            the one that its spec describes.
+        LoadError: a GPU is asked for, this OpenVINO cannot read the program, the program is not
+            the one that its spec describes, or Winograd's convolutions are asked for by name and
+            are not installed.
     """
     if device != "cpu":
         raise LoadError(
@@ -121,7 +141,22 @@ def load(program: Path, spec: ModelSpec, device: str, threads: int) -> OpenVinoR
         precision = "fp32"
     # What an int8 program has in float is marked as a bf16 program is.
     in_bf16 = precision != "fp32" and "BF16" in capabilities
-    return OpenVinoRuntime(model, spec, "bf16" if in_bf16 else "f32", threads)
+    replaced = _with_winograd(model, program, spec, threads, convolution)
+    return OpenVinoRuntime(model, spec, "bf16" if in_bf16 else "f32", threads, replaced)
+
+
+def _with_winograd(
+    model: ov.Model, program: Path, spec: ModelSpec, threads: int, convolution: str
+) -> Replaced | None:
+    """Let Winograd's convolutions take the place of OpenVINO's, where they are wanted."""
+    if not winograd_is_wanted(spec, convolution):
+        return None
+    from d2serve.kernels.openvino import replace_convolutions
+
+    where_it_pays = convolution == AUTO
+    replaced = replace_convolutions(model, program.parent, threads, where_it_pays=where_it_pays)
+    _log.info("%s runs with %s.", spec.name, replaced)
+    return replaced
 
 
 def _check(model: ov.Model, program: Path, spec: ModelSpec) -> None:

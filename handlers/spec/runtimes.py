@@ -17,9 +17,10 @@ METHODS = (TRACING, SCRIPTING)
 TORCHSCRIPT, ONNXRUNTIME, OPENVINO = "torchscript", "onnxruntime", "openvino"
 CAFFE2 = "caffe2"
 TENSORFLOW = "tensorflow"
+TENSORRT = "tensorrt"
 ONNX = "onnx"
 """The format of ONNX Runtime's programs, from which OpenVINO's and TensorFlow's are made."""
-FP32, BF16, INT8 = "fp32", "bf16", "int8"
+FP32, BF16, INT8, FP16 = "fp32", "bf16", "int8", "fp16"
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class RuntimeFacts:
     format: str
     """Of ``--format``: what torch exports for it, unless its programs are ``made_from`` that."""
     module: str
-    """Ours, with ``load(program, spec, device, threads)``; imported by workers that need it."""
+    """Ours, with ``load(program, spec, device, threads)``, and of one that may run Winograd's
+    convolutions ``load(..., convolution)``; imported by workers that need it."""
     package: str
     """What that module imports; it is missing where the extra is not installed."""
     export_extra: str
@@ -63,9 +65,15 @@ class RuntimeFacts:
     runtime has no such programs."""
     frozen_platform: str = ""
     """The platform of such a program."""
+    winograd: Bounds | None = None
+    """Within which its answers are detectron2's with Winograd's convolutions of our own in the
+    place of its own; None where it takes none. By themselves, they are taken only where these are
+    its ``bounds``."""
     numbered: bool = False
     """Whether its makers' server wants the main file, and what lies beside it, in a folder of a
     version's number."""
+    needs_gpu: bool = False
+    """Whether its programs run on a GPU only, so that without one they cannot be verified."""
 
     def way(self, method: str) -> str:
         """What rewrites name as the way to a program: the method, or the format made from it."""
@@ -129,6 +137,25 @@ RUNTIMES: dict[str, RuntimeFacts] = {
             runs_on_gpu=False,
             needs_torch=False,
             bounds=ONNX_BOUNDS,
+            winograd=ONNX_BOUNDS,
+        ),
+        RuntimeFacts(
+            name=TENSORRT,
+            title="TensorRT",
+            format=ONNX,
+            module="d2serve.handlers.runtimes.tensorrt",
+            package="tensorrt",
+            export_extra="export-tensorrt",
+            export_packages=("onnx", "tensorrt"),
+            main_file="model.onnx",
+            platform="onnx_tensorrt",
+            methods=(TRACING,),
+            batching_methods=(),
+            precisions=(FP32, FP16),
+            runs_on_gpu=True,
+            needs_torch=False,
+            bounds=ONNX_BOUNDS,
+            needs_gpu=True,
         ),
         RuntimeFacts(
             name=CAFFE2,

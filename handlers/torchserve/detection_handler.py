@@ -18,6 +18,8 @@ from d2serve.handlers.requests.bodies.content_types import FORM, JSON, content_t
 from d2serve.handlers.requests.request import DESCRIBE, GRPC, HTTP, INFER, Request
 from d2serve.handlers.requests.tracing import TRACE_HEADER
 from d2serve.handlers.service import Service
+from d2serve.handlers.spec.convolution import AUTO
+from d2serve.handlers.spec.convolution import SETTING as CONVOLUTION
 from d2serve.handlers.spec.limits import SETTING as LIMITS
 from d2serve.handlers.torchserve.busy import WorkerMark
 from d2serve.handlers.torchserve.forms import json_of
@@ -53,9 +55,10 @@ class DetectionHandler:
         detector = Detector.open(
             Path(properties["model_dir"]),
             device="cpu" if gpu is None else f"cuda:{gpu}",
-            batching=str(settings.get("batching", "auto")),
             threads=thread_share(max_workers),
+            batching=str(settings.get("batching", "auto")),
             limits=settings.get(LIMITS),
+            convolution=str(settings.get(CONVOLUTION, AUTO)),
         )
         detector.warm_up()
         served_as = context.model_name, str(context.manifest["model"]["modelVersion"])

@@ -1,7 +1,7 @@
 // A convolution goes over its tiles in spans. In each, the tiles of all channels are transformed, and
-// then multiplied and transformed back, some tiles and some outputs at a time. Each of these two is
-// divided into tasks for threads. Every sum is formed whole by one task and in one order, so that how
-// the work is divided changes no bit.
+// then multiplied and transformed back, some outputs at a time. Where there are many spans a thread
+// does one alone; otherwise each of the two halves is divided into tasks for all. Every sum is formed
+// whole by one task and in one order, so that how the work is divided changes no bit.
 #include "convolution.h"
 
 #include <algorithm>
@@ -14,11 +14,13 @@
 namespace d2k {
 namespace {
 
-constexpr int64_t kSpanFloats = int64_t{4} << 20;  // Most that a span's tiles take: 16 MiB.
-constexpr int64_t kSumTiles = 96;                  // Tiles and outputs of a task: its sums stay in
-constexpr int64_t kSumOuts = 32;                   // L2, with the weights that they need.
+// About so many tiles make a span, and so many outputs a task: its sums stay in L2, with the weights
+// that they need.
+constexpr int64_t kSpanTiles = 96;
+constexpr int64_t kSumOuts = 32;
+constexpr int64_t kApart = 80;                     // Between planes, lest all meet in one set of L1.
 constexpr int64_t kInputChannels = 16;             // Channels of a task of the first half.
-constexpr int64_t kKeptFloats = int64_t{16} << 20; // Scratch beyond this goes back after a call.
+constexpr int64_t kKeptFloats = int64_t{4} << 20;  // Scratch beyond this goes back after a span.
 constexpr int64_t kSlack = 16;                     // A vector may be read beyond a strip's end.
 
 thread_local Scratch strips, sums_of_task, tiles_of_span;
@@ -36,16 +38,19 @@ struct Span {
 
   int64_t count() const { return end - begin; }
   int64_t groups() const { return (count() + kTiles - 1) / kTiles; }
-  int64_t plane_stride() const { return convolution.ins * groups() * kTiles * 8; }
+  int64_t plane_stride() const { return convolution.ins * groups() * kTiles * 8 + kApart; }
+
+  int64_t strip_stride() const {
+    return up(std::min(plane.tiles_across, count()) * kStep + 2, 16) + kSlack;
+  }
 
   void transform(int64_t task);
   void multiply(int64_t task);
-  void write(const float* sums, int64_t first_tile, int64_t last_tile, int64_t first_out,
-             int64_t last_out);
+  void write(const float* sums, int64_t first_out, int64_t last_out);
 };
 
 void Span::transform(int64_t task) {
-  const int64_t stride = up(plane.tiles_across * kStep + 2, 16) + kSlack;
+  const int64_t stride = strip_stride();
   float* const strip = strips.get(kWindow * stride);
   if (!strip) {
     failed = true;
@@ -78,16 +83,13 @@ void Span::transform(int64_t task) {
 }
 
 void Span::multiply(int64_t task) {
-  const int64_t parts = up(count(), kSumTiles) / kSumTiles;
   const int64_t outs = padded_outs(convolution.outs), ins = convolution.ins;
-  const int64_t first_tile = task % parts * kSumTiles;
-  const int64_t last_tile = std::min(count(), first_tile + kSumTiles);
-  const int64_t first_out = task / parts * kSumOuts;
+  const int64_t first_out = task * kSumOuts;
   const int64_t last_out = std::min(outs, first_out + kSumOuts);
-  const int64_t sum_groups = up(last_tile - first_tile, kTiles) / kTiles;
   const int64_t out_groups = (last_out - first_out) / kOuts;
   constexpr int64_t kSums = kTiles * kOuts * 8;
-  float* const sums = sums_of_task.get(kWindow * sum_groups * out_groups * kSums);
+  const int64_t sums_stride = groups() * out_groups * kSums + kApart;
+  float* const sums = sums_of_task.get(kWindow * sums_stride);
   if (!sums) {
     failed = true;
     return;
@@ -97,8 +99,7 @@ void Span::multiply(int64_t task) {
     return convolution.weights + (of * ins + block) * outs * 8 + first_out * deep(block) * 8;
   };
   const auto tiles_of = [&](int64_t of, int64_t block) {
-    return tiles + of * plane_stride() + block * groups() * kTiles * 8 +
-           first_tile / kTiles * deep(block) * kTiles * 8;
+    return tiles + of * plane_stride() + block * groups() * kTiles * 8;
   };
   for (int64_t of = 0; of < kWindow; ++of) {
     for (int64_t block = 0; block < ins; block += kChannels) {
@@ -108,14 +109,14 @@ void Span::multiply(int64_t task) {
       const float* const weights = weights_of(of, block);
       const float* const from = tiles_of(of, block);
       const float* next_weights = weights_of(next_of, next);
-      float* to = sums + of * sum_groups * out_groups * kSums;
-      for (int64_t group = 0; group < sum_groups; ++group) {
+      float* to = sums + of * sums_stride;
+      for (int64_t group = 0; group < groups(); ++group) {
         const float* const panel = from + group * channels * kTiles * 8;
         const float* next_panel =
-            group + 1 < sum_groups ? panel + channels * kTiles * 8 : tiles_of(next_of, next);
+            group + 1 < groups() ? panel + channels * kTiles * 8 : tiles_of(next_of, next);
         for (int64_t out = 0; out < out_groups; ++out, to += kSums) {
           convolution.steps.product(weights + out * channels * kOuts * 8, panel, to, channels,
-                                    std::min(kTiles, last_tile - first_tile - group * kTiles),
+                                    std::min(kTiles, count() - group * kTiles),
                                     block == 0, next_panel, next_weights);
           // Of the tiles all are asked for by three products, of the weights by four.
           if (out < 2) next_panel += channels * 16;
@@ -124,22 +125,20 @@ void Span::multiply(int64_t task) {
       }
     }
   }
-  write(sums, first_tile, last_tile, first_out, std::min(last_out, convolution.outs));
+  write(sums, first_out, std::min(last_out, convolution.outs));
 }
 
-void Span::write(const float* sums, int64_t first_tile, int64_t last_tile, int64_t first_out,
-                 int64_t last_out) {
-  const int64_t stride = up(plane.tiles_across * kStep + 2, 16) + kSlack;
+void Span::write(const float* sums, int64_t first_out, int64_t last_out) {
+  const int64_t stride = strip_stride();
   float* const strip = strips.get(kWindow * stride);
   if (!strip) {
     failed = true;
     return;
   }
   constexpr int64_t kSums = kTiles * kOuts * 8;
-  const int64_t sum_groups = up(last_tile - first_tile, kTiles) / kTiles;
   const int64_t out_groups = up(last_out - first_out, kOuts) / kOuts;
   const int64_t size = plane.height * plane.width;
-  for_runs(plane, begin + first_tile, begin + last_tile, [&](const Run& run) {
+  for_runs(plane, begin, end, [&](const Run& run) {
     const int64_t top = run.row * kStep, left = run.column * kStep;
     Piece pieces[kMostPieces];
     const int64_t found =
@@ -148,7 +147,7 @@ void Span::write(const float* sums, int64_t first_tile, int64_t last_tile, int64
       const int64_t of = out - first_out;
       convolution.steps.output_tiles(sums + of / kOuts * kSums + of % kOuts * 8, run.first,
                                      run.count, out_groups * kSums,
-                                     sum_groups * out_groups * kSums, strip, stride);
+                                     groups() * out_groups * kSums + kApart, strip, stride);
       const float bias = convolution.bias ? convolution.bias[out] : 0.0f;
       for (const Piece* piece = pieces; piece < pieces + found; ++piece) {
         float* rows[kStep];
@@ -164,29 +163,55 @@ void Span::write(const float* sums, int64_t first_tile, int64_t last_tile, int64
   });
 }
 
+// Spans of a convolution. A thread does one alone where there are enough; otherwise all do each.
+struct Spans {
+  const Convolution& convolution;
+  const Plane& plane;
+  const float* images;
+  float* result;
+  int64_t length;
+  int threads;  // Of a span.
+  std::atomic<bool> failed{false};
+
+  void run(int64_t number) {
+    const int64_t begin = number * length;
+    const int64_t floats = kWindow * (length * kWindow * convolution.ins + kApart);
+    float* const tiles = tiles_of_span.get(floats);
+    if (!tiles) {
+      failed = true;
+      return;
+    }
+    Span span{convolution, plane, images, result, tiles, begin,
+              std::min(begin + length, plane.tiles())};
+    const int64_t of_outs = up(convolution.outs, kSumOuts) / kSumOuts;
+    run_tasks(up(convolution.ins, kInputChannels) / kInputChannels, threads,
+              [](void* data, int64_t task) { static_cast<Span*>(data)->transform(task); }, &span);
+    if (!span.failed)
+      run_tasks(of_outs, threads,
+                [](void* data, int64_t task) { static_cast<Span*>(data)->multiply(task); }, &span);
+    if (span.failed) failed = true;
+    if (floats > kKeptFloats) tiles_of_span.release();
+  }
+};
+
 }  // namespace
 
 bool Convolution::operator()(const float* images, float* result, int64_t count, int64_t height,
                              int64_t width, int threads) const {
   const Plane plane(count, height, width);
-  const int64_t each = kWindow * kWindow * ins;
-  const int64_t most = std::max(kSumTiles, kSpanFloats / each / kSumTiles * kSumTiles);
-  const int64_t longest = std::min(most, up(plane.tiles(), kTiles));
-  float* const tiles = tiles_of_span.get(longest * each);
-  if (!tiles) return false;
-  for (int64_t begin = 0; begin < plane.tiles(); begin += most) {
-    Span span{*this,     plane, images, result, tiles, begin, std::min(begin + most, plane.tiles())};
-    const int64_t of_tiles = up(span.count(), kSumTiles) / kSumTiles;
-    const int64_t of_outs = up(outs, kSumOuts) / kSumOuts;
-    run_tasks(up(ins, kInputChannels) / kInputChannels, threads,
-              [](void* data, int64_t task) { static_cast<Span*>(data)->transform(task); }, &span);
-    if (span.failed) return false;
-    run_tasks(of_tiles * of_outs, threads,
-              [](void* data, int64_t task) { static_cast<Span*>(data)->multiply(task); }, &span);
-    if (span.failed) return false;
+  const int64_t tiles = plane.tiles();
+  const int64_t wanted = std::max<int64_t>(1, (tiles + kSpanTiles / 2) / kSpanTiles);
+  const int64_t length = up((tiles + wanted - 1) / wanted, kTiles);
+  const int64_t there = (tiles + length - 1) / length;
+  Spans spans{*this, plane, images, result, length, 1};
+  if (there % threads == 0 || there >= 4 * threads) {
+    run_tasks(there, threads,
+              [](void* data, int64_t task) { static_cast<Spans*>(data)->run(task); }, &spans);
+  } else {
+    spans.threads = threads;
+    for (int64_t at = 0; at < there; ++at) spans.run(at);
   }
-  if (longest * each > kKeptFloats) tiles_of_span.release();
-  return true;
+  return !spans.failed;
 }
 
 }  // namespace d2k

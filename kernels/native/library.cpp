@@ -104,7 +104,7 @@ int32_t d2k_convolve(const d2k_layer* layer, const float* images, float* result,
   const d2k::Convolution convolution{layer->transformed, layer->bias,      layer->outs,
                                      layer->ins,         layer->relu != 0, *steps};
   try {
-    return convolution(images, result, count, height, width, threads) ? D2K_OK : D2K_NO_MEMORY;
+    return convolution(images, result, count, height, width, threads < 1 ? 1 : threads) ? D2K_OK : D2K_NO_MEMORY;
   } catch (const std::bad_alloc&) {
     return D2K_NO_MEMORY;
   }

@@ -26,6 +26,12 @@ Plane::Plane(int64_t count, int64_t height, int64_t width)
 int64_t find_pieces(const Plane& plane, int64_t which, int64_t top, int64_t rows, int64_t left,
                     int64_t right, Piece* pieces) {
   const int64_t across_pitch = plane.width + 1, down_pitch = plane.height + 1;
+  int64_t above[8], row[8];  // Images above a row's own, and its place in that; no place for zeros.
+  for (int64_t y = 0; y < rows; ++y) {
+    const bool is_inside = top + y >= 0 && (top + y) / down_pitch < plane.down;
+    above[y] = is_inside ? (top + y) / down_pitch : 0;
+    row[y] = is_inside ? (top + y) % down_pitch : plane.height;
+  }
   int64_t found = 0;
   for (int64_t i = left > 0 ? left / across_pitch : 0;
        i < plane.across && i * across_pitch < right; ++i) {
@@ -37,12 +43,9 @@ int64_t find_pieces(const Plane& plane, int64_t which, int64_t top, int64_t rows
     piece.at = from - left;
     piece.width = stop - from;
     for (int64_t y = 0; y < rows; ++y) {
-      const int64_t below = top + y < 0 ? plane.down : (top + y) / down_pitch;
-      const int64_t row = (top + y) % down_pitch;
-      const int64_t image = (which * plane.down + below) * plane.across + i;
-      const bool is_there = below < plane.down && row < plane.height && image < plane.count;
-      piece.image[y] = is_there ? image : -1;
-      piece.offset[y] = row * plane.width + from - i * across_pitch;
+      const int64_t image = (which * plane.down + above[y]) * plane.across + i;
+      piece.image[y] = row[y] < plane.height && image < plane.count ? image : -1;
+      piece.offset[y] = row[y] * plane.width + from - i * across_pitch;
     }
   }
   return found;

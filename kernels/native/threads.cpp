@@ -52,9 +52,10 @@ struct Pool {
   }
 
   void run(Job& job) {
+    const int wanted = job.wanted;  // From now on it is the helpers'.
     {
       std::lock_guard<std::mutex> held(lock);
-      int missing = std::min(job.wanted - idle, kMostHelpers - helpers);
+      int missing = std::min(wanted - idle, kMostHelpers - helpers);
       try {
         for (; missing > 0; --missing) {
           std::thread([this] { help(); }).detach();
@@ -65,7 +66,7 @@ struct Pool {
       }
       jobs.push_back(&job);
     }
-    for (int i = job.wanted; i > 0; --i) work.notify_one();
+    for (int i = wanted; i > 0; --i) work.notify_one();
     job.work();
     std::unique_lock<std::mutex> held(lock);
     const auto waiting = std::find(jobs.begin(), jobs.end(), &job);

@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.pieces.forward import Forward
+from benchmarks.pieces.layers import LayerTimes
 from benchmarks.pieces.mask_encoders import MaskTiming
 from benchmarks.pieces.request import AROUND, Pieces
-from benchmarks.served.sides import EAGER, FASTAPI, SIDES, TORCHVISION
+from benchmarks.served.sides import CPP, EAGER, FASTAPI, ONNXRUNTIME, OPENVINO, SIDES, TORCHVISION
 from benchmarks.serving.agreement import Agreement, workload_of
 from benchmarks.serving.cold_start import Start, cold_start_of
 from benchmarks.serving.load import Load
 from benchmarks.serving.long_run import LongRun, Sizes
 from benchmarks.serving.measuring import Probe
+from benchmarks.serving.pairs import Pair
+from benchmarks.serving.parts import ABOVE, ALL, FEW, NO_MASKS, Parts
 from benchmarks.serving.plan import BenchPlan, Setup
 from benchmarks.serving.results import BenchResults, SideResult
 from benchmarks.serving.summary import summarise
@@ -61,7 +64,7 @@ def results() -> BenchResults:
             cold_start=cold_start_of([start]),
             cold_start_ratio=median_ratio([start.total], [eager_start.total]),
             memory_after_run=Memory(800.0 if name == EAGER else 420.0, 600.0),
-            pieces=None if name in (FASTAPI, TORCHVISION) else _pieces(name),
+            pieces=None if name in (FASTAPI, TORCHVISION, CPP) else _pieces(name),
             agreement=None
             if side.bounds is None
             else Agreement(1, 1, 1, 1, _NONE, _NONE, Figure(1.0, 1.0, 1.0)),
@@ -93,6 +96,23 @@ def results() -> BenchResults:
             )
             for name in plan.long_run_sides
         },
+        left_out={},
+        winograd=("portable", "avx2"),
+        layers=(
+            LayerTimes(
+                "avx2", Figure(2000, 1990, 2010), Figure(900, 890, 910), Figure(0.45, 0.4, 0.5)
+            ),
+        ),
+        parts={
+            name: Parts(
+                {kind: Figure(0.5, 0.4, 0.6) for kind in (ALL, NO_MASKS, FEW, ABOVE)},
+                no_masks=Figure(1.3, 1.2, 1.4),
+                few=Figure(1.25, 1.2, 1.3),
+                above=Figure(1.2, 1.1, 1.3),
+            )
+            for name in (ONNXRUNTIME, OPENVINO)
+        },
+        pairs={OPENVINO: Pair(1400.0, 700.0)},
     )
 
 

@@ -14,7 +14,7 @@ from benchmarks.soak.deeds import RESTART, UPGRADE, Deed, failures_of_operating,
 from benchmarks.soak.processes import Holding, Sample, slope_of
 from benchmarks.soak.serving import Log, with_version
 from benchmarks.soak.traffic import OK, one_round
-from benchmarks.soak.verdict import courses_of, failures_of, floors_of
+from benchmarks.soak.verdict import courses_of, failures_of, failures_of_convolution, floors_of
 
 WORKER = "worker 1"
 
@@ -143,3 +143,10 @@ def test_an_archive_under_another_version(tmp_path: Path) -> None:
         manifest = json.loads(copied.read("MAR-INF/MANIFEST.json"))
         assert manifest == {"model": {"modelName": "a", "modelVersion": "7.0"}}
         assert copied.read("model.onnx") == b"program"
+
+
+def test_a_soak_without_the_convolution_that_it_is_of_has_failed() -> None:
+    assert failures_of_convolution((), {}) == []
+    assert failures_of_convolution(("avx2",), {"soak runs with 9 by Winograd": 2}) == []
+    (failure,) = failures_of_convolution(("portable", "avx2"), {})
+    assert "portable, avx2" in failure

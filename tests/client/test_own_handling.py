@@ -30,8 +30,8 @@ from d2serve.server.triton.repository import files_of
 from tests.cli.small_archives import small_archive, small_spec
 from tests.client.answering_archives import answering_archive
 
-SETTINGS = "maxWorkers: 4\nbatching: never\nlimits:\n  max_image_pixels: 100\n"
-OWN = {"batching": "never", "limits": {"max_image_pixels": 100}}
+SETTINGS = "maxWorkers: 4\nbatching: never\nconvolution: direct\nlimits:\n  max_image_pixels: 100\n"
+OWN = {"batching": "never", "limits": {"max_image_pixels": 100}, "convolution": "direct"}
 
 
 @pytest.fixture

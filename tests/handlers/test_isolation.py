@@ -25,6 +25,8 @@ RUNTIME_MODULES = {facts.module for facts in RUNTIMES.values()}
 # What runs Caffe2's networks on torch; of the modules above, only its runtime imports them.
 TORCH_THREADS = f"{ROOM}.runtimes.torch_threads"
 ON_TORCH = (f"{ROOM}.netdef", f"{ROOM}.caffe2")
+# What drives an NVIDIA GPU; only TensorRT's runtime imports it.
+ON_A_GPU = f"{ROOM}.runtimes.gpu"
 
 # The serve extra; cython_runtime is a name that compiled Cython modules leave behind.
 ALLOWED = {"d2serve", "numpy", "PIL", "orjson", "simplejpeg", "cython_runtime"}
@@ -69,7 +71,8 @@ def test_no_module_brings_in_what_a_worker_may_lack(tmp_path: Path) -> None:
         [
             each
             for each in MODULES
-            if each not in {*RUNTIME_MODULES, TORCH_THREADS} and not each.startswith(ON_TORCH)
+            if each not in {*RUNTIME_MODULES, TORCH_THREADS}
+            and not each.startswith((*ON_TORCH, ON_A_GPU))
         ],
         tmp_path,
     )

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,7 +15,10 @@ from numpy.typing import NDArray
 from d2serve.kernels.library import (
     WAYS,
     Convolution,
+    KernelsError,
     library,
+    transform,
+    transformed_size,
     ways,
 )
 from tests.kernels.direct import direct
@@ -55,7 +62,7 @@ def test_the_fastest_way_comes_last_and_the_portable_one_is_everywhere() -> None
     zero_rows=st.booleans(),
     seed=st.integers(0, 1000),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_every_way_answers_the_direct_sum(
     count: int,
     ins: int,
@@ -84,3 +91,103 @@ def test_every_way_answers_the_direct_sum(
         assert one.tobytes() == three.tobytes()
     vectors = [each[0].tobytes() for way, each in found.items() if way != "portable"]
     assert len(set(vectors)) <= 1
+
+
+@pytest.mark.parametrize("way", ways())
+def test_a_sum_over_many_channels_is_as_exact_as_over_few(way: str) -> None:
+    weights, images = layer(0, 16, 512), drawn(1, 1, 512, 25, 34)
+    found = answer(Convolution.of(weights, None, False, way), images)
+    difference = abs(found - direct(images, weights, None, False))
+    assert difference.max() < 1e-4  # Where the outputs' standard deviation is 1.
+    assert np.sqrt((difference**2).mean()) < 6e-6
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 1, 20_011), (1, 2, 20_011, 1), (3001, 2, 3, 2)])
+def test_long_images_and_many(shape: tuple[int, int, int, int]) -> None:
+    weights, images = layer(0, 3, 2), drawn(1, *shape)
+    found = answer(Convolution.of(weights, None, False), images, threads=2)
+    np.testing.assert_allclose(found, direct(images, weights, None, False), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("way", ways())
+@pytest.mark.parametrize("poison", [np.nan, np.inf])
+def test_what_is_no_number_spoils_the_tiles_that_see_it_and_no_other(
+    way: str, poison: float
+) -> None:
+    weights, images = layer(0, 4, 3), drawn(1, 2, 3, 60, 60)
+    convolution = Convolution.of(weights, None, True, way)
+    clean = answer(convolution, images)
+    images[0, 1, 20, 20] = poison
+    found = answer(convolution, images)
+    # The tile of rows and columns 18 to 23 has it inside, and no other window reaches it.
+    spoilt = np.zeros(found.shape, bool)
+    spoilt[0, :, 18:24, 18:24] = True
+    assert np.isnan(found[0, :, 19:22, 19:22]).all()
+    assert found[~spoilt].tobytes() == clean[~spoilt].tobytes()
+
+
+def test_threads_may_share_a_convolution() -> None:
+    weights = layer(0, 40, 30)
+    convolution = Convolution.of(weights, drawn(2, 40), True)
+    images = [drawn(seed, 1, 30, 20 + seed, 33) for seed in range(12)]
+    alone = [answer(convolution, each).tobytes() for each in images]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda each: answer(convolution, each, 3).tobytes(), images * 3))
+    assert together == alone * 3
+
+
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    convolution = Convolution.of(layer(0, 40, 30), None, False)
+    images = drawn(1, 1, 30, 50, 50)
+    expected = answer(convolution, images, 3).tobytes()
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if answer(convolution, images, 3).tobytes() == expected else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_transformed_weights_may_be_mapped_from_a_file(tmp_path: Path) -> None:
+    weights, images = layer(0, 9, 70), drawn(1, 2, 70, 9, 9)
+    file = tmp_path / "weights"
+    transform(weights).tofile(file)
+    mapped = np.memmap(file, np.float32, mode="r")
+    assert mapped.size == transformed_size(9, 70) == 64 * 70 * 16
+    found = answer(Convolution.of(weights, None, False, transformed=mapped), images)
+    expected = answer(Convolution.of(weights, None, False), images)
+    assert found.tobytes() == expected.tobytes()
+
+
+class TestRefusals:
+    def test_weights_of_another_kernel(self) -> None:
+        with pytest.raises(KernelsError, match=r"\(4, 3, 5, 5\); expected \(outs, ins, 3, 3\)"):
+            transform(np.zeros((4, 3, 5, 5), np.float32))
+
+    @pytest.mark.parametrize("shape", [(4, 0, 3, 3), (0, 4, 3, 3)])
+    def test_no_channels(self, shape: tuple[int, int, int, int]) -> None:
+        with pytest.raises(KernelsError, match="at least one of each"):
+            transform(np.zeros(shape, np.float32))
+
+    def test_a_file_of_another_layer(self) -> None:
+        with pytest.raises(KernelsError, match="another layer or was cut off"):
+            Convolution.of(layer(0, 8, 3), None, False, transformed=transform(layer(0, 8, 4)))
+
+    def test_a_way_that_is_not_there(self) -> None:
+        with pytest.raises(KernelsError, match="expected one of"):
+            Convolution.of(layer(0, 8, 3), None, False, way="abacus")
+
+    def test_a_bias_for_other_outputs(self) -> None:
+        with pytest.raises(KernelsError, match="bias"):
+            Convolution.of(layer(0, 8, 3), drawn(0, 7), False)
+
+    def test_images_of_other_channels_and_results_of_another_size(self) -> None:
+        convolution = Convolution.of(layer(0, 8, 3), None, False)
+        with pytest.raises(KernelsError, match="Got images"):
+            answer(convolution, drawn(0, 1, 4, 5, 5))
+        with pytest.raises(KernelsError, match="Got result"):
+            convolution(drawn(0, 1, 3, 5, 5), np.empty((1, 8, 5, 6), np.float32))
+        with pytest.raises(KernelsError, match="not contiguous"):
+            answer(convolution, drawn(0, 1, 3, 5, 10)[..., ::2])
+
+    def test_images_without_pixels(self) -> None:
+        with pytest.raises(KernelsError, match="bad shape"):
+            answer(Convolution.of(layer(0, 8, 3), None, False), drawn(0, 1, 3, 0, 5))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.gpu.plan import FORMS
 from d2serve.export.programs.building import BUILDERS
 from d2serve.handlers.spec.runtimes import METHODS, RUNTIMES, TORCHSCRIPT
 from tests.conftest import ROOT
@@ -73,7 +74,8 @@ def test_a_runtime_is_in_every_place(name: str) -> None:
     assert f"\n{name} = [" in (ROOT / "pyproject.toml").read_text()
     assert f"\n{facts.export_extra} = [" in (ROOT / "pyproject.toml").read_text()
     asked = {kind for kinds in IN_THE_GATE.values() for kind in kinds}
-    assert asked & {name, *(facts.methods if name == TORCHSCRIPT else ())}
+    own = {name, *(facts.methods if name == TORCHSCRIPT else ())}
+    assert asked & own or (facts.needs_gpu and own & {*FORMS})
     assert asked <= {*METHODS, *RUNTIMES}
     assert facts.title in (ROOT / "docs" / "runtimes.md").read_text()
     sources = [file.read_text() for file in (ROOT / "tests/handlers/runtimes").glob("test_*.py")]

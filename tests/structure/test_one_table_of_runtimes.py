@@ -158,7 +158,7 @@ main()
         env={"COLUMNS": "200", "PATH": "", "TERM": "dumb"},
     ).stdout
     assert " or beads" in told
-    assert "fp4 for OpenVINO or Abacus" in told
+    assert "fp4 for Abacus" in told
     assert "weights as constants (TensorFlow or Abacus only)" in told
 
 

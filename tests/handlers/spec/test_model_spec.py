@@ -114,7 +114,7 @@ def test_json_that_is_no_object(text: str, kind: str) -> None:
             "box_mode is XYWHA_ABS and outputs are .* expected XYXY_ABS",
         ),
         ({"box_mode": "XYWHA_ABS", "outputs": PROPOSALS}, "expected XYXY_ABS"),
-        ({"precision": "fp16"}, "precision is 'fp16', expected one of"),
+        ({"precision": "fp4"}, "precision is 'fp4', expected one of"),
         *(
             ({key: value}, f"{re.escape(repr(path))} is no path of a file beside model_spec.json")
             for path in (

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "transforms.h"
-#include "winograd.h"
+#include "../winograd.h"
 
 namespace d2k {
 namespace {

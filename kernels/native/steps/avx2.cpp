@@ -1,5 +1,5 @@
 // The steps in AVX2 and FMA.
-#include "winograd.h"
+#include "../winograd.h"
 
 #if defined(__AVX2__) && defined(__FMA__)
 
@@ -34,13 +34,18 @@ template <int N>
 void product_of(const float* weights, const float* tiles, float* sums, int64_t channels,
                 bool first, const float* next_tiles, const float* next_weights) {
   __m256 sum[4][N];
+#pragma GCC unroll 8
   for (int out = 0; out < 4; ++out)
+#pragma GCC unroll 8
     for (int tile = 0; tile < N; ++tile) sum[out][tile] = _mm256_setzero_ps();
   for (int64_t c = 0; c < channels; ++c) {
     __m256 tile_of[N];
+#pragma GCC unroll 8
     for (int tile = 0; tile < N; ++tile) tile_of[tile] = _mm256_loadu_ps(tiles + tile * 8);
+#pragma GCC unroll 8
     for (int out = 0; out < 4; ++out) {
       const __m256 weight = _mm256_loadu_ps(weights + out * 8);
+#pragma GCC unroll 8
       for (int tile = 0; tile < N; ++tile)
         sum[out][tile] = _mm256_fmadd_ps(weight, tile_of[tile], sum[out][tile]);
     }
@@ -51,7 +56,9 @@ void product_of(const float* weights, const float* tiles, float* sums, int64_t c
     weights += kOuts * 8;
     tiles += kTiles * 8;
   }
+#pragma GCC unroll 8
   for (int out = 0; out < 4; ++out) {
+#pragma GCC unroll 8
     for (int tile = 0; tile < N; ++tile) {
       float* const to = sums + (tile * kOuts + out) * 8;
       if (!first) sum[out][tile] = _mm256_loadu_ps(to) + sum[out][tile];

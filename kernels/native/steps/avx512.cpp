@@ -1,5 +1,5 @@
 // The steps in AVX-512: F, VL, DQ and BW.
-#include "winograd.h"
+#include "../winograd.h"
 
 #if defined(__AVX512F__) && defined(__AVX512VL__) && defined(__AVX512DQ__) && defined(__AVX512BW__)
 
@@ -35,13 +35,18 @@ template <int N>
 void product_of(const float* weights, const float* tiles, float* sums, int64_t channels,
                 bool first, const float* next_tiles, const float* next_weights) {
   __m512 sum[4][N];
+#pragma GCC unroll 8
   for (int pair = 0; pair < 4; ++pair)
+#pragma GCC unroll 8
     for (int tile = 0; tile < N; ++tile) sum[pair][tile] = _mm512_setzero_ps();
   for (int64_t c = 0; c < channels; ++c) {
     __m512 weight[4];
+#pragma GCC unroll 8
     for (int pair = 0; pair < 4; ++pair) weight[pair] = _mm512_loadu_ps(weights + pair * 16);
+#pragma GCC unroll 8
     for (int tile = 0; tile < N; ++tile) {
       const __m512 both = _mm512_broadcast_f32x8(_mm256_loadu_ps(tiles + tile * 8));
+#pragma GCC unroll 8
       for (int pair = 0; pair < 4; ++pair)
         sum[pair][tile] = _mm512_fmadd_ps(weight[pair], both, sum[pair][tile]);
     }
@@ -50,7 +55,9 @@ void product_of(const float* weights, const float* tiles, float* sums, int64_t c
     weights += kOuts * 8;
     tiles += kTiles * 8;
   }
+#pragma GCC unroll 8
   for (int tile = 0; tile < N; ++tile) {
+#pragma GCC unroll 8
     for (int pair = 0; pair < 4; ++pair) {
       float* const to = sums + tile * kOuts * 8 + pair * 16;
       if (!first) sum[pair][tile] = _mm512_loadu_ps(to) + sum[pair][tile];

@@ -7,7 +7,7 @@
 #include <immintrin.h>
 
 #include "transforms.h"
-#include "winograd.h"
+#include "../winograd.h"
 
 namespace d2k {
 namespace {

@@ -1,6 +1,6 @@
 // The steps in plain C++: what every processor runs, and nobody should for speed.
 #include "transforms.h"
-#include "winograd.h"
+#include "../winograd.h"
 
 namespace d2k {
 namespace {

@@ -1,0 +1,1 @@
+"""Whether programs on a GPU answer as eager detectron2 does there, and how fast: `make gpu`."""

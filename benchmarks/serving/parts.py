@@ -1,0 +1,85 @@
+"""Requests for less than all: without masks, and for the best few instances.
+
+A program that computes masks only for what is wanted answers them sooner. The kinds of request take
+turns on the same workers, so that their ratios are of the same machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from benchmarks.served.sides import SIDES
+from benchmarks.serving.hosts import Served
+from benchmarks.serving.load import Load, closed_loop, instances_in
+from benchmarks.serving.plan import BenchPlan
+from d2serve.server.measuring.figures import Figure, median_of, median_ratio
+
+ALL, NO_MASKS, FEW, ABOVE = "all", "masks=none", "max_detections", "score_thresh"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """One side, asked for all and for less."""
+
+    throughput: dict[str, Figure]
+    """Images per second, by what was asked for."""
+    no_masks: Figure
+    """Throughput without masks by that with all, of the same round."""
+    few: Figure
+    """Throughput of the best few by that of all."""
+    above: Figure
+    """Time of a request whose score_thresh leaves the few, by that of one for the few."""
+
+
+def ask_for_parts(
+    sides: Mapping[str, Served], image: bytes, plan: BenchPlan, advance: Callable[[], None]
+) -> dict[str, Parts]:
+    """Ask sides for all and for less, in turns.
+
+    Args:
+        sides: of TorchServe, by name.
+        image: an encoded picture.
+        plan: of the run.
+        advance: called after each load, of which there are four in each round of each side.
+
+    Raises:
+        BenchError: an answer has not what was asked for.
+    """
+    asked = {name: _kinds(served, image, plan) for name, served in sides.items()}
+    loads: dict[str, dict[str, list[Load]]] = {
+        name: {kind: [] for kind in kinds} for name, kinds in asked.items()
+    }
+    for _ in range(plan.part_rounds):
+        for name, kinds in asked.items():
+            for kind, (served, least) in kinds.items():
+                requests = max(plan.least_requests, served.setup.workers)
+                loads[name][kind].append(closed_loop(served, image, requests, least))
+                advance()
+    return {name: _parts(each) for name, each in loads.items()}
+
+
+def _kinds(served: Served, image: bytes, plan: BenchPlan) -> dict[str, tuple[Served, int]]:
+    """What is asked for, each with how many instances it must have."""
+    scores = sorted((each["score"] for each in instances_in(served.asks[0](image))), reverse=True)
+    few = min(plan.few_instances, len(scores) - 1)
+    bounds = SIDES[served.side].bounds
+    least = int(plan.detections * (1.0 if bounds is None else bounds.share))
+    between = (scores[few - 1] + scores[few]) / 2
+    options: dict[str, tuple[dict[str, str], int]] = {
+        ALL: ({}, least),
+        NO_MASKS: ({"masks": "none"}, least),
+        FEW: ({"max_detections": str(few)}, few),
+        ABOVE: ({"score_thresh": repr(between)}, few),
+    }
+    return {kind: (served.asked_for(each), most) for kind, (each, most) in options.items()}
+
+
+def _parts(loads: Mapping[str, list[Load]]) -> Parts:
+    rates = {kind: [each.throughput for each in of] for kind, of in loads.items()}
+    return Parts(
+        {kind: median_of(each) for kind, each in rates.items()},
+        no_masks=median_ratio(rates[NO_MASKS], rates[ALL]),
+        few=median_ratio(rates[FEW], rates[ALL]),
+        above=median_ratio(rates[FEW], rates[ABOVE]),
+    )

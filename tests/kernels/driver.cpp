@@ -1,0 +1,79 @@
+// Convolves many shapes, each in every way, in memory that ends where the arrays end and begins where
+// no vector does. For sanitizers and valgrind: what is read or written beside the arrays stops it.
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <thread>
+#include <vector>
+
+#include "d2serve_kernels.h"
+
+namespace {
+
+struct Shape {
+  int64_t count, ins, outs, height, width;
+};
+
+constexpr Shape kShapes[] = {
+    {0, 3, 4, 5, 5},  {1, 1, 1, 1, 1},    {1, 2, 3, 1, 7},    {1, 3, 9, 7, 1},   {2, 5, 8, 6, 6},
+    {1, 65, 5, 13, 17}, {3, 4, 17, 14, 14}, {20, 3, 2, 2, 3}, {5, 2, 33, 9, 31}, {1, 2, 3, 8, 130},
+    {1, 1, 2, 3, 1030}, {40, 2, 2, 1, 1},
+};
+
+// The array is all of a block of memory but its first float, so it is aligned for a float only.
+struct Array {
+  explicit Array(int64_t size) : block(static_cast<float*>(std::malloc((size + 1) * 4))) {}
+  ~Array() { std::free(block); }
+  float* data() { return block + 1; }
+  float* block;
+};
+
+bool convolve_all(const Shape& shape, int threads) {
+  const int64_t pixels = shape.height * shape.width;
+  Array images(shape.count * shape.ins * pixels), result(shape.count * shape.outs * pixels);
+  Array weights(shape.outs * shape.ins * 9), bias(shape.outs);
+  Array transformed(d2k_transformed_size(shape.outs, shape.ins));
+  for (int64_t i = 0; i < shape.count * shape.ins * pixels; ++i) images.data()[i] = 1.0f;
+  for (int64_t i = 0; i < shape.outs * shape.ins * 9; ++i) weights.data()[i] = 1.0f;
+  for (int64_t i = 0; i < shape.outs; ++i) bias.data()[i] = 1.0f;
+  if (d2k_transform(weights.data(), shape.outs, shape.ins, transformed.data()) != D2K_OK)
+    return false;
+  for (int32_t way = D2K_PORTABLE; way <= D2K_AVX512; ++way) {
+    if (!(d2k_ways() >> way & 1)) continue;
+    const d2k_layer layer{transformed.data(), bias.data(), shape.outs, shape.ins, 1, way};
+    if (d2k_convolve(&layer, images.data(), result.data(), shape.count, shape.height, shape.width,
+                     threads) != D2K_OK)
+      return false;
+    // Every pixel's sum is its neighbours there are, of all channels, and the bias.
+    for (int64_t i = 0; i < shape.count * shape.outs * pixels; ++i) {
+      const int64_t y = i / shape.width % shape.height, x = i % shape.width;
+      const int64_t high = 1 + (y > 0) + (y + 1 < shape.height);
+      const int64_t wide = 1 + (x > 0) + (x + 1 < shape.width);
+      const float expected = static_cast<float>(high * wide * shape.ins + 1);
+      if (!(std::fabs(result.data()[i] - expected) < 1e-4f * expected)) {
+        std::printf("way %d, %ld: %g, expected %g\n", way, static_cast<long>(i), result.data()[i],
+                    expected);
+        return false;
+      }
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+int main() {
+  bool good = true;
+  for (const Shape& shape : kShapes)
+    for (const int threads : {1, 3}) good &= convolve_all(shape, threads);
+  // Several callers at once, as a server has them.
+  std::vector<std::thread> callers;
+  for (int i = 0; i < 4; ++i)
+    callers.emplace_back([] {
+      for (const Shape& shape : kShapes)
+        if (!convolve_all(shape, 2)) std::exit(1);
+    });
+  for (std::thread& caller : callers) caller.join();
+  return good ? 0 : 1;
+}
