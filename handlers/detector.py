@@ -25,7 +25,7 @@ from d2serve.handlers.requests.given import GivenImage, is_one, pixels_of
 from d2serve.handlers.requests.preprocessing import ModelInput, preprocess
 from d2serve.handlers.runtimes.batching import BatchPlanner
 from d2serve.handlers.runtimes.details import Details
-from d2serve.handlers.runtimes.loading import Runtime, load_runtime
+from d2serve.handlers.runtimes.loading import KeepsMemory, Runtime, load_runtime
 from d2serve.handlers.runtimes.raw_outputs import RawOutputs
 from d2serve.handlers.spec.model_spec import ModelSpec, read_spec
 from d2serve.handlers.timing import ProgramCall, Seconds, Stopwatch
@@ -204,7 +204,20 @@ class Detector:
         """
         shape = self.spec.channels, *_WARM_UP_SHAPE
         pattern = np.random.default_rng(0).integers(0, 256, shape)
-        self._runtime.run([pattern.astype(np.float32)])
+        classes = self.spec.detail_classes
+        # One mask lays out what a hundred need, and they take a second.
+        details = () if classes is None else (replace(Details.of_all(classes), most=1),)
+        self._runtime.run([pattern.astype(np.float32)], (), details)
+
+    @property
+    def keeps_memory(self) -> bool:
+        """Whether its runtime keeps memory between calls, which ``release_memory`` gives up."""
+        return isinstance(self._runtime, KeepsMemory)
+
+    def release_memory(self) -> None:
+        """Give up memory that the runtime keeps between calls, and get it anew with the next."""
+        if isinstance(self._runtime, KeepsMemory):
+            self._runtime.release_memory()
 
     def _answer_group(
         self, images: Sequence[ModelInput], wanted: Sequence[Selection]

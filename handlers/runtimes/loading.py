@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from d2serve.handlers.digests import sha256_of
 from d2serve.handlers.errors import LoadError
@@ -47,6 +47,14 @@ class Runtime(Protocol):
 
         Like ``run``, it may be called by any thread.
         """
+
+
+@runtime_checkable
+class KeepsMemory(Protocol):
+    """A runtime that keeps memory between calls, for the next one to use."""
+
+    def release_memory(self) -> None:
+        """Give it up, and let the next call get it anew."""
 
 
 def load_runtime(

@@ -12,17 +12,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-
-# Registers torchvision::nms and torchvision::roi_align, which every program calls.
-import torchvision  # noqa: F401
 from torch.jit import optimized_execution
 
 from d2serve.handlers.errors import LoadError
 from d2serve.handlers.runtimes.details import Details, inputs_of
 from d2serve.handlers.runtimes.raw_outputs import Float32, RawOutputs, Size
 from d2serve.handlers.runtimes.torch_threads import TorchThreads
+from d2serve.handlers.runtimes.torchvision_operators import register
 from d2serve.handlers.spec.model_spec import ModelSpec
 from d2serve.handlers.spec.runtimes import SCRIPTING
+
+register()
 
 
 class TorchScriptRuntime:

@@ -23,6 +23,7 @@ from d2serve.handlers.spec.convolution import SETTING as CONVOLUTION
 from d2serve.handlers.spec.limits import SETTING as LIMITS
 from d2serve.handlers.torchserve.busy import WorkerMark
 from d2serve.handlers.torchserve.forms import json_of
+from d2serve.handlers.torchserve.memory import WorkerMemory
 from d2serve.handlers.torchserve.metrics import Metrics
 from d2serve.handlers.torchserve.reporting import Reporter
 from d2serve.handlers.torchserve.threads import thread_share
@@ -60,6 +61,7 @@ class DetectionHandler:
             limits=settings.get(LIMITS),
             convolution=str(settings.get(CONVOLUTION, AUTO)),
         )
+        memory = WorkerMemory(detector)
         detector.warm_up()
         served_as = context.model_name, str(context.manifest["model"]["modelVersion"])
         most = detector.spec.limits.max_reply_bytes
@@ -68,7 +70,7 @@ class DetectionHandler:
             detector, *served_as, max_reply_bytes=most, about_workers=self._mark.others
         )
         self._reporter = Reporter(Metrics(context.metrics, *served_as), *served_as)
-        self._upkeep = Upkeep(detector, max_workers)
+        self._upkeep = Upkeep(detector, max_workers, memory)
         _log.info("d2serve: %s %s is ready, pid %d", *served_as, os.getpid())
 
     def handle(self, data: Sequence[Mapping[str, Any]], context: Any) -> list[bytes]:
@@ -85,8 +87,8 @@ class DetectionHandler:
             return self._answers(requests, context)
 
     def _answers(self, requests: Sequence[Request], context: Any) -> list[bytes]:
-        self._upkeep.do_if_due()
-        replies = self._service.replies(requests)
+        with self._upkeep.answering():
+            replies = self._service.replies(requests)
         for i, (request, reply) in enumerate(zip(requests, replies)):
             _set_head(request, reply, i, context)
         self._reporter.report(replies)

@@ -46,11 +46,11 @@ class ModelReplica:
         has_gpu, threads = assigned.get("GPU", 0) > 0, max(1, int(assigned.get("CPU", 1)))
         device = "cuda" if has_gpu else "cpu"
         self._detector = Detector.open(archive, device=device, threads=threads, **handling)
+        self._memory = WorkerMemory(self._detector)
         self._detector.warm_up()
         self._service = Service(self._detector, name, version)
         self._reporter = Reporter(Metrics(RayMetrics(), name, version), name, version)
-        self._memory = WorkerMemory()
-        self._memory.freeze_loaded()
+        self._memory.model_is_loaded()
         # One: the program has all the threads already, and one image at a time all the memory.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="d2serve")
         self._has_failed = False
@@ -79,7 +79,7 @@ class ModelReplica:
         return await loop.run_in_executor(self._thread, self._replies, requests)
 
     def _replies(self, requests: list[Request]) -> list[Reply]:
-        self._memory.trim_if_due()
+        self._memory.give_back_if_due()
         replies = self._service.replies(requests)
         self._reporter.report(replies)
         if any(each.code == ModelFailed.code for each in replies):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import openvino as ov
+import psutil
 import pytest
 from openvino import opset13 as op
 
@@ -184,3 +186,39 @@ def test_threads_that_cannot_be_had_leave_the_program_as_it_was(
     assert runtime.threads == 1
     assert compiled(runtime).get_property("INFERENCE_NUM_THREADS") == 1
     assert "cannot be loaded for 7 threads; it stays at 1" in caplog.text
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_what_is_kept_between_calls_can_be_given_up(tmp_path: Path) -> None:
+    """32 feature maps of a megapixel each, which OpenVINO keeps for the next call."""
+    wide = model()
+    image = wide.input(0).get_node()
+    batch = op.unsqueeze(image, np.int64(0))
+    kernel = np.random.default_rng(0).random((32, 3, 3, 3), np.float32)
+    maps = op.convolution(batch, kernel, [1, 1], [1, 1], [1, 1], [1, 1])
+    mean = op.reduce_mean(op.convolution(maps, kernel.mean() * np.ones((8, 32, 1, 1), np.float32),
+        [1, 1], [0, 0], [0, 0], [1, 1]), np.arange(4), False)  # fmt: skip
+    mean.output(0).set_names({"mean"})
+    wide.add_outputs([mean.output(0)])
+    ov.save_model(wide, tmp_path / "p.xml", compress_to_fp16=False)
+    runtime = openvino_runtime.load(tmp_path / "p.xml", spec(outputs=(*OUTPUTS, "mean")), "cpu", 1)
+    (before,) = runtime.run([image_of(7, 1000, 1000)])
+    kept = psutil.Process().memory_info().rss
+    runtime.release_memory()
+    assert kept - psutil.Process().memory_info().rss > 100e6
+    (after,) = runtime.run([image_of(7, 1000, 1000)])
+    assert {name: value.tolist() for name, value in after.items()} == {
+        name: value.tolist() for name, value in before.items()
+    }
+
+
+def test_openvino_that_keeps_old_shapes_does_so(
+    program: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This one knows the setting; another may not, and serves all the same."""
+    core = ov.Core()
+    core.set_property("CPU", openvino_runtime._NO_OLD_SHAPES)
+    assert core.get_property("CPU", "NUM_STREAMS") == 1
+    monkeypatch.setattr(openvino_runtime, "_NO_OLD_SHAPES", {"CPU_NO_SUCH_SETTING": 0})
+    (answer,) = openvino_runtime.load(program, spec(), "cpu", 1).run([image_of(255)])
+    assert answer["scores"].tolist() == [1]

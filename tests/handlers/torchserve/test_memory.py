@@ -8,42 +8,54 @@ import sys
 import pytest
 
 # In a process of its own: what others have left in this one would be given back as well.
-PIECES = """
-import ctypes, os
+BEGIN = """
+import gc, os, sys
+from types import SimpleNamespace
 from d2serve.handlers.torchserve import memory
 
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
-free = memory.WorkerMemory()
+keeps = "keeps" in sys.argv
+detector = SimpleNamespace(keeps_memory=keeps, release_memory=lambda: None)
+free = memory.WorkerMemory(detector)
+"""
+PIECES = """
 pieces = [bytearray(100_000) for _ in range(1000)]  # each too small for pages of its own
 del pieces[::2]
 kept = resident()
-free.trim_if_due()
+free.give_back_if_due()
 early = resident()
 memory.time.monotonic = lambda: free._next
-free.trim_if_due()
+free.give_back_if_due()
 print(kept - early, early - resident())
 """
+LARGE = """
+for _ in range(3):  # glibc learns from these to take such pieces from its heap
+    bytearray(3_000_000)
+pieces = [bytearray(2_000_000) for _ in range(40)]
+held = resident()
+del pieces[::2]
+print(held - resident())
+"""
 TUPLES = """
-import gc, sys
-from d2serve.handlers.torchserve import memory
-
-free = memory.WorkerMemory()
-free.freeze_loaded()
+free.model_is_loaded()
 print(gc.get_freeze_count(), len(gc.get_objects()))
 rows = [(*range(15),) for _ in range(1000)]
 del rows  # CPython keeps them for the next tuples of that length
 kept = sys.getallocatedblocks()
 memory.time.monotonic = lambda: free._next
-free.trim_if_due()
+free.give_back_if_due()
 print(kept - sys.getallocatedblocks())
 """
 
 
-def printed(script: str) -> list[int]:
+def printed(script: str, *arguments: str) -> list[int]:
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+        [sys.executable, "-c", BEGIN + script, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return [int(each) for each in done.stdout.split()]
 
@@ -53,6 +65,19 @@ def test_freed_pieces_go_when_due() -> None:
     early, late = printed(PIECES)
     assert early < 1_000_000
     assert late > 40_000_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's")
+def test_where_buffers_are_kept_large_pieces_go_as_soon_as_they_are_freed() -> None:
+    (gone,) = printed(LARGE, "keeps")
+    assert gone > 38_000_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's")
+def test_elsewhere_they_stay_for_the_next_call() -> None:
+    """A runtime that allocates anew in each call would wait for pages in each call."""
+    (gone,) = printed(LARGE)
+    assert gone < 20_000_000
 
 
 def test_freed_tuples_go_and_what_stays_is_not_looked_at() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from types import SimpleNamespace
 from typing import Any
 
@@ -41,7 +42,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def made(runtime: Runtime, max_workers: int = 1) -> Upkeep:
-    return Upkeep(Detector(spec_with(), runtime, BatchPlanner("never", True, False)), max_workers)
+    detector = Detector(spec_with(), runtime, BatchPlanner("never", True, False))
+    return Upkeep(detector, max_workers, WorkerMemory(detector))
 
 
 def test_the_share_of_cores_is_asked_for_again_now_and_then(
@@ -97,8 +99,27 @@ def test_memory_that_cannot_be_given_back_fails_no_batch(
     def broken(_: object) -> None:
         raise OSError("no malloc_trim")
 
-    monkeypatch.setattr(WorkerMemory, "trim_if_due", broken)
+    monkeypatch.setattr(WorkerMemory, "give_back_if_due", broken)
     kept = made(Runtime())
     clock[0] += 10
     kept.do_if_due()
     assert any("giving memory back failed" in each for each in caplog.messages)
+
+
+def test_memory_is_given_back_when_the_model_is_loaded_and_in_a_pause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(upkeep, "_SECONDS_OF_A_PAUSE", 0.02)
+    released = threading.Semaphore(0)
+
+    class Keeping(Runtime):
+        def release_memory(self) -> None:
+            released.release()
+
+    kept = made(Keeping())
+    assert released.acquire(timeout=0)
+    assert not released.acquire(timeout=0.1)  # a worker that has answered nothing holds nothing
+    with kept.answering():
+        assert not released.acquire(timeout=0.1)
+    assert released.acquire(timeout=10)
+    assert not released.acquire(timeout=0.1)
