@@ -54,13 +54,16 @@ def test_every_family_gives_a_valid_file_of_any_size(
     onnx.checker.check_model(program, full_check=True)
     (opset,) = [each.version for each in program.opset_import if each.domain in ("", "ai.onnx")]
     assert opset >= 16
-    (image,) = program.graph.input
+    image, *others = program.graph.input
     assert image.name == "image"
+    # Whatever else there is has a value in the file.
+    assert {each.name for each in others} <= {each.name for each in program.graph.initializer}
     channels, height, width = image.type.tensor_type.shape.dim
     assert channels.dim_value == 3
     assert (height.dim_param, width.dim_param) == ("height", "width")
     with opened(exported(model, kind)) as contents:
         spec = read_spec(contents)
+    assert tuple(each.name for each in program.graph.input) == spec.inputs
     assert tuple(output.name for output in program.graph.output) == spec.outputs
     assert (spec.runtime, spec.precision, spec.dynamic_batch) == ("onnxruntime", "fp32", False)
 
@@ -83,6 +86,12 @@ def test_onnxruntime_alone_gives_detectron2s_boxes(program_of: Callable[[str], P
     boxes = expected.pred_boxes.tensor.numpy()
     assert np.abs(answer["pred_boxes"] * scale - boxes).max() < 0.01
     assert answer["pred_classes"].tolist() == expected.pred_classes.tolist()
+    assert len(answer["pred_masks"]) == len(expected)
+    assert "detail_most" in told["details"]
+    few = {"image": image.numpy(), "detail_most": np.array(3)}
+    (masks,) = session.run(["pred_masks"], few)
+    assert masks.shape == (3, 1, 28, 28)
+    assert np.abs(masks - answer["pred_masks"][:3]).max() < 1e-5
 
 
 def refused(x: torch.Tensor) -> torch.Tensor:
