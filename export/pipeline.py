@@ -44,6 +44,7 @@ from d2serve.export.reading.samples import load_sample, most_sample_pixels, tell
 from d2serve.export.reading.weights import build_model, load_weights
 from d2serve.export.request import ExportRequest, Progress
 from d2serve.export.result import ExportResult
+from d2serve.export.rewrites.batches.registry import why_no_batches
 from d2serve.handlers.spec.model_spec import ModelSpec
 from d2serve.handlers.spec.output_names import BOXES, PANOPTIC_SEG, SEM_SEG
 from d2serve.handlers.spec.runtimes import (
@@ -84,6 +85,10 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
     eager = oracle.predict(sample)
     others = map(oracle.predict, telling_variants(sample))
     family = carried(model, family, eager, others, inputs, request.method)
+    if request.method in RUNTIMES[request.chosen_runtime].joining_methods * request.dynamic_batch:
+        no_batches = why_no_batches(model, family)
+        if no_batches is not None:
+            raise UnsupportedFamily(no_batches)
     names = _names(request, config, family, eager, of_checkpoint(weights.beside))
     provenance = provenance_of(request.source, config, weights, names)
     if count_of(oracle.outputs_of(eager, *sample.shape[:2])) == 0:
@@ -108,7 +113,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
             family,
             program_inputs(inputs, family.postprocessed),
             stage.folder("program"),
-            onnx_metadata(config, form, family, names),
+            onnx_metadata(config, form, family, names, request.dynamic_batch),
         )
         spec = spec_of(request, config, form, family, names, model, program, provenance)
         device = config.device

@@ -19,14 +19,20 @@ from d2serve.export.programs.device_scan import check_no_device
 from d2serve.export.programs.onnx import write_onnx
 from d2serve.export.programs.program import Program
 from d2serve.export.programs.scripting import script
-from d2serve.export.programs.tracing import trace
+from d2serve.export.programs.tracing import batch_inputs, trace
 from d2serve.export.reading.config import ModelConfig
 from d2serve.export.reading.families import Family
 from d2serve.export.reading.names.given import Names
 from d2serve.export.request import ExportRequest
+from d2serve.export.rewrites.batches.registry import exportable_in_batches
 from d2serve.export.rewrites.registry import exportable
 from d2serve.handlers.spec.image_form import ImageForm
-from d2serve.handlers.spec.output_names import HEATMAPS, KEYPOINTS
+from d2serve.handlers.spec.output_names import (
+    HEATMAPS,
+    IMAGE_OF_INSTANCE,
+    KEYPOINTS,
+    answers_of_batches,
+)
 from d2serve.handlers.spec.runtimes import (
     CAFFE2,
     ONNX,
@@ -88,17 +94,22 @@ def _torchscript(
 
 
 def _onnx(
-    _request: ExportRequest,
+    request: ExportRequest,
     model: nn.Module,
     family: Family,
     inputs: Inputs,
     folder: Path,
     metadata: Mapping[str, object],
 ) -> Program:
-    changed, rewrites = exportable(model, ONNX, family.postprocessed, family.own_forward)
     outputs = _onnx_outputs(family)
     main = folder / RUNTIMES[ONNXRUNTIME].main_file
-    doubts = write_onnx(changed, outputs, inputs, main, metadata, family.extras)
+    if request.dynamic_batch:
+        changed, rewrites = exportable_in_batches(model)
+        given, answered = batch_inputs(inputs[0]), answers_of_batches(outputs)
+        doubts = write_onnx(changed, answered, given, main, metadata, dynamic_batch=True)
+    else:
+        changed, rewrites = exportable(model, ONNX, family.postprocessed, family.own_forward)
+        doubts = write_onnx(changed, outputs, inputs, main, metadata, family.extras)
     return Program(main, outputs, doubts, rewrites)
 
 
@@ -166,9 +177,18 @@ BUILDERS: dict[str, Builder] = {
 
 
 def onnx_metadata(
-    config: ModelConfig, form: ImageForm, family: Family, names: Names
+    config: ModelConfig,
+    form: ImageForm,
+    family: Family,
+    names: Names,
+    dynamic_batch: bool,
 ) -> dict[str, object]:
     """What whoever has only the .onnx file must know, in the terms of model_spec.json."""
+    one = f"({form.channels}, height, width) float32, 0 to 255, resized as ResizeShortestEdge does"
+    batch = (
+        f"images: (N, {one[1:]}, each in the upper left with anything beyond it; sizes: (N, 2) "
+        f"int64, the height and width of each; the image of an instance is {IMAGE_OF_INSTANCE}"
+    )
     return {
         "family": family.name,
         "image_format": form.image_format,
@@ -179,9 +199,7 @@ def onnx_metadata(
         "stuff_class_names": names.stuff and list(names.stuff),
         "score_thresh": family.score_thresh,
         "nms_thresh": family.nms_thresh,
-        "input": f"({form.channels}, height, width) float32, 0 to 255, resized as "
-        "ResizeShortestEdge does; "
-        "normalisation and padding are inside",
+        "input": f"{batch if dynamic_batch else one}; normalisation and padding are inside",
         "extras": [asdict(each) for each in family.extras],
         "coordinates": "pixels of the image as it was sent, whose height and width are inputs"
         if family.postprocessed

@@ -20,9 +20,14 @@ from d2serve.export.errors import ProgramError, one_line
 from d2serve.export.failures import in_short, logged, nothing_printed
 from d2serve.export.programs.doubting.doubts import Doubt, watching
 from d2serve.export.programs.torchscript_errors import where_in_user_code
-from d2serve.export.programs.tracing import TRACED, TraceableModel
+from d2serve.export.programs.tracing import (
+    TRACED,
+    TRACED_BATCHES,
+    TraceableBatches,
+    TraceableModel,
+)
 from d2serve.handlers.spec.extras import INSTANCE, Extra
-from d2serve.handlers.spec.model_spec import IMAGE_INPUT, SIZE_INPUTS
+from d2serve.handlers.spec.model_spec import BATCH_INPUTS, IMAGE_INPUT, SIZE_INPUTS
 from d2serve.handlers.spec.output_names import (
     HEATMAPS,
     MASKS,
@@ -44,16 +49,20 @@ def write_onnx(
     target: Path,
     metadata: Mapping[str, object],
     extras: Sequence[Extra] = (),
+    dynamic_batch: bool = False,
 ) -> tuple[Doubt, ...]:
     """Export a model to a checked ONNX file.
 
     Args:
-        model: of ``rewrites.registry.exportable``, in evaluation mode.
+        model: of ``rewrites.registry.exportable``, or of ``exportable_in_batches``, in evaluation
+            mode.
         outputs: names of what the program answers, in its order.
-        inputs: as ``tracing.program_inputs`` gives them, of an image with detections in it.
+        inputs: as ``tracing.program_inputs`` or ``batch_inputs`` gives them, of an image with
+            detections in it.
         target: the file to write.
         metadata: what else the file says of itself, as JSON values by name.
         extras: those of the outputs that are the model's own.
+        dynamic_batch: whether it takes any number of images in one call.
 
     Returns:
         Places where the trace made constants of what depends on the image.
@@ -61,18 +70,23 @@ def write_onnx(
     Raises:
         ProgramError: naming the line that cannot be exported.
     """
-    postprocessed = len(inputs) > 1
+    postprocessed = len(inputs) > 1 and not dynamic_batch
     own = {each.output: _axes_of_extra(each) for each in extras}
     names = (IMAGE_INPUT, *SIZE_INPUTS) if postprocessed else (IMAGE_INPUT,)
+    axes: dict[str, dict[int, str]] = {IMAGE_INPUT: {1: "height", 2: "width"}}
+    if dynamic_batch:
+        names = BATCH_INPUTS
+        axes = dict(zip(names, ({0: "images", 2: "height", 3: "width"}, {0: "images"})))
+    traceable = TraceableBatches if dynamic_batch else TraceableModel
     with ExitStack() as stack:
         printed = stack.enter_context(nothing_printed())
-        doubts = stack.enter_context(watching(TRACED))
+        doubts = stack.enter_context(watching(TRACED_BATCHES if dynamic_batch else TRACED))
         stack.enter_context(torch.no_grad())
         if HEATMAPS in outputs:
             stack.enter_context(_ending_at_heatmaps())
         try:
             torch.onnx.export(
-                TraceableModel(model, outputs),
+                traceable(model, outputs),
                 inputs,
                 str(target),
                 opset_version=OPSET,
@@ -81,9 +95,11 @@ def write_onnx(
                 input_names=list(names),
                 output_names=list(outputs),
                 dynamic_axes={
-                    IMAGE_INPUT: {1: "height", 2: "width"},
+                    **axes,
                     **{
-                        name: own[name] if name in own else _axes(name, postprocessed)
+                        name: own[name]
+                        if name in own
+                        else _axes(name, postprocessed, dynamic_batch)
                         for name in outputs
                     },
                 },
@@ -99,7 +115,9 @@ def write_onnx(
     return tuple(doubts)
 
 
-def _axes(output: str, postprocessed: bool) -> dict[int, str]:
+def _axes(output: str, postprocessed: bool, dynamic_batch: bool) -> dict[int, str]:
+    if dynamic_batch and output == SEM_SEG:
+        return {0: "images", 2: "padded_height", 3: "padded_width"}
     if postprocessed and output in (SEM_SEG, PANOPTIC_SEG):
         return {0: "image_height", 1: "image_width"}
     if postprocessed and output == MASKS:

@@ -1,7 +1,7 @@
 """Runs ONNX programs on ONNX Runtime, on a CPU or GPU, without torch in the worker.
 
 A program takes one image, ``image`` (channels, H, W) float32, beside it its height and width where
-the spec says so, and gives the outputs that the spec names.
+the spec says so, and gives the outputs that the spec names; or it takes all images of a call.
 """
 
 from __future__ import annotations
@@ -13,7 +13,15 @@ from pathlib import Path
 import onnxruntime
 
 from d2serve.handlers.errors import LoadError
-from d2serve.handlers.runtimes.raw_outputs import Float32, RawOutputs, Size, inputs_of, sizes_of
+from d2serve.handlers.runtimes.joining import answers_of, joined, separated
+from d2serve.handlers.runtimes.raw_outputs import (
+    AnyArray,
+    Float32,
+    RawOutputs,
+    Size,
+    inputs_of,
+    sizes_of,
+)
 from d2serve.handlers.runtimes.sessions import Sessions
 from d2serve.handlers.spec.model_spec import ModelSpec
 
@@ -23,7 +31,8 @@ class OnnxRuntime:
 
     def __init__(self, program: Path, spec: ModelSpec, device: str, threads: int) -> None:
         self._inputs = spec.inputs
-        self._outputs = list(spec.outputs)
+        self._outputs = list(answers_of(spec))
+        self._joins_images = spec.joins_images
         self._device = device
         self._sessions = Sessions(partial(_session, program, device), threads)
         self._sessions.call(partial(_check_names, program, spec))
@@ -42,17 +51,23 @@ class OnnxRuntime:
         self._sessions.set_threads(threads)
 
     def run(self, images: Sequence[Float32], sizes: Sequence[Size] = ()) -> list[RawOutputs]:
-        """See ``Runtime.run``; one image after the other. A session may be used by many threads."""
+        """See ``Runtime.run``; one image after the other, unless the program takes them together.
+
+        A session may be used by many threads.
+        """
+        if self._joins_images:
+            answers = self._sessions.call(partial(self._answers, joined(images)))
+            return separated(answers, len(images))
         return [
-            self._sessions.call(partial(self._run_one, *each))
+            self._sessions.call(partial(self._answers, inputs_of(*each)))
             for each in zip(images, sizes_of(images, sizes))
         ]
 
-    def _run_one(
-        self, image: Float32, size: Size, session: onnxruntime.InferenceSession
+    def _answers(
+        self, given: Sequence[AnyArray], session: onnxruntime.InferenceSession
     ) -> RawOutputs:
-        given = dict(zip(self._inputs, inputs_of(image, size)))
-        return dict(zip(self._outputs, session.run(self._outputs, given)))
+        answers = session.run(self._outputs, dict(zip(self._inputs, given)))
+        return dict(zip(self._outputs, answers))
 
 
 def load(program: Path, spec: ModelSpec, device: str, threads: int) -> OnnxRuntime:
@@ -111,9 +126,9 @@ def _session(program: Path, device: str, threads: int) -> onnxruntime.InferenceS
 def _check_names(program: Path, spec: ModelSpec, session: onnxruntime.InferenceSession) -> None:
     inputs = [each.name for each in session.get_inputs()]
     outputs = [each.name for each in session.get_outputs()]
-    if inputs != list(spec.inputs) or not set(spec.outputs) <= set(outputs):
+    if inputs != list(spec.inputs) or not set(answers_of(spec)) <= set(outputs):
         raise LoadError(
             f"{program.name} does not match its spec: it has the inputs {inputs} and outputs "
             f"{outputs}, expected the inputs {list(spec.inputs)} and the outputs "
-            f"{list(spec.outputs)}. Export the model again."
+            f"{list(answers_of(spec))}. Export the model again."
         )

@@ -17,7 +17,15 @@ import openvino as ov
 
 from d2serve.handlers.errors import LoadError
 from d2serve.handlers.runtimes.cpu_features import slow_precision
-from d2serve.handlers.runtimes.raw_outputs import Float32, RawOutputs, Size, inputs_of, sizes_of
+from d2serve.handlers.runtimes.joining import answers_of, joined, separated
+from d2serve.handlers.runtimes.raw_outputs import (
+    AnyArray,
+    Float32,
+    RawOutputs,
+    Size,
+    inputs_of,
+    sizes_of,
+)
 from d2serve.handlers.runtimes.sessions import Sessions
 from d2serve.handlers.spec.model_spec import ModelSpec
 
@@ -31,7 +39,8 @@ class OpenVinoRuntime:
 
     def __init__(self, model: ov.Model, spec: ModelSpec, float_type: str, threads: int) -> None:
         self._inputs = len(spec.inputs)
-        self._outputs = spec.outputs
+        self._outputs = answers_of(spec)
+        self._joins_images = spec.joins_images
         self._requests = Sessions(partial(_compiled, model, float_type), threads)
         # A request holds one call's inputs and outputs. More requests would take more memory and
         # gain nothing: the one stream that a worker has would run them one after the other.
@@ -53,13 +62,17 @@ class OpenVinoRuntime:
 
     def run(self, images: Sequence[Float32], sizes: Sequence[Size] = ()) -> list[RawOutputs]:
         """See ``Runtime.run``."""
+        if self._joins_images:
+            answers = self._requests.call(partial(self._answers, joined(images)))
+            return separated(answers, len(images))
         return [
-            self._requests.call(partial(self._run_one, *each))
-            for each in zip(images, sizes_of(images, sizes))
+            self._requests.call(
+                partial(self._answers, inputs_of(np.ascontiguousarray(image), size))
+            )
+            for image, size in zip(images, sizes_of(images, sizes))
         ]
 
-    def _run_one(self, image: Float32, size: Size, request: ov.InferRequest) -> RawOutputs:
-        given = inputs_of(np.ascontiguousarray(image), size)
+    def _answers(self, given: Sequence[AnyArray], request: ov.InferRequest) -> RawOutputs:
         with self._one_call:
             request.infer(list(given[: self._inputs]))
             # The request's own memory is written again by the next call.
@@ -119,15 +132,17 @@ def load(program: Path, spec: ModelSpec, device: str, threads: int) -> OpenVinoR
 
 def _check(model: ov.Model, program: Path, spec: ModelSpec) -> None:
     outputs = {name for output in model.outputs for name in output.names}
-    missing = [name for name in spec.outputs if name not in outputs]
+    missing = [name for name in answers_of(spec) if name not in outputs]
     shapes = [each.partial_shape for each in model.inputs]
-    fits = len(shapes) == len(spec.inputs) and shapes[0].rank == 3
-    fits = fits and shapes[0][0] == spec.channels
+    images = (-1,) * spec.joins_images
+    fits = len(shapes) == len(spec.inputs) and shapes[0].rank == 3 + len(images)
+    fits = fits and shapes[0][len(images)] == spec.channels
     if missing or not fits:
-        sizes = "".join(f", {name} []" for name in spec.inputs[1:])
+        sizes = "".join(f", {name}" for name in spec.inputs[1:])
+        what = "images [?," if images else "one image ["
         raise LoadError(
             f"{program.name} is not the program that its spec describes: it takes "
-            f"{[str(shape) for shape in shapes]}, expected one image [{spec.channels},?,?]{sizes}; "
+            f"{[str(shape) for shape in shapes]}, expected {what}{spec.channels},?,?]{sizes}; "
             f"it gives {sorted(outputs)}, without {missing}. Export the model again."
         )
 

@@ -36,6 +36,11 @@ IMAGE_INPUT = "image"
 SIZE_INPUTS = ("height", "width")
 """Names of the others, of a program that holds the model's own postprocessing: int64 scalars."""
 
+BATCH_INPUTS = ("images", "sizes")
+"""Names of the inputs of an ONNX or OpenVINO program that takes batches: (images, channels, H, W)
+float32, each image in the upper left with anything beyond it, and (images, 2) int64, the height and
+width of each."""
+
 
 @dataclass(frozen=True)
 class PanopticMerge:
@@ -96,7 +101,7 @@ class ModelSpec:
     mask_threshold: float
     """A pixel belongs to a mask when its probability is at least this."""
     dynamic_batch: bool
-    """Whether one call may take several images; true for scripted programs only."""
+    """Whether one call may take several images."""
     versions: Mapping[str, str]
     """Versions of the tools that made the program."""
     verification: Mapping[str, Any]
@@ -125,8 +130,15 @@ class ModelSpec:
         return ImageForm(self.image_format, self.channels, self.sixteen_bit)
 
     @property
+    def joins_images(self) -> bool:
+        """Whether a call's images are one array, and its answers those of all images."""
+        return self.dynamic_batch and self.method in RUNTIMES[self.runtime].joining_methods
+
+    @property
     def inputs(self) -> tuple[str, ...]:
         """Names of what the program takes, in its order."""
+        if self.joins_images:
+            return BATCH_INPUTS
         return (IMAGE_INPUT, *SIZE_INPUTS) if self.postprocessed else (IMAGE_INPUT,)
 
     def to_json(self) -> str:

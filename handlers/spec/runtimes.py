@@ -47,7 +47,10 @@ class RuntimeFacts:
     methods: tuple[str, ...]
     """Of export, by which programs for it can be made."""
     batching_methods: tuple[str, ...]
-    """Those of them whose programs take several images in one call."""
+    """Those of them whose programs take several images in one call, each by itself."""
+    joining_methods: tuple[str, ...]
+    """Those whose programs do so where they are asked for (``--dynamic-batch``): all images in one
+    array, padded to the largest."""
     precisions: tuple[str, ...]
     """The first is that of a program as it is exported."""
     runs_on_gpu: bool
@@ -91,6 +94,7 @@ RUNTIMES: dict[str, RuntimeFacts] = {
             platform="pytorch_torchscript",
             methods=(TRACING, SCRIPTING),
             batching_methods=(SCRIPTING,),
+            joining_methods=(),
             precisions=(FP32,),
             runs_on_gpu=True,
             needs_torch=True,
@@ -108,6 +112,7 @@ RUNTIMES: dict[str, RuntimeFacts] = {
             platform="onnx_onnxv1",
             methods=(TRACING,),
             batching_methods=(),
+            joining_methods=(TRACING,),
             precisions=(FP32,),
             runs_on_gpu=True,
             needs_torch=False,
@@ -125,6 +130,7 @@ RUNTIMES: dict[str, RuntimeFacts] = {
             platform="openvino_ir",
             methods=(TRACING,),
             batching_methods=(),
+            joining_methods=(TRACING,),
             precisions=(FP32, BF16, INT8),
             runs_on_gpu=False,
             needs_torch=False,
@@ -142,6 +148,7 @@ RUNTIMES: dict[str, RuntimeFacts] = {
             platform="caffe2_netdef",
             methods=(TRACING,),
             batching_methods=(),
+            joining_methods=(),
             precisions=(FP32,),
             runs_on_gpu=False,
             needs_torch=True,
@@ -159,6 +166,7 @@ RUNTIMES: dict[str, RuntimeFacts] = {
             platform="tensorflow_savedmodel",
             methods=(TRACING,),
             batching_methods=(),
+            joining_methods=(),
             precisions=(FP32,),
             runs_on_gpu=False,
             needs_torch=False,
