@@ -41,6 +41,8 @@ def suppressed(
     # In float32, as torchvision computes it.
     offsets = groups.to(boxes) * (farthest + 1)[:, None]
     moved = boxes + offsets[:, :, None]
+    # So that a runtime knows the last side before it runs, which OpenVINO wants.
+    moved = moved.reshape(moved.shape[0], -1, 4)
     left: Tensor = _Suppression.apply(moved, scores, threshold, most)  # type: ignore[no-untyped-call]
     return left[:, 0], left[:, 2]
 
