@@ -7,7 +7,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 STAMPS := $(VENV)/.d2serve
 ROOMS := kernels handlers export client server cli
-SOURCES := $(shell find $(ROOMS) -name '*.py') pyproject.toml
+SOURCES := $(shell find $(ROOMS) -name '*.py') $(wildcard kernels/native/*) setup.py pyproject.toml
 
 # The rooms under their import names, as links: what mypy, editors and `make dev` read.
 TYPED := .typed

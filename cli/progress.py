@@ -27,6 +27,10 @@ error_console = Console(stderr=True, emoji=False)
 
 Begin = Callable[[str, int], None]
 Advance = Callable[[], None]
+ShowDone = Callable[[int, Optional[int]], None]
+
+_LINE_EVERY = 30.0
+"""Seconds between lines about the progress where no bar can be shown."""
 
 
 def note(text: str) -> None:
@@ -67,15 +71,22 @@ def shown_progress() -> Iterator[tuple[Begin, Advance]]:
 
 
 @contextmanager
-def shown_rate(what: str) -> Iterator[Callable[[Optional[int]], None]]:
-    """How many of something are done, how many a second, and the time left, where only a terminal
-    sees it: not where the results scroll by on the same one.
+def shown_rate(what: str, beside_results: bool = False) -> Iterator[ShowDone]:
+    """How many of something are done, how many a second, and the time left: a bar on a terminal,
+    elsewhere a line now and then.
+
+    Args:
+        what: is counted.
+        beside_results: results are printed on standard output. Nothing is shown then where they
+            scroll by on the same terminal, and no lines elsewhere.
 
     Yields:
-        ``advance(total)``, to be called after each, with how many there are as far as is known.
+        ``show(done, total)``, to be called before the first and after each; ``total`` as far as it
+        is known.
     """
-    if not error_console.is_terminal or sys.stdout.isatty():
-        yield lambda _total: None
+    console, now = error_console, time.monotonic
+    if beside_results and (not console.is_terminal or sys.stdout.isatty()):
+        yield lambda _done, _total: None
         return
     columns = (
         SpinnerColumn(),
@@ -83,19 +94,29 @@ def shown_rate(what: str) -> Iterator[Callable[[Optional[int]], None]]:
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(elapsed_when_finished=False),
     )
     # Only errors are printed above it: what is printed on standard output goes elsewhere.
-    with Progress(*columns, console=error_console, redirect_stdout=False) as progress:
-        task = progress.add_task(what, total=None, rate="")
-        begun = time.monotonic()
+    progress = Progress(*columns, console=console, redirect_stdout=False)
+    task = progress.add_task("", total=None, rate="")
+    began = said = now()
+    first: int | None = None
 
-        def advance(total: int | None) -> None:
-            progress.advance(task)
-            rate = progress.tasks[0].completed / (time.monotonic() - begun)
-            progress.update(task, total=total, rate=f"{what}, {rate:.1f} a second")
+    def show(done: int, total: int | None) -> None:
+        nonlocal first, said
+        first = done if first is None else first
+        progress.start()
+        rate = f"{(done - first) / max(now() - began, 1e-9):.1f} {what}/s" if done > first else ""
+        progress.update(task, completed=done, total=total, rate=rate)
+        if not console.is_terminal and now() - said > _LINE_EVERY:
+            said = now()
+            console.print(f"{done} of {total or '?'} {what}, {rate}", highlight=False)
 
-        yield advance
+    try:
+        yield show
+    finally:
+        progress.stop()
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOMS = ("handlers", "export", "client", "server", "cli")
+ROOMS = ("kernels", "handlers", "export", "client", "server", "cli")
 
 
 def differing(room: Path, installed: Path) -> list[str]:

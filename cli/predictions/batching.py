@@ -4,25 +4,14 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Any, NoReturn, Optional
 
 import typer
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from d2serve.cli.commands import missing_package
 from d2serve.cli.options import Archive
+from d2serve.cli.predictions.coco_options import CocoJson, CocoResultsFile, coco_files
 from d2serve.cli.predictions.request_options import (
     Classes,
     Extra,
@@ -35,7 +24,7 @@ from d2serve.cli.predictions.request_options import (
     SemSegFormat,
     request_options,
 )
-from d2serve.cli.progress import console, error_console, note
+from d2serve.cli.progress import console, error_console, note, shown_rate
 from d2serve.cli.running import INTERRUPTED, fail
 from d2serve.client.errors import ClientError
 from d2serve.client.results.coco_results import CocoIds
@@ -44,9 +33,6 @@ from d2serve.server.batch.job import Engine, Job, Share, run
 from d2serve.server.batch.processes import on_this_machine
 from d2serve.server.batch.results import Results
 from d2serve.server.images.sources import find_images
-
-_LINE_EVERY = 30.0
-"""Seconds between lines about the progress where no bar can be shown."""
 
 
 def batch(
@@ -83,14 +69,8 @@ def batch(
     gpus_per_worker: Annotated[
         float, typer.Option(min=0, help="GPUs of each, such as 1 or 0.5.")
     ] = 0,
-    coco_results: Annotated[
-        Optional[Path],
-        typer.Option(help="Write the instances as COCO results as well; takes --coco-json."),
-    ] = None,
-    coco_json: Annotated[
-        Optional[Path],
-        typer.Option(help="Annotations of the images in COCO's format, for the ids."),
-    ] = None,
+    coco_results: CocoResultsFile = None,
+    coco_json: CocoJson = None,
     score_thresh: ScoreThresh = None,
     max_detections: MaxDetections = None,
     classes: Classes = None,
@@ -99,8 +79,7 @@ def batch(
     extra: Extra = ExtraFormat.JSON,
 ) -> None:
     """Answer many images with an archive, on this machine or on a Ray cluster, into parquet."""
-    if (coco_results is None) != (coco_json is None):
-        raise typer.BadParameter("--coco-results and --coco-json go together")
+    coco = coco_files(coco_results, coco_json)
     asked = request_options(score_thresh, max_detections, classes, masks, sem_seg, extra)
     options = {name: value for name, value in asked.items() if value is not None}
     share = Share(workers, cpus_per_worker, gpus_per_worker)
@@ -108,16 +87,16 @@ def batch(
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         job = Job.of(archive, options)
-        ids = CocoIds.read(coco_json) if coco_json else None
+        ids = CocoIds.read(coco[1]) if coco else None
         engine = on_this_machine(share) if ray_address is None else _on_ray(ray_address, share)
         with error_console.status(f"Looking for images in {escape(images)}"):
             found = list(find_images(images))
         if ids is not None:
             check_images(ids, found)
-        with _shown_progress() as show:
+        with shown_rate("images") as show:
             results = run(job, images, found, output, engine, show)
-        if ids is not None and coco_results is not None:
-            left_out = write_coco_results(coco_results, ids, job, results)
+        if coco is not None and ids is not None:
+            left_out = write_coco_results(coco[0], ids, job, results)
             if left_out:
                 note(left_out)
     except (KeyboardInterrupt, SystemExit):
@@ -143,39 +122,6 @@ def _on_ray(address: str, share: Share) -> Engine:
 
 def _interrupt(*_: Any) -> NoReturn:
     raise KeyboardInterrupt
-
-
-@contextmanager
-def _shown_progress() -> Iterator[Callable[[int, int], None]]:
-    """Shows how many images are done, how many a second, and the time left."""
-    columns = (
-        *(SpinnerColumn(), BarColumn(bar_width=24), MofNCompleteColumn()),
-        TextColumn("{task.fields[rate]}"),
-        *(
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(elapsed_when_finished=False),
-        ),
-    )
-    began, first, said = time.monotonic(), None, time.monotonic()
-    progress = Progress(*columns, console=error_console)
-    task = progress.add_task("", total=None, rate="")
-    try:
-
-        def show(done: int, total: int) -> None:
-            nonlocal first, said
-            progress.start()
-            first = done if first is None else first
-            now = time.monotonic()
-            rate = f"{(done - first) / max(now - began, 1e-9):.1f} images/s" if done > first else ""
-            progress.update(task, completed=done, total=total, rate=rate)
-            if not error_console.is_terminal and now - said > _LINE_EVERY:
-                said = now
-                error_console.print(f"{done} of {total} images, {rate}")
-
-        yield show
-    finally:
-        progress.stop()
 
 
 def _conclude(results: Results, output: str, seconds: float) -> None:

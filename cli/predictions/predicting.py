@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from d2serve.cli.options import CaFilePath, KeyFilePath
 from d2serve.cli.predictions import request_options, server_options
+from d2serve.cli.predictions.coco_options import CocoJson, CocoResultsFile, coco_files
 from d2serve.cli.predictions.inputs import IMAGES_HELP, Inputs, expanded, moves
 from d2serve.cli.predictions.pictures import is_video_file
 from d2serve.cli.predictions.reporting import Ask, Report, answer_all, reporting
@@ -62,14 +63,8 @@ def predict(
             "time (s).",
         ),
     ] = False,
-    coco_results: Annotated[
-        Optional[Path],
-        typer.Option(help="Write the instances as COCO results, with the ids of --coco-json."),
-    ] = None,
-    coco_json: Annotated[
-        Optional[Path],
-        typer.Option(help="The annotations of the images' data set, for --coco-results."),
-    ] = None,
+    coco_results: CocoResultsFile = None,
+    coco_json: CocoJson = None,
     every: Annotated[
         int, typer.Option(min=1, help="Of a video, answer one of each so many frames.")
     ] = 1,
@@ -182,14 +177,13 @@ def _refuse(context: typer.Context, names: Sequence[str], model: str, here: bool
 def _coco(
     results: Path | None, annotations: Path | None, words: list[str]
 ) -> tuple[Path, CocoIds] | None:
-    if results is None and annotations is None:
+    files = coco_files(results, annotations)
+    if files is None:
         return None
-    if results is None or annotations is None:
-        raise typer.BadParameter("give --coco-results and --coco-json together, or neither")
     moving = [word for word in words if moves(word)]
     if moving:
         raise typer.BadParameter(f"--coco-results is for images, and {moving[0]} is a video")
-    return results, CocoIds.read(annotations)
+    return files[0], CocoIds.read(files[1])
 
 
 def _check_draw(draw: Path | None, words: list[str]) -> None:

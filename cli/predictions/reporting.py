@@ -142,8 +142,9 @@ def answer_all(inputs: Inputs, ask: Ask, report: Report) -> None:
     Raises:
         ClientError: one of ``CONCERNS_EVERY_IMAGE``.
     """
-    with shown_rate("images") as advance:
-        for item in inputs:
+    with shown_rate("images", beside_results=True) as show:
+        show(0, inputs.total)
+        for number, item in enumerate(inputs, 1):
             try:
                 image = item.read()
                 prediction = ask(image)
@@ -153,7 +154,7 @@ def answer_all(inputs: Inputs, ask: Ask, report: Report) -> None:
                 report.fail(item, error)
             else:
                 report.add(item, image, prediction)
-            advance(inputs.total)
+            show(number, inputs.total)
 
 
 def _place(item: Input) -> dict[str, object]:

@@ -12,6 +12,7 @@ from d2serve.cli.commands import is_ours, missing_package
 from d2serve.cli.progress import console, error_console, shown_progress
 from d2serve.cli.running import fail
 from d2serve.cli.servers.stopping import StopRequested, stopped_by_signals
+from d2serve.client.errors import ArchiveRefused
 from d2serve.handlers.errors import LoadError
 from d2serve.server.ray_serve.running import NotServed, RayServing
 from d2serve.server.ray_serve.settings import (
@@ -49,10 +50,10 @@ def ray_serve(
         typer.Option(help="GPUs of a replica: 1, a part of one, or 0 to run on CPUs."),
     ] = _DEFAULT.gpus_per_replica,
     batching: Annotated[
-        str,
+        Optional[str],
         typer.Option(
             help="When images that wait together go through the program together, where it takes "
-            "several: auto (on a GPU), always or never.",
+            "several: auto (on a GPU), always or never. Default: as the archive says, else auto.",
         ),
     ] = _DEFAULT.batching,
     batch_size: Annotated[
@@ -99,7 +100,7 @@ def ray_serve(
         serving = RayServing(served, settings, host, port, ray_address)
         shown = "127.0.0.1" if host == "0.0.0.0" else host
         _serve_until_stopped(serving, served, f"http://{shown}:{port}")
-    except (NotServed, WrongSettings, LoadError) as error:
+    except (ArchiveRefused, NotServed, WrongSettings, LoadError) as error:
         error_console.print(f"[red]Not served.[/] {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(1) from None
     except ImportError as error:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypedDict, Union
+from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 from numpy.typing import NDArray
 
 from d2serve.client.errors import BY_CODE, ArchiveRefused, ClientError, RequestRejected
+from d2serve.client.own_handling import Handling, own_handling
 from d2serve.client.predict.image_input import ImageInput, encode_image
 from d2serve.client.predict.options import (
     PictureOptions,
@@ -38,13 +39,11 @@ Body = Union[bytes, NDArray[np.uint8]]
 """An image file, or (height, width, 3) pixels in RGB order."""
 
 
-class LoadSettings(TypedDict, total=False):
+class LoadSettings(Handling, total=False):
     """How an archive is loaded, see ``Detector.open``; each may be left out."""
 
     device: str
-    batching: str
     threads: int | None
-    limits: object
 
 
 class InProcessClient:
@@ -54,13 +53,15 @@ class InProcessClient:
         """
         Args:
             archive: a .mar, or the folder that one was extracted to.
-            **settings: those of ``Detector.open``: device, batching, threads, limits.
+            **settings: those of ``Detector.open``; batching and limits that are not given are those
+                of the archive's own model-config.yaml, as on a server.
 
         Raises:
             ArchiveRefused: it cannot be loaded here; the message says why.
         """
         try:
-            self._service = Service.open(archive, **settings)
+            own: LoadSettings = {**own_handling(archive), **settings}
+            self._service = Service.open(archive, **own)
         except LoadError as error:
             raise ArchiveRefused(str(error)) from error
 

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from d2serve.client.errors import ArchiveRefused, InvalidInput
+from d2serve.client.own_handling import Handling
 from d2serve.handlers.oip.metadata import describe
 from d2serve.handlers.spec.model_spec import ModelSpec
 from d2serve.server.annotating.asking import About
@@ -20,7 +21,7 @@ _SECONDS = 60
 _MOST_BYTES = 64 << 20
 
 
-def files_of(spec: ModelSpec, name: str, version: str) -> dict[str, str]:
+def files_of(spec: ModelSpec, name: str, version: str, _handling: Handling) -> dict[str, str]:
     """``function.yaml``, by its name; it is JSON, which is YAML.
 
     Raises:

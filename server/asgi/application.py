@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Callable
+from typing import Any
 
 import orjson
 
@@ -20,6 +20,7 @@ from d2serve.handlers.requests.deadline import deadline_of
 from d2serve.handlers.requests.request import Request
 from d2serve.server.asgi import routes
 from d2serve.server.asgi.bodies import Receive, read_body
+from d2serve.server.asgi.gone import until_gone
 from d2serve.server.asgi.heads import ID_HEADER, Head, Scope
 from d2serve.server.asgi.models import Ask, Models
 from d2serve.server.asgi.reading import MODEL_NAME, is_form, read_request
@@ -32,9 +33,7 @@ from d2serve.server.asgi.refusals import (
     too_late,
 )
 from d2serve.server.asgi.routes import Route, route_of
-
-Send = Callable[[Any], Awaitable[None]]
-"""Of ASGI: takes the next piece of what a client gets."""
+from d2serve.server.asgi.sending import Send, send_answer
 
 MOST_BODY_BYTES = 64 << 20
 """As max_request_size in d2serve's config.properties: an image of 32 MB in base64, and more."""
@@ -88,16 +87,25 @@ class Application:
         """As ASGI has it."""
         if scope["type"] == "lifespan":
             await _live(receive, send)
+        elif scope["type"] == "http" and scope["method"] in ("GET", "HEAD"):
+            await self.answer(scope, receive, send)
         elif scope["type"] == "http":
-            head = Head.of(scope)
-            try:
-                answer = await self._answer(head, receive)
-            except Disconnected:
-                return
-            await _send(send, head, answer)
+            await until_gone(self.answer, scope, receive, send)
         else:  # a web socket, which is refused
             await receive()
             await send({"type": "websocket.close", "code": 1000})
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request of HTTP, for a server that itself waits for the rest of a body, and
+        tells when a client has gone."""
+        head = Head.of(scope)
+        try:
+            answer = await self._answer(head, receive)
+        except Disconnected:
+            return
+        headers = {"cache-control": "no-store", ID_HEADER: head.request_id, **answer.headers}
+        sent = answer.body, headers, answer.status, answer.content_type
+        await send_answer(send, *sent, head_only=head.method == "HEAD")
 
     async def _answer(self, head: Head, receive: Receive) -> Answer:
         try:
@@ -197,20 +205,6 @@ def _of_reply(reply: Reply) -> Answer:
 
 def _json(value: Any, status: int = 200) -> Answer:
     return Answer(orjson.dumps(value), status)
-
-
-async def _send(send: Send, head: Head, answer: Answer) -> None:
-    headers = {
-        "content-type": answer.content_type,
-        "content-length": str(len(answer.body)),
-        "cache-control": "no-store",
-        ID_HEADER: head.request_id,
-        **answer.headers,
-    }
-    pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": answer.status, "headers": pairs})
-    body = b"" if head.method == "HEAD" else answer.body
-    await send({"type": "http.response.body", "body": body})
 
 
 async def _live(receive: Receive, send: Send) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, Union
 
 import pyarrow as pa
 
+from d2serve.handlers.detector import Detector
 from d2serve.handlers.requests.request import PREDICT, Request
 from d2serve.handlers.service import Service
-from d2serve.server.batch.columns import Options, schema_of
+from d2serve.server.batch.job import Job
 from d2serve.server.batch.rows import Row, failed, row_of
 from d2serve.server.images.image_file import ImageFile
 
@@ -20,7 +20,8 @@ UNREADABLE = "unreadable_file"
 
 _READ_AHEAD = 4
 """Files at once: those at an address take their time, and the model need not wait for it."""
-_GPU_BATCH = 8
+_TOGETHER = 8
+"""Images in a call of the program, where it is called with several."""
 
 Contents = Union[bytes, Exception]
 
@@ -28,22 +29,22 @@ Contents = Union[bytes, Exception]
 class Answerer:
     """A loaded model, and how it is asked."""
 
-    def __init__(self, archive: Path, options: Options, threads: int, on_gpu: str | None) -> None:
+    def __init__(self, job: Job, threads: int, on_gpu: str | None) -> None:
         """
         Args:
-            archive: a .mar, or the folder that one was unpacked to.
-            options: of every request.
+            job: whose archive may be a folder that one was unpacked to.
             threads: CPU threads.
             on_gpu: ``"cuda"`` or ``"cuda:N"``; None is the CPU.
 
         Raises:
             LoadError: the archive cannot be served here.
         """
-        self._service = Service.open(archive, device=on_gpu or "cpu", threads=threads)
-        self._options = options
-        self._schema = schema_of(self._service.spec, options)
-        # On a CPU a batch is answered one by one all the same.
-        self._batch = _GPU_BATCH if on_gpu and self._service.spec.dynamic_batch else 1
+        device = on_gpu or "cpu"
+        detector = Detector.open(job.archive, device=device, threads=threads, **job.handling)
+        self._service = Service(detector, detector.spec.name, job.version)
+        self._options = job.options
+        self._schema = job.schema
+        self._batch = _TOGETHER if detector.answers_together else 1
         self._readers = ThreadPoolExecutor(_READ_AHEAD)
 
     def answer(self, images: Sequence[ImageFile]) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from d2serve.client.errors import ArchiveRefused
+from d2serve.client.own_handling import Handling, held_to, own_handling
 from d2serve.handlers.bundle import read_bundled_spec, read_version
 from d2serve.handlers.errors import InvalidOption, LoadError
 from d2serve.handlers.requests.options import RequestOptions
@@ -32,6 +33,8 @@ class Job:
     spec: ModelSpec
     version: str
     options: Options = field(default_factory=dict)
+    handling: Handling = field(default_factory=Handling)
+    """What the archive itself says of how it is opened."""
 
     @staticmethod
     def of(archive: Path, options: Options) -> Job:
@@ -42,9 +45,10 @@ class Job:
             BatchRefused: its model cannot be asked so.
         """
         try:
-            spec = read_bundled_spec(archive)
+            handling = own_handling(archive)
+            spec = held_to(read_bundled_spec(archive), handling)
             RequestOptions.parse(options, spec)
-            return Job(archive, spec, read_version(archive), options)
+            return Job(archive, spec, read_version(archive), options, handling)
         except InvalidOption as error:
             raise BatchRefused(str(error)) from error
         except LoadError as error:

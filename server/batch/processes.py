@@ -199,7 +199,7 @@ def _work(connection: Connection, job: Job, threads: int, device: str | None) ->
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who gives tasks
     with contextlib.suppress(EOFError, OSError):
         try:
-            answerer = Answerer(job.archive, job.options, threads, device)
+            answerer = Answerer(job, threads, device)
         except LoadError as error:
             connection.send(ArchiveRefused(str(error)))
             return

@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Mapping
 
 import orjson
 
 from d2serve.server.asgi.application import Application, Limits
 from d2serve.server.asgi.bodies import Receive, read_body
+from d2serve.server.asgi.gone import App, until_gone
 from d2serve.server.asgi.heads import ID_HEADER, Head, Scope
 from d2serve.server.asgi.models import Models
 from d2serve.server.asgi.refusals import (
@@ -24,8 +24,8 @@ from d2serve.server.asgi.refusals import (
     refusal_of,
     too_late,
 )
+from d2serve.server.asgi.sending import Send, send_answer
 from d2serve.server.kserve.about import SERVER_METADATA
-from d2serve.server.kserve.gone import App, Send, until_gone
 from d2serve.server.kserve.metrics import page
 from d2serve.server.kserve.version_1 import predictions, read_instances
 
@@ -52,16 +52,14 @@ class Front:
         """As ASGI has it."""
         path, is_read = scope["path"], scope.get("method") in ("GET", "HEAD")
         if scope["type"] == "http" and is_read and path in ("/v2", "/v2/"):
-            await _send(send, orjson.dumps(SERVER_METADATA))
+            await send_answer(send, orjson.dumps(SERVER_METADATA), {})
         elif scope["type"] == "http" and is_read and path == "/metrics":
             content_type, text = page(Head.of(scope).headers.get("accept", ""))
-            await _send(send, text, {"content-type": content_type})
+            await send_answer(send, text, {"content-type": content_type})
         elif scope["type"] == "http" and is_read and _OF_KSERVE.fullmatch(path):
             await self._kserve(scope, receive, send)
         elif scope.get("method") == "POST" and _PREDICT.fullmatch(path):
             await until_gone(self._version_1, scope, receive, send)
-        elif scope["type"] == "http" and not is_read:
-            await until_gone(self._own, scope, receive, send)
         else:
             await self._own(scope, receive, send)
 
@@ -70,7 +68,7 @@ class Front:
         head, asked = Head.of(scope), _PREDICT.fullmatch(scope["path"])
         model = asked["model"] if asked else ""
         try:
-            await _send(
+            await send_answer(
                 send, await self._predicted(model, head, receive), {ID_HEADER: head.request_id}
             )
             return
@@ -80,7 +78,7 @@ class Front:
             refused = refusal_of(error, head.request_id)
         body = error_body(refused.code, str(refused), head.request_id, is_oip=True)
         headers = {ID_HEADER: head.request_id, **refused.headers}
-        await _send(send, body, headers, refused.status)
+        await send_answer(send, body, headers, refused.status)
 
     async def _predicted(self, model: str, head: Head, receive: Receive) -> bytes:
         ask, began = self._models.find(model, None), time.monotonic()
@@ -93,12 +91,3 @@ class Front:
             return await asyncio.wait_for(predictions(ask, requests), seconds)
         except asyncio.TimeoutError:
             raise too_late(self._limits.answer_seconds) from None
-
-
-async def _send(
-    send: Send, body: bytes, headers: Mapping[str, str] | None = None, status: int = 200
-) -> None:
-    told = {"content-type": "application/json", "content-length": str(len(body)), **(headers or {})}
-    pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in told.items()]
-    await send({"type": "http.response.start", "status": status, "headers": pairs})
-    await send({"type": "http.response.body", "body": body})

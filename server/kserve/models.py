@@ -8,6 +8,7 @@ from dataclasses import replace
 import orjson
 
 from d2serve.client.errors import ServerStartError
+from d2serve.client.own_handling import own_handling
 from d2serve.handlers.detector import Detector
 from d2serve.handlers.errors import LoadError
 from d2serve.handlers.replies.reply import Reply
@@ -15,7 +16,6 @@ from d2serve.handlers.requests.request import DESCRIBE, Request
 from d2serve.handlers.service import Service
 from d2serve.handlers.torchserve.metrics import Metrics
 from d2serve.handlers.torchserve.reporting import Reporter
-from d2serve.server.archives.own_settings import own_handling
 from d2serve.server.kserve.archives import Archive
 from d2serve.server.kserve.library import BaseKServeModel
 from d2serve.server.kserve.metrics import emitters
@@ -76,8 +76,8 @@ def open_models(archives: Sequence[Archive], threads: int, device: str) -> list[
     models = list[Served]()
     for each in archives:
         try:
-            batching, limits = own_handling(each.path)
-            detector = Detector.open(each.path, device, batching, threads, limits)
+            own = own_handling(each.path)
+            detector = Detector.open(each.path, device, threads=threads, **own)
             detector.warm_up()
         except LoadError as error:
             raise ServerStartError(str(error)) from error

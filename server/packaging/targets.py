@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from d2serve.client.own_handling import Handling
 from d2serve.handlers.spec.model_spec import ModelSpec
 from d2serve.server.annotating import cvat_nuclio
 from d2serve.server.triton import repository
@@ -29,9 +30,9 @@ class Target:
     """The folder for the archive's handler library, where the platform has no d2serve; or None."""
     next_steps: str
     """What to do with the files, with the values of the templates."""
-    more: Callable[[ModelSpec, str, str], Mapping[str, str]] | None = None
-    """Makes what follows from the spec, name and version of the model: the text of files, by their
-    paths."""
+    more: Callable[[ModelSpec, str, str, Handling], Mapping[str, str]] | None = None
+    """Makes what follows from the spec, name and version of the model, and of how its archive is
+    opened: the text of files, by their paths."""
 
     installed: tuple[str, ...] = ()
     """Packages of the d2serve that packages, which go along with all their modules: what runs the
@@ -48,7 +49,7 @@ class Target:
         return [(each, each.relative_to(folder).as_posix()[: -len(_ENDING)]) for each in found]
 
 
-_ON_RAY = ("d2serve.handlers", "d2serve.server.asgi", "d2serve.server.ray_serve")
+_ON_RAY = ("d2serve.client", "d2serve.handlers", "d2serve.server.asgi", "d2serve.server.ray_serve")
 
 _TARGETS = (
     Target(

@@ -12,7 +12,10 @@ from pathlib import Path
 from string import Template
 
 from d2serve.client.errors import ArchiveRefused, ClientError
+from d2serve.client.own_handling import Handling, held_to, own_handling
 from d2serve.client.whole_files import made_whole
+from d2serve.handlers.errors import LoadError
+from d2serve.handlers.runtimes.batching import BatchPlanner
 from d2serve.server.archives.contents import ArchiveContents, read_contents
 from d2serve.server.packaging.targets import TARGETS, Target
 from d2serve.server.triton.repository import version_number
@@ -44,7 +47,8 @@ def package(archive: Path, target: str, output: Path) -> tuple[Path, str]:
     """
     wanted = TARGETS[target]
     contents = read_contents(archive, whole=True)
-    values = _values(contents)
+    handling = _handling(contents)
+    values = _values(contents, handling)
     folder = output / f"{contents.name}-{target}"
     if folder.exists():
         raise NotPackaged(
@@ -53,7 +57,7 @@ def package(archive: Path, target: str, output: Path) -> tuple[Path, str]:
         )
     try:
         with made_whole(folder, output) as made:
-            _write(wanted, contents, values, made)
+            _write(wanted, contents, handling, values, made)
     except OSError as error:
         raise NotPackaged(
             f"{folder} cannot be written ({error.strerror or error}). Expected a folder with room "
@@ -62,7 +66,13 @@ def package(archive: Path, target: str, output: Path) -> tuple[Path, str]:
     return folder, Template(wanted.next_steps).substitute(values)
 
 
-def _write(target: Target, contents: ArchiveContents, values: dict[str, str], folder: Path) -> None:
+def _write(
+    target: Target,
+    contents: ArchiveContents,
+    handling: Handling,
+    values: dict[str, str],
+    folder: Path,
+) -> None:
     archive = contents.path
     copy = folder / Template(target.archive).substitute(values)
     copy.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +92,7 @@ def _write(target: Target, contents: ArchiveContents, values: dict[str, str], fo
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
     if target.more is not None:
-        more = target.more(contents.spec(), contents.name, contents.version)
+        more = target.more(contents.spec(), contents.name, contents.version, handling)
         for name, text in more.items():
             (folder / name).write_text(text, encoding="utf-8")
 
@@ -118,7 +128,18 @@ def _pack(folder: Path, name: str) -> None:
             each.unlink()
 
 
-def _values(contents: ArchiveContents) -> dict[str, str]:
+def _handling(contents: ArchiveContents) -> Handling:
+    """How the archive wants to be opened; what cannot be is refused here, and not where it runs."""
+    handling = own_handling(contents.path)
+    try:
+        spec = held_to(contents.spec(), handling)
+        BatchPlanner(handling.get("batching", "auto"), spec.dynamic_batch, False)
+    except LoadError as error:
+        raise ArchiveRefused(f"{contents.path}: {error}") from error
+    return handling
+
+
+def _values(contents: ArchiveContents, handling: Handling) -> dict[str, str]:
     """What the templates may name."""
     spec = contents.spec()
     file = contents.path.name
@@ -136,6 +157,7 @@ def _values(contents: ArchiveContents) -> dict[str, str]:
         "number": version_number(contents.version),
         "file": file,
         "runtime": spec.runtime,
+        "handling": repr(dict(handling)),
         "requirements": "\n".join(requirements("serve", spec.runtime)),
     }
 

@@ -5,7 +5,7 @@
 Ray looks at the annotation of ``build`` itself, so annotations are no text here.
 """
 
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 from pydantic import BaseModel, ConfigDict
 
@@ -26,7 +26,7 @@ class Arguments(BaseModel):
     """Of each model: ``2``, or ``1:10`` to follow the load."""
     cpus_per_replica: float = _DEFAULT.cpus_per_replica
     gpus_per_replica: float = _DEFAULT.gpus_per_replica
-    batching: str = _DEFAULT.batching
+    batching: Optional[str] = _DEFAULT.batching
     batch_size: int = _DEFAULT.batch_size
     answer_seconds: float = _DEFAULT.answer_seconds
     drain_seconds: float = _DEFAULT.drain_seconds

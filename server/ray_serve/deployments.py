@@ -26,7 +26,7 @@ _IN_INGRESS = 1000
 def model_deployment(model: ServedModel, settings: Settings) -> Any:
     """The application of one model, which has no address of its own."""
     on_gpu = settings.gpus_per_replica > 0
-    batches = BatchPlanner(settings.batching, model.spec.dynamic_batch, on_gpu).together
+    batches = BatchPlanner(model.batching, model.spec.dynamic_batch, on_gpu).together
     together = settings.batch_size if batches else 1
     in_replica = max(_IN_REPLICA, 2 * together)
     replicas = settings.replicas
@@ -51,7 +51,7 @@ def model_deployment(model: ServedModel, settings: Settings) -> Any:
         **number,
     )
     return deployment.bind(
-        str(model.archive), model.name, model.version, settings.batching, settings.batch_size
+        str(model.archive), model.name, model.version, model.handling, settings.batch_size
     )
 
 

@@ -41,7 +41,7 @@ class Ingress:
         async def keep(message: dict[str, Any]) -> None:
             sent.append(message)
 
-        await self._application(http.scope, http.receive, keep)
+        await self._application.answer(http.scope, http.receive, keep)
         if not sent:  # the client has gone
             return Response(status_code=499)
         start, body = sent

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import ray
 from ray import serve
 
+from d2serve.client.own_handling import Handling
 from d2serve.handlers.detector import Detector
 from d2serve.handlers.errors import ModelFailed
 from d2serve.handlers.replies.reply import Reply
@@ -27,14 +28,14 @@ class ModelReplica:
     """Answers requests, one after the other or several together, off the event loop."""
 
     def __init__(
-        self, archive: str, name: str, version: str, batching: str, batch_size: int
+        self, archive: str, name: str, version: str, handling: Handling, batch_size: int
     ) -> None:
         """Load the model and warm it up.
 
         Args:
             archive: its path on this machine.
             name, version: under which it is served.
-            batching: as ``Detector.open`` takes it.
+            handling: how it is opened.
             batch_size: images that go through the program together, at most, where any do.
 
         Raises:
@@ -44,7 +45,7 @@ class ModelReplica:
         assigned = ray.get_runtime_context().get_assigned_resources()
         has_gpu, threads = assigned.get("GPU", 0) > 0, max(1, int(assigned.get("CPU", 1)))
         device = "cuda" if has_gpu else "cpu"
-        self._detector = Detector.open(archive, device=device, batching=batching, threads=threads)
+        self._detector = Detector.open(archive, device=device, threads=threads, **handling)
         self._detector.warm_up()
         self._service = Service(self._detector, name, version)
         self._reporter = Reporter(Metrics(RayMetrics(), name, version), name, version)

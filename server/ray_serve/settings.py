@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from d2serve.client.own_handling import Handling, held_to, own_handling
 from d2serve.handlers.archive_checks import check_archive
 from d2serve.handlers.bundle import read_bundled_spec, read_version
 from d2serve.handlers.errors import LoadError
@@ -57,8 +58,8 @@ class Settings:
     """That Ray sets aside, and threads that a replica uses."""
     gpus_per_replica: float = 0.0
     """That Ray sets aside; with any, the model runs on a GPU."""
-    batching: str = "auto"
-    """As ``Detector.open`` takes it."""
+    batching: str | None = None
+    """As ``Detector.open`` takes it; None leaves it to the archive."""
     batch_size: int = 8
     """Images in a call of the program at most, where it is called with several."""
     answer_seconds: float = 120.0
@@ -71,7 +72,7 @@ class Settings:
         Raises:
             WrongSettings: a value that cannot be.
         """
-        if self.batching not in MODES:
+        if self.batching is not None and self.batching not in MODES:
             raise WrongSettings(
                 f"Got batching {self.batching!r}, expected one of {', '.join(MODES)}."
             )
@@ -98,6 +99,13 @@ class ServedModel:
     name: str
     version: str
     spec: ModelSpec
+    """With the limits that hold."""
+    handling: Handling = field(default_factory=Handling)
+    """How it is opened, by the settings and by what the archive says."""
+
+    @property
+    def batching(self) -> str:
+        return self.handling.get("batching", "auto")
 
     @property
     def key(self) -> str:
@@ -119,11 +127,12 @@ def read_models(given: Sequence[str], settings: Settings) -> list[ServedModel]:
     Raises:
         WrongSettings: there are none, two are the same, or they do not suit the settings.
         LoadError: one is no archive, or damaged.
+        ArchiveRefused: its model-config.yaml cannot be read.
     """
     settings.check()
     if not given:
         raise WrongSettings("Got no archives, expected one or more: FILE.mar or NAME=FILE.mar.")
-    models = [_read(each) for each in given]
+    models = [_read(each, settings) for each in given]
     for index, model in enumerate(models):
         for other in models[:index]:
             if other.key == model.key:
@@ -131,7 +140,7 @@ def read_models(given: Sequence[str], settings: Settings) -> list[ServedModel]:
                     f"{other.archive} and {model.archive} are both {model.name} "
                     f"{model.version}. Serve one, or another name: NAME={model.archive}."
                 )
-        _check_batching(model, settings)
+        _check_batching(model)
     return models
 
 
@@ -140,7 +149,7 @@ def body_bytes(models: Sequence[ServedModel]) -> int:
     return _BODY_OF_IMAGE * max(each.spec.limits.max_image_bytes for each in models)
 
 
-def _read(given: str) -> ServedModel:
+def _read(given: str, settings: Settings) -> ServedModel:
     name, _, file = given.rpartition("=")
     path = Path(file).absolute()
     if not path.exists():
@@ -150,18 +159,21 @@ def _read(given: str) -> ServedModel:
         )
     if path.is_file():
         check_archive(path)
-    spec, version = read_bundled_spec(path), read_version(path)
+    handling = own_handling(path)
+    if settings.batching is not None:
+        handling["batching"] = settings.batching
+    spec, version = held_to(read_bundled_spec(path), handling), read_version(path)
     for each in (name or spec.name, version):
         if not _NAME.fullmatch(each):
             raise WrongSettings(
                 f"{path} would be served as {each!r}, expected ASCII letters, digits, points, "
                 f"underscores and hyphens. Give it another name: NAME={file}."
             )
-    return ServedModel(path, name or spec.name, version, spec)
+    return ServedModel(path, name or spec.name, version, spec, handling)
 
 
-def _check_batching(model: ServedModel, settings: Settings) -> None:
+def _check_batching(model: ServedModel) -> None:
     try:
-        BatchPlanner(settings.batching, model.spec.dynamic_batch, False)
+        BatchPlanner(model.batching, model.spec.dynamic_batch, False)
     except LoadError as error:
         raise WrongSettings(f"{model.archive}: {error}") from None

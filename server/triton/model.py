@@ -27,6 +27,8 @@ from d2serve.handlers.replies.reply import Reply  # noqa: E402
 from d2serve.handlers.requests.request import INFER, Request  # noqa: E402
 from d2serve.handlers.service import Service  # noqa: E402
 
+_HANDLING = "d2serve"
+"""The parameter with what the archive's model-config.yaml says of answering."""
 _IMAGE = "image"
 _PIXELS = "pixels"
 """The image's name where its pixels are sent: in Triton an input has one type."""
@@ -53,10 +55,12 @@ class TritonPythonModel:
         on_gpu = args["model_instance_kind"] == "GPU"
         archive = next(_HERE.glob("*.mar"))
         instances = sum(each["count"] for each in config["instance_group"])
+        told = config.get("parameters", {}).get(_HANDLING, {}).get("string_value")
         detector = Detector.open(
             archive,
             device=f"cuda:{args['model_instance_device_id']}" if on_gpu else "cpu",
             threads=threads_wanted() or max(1, available_cores() // instances),
+            **json.loads(told or "{}"),
         )
         detector.warm_up()
         self._service = Service(detector, args["model_name"], read_version(archive))

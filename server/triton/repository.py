@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
+from d2serve.client.own_handling import Handling
 from d2serve.handlers.cores import available_cores
 from d2serve.handlers.oip.tensors import UINT8
 from d2serve.handlers.replies.fields import BYTES, FP32, INT64, tensors_of
 from d2serve.handlers.requests.options import OPTIONS
+from d2serve.handlers.runtimes.batching import BatchPlanner
 from d2serve.handlers.spec.model_spec import ModelSpec
 from d2serve.handlers.spec.runtimes import RUNTIMES
 
+HANDLING = "d2serve"
+"""The parameter of a model by which model.py gets to know how its archive is opened."""
 _MODEL = Path(__file__).with_name("model.py")
 _ONE_BY_ONE = ("# The program takes one image.", "max_batch_size: 0")
 _TOGETHER = (
@@ -39,20 +44,21 @@ def version_number(version: str) -> str:
     return found[1] if found else "1"
 
 
-def files_of(spec: ModelSpec, name: str, version: str) -> dict[str, str]:
+def files_of(spec: ModelSpec, name: str, version: str, handling: Handling) -> dict[str, str]:
     """The text of each file, by its path.
 
     Args:
         spec, name, version: of the archive.
+        handling: how it wants to be opened.
     """
     folder = f"models/{name}"
     return {
-        f"{folder}/config.pbtxt": _configuration(spec),
+        f"{folder}/config.pbtxt": _configuration(spec, handling),
         f"{folder}/{version_number(version)}/model.py": _MODEL.read_text(encoding="utf-8"),
     }
 
 
-def _configuration(spec: ModelSpec) -> str:
+def _configuration(spec: ModelSpec, handling: Handling) -> str:
     inputs = [
         ("image", BYTES, (1,)),
         ("pixels", UINT8, (-1, -1, spec.channels)),
@@ -60,7 +66,8 @@ def _configuration(spec: ModelSpec) -> str:
         ("outputs", BYTES, (-1,)),
     ]
     facts = RUNTIMES[spec.runtime]
-    together = spec.dynamic_batch and facts.runs_on_gpu
+    batching = handling.get("batching", "auto")
+    together = BatchPlanner(batching, spec.dynamic_batch, facts.runs_on_gpu).together
     # ONNX Runtime uses a GPU as another package, which whoever installs it writes here, too.
     gpu_is_usual = facts.runs_on_gpu and facts.needs_torch
     on_cpus = *_ON_CPUS, f"instance_group {{ kind: KIND_CPU count: {available_cores()} }}"
@@ -76,8 +83,17 @@ def _configuration(spec: ModelSpec) -> str:
         *(_TOGETHER if together else _ONE_BY_ONE),
         "",
         *(_WHERE_THERE_IS_A_GPU if gpu_is_usual else on_cpus),
+        *(["", *_parameter(handling)] if handling else []),
     ]
     return "\n".join((*lines, ""))
+
+
+def _parameter(handling: Handling) -> tuple[str, ...]:
+    value = json.dumps(json.dumps(handling))
+    return (
+        "# As the archive's model-config.yaml has it: batching and limits of requests.",
+        f'parameters {{ key: "{HANDLING}" value {{ string_value: {value} }} }}',
+    )
 
 
 def _tensor(kind: str, name: str, datatype: str, shape: tuple[int, ...], more: str = "") -> str:

@@ -68,7 +68,7 @@ def test_a_data_set_without_the_image_is_refused_before_any_work(
 @pytest.mark.parametrize(
     ("more", "status", "said"),
     [
-        (["--coco-results", "c.json"], 2, "--coco-json go together"),
+        (["--coco-results", "c.json"], 2, "--coco-json together, or neither"),
         (["--score-thresh", "7"], 1, "score_thresh"),
         (["--cpus-per-worker", "4000"], 1, "--cpus-per-worker"),
         (["--ray-address", "auto"], 1, "pip install 'd2serve[ray]'"),

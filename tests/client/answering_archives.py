@@ -66,12 +66,21 @@ def spec(name: str, **changes: Any) -> ModelSpec:
     return dataclasses.replace(small_spec(name), **fields)
 
 
-def answering_archive(file: Path, name: str = "shapes", version: str = "2.0", **spec_: Any) -> Path:
-    """Write a .mar; returns its path."""
-    manifest = {"model": {"modelName": name, "modelVersion": version, "handler": "h.py"}}
+def answering_archive(
+    file: Path, name: str = "shapes", version: str = "2.0", settings: str = "", **spec_: Any
+) -> Path:
+    """Write a .mar; returns its path.
+
+    Args:
+        settings: the text of its model-config.yaml; without, it has none.
+    """
+    model = {"modelName": name, "modelVersion": version, "handler": "h.py"}
+    manifest = {"model": {**model, **({"configFile": "model-config.yaml"} if settings else {})}}
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("MAR-INF/MANIFEST.json", json.dumps(manifest))
         archive.writestr("model_spec.json", spec(name, **spec_).to_json())
         archive.writestr("model.onnx", program())
         archive.writestr("h.py", "")
+        if settings:
+            archive.writestr("model-config.yaml", settings)
     return file

@@ -292,6 +292,18 @@ def connect(address: str) -> socket.socket:
     return socket.create_connection((place.hostname, place.port or 0), timeout=20)
 
 
+def test_who_is_refused_while_still_sending_gets_to_know_it(address: str) -> None:
+    """A connection that is closed at once is reset, and what was said on it is lost."""
+    head = b"POST /predictions/shapes HTTP/1.1\r\nHost: x\r\nContent-Length: 4000000\r\n\r\n"
+    for _ in range(5):
+        with connect(address) as line:
+            line.sendall(head)
+            for _ in range(200):
+                line.sendall(bytes(20_000))
+            answer = line.recv(4096)
+        assert answer.startswith(b"HTTP/1.1 413 ")
+
+
 def test_a_large_body_is_refused_before_it_is_read(address: str, asked: Asked) -> None:
     before = len(asked.requests)
     with connect(address) as line:  # which never sends its body

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from d2serve.client.errors import ArchiveRefused, ServerStartError
-from d2serve.server.archives.own_settings import own_handling
 from d2serve.server.kserve.archives import find_archives
 from d2serve.server.kserve.serving import HELP, Settings
 from tests.cli.small_archives import small_archive
@@ -46,23 +44,6 @@ def test_what_cannot_be_served(store: Path) -> None:
         served(store, "@empty")
     with pytest.raises(ArchiveRefused, match="there is no such file"):
         served(store, "@nothing.mar")
-
-
-@pytest.mark.parametrize("is_folder", [False, True])
-def test_what_an_archive_says_of_how_it_is_served_holds(tmp_path: Path, is_folder: bool) -> None:
-    manifest = '{"model": {"modelName": "a", "configFile": "model-config.yaml"}}'
-    settings = "maxWorkers: 4\nbatching: never\nlimits:\n  max_detections: 7\n"
-    where = tmp_path / "a"
-    if is_folder:
-        (where / "MAR-INF").mkdir(parents=True)
-        (where / "MAR-INF" / "MANIFEST.json").write_text(manifest)
-        (where / "model-config.yaml").write_text(settings)
-    else:
-        with zipfile.ZipFile(where, "w") as written:
-            written.writestr("MAR-INF/MANIFEST.json", manifest)
-            written.writestr("model-config.yaml", settings)
-    assert own_handling(where) == ("never", {"max_detections": 7})
-    assert own_handling(small_archive(tmp_path / "plain.mar")) == ("auto", None)
 
 
 def test_each_setting_is_explained() -> None:

@@ -191,7 +191,7 @@ def test_the_code_that_goes_along_is_whole_and_needs_no_other(
     """All but Ray's own floor is imported, which has the same imports."""
     below = packaged(archive, "kuberay", tmp_path / "made") / "app"
     rooms = {file.relative_to(below).parts[:3] for file in below.rglob("*.py")}
-    assert {parts[1] for parts in rooms} == {"handlers", "server"}
+    assert {parts[1] for parts in rooms} == {"client", "handlers", "server"}
     assert {parts[2] for parts in rooms if parts[1] == "server"} == {
         "__init__.py",
         "asgi",

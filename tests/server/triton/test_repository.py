@@ -15,7 +15,7 @@ from tests.handlers.samples import spec_with
 
 
 def configuration(spec: ModelSpec) -> str:
-    return files_of(spec, "shapes", "2.1")["models/shapes/config.pbtxt"]
+    return files_of(spec, "shapes", "2.1", {})["models/shapes/config.pbtxt"]
 
 
 def test_every_option_and_output_has_its_tensor() -> None:
@@ -53,4 +53,4 @@ def test_requests_are_joined_for_programs_that_take_several_images_on_a_gpu(
 )
 def test_a_versions_folder_has_a_number_above_0(version: str, number: str) -> None:
     assert version_number(version) == number
-    assert f"models/shapes/{number}/model.py" in files_of(spec_with(), "shapes", version)
+    assert f"models/shapes/{number}/model.py" in files_of(spec_with(), "shapes", version, {})

@@ -2,7 +2,7 @@
 
 Whose client has gone costs no work, as over gRPC. And who is refused before the body was read gets
 to know it: a server that closed the connection at once would reset it while the client still sends,
-and one in three would see a broken connection instead of the reason.
+and it would see a broken connection instead of the reason.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any, Callable
 
 from d2serve.server.asgi.bodies import Receive
 from d2serve.server.asgi.heads import Scope
+from d2serve.server.asgi.sending import Send
 
-Send = Callable[[Any], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _DISCARD_SECONDS, _IDLE_SECONDS = 5.0, 0.5

@@ -1,0 +1,111 @@
+// The C interface: refuses what cannot be, and calls the rest.
+#include <limits>
+#include <new>
+
+#include "convolution.h"
+#include "d2serve_kernels.h"
+
+namespace d2k {
+namespace {
+
+// Sizes above this would overflow somewhere, and no memory holds them.
+constexpr int64_t kMost = int64_t{1} << 40;
+
+bool product_fits(int64_t a, int64_t b) { return a == 0 || b <= kMost / a; }
+
+bool layer_fits(int64_t outs, int64_t ins) {
+  return outs > 0 && ins > 0 && outs < kMost && product_fits(padded_outs(outs) * 64, ins);
+}
+
+const Steps* steps_of(int32_t way) {
+  const uint32_t bit = way < 0 || way > 31 ? 0 : uint32_t{1} << way;
+  if (!(d2k_ways() & bit)) return nullptr;
+  return way == D2K_AVX512 ? avx512_steps() : way == D2K_AVX2 ? avx2_steps() : &portable_steps();
+}
+
+// The rows of G, which takes three weights to eight frequencies, in double.
+constexpr double kG[8][3] = {
+    {1.0, 0.0, 0.0},
+    {-2.0 / 9, -2.0 / 9, -2.0 / 9},
+    {-2.0 / 9, 2.0 / 9, -2.0 / 9},
+    {1.0 / 90, 1.0 / 45, 2.0 / 45},
+    {1.0 / 90, -1.0 / 45, 2.0 / 45},
+    {32.0 / 45, 16.0 / 45, 8.0 / 45},
+    {32.0 / 45, -16.0 / 45, 8.0 / 45},
+    {0.0, 0.0, 1.0},
+};
+
+// plane_stride apart: one for each horizontal frequency, of eight vertical ones.
+void transform_one(const float* weights, float* to, int64_t plane_stride) {
+  double half[8][3];
+  for (int y = 0; y < 8; ++y)
+    for (int x = 0; x < 3; ++x)
+      half[y][x] =
+          kG[y][0] * weights[x] + kG[y][1] * weights[3 + x] + kG[y][2] * weights[6 + x];
+  for (int x = 0; x < 8; ++x)
+    for (int y = 0; y < 8; ++y)
+      to[x * plane_stride + y] = static_cast<float>(kG[x][0] * half[y][0] + kG[x][1] * half[y][1] +
+                                                    kG[x][2] * half[y][2]);
+}
+
+}  // namespace
+}  // namespace d2k
+
+using d2k::kChannels;
+using d2k::kOuts;
+
+int32_t d2k_version(void) { return D2K_VERSION; }
+
+uint32_t d2k_ways(void) {
+  uint32_t ways = 1u << D2K_PORTABLE;
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_cpu_init();
+  if (d2k::avx2_steps() && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    ways |= 1u << D2K_AVX2;
+  if (d2k::avx512_steps() && __builtin_cpu_supports("avx512f") &&
+      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512bw") && (ways & (1u << D2K_AVX2)))
+    ways |= 1u << D2K_AVX512;
+#endif
+  return ways;
+}
+
+int64_t d2k_transformed_size(int64_t outs, int64_t ins) {
+  return d2k::layer_fits(outs, ins) ? d2k::padded_outs(outs) * 64 * ins : 0;
+}
+
+int32_t d2k_transform(const float* weights, int64_t outs, int64_t ins, float* transformed) {
+  if (!weights || !transformed || !d2k::layer_fits(outs, ins)) return D2K_BAD_SHAPE;
+  const int64_t padded = d2k::padded_outs(outs), plane_stride = ins * padded * 8;
+  for (int64_t out = 0; out < padded; ++out) {
+    for (int64_t in = 0; in < ins; ++in) {
+      const int64_t block = in / kChannels * kChannels;
+      const int64_t deep = ins - block < kChannels ? ins - block : kChannels;
+      float* const to = transformed + block * padded * 8 + out / kOuts * deep * kOuts * 8 +
+                        (in - block) * kOuts * 8 + out % kOuts * 8;
+      const float zeros[9] = {};
+      d2k::transform_one(out < outs ? weights + (out * ins + in) * 9 : zeros, to, plane_stride);
+    }
+  }
+  return D2K_OK;
+}
+
+int32_t d2k_convolve(const d2k_layer* layer, const float* images, float* result, int64_t count,
+                     int64_t height, int64_t width, int32_t threads) {
+  if (!layer || !layer->transformed || !d2k::layer_fits(layer->outs, layer->ins) || count < 0 ||
+      height < 1 || width < 1 || height > d2k::kMost || !d2k::product_fits(height, width) ||
+      !d2k::product_fits(height * width, count) ||
+      !d2k::product_fits(height * width * count, layer->outs > layer->ins ? layer->outs : layer->ins))
+    return D2K_BAD_SHAPE;
+  const d2k::Steps* const steps = d2k::steps_of(layer->way);
+  if (!steps) return D2K_BAD_WAY;
+  if (count == 0) return D2K_OK;
+  if (!images || !result) return D2K_BAD_SHAPE;
+  const d2k::Convolution convolution{layer->transformed, layer->bias,      layer->outs,
+                                     layer->ins,         layer->relu != 0, *steps};
+  try {
+    return convolution(images, result, count, height, width, threads) ? D2K_OK : D2K_NO_MEMORY;
+  } catch (const std::bad_alloc&) {
+    return D2K_NO_MEMORY;
+  }
+}

@@ -1,0 +1,84 @@
+// The steps in plain C++: what every processor runs, and nobody should for speed.
+#include "transforms.h"
+#include "winograd.h"
+
+namespace d2k {
+namespace {
+
+struct Scalar {
+  float set(float value) const { return value; }
+  float fma(float a, float b, float c) const { return a * b + c; }
+};
+
+void input_rows(const float* const* rows, float* strip, int64_t stride, int64_t width) {
+  for (int64_t x = 0; x < width; ++x) {
+    float column[8];
+    for (int64_t y = 0; y < 8; ++y) column[y] = rows[y] ? rows[y][x] : 0.0f;
+    const auto done = input_transform(column, Scalar{});
+    for (int64_t y = 0; y < 8; ++y) strip[y * stride + x] = done.at[y];
+  }
+}
+
+void input_tiles(const float* strip, int64_t stride, int64_t count, float* tiles, int64_t first,
+                 int64_t group_stride, int64_t plane_stride) {
+  for (int64_t i = 0; i < count; ++i, strip += kStep) {
+    float* to = tiles + (first + i) / kTiles * group_stride + (first + i) % kTiles * 8;
+    for (int64_t y = 0; y < 8; ++y) {
+      float row[8];
+      for (int64_t x = 0; x < 8; ++x) row[x] = strip[y * stride + x];
+      const auto done = input_transform(row, Scalar{});
+      for (int64_t x = 0; x < 8; ++x) to[x * plane_stride + y] = done.at[x];
+    }
+  }
+}
+
+void product(const float* weights, const float* tiles, float* sums, int64_t channels, int64_t count,
+             bool first) {
+  for (int64_t tile = 0; tile < count; ++tile) {
+    float sum[kOuts * 8] = {};
+    for (int64_t c = 0; c < channels; ++c) {
+      const float* w = weights + c * kOuts * 8;
+      const float* v = tiles + (c * kTiles + tile) * 8;
+      for (int64_t out = 0; out < kOuts; ++out)
+        for (int64_t k = 0; k < 8; ++k) sum[out * 8 + k] += w[out * 8 + k] * v[k];
+    }
+    float* to = sums + tile * kOuts * 8;
+    for (int64_t k = 0; k < kOuts * 8; ++k) to[k] = first ? sum[k] : to[k] + sum[k];
+  }
+}
+
+void output_tiles(const float* sums, int64_t first, int64_t count, int64_t group_stride,
+                  int64_t plane_stride, float* strip, int64_t stride) {
+  for (int64_t i = 0; i < count; ++i, strip += kStep) {
+    const float* from = sums + (first + i) / kTiles * group_stride + (first + i) % kTiles * kOuts * 8;
+    for (int64_t y = 0; y < 8; ++y) {
+      float row[8];
+      for (int64_t x = 0; x < 8; ++x) row[x] = from[x * plane_stride + y];
+      const auto done = output_transform(row, Scalar{});
+      for (int64_t x = 0; x < 8; ++x) strip[y * stride + x] = done.at[x];
+    }
+  }
+}
+
+void output_rows(const float* strip, int64_t stride, float* const* rows, int64_t width, float bias,
+                 bool relu) {
+  for (int64_t x = 0; x < width; ++x) {
+    float column[8];
+    for (int64_t y = 0; y < 8; ++y) column[y] = strip[y * stride + x];
+    const auto done = output_transform(column, Scalar{});
+    for (int64_t y = 0; y < kStep; ++y) {
+      if (!rows[y]) continue;
+      const float value = done.at[y] + bias;
+      rows[y][x] = relu && value < 0.0f ? 0.0f : value;
+    }
+  }
+}
+
+}  // namespace
+
+const Steps& portable_steps() {
+  static const Steps steps = {input_rows, input_tiles, product, output_tiles, output_rows};
+  return steps;
+}
+
+}  // namespace d2k
