@@ -108,6 +108,12 @@ class ExportRequest:
                 f"--dynamic-batch is there for {_with_batches()} only, got --format {self.format} "
                 f"with --export-method {self.method}. Leave it out, or choose one of these."
             )
+        joins = self.dynamic_batch and self.method in facts.joining_methods
+        if joins and self.precision != FP32:
+            raise ConfigError(
+                f"--dynamic-batch is there for --precision {FP32}, got {self.precision}. Leave out "
+                "one of the two."
+            )
         if self.precision not in facts.precisions:
             able = [RUNTIMES[name] for name in runtimes_in(self.precision)]
             raise ConfigError(

@@ -49,6 +49,8 @@ FAMILIES = {
     "rotated_faster_rcnn_fpn": METHODS,
 }
 """Those that upstream's own tools do not export in every kind, with the kinds that there are."""
+IN_BATCHES = {"onnxruntime_batches": "onnxruntime", "openvino_batches": "openvino"}
+"""Kinds of archives that are exported with --dynamic-batch, and their runtimes."""
 STUFF_MODELS = ("panoptic_fpn", "semantic_fpn", "deeplab_v3plus", "panoptic_deeplab")
 """Those of images in which every pixel has a class."""
 
@@ -99,7 +101,8 @@ def installed(kinds: Iterable[str]) -> list[Any]:
 
 def skipped(kind: str) -> tuple[pytest.MarkDecorator, ...]:
     """The marks of a test of this kind where its runtime is not installed; otherwise none."""
-    package = _RUNTIMES[TORCHSCRIPT if kind in METHODS else kind].package
+    runtime = TORCHSCRIPT if kind in METHODS else IN_BATCHES.get(kind, kind)
+    package = _RUNTIMES[runtime].package
     if find_spec(package) is not None:
         return ()
     return (pytest.mark.skip(reason=f"{package} is not installed: `make dev` brings it"),)
