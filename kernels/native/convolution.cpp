@@ -32,7 +32,6 @@ struct Span {
   float* result;
   float* tiles;
   int64_t begin, end;  // Tiles.
-  int64_t sum_tiles, sum_outs;
   std::atomic<bool> failed{false};
 
   int64_t count() const { return end - begin; }
@@ -57,18 +56,18 @@ void Span::transform(int64_t task) {
   for_runs(plane, begin, end, [&](const Run& run) {
     std::fill(strip, strip + kWindow * stride, 0.0f);
     const int64_t top = run.row * kStep - 1, left = run.column * kStep - 1;
-    const int64_t right = left + run.count * kStep + 2;
+    Piece pieces[kMostPieces];
+    const int64_t found = find_pieces(plane, run.plane, top, kWindow, left,
+                                      left + run.count * kStep + 2, pieces);
     for (int64_t channel = task * kInputChannels; channel < last; ++channel) {
-      for_columns(plane, left, right, [&](int64_t i, int64_t from, int64_t width, int64_t at) {
+      for (const Piece* piece = pieces; piece < pieces + found; ++piece) {
         const float* rows[kWindow];
-        for (int64_t y = 0; y < kWindow; ++y) {
-          const Place found = place(plane, run.plane, i, top + y);
-          rows[y] = found.image < 0 ? nullptr
-                                    : images + (found.image * ins + channel) * size +
-                                          found.row * plane.width + from;
-        }
-        convolution.steps.input_rows(rows, strip + at, stride, width);
-      });
+        for (int64_t y = 0; y < kWindow; ++y)
+          rows[y] = piece->image[y] < 0 ? nullptr
+                                        : images + (piece->image[y] * ins + channel) * size +
+                                              piece->offset[y];
+        convolution.steps.input_rows(rows, strip + piece->at, stride, piece->width);
+      }
       const int64_t block = channel / kChannels * kChannels;
       const int64_t deep = std::min(kChannels, ins - block);
       float* const to = tiles + block * groups() * kTiles * 8 + (channel - block) * kTiles * 8;
@@ -79,12 +78,12 @@ void Span::transform(int64_t task) {
 }
 
 void Span::multiply(int64_t task) {
-  const int64_t parts = up(count(), sum_tiles) / sum_tiles;
+  const int64_t parts = up(count(), kSumTiles) / kSumTiles;
   const int64_t outs = padded_outs(convolution.outs), ins = convolution.ins;
-  const int64_t first_tile = task % parts * sum_tiles;
-  const int64_t last_tile = std::min(count(), first_tile + sum_tiles);
-  const int64_t first_out = task / parts * sum_outs;
-  const int64_t last_out = std::min(outs, first_out + sum_outs);
+  const int64_t first_tile = task % parts * kSumTiles;
+  const int64_t last_tile = std::min(count(), first_tile + kSumTiles);
+  const int64_t first_out = task / parts * kSumOuts;
+  const int64_t last_out = std::min(outs, first_out + kSumOuts);
   const int64_t sum_groups = up(last_tile - first_tile, kTiles) / kTiles;
   const int64_t out_groups = (last_out - first_out) / kOuts;
   constexpr int64_t kSums = kTiles * kOuts * 8;
@@ -93,19 +92,36 @@ void Span::multiply(int64_t task) {
     failed = true;
     return;
   }
+  const auto deep = [ins](int64_t block) { return std::min(kChannels, ins - block); };
+  const auto weights_of = [&](int64_t of, int64_t block) {
+    return convolution.weights + (of * ins + block) * outs * 8 + first_out * deep(block) * 8;
+  };
+  const auto tiles_of = [&](int64_t of, int64_t block) {
+    return tiles + of * plane_stride() + block * groups() * kTiles * 8 +
+           first_tile / kTiles * deep(block) * kTiles * 8;
+  };
   for (int64_t of = 0; of < kWindow; ++of) {
     for (int64_t block = 0; block < ins; block += kChannels) {
-      const int64_t deep = std::min(kChannels, ins - block);
-      const float* const weights =
-          convolution.weights + (of * ins + block) * outs * 8 + first_out * deep * 8;
-      const float* const from = tiles + of * plane_stride() + block * groups() * kTiles * 8 +
-                                first_tile / kTiles * deep * kTiles * 8;
+      const bool last = block + kChannels >= ins;
+      const int64_t next_of = last ? (of + 1) % kWindow : of, next = last ? 0 : block + kChannels;
+      const int64_t channels = deep(block);
+      const float* const weights = weights_of(of, block);
+      const float* const from = tiles_of(of, block);
+      const float* next_weights = weights_of(next_of, next);
       float* to = sums + of * sum_groups * out_groups * kSums;
-      for (int64_t group = 0; group < sum_groups; ++group)
-        for (int64_t out = 0; out < out_groups; ++out, to += kSums)
-          convolution.steps.product(
-              weights + out * deep * kOuts * 8, from + group * deep * kTiles * 8, to, deep,
-              std::min(kTiles, last_tile - first_tile - group * kTiles), block == 0);
+      for (int64_t group = 0; group < sum_groups; ++group) {
+        const float* const panel = from + group * channels * kTiles * 8;
+        const float* next_panel =
+            group + 1 < sum_groups ? panel + channels * kTiles * 8 : tiles_of(next_of, next);
+        for (int64_t out = 0; out < out_groups; ++out, to += kSums) {
+          convolution.steps.product(weights + out * channels * kOuts * 8, panel, to, channels,
+                                    std::min(kTiles, last_tile - first_tile - group * kTiles),
+                                    block == 0, next_panel, next_weights);
+          // Of the tiles all are asked for by three products, of the weights by four.
+          if (out < 2) next_panel += channels * 16;
+          if (group < 4) next_weights += channels * 16;
+        }
+      }
     }
   }
   write(sums, first_tile, last_tile, first_out, std::min(last_out, convolution.outs));
@@ -125,25 +141,25 @@ void Span::write(const float* sums, int64_t first_tile, int64_t last_tile, int64
   const int64_t size = plane.height * plane.width;
   for_runs(plane, begin + first_tile, begin + last_tile, [&](const Run& run) {
     const int64_t top = run.row * kStep, left = run.column * kStep;
+    Piece pieces[kMostPieces];
+    const int64_t found =
+        find_pieces(plane, run.plane, top, kStep, left, left + run.count * kStep, pieces);
     for (int64_t out = first_out; out < last_out; ++out) {
       const int64_t of = out - first_out;
       convolution.steps.output_tiles(sums + of / kOuts * kSums + of % kOuts * 8, run.first,
                                      run.count, out_groups * kSums,
                                      sum_groups * out_groups * kSums, strip, stride);
       const float bias = convolution.bias ? convolution.bias[out] : 0.0f;
-      for_columns(plane, left, left + run.count * kStep,
-                  [&](int64_t i, int64_t from, int64_t width, int64_t at) {
-                    float* rows[kStep];
-                    for (int64_t y = 0; y < kStep; ++y) {
-                      const Place found = place(plane, run.plane, i, top + y);
-                      rows[y] = found.image < 0
-                                    ? nullptr
-                                    : result + (found.image * convolution.outs + out) * size +
-                                          found.row * plane.width + from;
-                    }
-                    convolution.steps.output_rows(strip + at, stride, rows, width, bias,
-                                                  convolution.relu);
-                  });
+      for (const Piece* piece = pieces; piece < pieces + found; ++piece) {
+        float* rows[kStep];
+        for (int64_t y = 0; y < kStep; ++y)
+          rows[y] = piece->image[y] < 0
+                        ? nullptr
+                        : result + (piece->image[y] * convolution.outs + out) * size +
+                              piece->offset[y];
+        convolution.steps.output_rows(strip + piece->at, stride, rows, piece->width, bias,
+                                      convolution.relu);
+      }
     }
   });
 }
@@ -159,10 +175,9 @@ bool Convolution::operator()(const float* images, float* result, int64_t count, 
   float* const tiles = tiles_of_span.get(longest * each);
   if (!tiles) return false;
   for (int64_t begin = 0; begin < plane.tiles(); begin += most) {
-    Span span{*this,     plane, images, result, tiles, begin, std::min(begin + most, plane.tiles()),
-              kSumTiles, kSumOuts};
-    const int64_t of_tiles = up(span.count(), span.sum_tiles) / span.sum_tiles;
-    const int64_t of_outs = up(outs, span.sum_outs) / span.sum_outs;
+    Span span{*this,     plane, images, result, tiles, begin, std::min(begin + most, plane.tiles())};
+    const int64_t of_tiles = up(span.count(), kSumTiles) / kSumTiles;
+    const int64_t of_outs = up(outs, kSumOuts) / kSumOuts;
     run_tasks(up(ins, kInputChannels) / kInputChannels, threads,
               [](void* data, int64_t task) { static_cast<Span*>(data)->transform(task); }, &span);
     if (span.failed) return false;

@@ -38,28 +38,18 @@ void for_runs(const Plane& plane, int64_t begin, int64_t end, const Each& each) 
   }
 }
 
-// Calls each(image's column in the plane, its first column that is meant, how many, the column's
-// place from `begin`) for the images that columns `begin` to `end` of a plane touch.
-template <typename Each>
-void for_columns(const Plane& plane, int64_t begin, int64_t end, const Each& each) {
-  const int64_t pitch = plane.width + 1;
-  for (int64_t i = begin > 0 ? begin / pitch : 0; i < plane.across && i * pitch < end; ++i) {
-    const int64_t left = i * pitch > begin ? i * pitch : begin;
-    const int64_t stop = i * pitch + plane.width < end ? i * pitch + plane.width : end;
-    if (left < stop) each(i, left - i * pitch, stop - left, left - begin);
-  }
-}
-
-// The image and its row for row `y` of a plane, at column `across` of its images; -1 where zeros lie.
-struct Place {
-  int64_t image, row;
+// Columns of an image that a run touches, and where each row of the run's strip begins there.
+struct Piece {
+  int64_t at, width;    // In the strip.
+  int64_t image[8];     // For each row; -1 where zeros lie.
+  int64_t offset[8];    // Of the row's first column that is meant, within a channel of the image.
 };
-inline Place place(const Plane& plane, int64_t which, int64_t across, int64_t y) {
-  if (y < 0) return {-1, 0};
-  const int64_t down = y / (plane.height + 1), row = y % (plane.height + 1);
-  if (down >= plane.down || row == plane.height) return {-1, 0};
-  const int64_t image = (which * plane.down + down) * plane.across + across;
-  return {image < plane.count ? image : -1, row};
-}
+
+// The pieces of columns `left` to `right` and `rows` rows from `top` on. Returns how many there are;
+// `pieces` has room for kMostPieces.
+constexpr int64_t kWidest = 512;  // Columns of images side by side: a strip of them fits L1.
+constexpr int64_t kMostPieces = kWidest / 2 + 1;
+int64_t find_pieces(const Plane& plane, int64_t which, int64_t top, int64_t rows, int64_t left,
+                    int64_t right, Piece* pieces);
 
 }  // namespace d2k

@@ -33,7 +33,7 @@ void input_tiles(const float* strip, int64_t stride, int64_t count, float* tiles
 }
 
 void product(const float* weights, const float* tiles, float* sums, int64_t channels, int64_t count,
-             bool first) {
+             bool first, const float*, const float*) {
   for (int64_t tile = 0; tile < count; ++tile) {
     float sum[kOuts * 8] = {};
     for (int64_t c = 0; c < channels; ++c) {

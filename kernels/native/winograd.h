@@ -31,9 +31,11 @@ struct Steps {
   void (*input_tiles)(const float* strip, int64_t stride, int64_t count, float* tiles,
                       int64_t first, int64_t group_stride, int64_t plane_stride);
 
-  // sums (+)= weights * tiles for 8 outputs and up to 6 tiles; `first` overwrites the sums.
+  // sums (+)= weights * tiles for 8 outputs and up to 6 tiles; `first` overwrites the sums. Meanwhile
+  // asks for what is needed next: as many cache lines as channels from either address on.
   void (*product)(const float* weights, const float* tiles, float* sums, int64_t channels,
-                  int64_t count, bool first);
+                  int64_t count, bool first, const float* next_tiles,
+                  const float* next_weights);
 
   // Along rows. sums: of an output, in the first group of plane 0. strip: eight rows; writes 8
   // columns from each tile's first one, of which the last two are for the next tile.
