@@ -72,7 +72,7 @@ def write_onnx(
     """
     postprocessed = len(inputs) > 1 and not dynamic_batch
     own = {each.output: _axes_of_extra(each) for each in extras}
-    names = (IMAGE_INPUT, *SIZE_INPUTS) if postprocessed else (IMAGE_INPUT,)
+    names: tuple[str, ...] = (IMAGE_INPUT, *SIZE_INPUTS) if postprocessed else (IMAGE_INPUT,)
     axes: dict[str, dict[int, str]] = {IMAGE_INPUT: {1: "height", 2: "width"}}
     if dynamic_batch:
         names = BATCH_INPUTS

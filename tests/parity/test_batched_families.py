@@ -23,7 +23,7 @@ BATCHES = (1, 2, 5)
 
 
 # The others of these families take the same ways through the program.
-_OFTEN = (("mask_rcnn_fpn", "onnxruntime_batches"), ("retinanet", "openvino_batches"))
+_OFTEN = (("mask_rcnn_fpn", "onnxruntime_batches"),)
 _IN_BATCHES = (*MODELS, "cascade_mask_rcnn_fpn", "panoptic_fpn", "semantic_fpn", "rpn_fpn", "fcos")
 
 

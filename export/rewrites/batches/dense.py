@@ -60,7 +60,7 @@ def _found(
 
 
 def _of_level(
-    model: Any, count: Tensor, anchors: Any, scores: Tensor, deltas: Tensor
+    model: Any, count: Any, anchors: Any, scores: Tensor, deltas: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """``_decode_per_level_predictions`` of all images: boxes, scores, classes and images.
 
@@ -72,7 +72,7 @@ def _of_level(
     images, places, classes = wanted.nonzero(as_tuple=True)
     scores = scores[wanted]
     rows = Rows(images, count)
-    most = torch.clamp(rows.width, max=model.test_topk_candidates)
+    most: Any = torch.clamp(rows.width, max=model.test_topk_candidates)
     best, order = rows.table(scores, NOWHERE).topk(most, dim=1)
     index = rows.table(torch.arange(scores.shape[0]).to(images), 0).gather(1, order)
     left = index[best > NOWHERE]

@@ -25,7 +25,7 @@ from d2serve.handlers.spec.model_spec import BATCH_INPUTS
 IMAGES, SIZES = BATCH_INPUTS
 
 
-class BoxesOfImages(Boxes):
+class BoxesOfImages(Boxes):  # type: ignore[misc]  # detectron2 says nothing of types
     """(N, 4) boxes of a batch, and whose each is."""
 
     def __init__(self, tensor: Tensor, images: Tensor) -> None:
@@ -73,7 +73,7 @@ def prepared(model: Any, inputs: Sequence[dict[str, Tensor]]) -> ImageList:
         model.backbone.size_divisibility,
         padding_constraints=model.backbone.padding_constraints,
     )
-    return ImageList(padded.tensor[0], [sizes])  # type: ignore[list-item]  # see above
+    return ImageList(padded.tensor[0], [sizes])
 
 
 class _Preprocessing:

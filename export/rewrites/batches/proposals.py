@@ -31,7 +31,7 @@ class _OfBatches:
         decoded = this._decode_proposals(anchors, pred_anchor_deltas)
         boxes, scores, levels = [], [], []
         for level, (each, logits) in enumerate(zip(decoded, pred_objectness_logits)):
-            most = torch.clamp(torch.as_tensor(logits.shape[1]), max=this.pre_nms_topk[False])
+            most: Any = torch.clamp(torch.as_tensor(logits.shape[1]), max=this.pre_nms_topk[False])
             best, places = logits.topk(most, dim=1)
             boxes.append(each.gather(1, places[:, :, None].expand(-1, -1, 4)))
             scores.append(best)

@@ -43,7 +43,7 @@ def suppressed(
     moved = boxes + offsets[:, :, None]
     # So that a runtime knows the last side before it runs, which OpenVINO wants.
     moved = moved.reshape(moved.shape[0], -1, 4)
-    left: Tensor = _Suppression.apply(moved, scores, threshold, most)  # type: ignore[no-untyped-call]
+    left: Tensor = _Suppression.apply(moved, scores, threshold, most)
     return left[:, 0], left[:, 2]
 
 
@@ -81,7 +81,7 @@ class _Suppression(torch.autograd.Function):
 class Rows:
     """Rows that belong to images, each in its place in a table of one line for an image."""
 
-    def __init__(self, images: Tensor, count: Tensor) -> None:
+    def __init__(self, images: Tensor, count: Any) -> None:
         """
         Args:
             images: (T,) the image of each row, in any order.
@@ -92,7 +92,7 @@ class Rows:
         self._line = images
         self._place = (own.cumsum(0) * own).sum(1) - 1
         # Even of images without a row, so that no table is empty.
-        self.width = torch.cat([own.sum(0), own.new_ones(1)]).max()
+        self.width: Any = torch.cat([own.sum(0), own.new_ones(1)]).max()
         self._count = count
 
     def table(self, values: Tensor, empty: float) -> Tensor:
@@ -106,7 +106,7 @@ def best_of_images(
     scores: Tensor,
     classes: Tensor,
     images: Tensor,
-    count: Tensor,
+    count: Any,
     threshold: float,
     most: int,
 ) -> Tensor:
