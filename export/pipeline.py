@@ -18,6 +18,7 @@ from d2serve.export.errors import SampleError, UnsupportedFamily, needing
 from d2serve.export.failures import imported, in_a_sentence
 from d2serve.export.naming import require_place, require_writable
 from d2serve.export.picture.exported import picture_of
+from d2serve.export.programs.batches import why_no_batches
 from d2serve.export.programs.building import onnx_metadata, write_program
 from d2serve.export.programs.carrying import carried
 from d2serve.export.programs.doubting.doubts import Doubt
@@ -44,7 +45,6 @@ from d2serve.export.reading.samples import load_sample, most_sample_pixels, tell
 from d2serve.export.reading.weights import build_model, load_weights
 from d2serve.export.request import ExportRequest, Progress
 from d2serve.export.result import ExportResult
-from d2serve.export.rewrites.batches.registry import why_no_batches
 from d2serve.handlers.spec.model_spec import ModelSpec
 from d2serve.handlers.spec.output_names import BOXES, PANOPTIC_SEG, SEM_SEG
 from d2serve.handlers.spec.runtimes import (

@@ -16,6 +16,7 @@ from detectron2.modeling.proposal_generator import RPN
 from torch import Tensor, nn
 
 from d2serve.export.errors import UnsupportedFamily
+from d2serve.export.programs.batches import why_no_batches
 from d2serve.export.programs.onnx import write_onnx
 from d2serve.export.programs.openvino import from_onnx
 from d2serve.export.programs.tracing import batch_inputs
@@ -25,7 +26,7 @@ from d2serve.export.reading.families import family_of
 from d2serve.export.reading.image_files import Pixels
 from d2serve.export.reading.samples import builtin_sample, sized_variants, without_detection
 from d2serve.export.reading.weights import load_model
-from d2serve.export.rewrites.batches.registry import exportable_in_batches, why_no_batches
+from d2serve.export.rewrites.batches.registry import exportable_in_batches
 from d2serve.export.rewrites.batches.suppression import (
     NOWHERE,
     Rows,
