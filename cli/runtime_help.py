@@ -42,7 +42,21 @@ def _choices_of_frozen() -> str:
     return f"Write the program as one file with its weights as constants ({_or(able)} only)."
 
 
+def _choices_of_batches() -> str:
+    able = [facts.title for facts in RUNTIMES.values() if facts.joining_methods]
+    always = [
+        f"{facts.title} by --export-method {method}"
+        for facts in RUNTIMES.values()
+        for method in facts.batching_methods
+    ]
+    return (
+        f"Write a program that takes several images of any sizes in one call ({_or(able)}; "
+        f"{_or(always)} always does)."
+    )
+
+
 FORMAT_HELP = f"{_or(formats())}."
 RUNTIME_HELP = _choices_of_runtimes()
 PRECISION_HELP = _choices_of_precisions()
+DYNAMIC_BATCH_HELP = _choices_of_batches()
 FROZEN_HELP = _choices_of_frozen()

@@ -117,6 +117,7 @@ def export_files(request: Caffe2Request, progress: Progress) -> ExportResult:
             name=request.name,
             method=TRACING,
             runtime=CAFFE2,
+            dynamic_batch=False,
             min_size_test=prepared.min_size,
             max_size_test=prepared.max_size,
             size_divisibility=files.network.size_divisibility,

@@ -18,6 +18,7 @@ from d2serve.export.errors import ConfigError, SampleError, UnsupportedFamily, n
 from d2serve.export.failures import imported, in_a_sentence
 from d2serve.export.naming import require_place, require_writable
 from d2serve.export.picture.exported import picture_of
+from d2serve.export.programs.batches import why_no_batches
 from d2serve.export.programs.building import onnx_metadata, write_program
 from d2serve.export.programs.carrying import carried
 from d2serve.export.programs.doubting.doubts import Doubt
@@ -82,6 +83,10 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
     eager = oracle.predict(sample)
     others = map(oracle.predict, telling_variants(sample))
     family = carried(model, family, eager, others, inputs, request.method)
+    if request.method in RUNTIMES[request.chosen_runtime].joining_methods * request.dynamic_batch:
+        no_batches = why_no_batches(model, family)
+        if no_batches is not None:
+            raise UnsupportedFamily(no_batches)
     names = _names(request, config, family, eager, of_checkpoint(weights.beside))
     provenance = provenance_of(request.source, config, weights, names)
     if count_of(oracle.outputs_of(eager, *sample.shape[:2])) == 0:
@@ -106,7 +111,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
             family,
             program_inputs(inputs, family.postprocessed),
             stage.folder("program"),
-            onnx_metadata(config, form, family, names),
+            onnx_metadata(config, form, family, names, request.dynamic_batch),
         )
         spec = spec_of(request, config, form, family, names, model, program, provenance)
         device = config.device

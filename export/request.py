@@ -58,6 +58,8 @@ class ExportRequest:
     format: str = TORCHSCRIPT
     runtime: str | None = None
     """None is the first one of the format: onnxruntime for ONNX."""
+    dynamic_batch: bool = False
+    """Ask for a program that takes several images in one call; some methods always give one."""
     frozen: bool = False
     """Write a program that holds its weights as constants, in the one file of which it consists."""
     precision: str = FP32
@@ -73,6 +75,11 @@ class ExportRequest:
     def chosen_runtime(self) -> str:
         """The runtime, or the format's own where none is named."""
         return self.runtime or runtimes_of(self.format)[0]
+
+    @property
+    def takes_batches(self) -> bool:
+        """Whether the program is to take several images in one call."""
+        return self.dynamic_batch or self.method in RUNTIMES[self.chosen_runtime].batching_methods
 
     def check(self) -> None:
         """Make sure that the options go together.
@@ -90,11 +97,22 @@ class ExportRequest:
         facts = RUNTIMES[self.chosen_runtime]
         if self.method not in facts.methods:
             methods = " or ".join(facts.methods)
-            batching = [each.format for each in RUNTIMES.values() if each.batching_methods]
+            batches = " For batches, add --dynamic-batch." * bool(facts.joining_methods)
             raise ConfigError(
                 f"--format {self.format} goes through {methods}, got --export-method "
-                f"{self.method}. Use --export-method {methods}; a dynamic batch needs --format "
-                f"{' or '.join(batching)}."
+                f"{self.method}. Use --export-method {methods}.{batches}"
+            )
+        able_methods = (*facts.batching_methods, *facts.joining_methods)
+        if self.dynamic_batch and self.method not in able_methods:
+            raise ConfigError(
+                f"--dynamic-batch is there for {_with_batches()} only, got --format {self.format} "
+                f"with --export-method {self.method}. Leave it out, or choose one of these."
+            )
+        joins = self.dynamic_batch and self.method in facts.joining_methods
+        if joins and self.precision != FP32:
+            raise ConfigError(
+                f"--dynamic-batch is there for --precision {FP32}, got {self.precision}. Leave out "
+                "one of the two."
             )
         if self.precision not in facts.precisions:
             able = [RUNTIMES[name] for name in runtimes_in(self.precision)]
@@ -117,6 +135,16 @@ class ExportRequest:
             raise ConfigError(
                 f"--max-ap-drop is {self.max_ap_drop}, expected AP points, 0 or more."
             )
+
+
+def _with_batches() -> str:
+    """The formats, with their methods, of programs that can take batches."""
+    choices = dict.fromkeys(
+        f"--format {each.format} --export-method {method}"
+        for each in RUNTIMES.values()
+        for method in (*each.batching_methods, *each.joining_methods)
+    )
+    return " and ".join(choices)
 
 
 def check_address(name: str, version: str) -> None:

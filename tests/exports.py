@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from d2serve.handlers.spec.runtimes import METHODS, TORCHSCRIPT
 from d2serve.handlers.spec.runtimes import RUNTIMES as ALL_RUNTIMES
-from tests.ways import RUNTIMES
+from tests.ways import IN_BATCHES, RUNTIMES
 
 if TYPE_CHECKING:
     from d2serve.export.reading.config import ConfigSource
@@ -79,7 +79,7 @@ def _export(model: str, kind: str, store: Path) -> Path:
     from d2serve.export.pipeline import export
     from d2serve.export.request import ExportRequest, Progress
 
-    name = f"{model}_{kind}"
+    name, runtime = f"{model}_{kind}", IN_BATCHES.get(kind, kind)
     with FileLock(store.with_name(f"{name}.lock")):
         archive = store / f"{name}.mar"
         if archive.is_file():  # whole: an export puts it there in one step
@@ -89,7 +89,8 @@ def _export(model: str, kind: str, store: Path) -> Path:
             method=kind if kind in METHODS else "tracing",
             name=name,
             output=store,
-            format=ALL_RUNTIMES[TORCHSCRIPT if kind in METHODS else kind].format,
-            runtime=kind if kind in RUNTIMES else None,
+            format=ALL_RUNTIMES[TORCHSCRIPT if kind in METHODS else runtime].format,
+            runtime=runtime if runtime in RUNTIMES else None,
+            dynamic_batch=kind in IN_BATCHES,
         )
         return export(request, Progress(lambda _step, _parts: None, lambda: None)).archive

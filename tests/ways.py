@@ -62,6 +62,8 @@ FAMILIES = {
     "rotated_faster_rcnn_fpn": METHODS,
 }
 """Those that upstream's own tools do not export in every kind, with the kinds that there are."""
+IN_BATCHES = {"onnxruntime_batches": "onnxruntime", "openvino_batches": "openvino"}
+"""Kinds of archives that are exported with --dynamic-batch, and their runtimes."""
 STUFF_MODELS = ("panoptic_fpn", "semantic_fpn", "deeplab_v3plus", "panoptic_deeplab")
 """Those of images in which every pixel has a class."""
 
@@ -112,7 +114,7 @@ def installed(kinds: Iterable[str]) -> list[Any]:
 
 def skipped(kind: str) -> tuple[pytest.MarkDecorator, ...]:
     """The marks of a test of this kind where its runtime is not installed; otherwise none."""
-    facts = _RUNTIMES[TORCHSCRIPT if kind in METHODS else kind]
+    facts = _RUNTIMES[TORCHSCRIPT if kind in METHODS else IN_BATCHES.get(kind, kind)]
     if find_spec(facts.package) is not None:
         return ()
     brings = "`make gpu`, on a machine with a GPU," if facts.needs_gpu else "`make dev`"

@@ -26,7 +26,13 @@ from d2serve.cli.options import (
     WeightsKey,
 )
 from d2serve.cli.running import fail, needs_detectron2, or_fail, run
-from d2serve.cli.runtime_help import FORMAT_HELP, FROZEN_HELP, PRECISION_HELP, RUNTIME_HELP
+from d2serve.cli.runtime_help import (
+    DYNAMIC_BATCH_HELP,
+    FORMAT_HELP,
+    FROZEN_HELP,
+    PRECISION_HELP,
+    RUNTIME_HELP,
+)
 from d2serve.export.naming import DEFAULT_VERSION, name_from
 from d2serve.handlers.spec.runtimes import FP32, TORCHSCRIPT
 from d2serve.handlers.spec.sixteen_bit import OPENCV
@@ -44,6 +50,9 @@ def export(
     overrides: Overrides = None,
     format: Annotated[str, typer.Option(help=FORMAT_HELP)] = TORCHSCRIPT,
     runtime: Annotated[Optional[str], typer.Option(help=RUNTIME_HELP)] = None,
+    dynamic_batch: Annotated[
+        bool, typer.Option("--dynamic-batch", help=DYNAMIC_BATCH_HELP)
+    ] = False,
     frozen: Annotated[bool, typer.Option("--frozen", help=FROZEN_HELP)] = False,
     precision: Annotated[str, typer.Option(help=PRECISION_HELP)] = FP32,
     calibration_images: Annotated[
@@ -188,6 +197,7 @@ def export(
         output=output,
         format=format,
         runtime=runtime,
+        dynamic_batch=dynamic_batch,
         frozen=frozen,
         precision=precision,
         calibration_images=calibration_images,

@@ -21,14 +21,20 @@ from d2serve.export.programs.program import Program
 from d2serve.export.programs.scripting import script
 from d2serve.export.programs.tensorrt import fit_to_tensorrt
 from d2serve.export.programs.torch_export.exporting import write_torch_export
-from d2serve.export.programs.tracing import detail_inputs, trace
+from d2serve.export.programs.tracing import batch_inputs, detail_inputs, trace
 from d2serve.export.reading.config import ModelConfig
 from d2serve.export.reading.families import Family
 from d2serve.export.reading.names.given import Names
 from d2serve.export.request import ExportRequest
+from d2serve.export.rewrites.batches.registry import exportable_in_batches
 from d2serve.export.rewrites.registry import exportable
 from d2serve.handlers.spec.image_form import ImageForm
-from d2serve.handlers.spec.output_names import HEATMAPS, KEYPOINTS
+from d2serve.handlers.spec.output_names import (
+    HEATMAPS,
+    IMAGE_OF_INSTANCE,
+    KEYPOINTS,
+    answers_of_batches,
+)
 from d2serve.handlers.spec.program_inputs import DETAIL_INPUTS, SIZE_INPUTS
 from d2serve.handlers.spec.runtimes import (
     CAFFE2,
@@ -101,17 +107,22 @@ def _with_details(inputs: Inputs, family: Family) -> tuple[Inputs, tuple[str, ..
 
 
 def _onnx(
-    _request: ExportRequest,
+    request: ExportRequest,
     model: nn.Module,
     family: Family,
     inputs: Inputs,
     folder: Path,
     metadata: Mapping[str, object],
 ) -> Program:
-    ways = ONNX, family.postprocessed, family.own_forward
-    changed, rewrites = exportable(model, *ways, family.detail_classes is not None)
     outputs = _onnx_outputs(family)
     main = folder / RUNTIMES[ONNXRUNTIME].main_file
+    if request.dynamic_batch:
+        changed, rewrites = exportable_in_batches(model)
+        given, answered = batch_inputs(inputs[0]), answers_of_batches(outputs)
+        doubts = write_onnx(changed, answered, given, main, metadata, dynamic_batch=True)
+        return Program(main, outputs, doubts, rewrites, detail_classes=None)
+    ways = ONNX, family.postprocessed, family.own_forward
+    changed, rewrites = exportable(model, *ways, family.detail_classes is not None)
     given, beside = _with_details(inputs, family)
     doubts = write_onnx(changed, outputs, given, main, metadata, family.extras, beside)
     return Program(main, outputs, doubts, rewrites, family.detail_classes)
@@ -213,9 +224,18 @@ BUILDERS: dict[str, Builder] = {
 
 
 def onnx_metadata(
-    config: ModelConfig, form: ImageForm, family: Family, names: Names
+    config: ModelConfig,
+    form: ImageForm,
+    family: Family,
+    names: Names,
+    dynamic_batch: bool,
 ) -> dict[str, object]:
     """What whoever has only the .onnx file must know, in the terms of model_spec.json."""
+    one = f"({form.channels}, height, width) float32, 0 to 255, resized as ResizeShortestEdge does"
+    batch = (
+        f"images: (N, {one[1:]}, each in the upper left with anything beyond it; sizes: (N, 2) "
+        f"int64, the height and width of each; the image of an instance is {IMAGE_OF_INSTANCE}"
+    )
     return {
         "family": family.name,
         "image_format": form.image_format,
@@ -226,10 +246,8 @@ def onnx_metadata(
         "stuff_class_names": names.stuff and list(names.stuff),
         "score_thresh": family.score_thresh,
         "nms_thresh": family.nms_thresh,
-        "input": f"({form.channels}, height, width) float32, 0 to 255, resized as "
-        "ResizeShortestEdge does; "
-        "normalisation and padding are inside",
-        "details": _about_details(family),
+        "input": f"{batch if dynamic_batch else one}; normalisation and padding are inside",
+        "details": _about_details(None if dynamic_batch else family.detail_classes),
         "extras": [asdict(each) for each in family.extras],
         "coordinates": "pixels of the image as it was sent, whose height and width are inputs"
         if family.postprocessed
@@ -237,8 +255,8 @@ def onnx_metadata(
     }
 
 
-def _about_details(family: Family) -> str:
-    if family.detail_classes is None:
+def _about_details(detail_classes: int | None) -> str:
+    if detail_classes is None:
         return "masks and keypoints, where the model has them, are of all instances"
     return (
         f"masks and keypoints are of the first {DETAIL_INPUTS[1]} instances whose score is above "

@@ -21,7 +21,12 @@ from d2serve.export.errors import ProgramError, one_line
 from d2serve.export.failures import in_short, logged, nothing_printed
 from d2serve.export.programs.doubting.doubts import Doubt, watching
 from d2serve.export.programs.torchscript_errors import where_in_user_code
-from d2serve.export.programs.tracing import TRACED, TraceableModel
+from d2serve.export.programs.tracing import (
+    TRACED,
+    TRACED_BATCHES,
+    TraceableBatches,
+    TraceableModel,
+)
 from d2serve.handlers.spec.extras import INSTANCE, Extra
 from d2serve.handlers.spec.output_names import (
     HEATMAPS,
@@ -33,7 +38,12 @@ from d2serve.handlers.spec.output_names import (
     SEGMENTS_INFO,
     SEM_SEG,
 )
-from d2serve.handlers.spec.program_inputs import DETAIL_INPUTS, IMAGE_INPUT, SIZE_INPUTS
+from d2serve.handlers.spec.program_inputs import (
+    BATCH_INPUTS,
+    DETAIL_INPUTS,
+    IMAGE_INPUT,
+    SIZE_INPUTS,
+)
 
 # ROIAlign with detectron2's half-pixel alignment came with 16.
 OPSET = 17
@@ -47,18 +57,22 @@ def write_onnx(
     metadata: Mapping[str, object],
     extras: Sequence[Extra] = (),
     beside: Sequence[str] = SIZE_INPUTS,
+    dynamic_batch: bool = False,
 ) -> tuple[Doubt, ...]:
     """Export a model to a checked ONNX file.
 
     Args:
-        model: of ``rewrites.registry.exportable``, in evaluation mode.
+        model: of ``rewrites.registry.exportable``, or of ``exportable_in_batches``, in evaluation
+            mode.
         outputs: names of what the program answers, in its order.
-        inputs: as ``tracing.program_inputs`` gives them, of an image with detections in it.
+        inputs: as ``tracing.program_inputs`` or ``batch_inputs`` gives them, of an image with
+            detections in it.
         target: the file to write.
         metadata: what else the file says of itself, as JSON values by name.
         extras: those of the outputs that are the model's own.
         beside: names of the inputs after the image. Those of DETAIL_INPUTS have the values that
             they get here in the file, so that whoever has only that need not give them.
+        dynamic_batch: whether it takes any number of images in one call.
 
     Returns:
         Places where the trace made constants of what depends on the image.
@@ -66,17 +80,22 @@ def write_onnx(
     Raises:
         ProgramError: naming the line that cannot be exported.
     """
-    names = (IMAGE_INPUT, *beside)[: len(inputs)]
+    names = BATCH_INPUTS if dynamic_batch else (IMAGE_INPUT, *beside)[: len(inputs)]
     own = {each.output: _axes_of_extra(each) for each in extras}
+    axes: dict[str, dict[int, str]] = {IMAGE_INPUT: {1: "height", 2: "width"}}
+    traceable: nn.Module = TraceableModel(model, outputs, beside)
+    if dynamic_batch:
+        axes = dict(zip(names, ({0: "images", 2: "height", 3: "width"}, {0: "images"})))
+        traceable = TraceableBatches(model, outputs)
     with ExitStack() as stack:
         printed = stack.enter_context(nothing_printed())
-        doubts = stack.enter_context(watching(TRACED))
+        doubts = stack.enter_context(watching(TRACED_BATCHES if dynamic_batch else TRACED))
         stack.enter_context(torch.no_grad())
         if HEATMAPS in outputs:
             stack.enter_context(_ending_at_heatmaps())
         try:
             torch.onnx.export(
-                TraceableModel(model, outputs, beside),
+                traceable,
                 inputs,
                 str(target),
                 opset_version=OPSET,
@@ -85,7 +104,7 @@ def write_onnx(
                 input_names=list(names),
                 output_names=list(outputs),
                 dynamic_axes={
-                    IMAGE_INPUT: {1: "height", 2: "width"},
+                    **axes,
                     **{name: own[name] if name in own else _axes(name, names) for name in outputs},
                 },
             )
@@ -102,6 +121,8 @@ def write_onnx(
 
 
 def _axes(output: str, inputs: Sequence[str]) -> dict[int, str]:
+    if BATCH_INPUTS[0] in inputs and output == SEM_SEG:
+        return {0: "images", 2: "padded_height", 3: "padded_width"}
     postprocessed = SIZE_INPUTS[0] in inputs
     if DETAIL_INPUTS[0] in inputs and output in (MASKS, KEYPOINTS, HEATMAPS):
         return {0: "instances_in_detail"}

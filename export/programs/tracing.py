@@ -20,7 +20,14 @@ from d2serve.export.programs.doubting.doubts import Doubt, watching
 from d2serve.export.programs.nms_choice import choosing_nms
 from d2serve.export.programs.torchscript_errors import where_in_user_code
 from d2serve.handlers.runtimes.details import Details
-from d2serve.handlers.spec.program_inputs import IMAGE_INPUT, SIZE_INPUTS, input_names
+from d2serve.handlers.spec.extras import INSTANCE, output_name
+from d2serve.handlers.spec.output_names import IMAGE_OF_INSTANCE
+from d2serve.handlers.spec.program_inputs import (
+    BATCH_INPUTS,
+    IMAGE_INPUT,
+    SIZE_INPUTS,
+    input_names,
+)
 
 _NOT_THE_USERS = ("builtins", "d2serve", "detectron2", "torch", "torchvision", "fvcore")
 
@@ -56,7 +63,28 @@ class TraceableModel(nn.Module):
         return tuple(fields[name] for name in self._outputs)
 
 
+class TraceableBatches(nn.Module):
+    """(images, channels, H, W) float32 and (images, 2) int64 in, a tuple of the named outputs out.
+
+    What is of an instance is that of all images, one after the other.
+    """
+
+    def __init__(self, model: nn.Module, outputs: Sequence[str]) -> None:
+        """Wrap a model of ``rewrites.batches.registry.exportable_in_batches``."""
+        super().__init__()
+        self.model = model
+        self._outputs = tuple(outputs)
+
+    def forward(self, images: torch.Tensor, sizes: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Raw outputs of all images, in coordinates of each image given."""
+        with patch_builtin_len(), lengths_as_tensors(self.model):
+            fields = self.model([dict(zip(BATCH_INPUTS, (images, sizes)))])[0]
+        own = output_name(INSTANCE, IMAGE_OF_INSTANCE)
+        return tuple(fields[own if n == IMAGE_OF_INSTANCE else n] for n in self._outputs)
+
+
 TRACED = TraceableModel.forward.__code__
+TRACED_BATCHES = TraceableBatches.forward.__code__
 """What is traced: doubts are looked for in all that it calls."""
 
 
@@ -76,6 +104,19 @@ def program_inputs(
 def detail_inputs(classes: int) -> tuple[torch.Tensor, ...]:
     """What a program that makes details where they are asked for takes after the image, for all."""
     return tuple(map(torch.from_numpy, Details.of_all(classes).inputs))
+
+
+def batch_inputs(image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """What a program of batches takes, of two images of different sizes.
+
+    Args:
+        image: (channels, H, W), with detections in it.
+    """
+    height, width = (max(1, side * 7 // 8) for side in image.shape[1:])
+    part = torch.zeros_like(image)
+    part[:, :height, :width] = image[:, :height, :width]
+    sizes = torch.tensor([[image.shape[1], image.shape[2]], [height, width]])
+    return torch.stack([image, part]), sizes
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,9 @@ from d2serve.handlers.spec.runtimes import ONNX as ONNX
 from d2serve.handlers.spec.runtimes import SCRIPTING as SCRIPTING
 from d2serve.handlers.spec.runtimes import TRACING as TRACING
 
+ONNX_BATCHES = "onnx batches"
+"""The way to an ONNX program that takes batches; its rewrites come on top of ONNX's."""
+
 
 @dataclass(frozen=True)
 class Rewrite:
@@ -32,7 +35,7 @@ class Rewrite:
     methods: tuple[str, ...]
     """What the equivalent stands for: a subclass that overrides one of these is refused."""
     needed_for: frozenset[str]
-    """Of TRACING, SCRIPTING, ONNX."""
+    """Of TRACING, SCRIPTING, ONNX, ONNX_BATCHES."""
     reason: str
     """Upstream's file and construct that fails, and why; one sentence, for the doctor."""
     make: Callable[[nn.Module], nn.Module]
@@ -76,7 +79,7 @@ def rewritten(
 
     Args:
         model: detectron2's; it is left as it is, and shares its weights with the copy.
-        way: TRACING, SCRIPTING or ONNX.
+        way: TRACING, SCRIPTING, ONNX or ONNX_BATCHES.
         rewrites: those to choose from.
 
     Returns:

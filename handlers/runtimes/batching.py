@@ -1,7 +1,7 @@
 """Plans which images of a batch share one call: only where the program and the device gain from it.
 
-A traced program takes one image, and a CPU is busy with one image already. A batch that is asked
-for all the same is answered image by image, correctly.
+Most programs take one image, and a CPU is busy with one image already. A batch that is asked for
+all the same is answered image by image, correctly.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class BatchPlanner:
             raise LoadError(f"batching is {mode!r}, expected one of {', '.join(MODES)}.")
         if mode == "always" and not dynamic_batch:
             raise LoadError(
-                "batching is 'always', but a traced program takes one image at a time. "
-                "Use 'auto', or export with `--export-method scripting`."
+                "batching is 'always', but this program takes one image at a time. Use 'auto', or "
+                "export with `--dynamic-batch` (see `d2serve export --help`)."
             )
         self.together = dynamic_batch and (mode == "always" or (mode == "auto" and on_gpu))
 

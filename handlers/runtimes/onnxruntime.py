@@ -1,7 +1,7 @@
 """Runs ONNX programs on ONNX Runtime, on a CPU or GPU, without torch in the worker.
 
 A program takes one image, ``image`` (channels, H, W) float32, and what else the spec names among
-its inputs, and gives the outputs that the spec names.
+its inputs, and gives the outputs that the spec names; or it takes all images of a call.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import onnxruntime
 from d2serve.handlers.errors import LoadError
 from d2serve.handlers.runtimes.convolution import winograd_is_wanted
 from d2serve.handlers.runtimes.details import Details, inputs_of
+from d2serve.handlers.runtimes.joining import answers_of, joined, separated
 from d2serve.handlers.runtimes.mapped_files import forget_pages
-from d2serve.handlers.runtimes.raw_outputs import Float32, RawOutputs, Size
+from d2serve.handlers.runtimes.raw_outputs import AnyArray, Float32, RawOutputs, Size
 from d2serve.handlers.runtimes.sessions import Sessions
 from d2serve.handlers.spec.convolution import AUTO, WINOGRAD
 from d2serve.handlers.spec.model_spec import ModelSpec
@@ -41,6 +42,7 @@ class OnnxRuntime:
         winograd: WinogradProgram | None = None,
     ) -> None:
         self._spec = spec
+        self._outputs = answers_of(spec)
         self._device = device
         self._sessions = Sessions(partial(_session, program, device, winograd), threads)
         self._sessions.call(partial(_check_names, program, spec))
@@ -64,18 +66,23 @@ class OnnxRuntime:
         sizes: Sequence[Size] = (),
         details: Sequence[Details] = (),
     ) -> list[RawOutputs]:
-        """See ``Runtime.run``; one image after the other. A session may be used by many threads."""
+        """See ``Runtime.run``; one image after the other, unless the program takes them together.
+
+        A session may be used by many threads.
+        """
+        if self._spec.joins_images:
+            answers = self._sessions.call(partial(self._answers, joined(images)))
+            return separated(answers, len(images))
         return [
-            self._sessions.call(partial(self._run_one, each))
+            self._sessions.call(partial(self._answers, each))
             for each in inputs_of(self._spec, images, sizes, details)
         ]
 
-    def _run_one(
-        self, given: tuple[object, ...], session: onnxruntime.InferenceSession
+    def _answers(
+        self, given: Sequence[AnyArray], session: onnxruntime.InferenceSession
     ) -> RawOutputs:
-        outputs = self._spec.outputs
-        answer = session.run(list(outputs), dict(zip(self._spec.inputs, given)))
-        return dict(zip(outputs, answer))
+        answers = session.run(list(self._outputs), dict(zip(self._spec.inputs, given)))
+        return dict(zip(self._outputs, answers))
 
 
 def load(
@@ -164,9 +171,9 @@ def _check_names(program: Path, spec: ModelSpec, session: onnxruntime.InferenceS
     optional = session.get_overridable_initializers()
     inputs = [each.name for each in (*session.get_inputs(), *optional)]
     outputs = [each.name for each in session.get_outputs()]
-    if inputs != list(spec.inputs) or not set(spec.outputs) <= set(outputs):
+    if inputs != list(spec.inputs) or not set(answers_of(spec)) <= set(outputs):
         raise LoadError(
             f"{program.name} does not match its spec: it has the inputs {inputs} and outputs "
             f"{outputs}, expected the inputs {list(spec.inputs)} and the outputs "
-            f"{list(spec.outputs)}. Export the model again."
+            f"{list(answers_of(spec))}. Export the model again."
         )

@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import openvino as ov
 
 from d2serve.handlers.errors import LoadError
 from d2serve.handlers.runtimes.convolution import winograd_is_wanted
 from d2serve.handlers.runtimes.cpu_features import slow_precision
 from d2serve.handlers.runtimes.details import Details, inputs_of
+from d2serve.handlers.runtimes.joining import answers_of, joined, separated
 from d2serve.handlers.runtimes.mapped_files import forget_pages
-from d2serve.handlers.runtimes.raw_outputs import Float32, RawOutputs, Size
+from d2serve.handlers.runtimes.raw_outputs import AnyArray, Float32, RawOutputs, Size
 from d2serve.handlers.runtimes.sessions import Sessions
 from d2serve.handlers.spec.convolution import AUTO
 from d2serve.handlers.spec.model_spec import ModelSpec
@@ -50,6 +50,7 @@ class OpenVinoRuntime:
         replaced: Replaced | None = None,
     ) -> None:
         self._spec = spec
+        self._outputs = answers_of(spec)
         self._mapped = [weights, *(replaced.files if replaced is not None else ())]
         self._requests = Sessions(partial(_compiled, model, float_type, replaced), threads)
         # A request holds one call's inputs and outputs. More requests would take more memory and
@@ -86,8 +87,11 @@ class OpenVinoRuntime:
         details: Sequence[Details] = (),
     ) -> list[RawOutputs]:
         """See ``Runtime.run``."""
+        if self._spec.joins_images:
+            answers = self._requests.call(partial(self._answers, joined(images)))
+            return separated(answers, len(images))
         return [
-            self._requests.call(partial(self._run_one, each))
+            self._requests.call(partial(self._answers, each))
             for each in inputs_of(self._spec, images, sizes, details)
         ]
 
@@ -97,13 +101,11 @@ class OpenVinoRuntime:
         for file in self._mapped:
             forget_pages(file)
 
-    def _run_one(
-        self, given: tuple[npt.NDArray[np.generic], ...], request: ov.InferRequest
-    ) -> RawOutputs:
+    def _answers(self, given: Sequence[AnyArray], request: ov.InferRequest) -> RawOutputs:
         with self._one_call:
             request.infer([np.asarray(each, order="C") for each in given])
             # The request's own memory is written again by the next call.
-            return {name: request.get_tensor(name).data.copy() for name in self._spec.outputs}
+            return {name: request.get_tensor(name).data.copy() for name in self._outputs}
 
 
 def _compiled(
@@ -199,16 +201,18 @@ def _with_winograd(
 
 def _check(model: ov.Model, program: Path, spec: ModelSpec) -> None:
     outputs = {name for output in model.outputs for name in output.names}
-    missing = [name for name in spec.outputs if name not in outputs]
+    missing = [name for name in answers_of(spec) if name not in outputs]
     shapes = [each.partial_shape for each in model.inputs]
-    fits = len(shapes) == len(spec.inputs) and shapes[0].rank == 3
-    fits = fits and shapes[0][0] == spec.channels
+    images = (-1,) * spec.joins_images
+    fits = len(shapes) == len(spec.inputs) and shapes[0].rank == 3 + len(images)
+    fits = fits and shapes[0][len(images)] == spec.channels
     if missing or not fits:
         others = "".join(f", {name}" for name in spec.inputs[1:])
+        what = "images [?," if images else "one image ["
         raise LoadError(
             f"{program.name} is not the program that its spec describes: it takes "
-            f"{[str(shape) for shape in shapes]}, expected one image [{spec.channels},?,?]"
-            f"{others}; it gives {sorted(outputs)}, without {missing}. Export the model again."
+            f"{[str(shape) for shape in shapes]}, expected {what}{spec.channels},?,?]{others}; "
+            f"it gives {sorted(outputs)}, without {missing}. Export the model again."
         )
 
 

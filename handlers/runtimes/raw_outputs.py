@@ -8,7 +8,8 @@ import numpy.typing as npt
 Float32 = npt.NDArray[np.float32]
 Size = tuple[int, int]
 """(height, width) of an image as it was sent, in pixels."""
-RawOutputs = dict[str, npt.NDArray[np.generic]]
+AnyArray = npt.NDArray[np.generic]
+RawOutputs = dict[str, AnyArray]
 """What a program answers for one image, by output name, in coordinates of the resized image:
 pred_boxes (N, 4), or (N, 5) where rotated, scores (N,), pred_classes (N,), pred_masks (N, 1, M, M),
 pred_keypoints (N, K, 3) or pred_keypoint_heatmaps (N, K, S, S), of fewer instances where so asked

@@ -20,7 +20,7 @@ from d2serve.handlers.spec.limits import DEFAULT_LIMITS, RequestLimits, problems
 from d2serve.handlers.spec.older_schemas import upgraded
 from d2serve.handlers.spec.output_names import XYWHA_ABS, XYXY_ABS
 from d2serve.handlers.spec.output_sets import problems_of_details, problems_of_outputs
-from d2serve.handlers.spec.program_inputs import input_names
+from d2serve.handlers.spec.program_inputs import BATCH_INPUTS, input_names
 from d2serve.handlers.spec.provenance import Provenance
 from d2serve.handlers.spec.runtimes import METHODS, RUNTIMES, precisions
 from d2serve.handlers.spec.sixteen_bit import OPENCV
@@ -92,7 +92,7 @@ class ModelSpec:
     mask_threshold: float
     """A pixel belongs to a mask when its probability is at least this."""
     dynamic_batch: bool
-    """Whether one call may take several images; true for scripted programs only."""
+    """Whether one call may take several images."""
     versions: Mapping[str, str]
     """Versions of the tools that made the program."""
     verification: Mapping[str, Any]
@@ -124,8 +124,15 @@ class ModelSpec:
         return ImageForm(self.image_format, self.channels, self.sixteen_bit)
 
     @property
+    def joins_images(self) -> bool:
+        """Whether a call's images are one array, and its answers those of all images."""
+        return self.dynamic_batch and self.method in RUNTIMES[self.runtime].joining_methods
+
+    @property
     def inputs(self) -> tuple[str, ...]:
         """Names of what the program takes, in its order."""
+        if self.joins_images:
+            return BATCH_INPUTS
         return input_names(self.postprocessed, self.detail_classes is not None)
 
     def to_json(self) -> str:

@@ -10,8 +10,12 @@ DETAIL_INPUTS = ("detail_scores", "detail_most")
 """Of a program that makes masks and the like only where they are asked for: (classes,) float32, the
 score that an instance of each class has to exceed, and an int64 scalar, of how many instances
 at most, the best."""
+BATCH_INPUTS = ("images", "sizes")
+"""Of a program that takes batches, which takes nothing else: (images, channels, H, W) float32, each
+image in the upper left with anything beyond it, and (images, 2) int64, the height and width of
+each."""
 
 
 def input_names(postprocessed: bool, in_detail: bool) -> tuple[str, ...]:
-    """Names of what a program takes, in its order."""
+    """Names of what a program of one image takes, in its order."""
     return (IMAGE_INPUT, *SIZE_INPUTS * postprocessed, *DETAIL_INPUTS * in_detail)

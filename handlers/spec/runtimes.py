@@ -52,7 +52,10 @@ class RuntimeFacts:
     methods: tuple[str, ...]
     """Of export, by which programs for it can be made."""
     batching_methods: tuple[str, ...]
-    """Those of them whose programs take several images in one call."""
+    """Those of them whose programs take several images in one call, each by itself."""
+    joining_methods: tuple[str, ...]
+    """Those whose programs do so where they are asked for (``--dynamic-batch``): all images in one
+    array, padded to the largest."""
     precisions: tuple[str, ...]
     """The first is that of a program as it is exported."""
     runs_on_gpu: bool
@@ -110,6 +113,7 @@ RUNTIMES: dict[str, RuntimeFacts] = {
             platform="pytorch_torchscript",
             methods=(TRACING, SCRIPTING),
             batching_methods=(SCRIPTING,),
+            joining_methods=(),
             precisions=(FP32,),
             runs_on_gpu=True,
             needs_torch=True,
@@ -129,6 +133,7 @@ RUNTIMES: dict[str, RuntimeFacts] = {
             platform="onnx_onnxv1",
             methods=(TRACING,),
             batching_methods=(),
+            joining_methods=(TRACING,),
             precisions=(FP32,),
             runs_on_gpu=True,
             needs_torch=False,
@@ -147,6 +152,7 @@ RUNTIMES: dict[str, RuntimeFacts] = {
             platform="openvino_ir",
             methods=(TRACING,),
             batching_methods=(),
+            joining_methods=(TRACING,),
             precisions=(FP32, BF16, INT8),
             runs_on_gpu=False,
             needs_torch=False,
@@ -165,6 +171,7 @@ RUNTIMES: dict[str, RuntimeFacts] = {
             platform="onnx_tensorrt",
             methods=(TRACING,),
             batching_methods=(),
+            joining_methods=(),
             precisions=(FP32, FP16),
             runs_on_gpu=True,
             needs_torch=False,
@@ -183,6 +190,7 @@ RUNTIMES: dict[str, RuntimeFacts] = {
             platform="caffe2_netdef",
             methods=(TRACING,),
             batching_methods=(),
+            joining_methods=(),
             precisions=(FP32,),
             runs_on_gpu=False,
             needs_torch=True,
@@ -200,6 +208,7 @@ RUNTIMES: dict[str, RuntimeFacts] = {
             platform="tensorflow_savedmodel",
             methods=(TRACING,),
             batching_methods=(),
+            joining_methods=(),
             precisions=(FP32,),
             runs_on_gpu=False,
             needs_torch=False,
@@ -221,6 +230,7 @@ RUNTIMES: dict[str, RuntimeFacts] = {
             platform="pytorch_export",
             methods=(TRACING,),
             batching_methods=(),
+            joining_methods=(),
             precisions=(FP32,),
             runs_on_gpu=False,
             needs_torch=True,

@@ -45,6 +45,7 @@ MADE_UP = RuntimeFacts(
     platform="abacus_beads",
     methods=("scripting",),
     batching_methods=("scripting",),
+    joining_methods=(),
     precisions=("fp32", "fp4"),
     runs_on_gpu=False,
     needs_torch=False,
@@ -176,5 +177,5 @@ def test_what_the_table_says_of_a_runtime_is_there(name: str) -> None:
     for package in (facts.package, *facts.export_packages):
         assert importlib.import_module(package).__version__
     assert name in building.BUILDERS
-    assert set(facts.batching_methods) <= set(facts.methods)
+    assert {*facts.batching_methods, *facts.joining_methods} <= set(facts.methods)
     assert np.isfinite(facts.bounds.box_px)

@@ -66,6 +66,11 @@ std::unique_ptr<Engine> load_engine(const Spec& spec, const fs::path& folder, in
                     ", for which there is no engine in C++. Export the model with --runtime "
                     "openvino, onnxruntime or torchscript.");
     }
+    if (spec.dynamic_batch && spec.method == "tracing") {
+        throw Error("The archive is of a program that takes batches (--dynamic-batch), and an "
+                    "engine in C++ gives a program one image. Export the model without "
+                    "--dynamic-batch.");
+    }
     const EngineLoader load = loader_of(found->second, spec.runtime);
     return std::unique_ptr<Engine>(load(spec, folder / spec.program, threads_for(threads)));
 }

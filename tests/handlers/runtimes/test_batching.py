@@ -31,7 +31,7 @@ def test_the_plan(mode: str, dynamic_batch: bool, on_gpu: bool, together: bool) 
 
 @pytest.mark.parametrize("on_gpu", [False, True])
 def test_always_is_refused_for_a_program_that_takes_one_image(on_gpu: bool) -> None:
-    with pytest.raises(LoadError, match=r"one image at a time.*--export-method scripting"):
+    with pytest.raises(LoadError, match=r"one image at a time.*--dynamic-batch"):
         BatchPlanner("always", False, on_gpu)
 
 
