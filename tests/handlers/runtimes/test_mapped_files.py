@@ -24,17 +24,18 @@ def resident(file: Path) -> int:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    (tmp_path / "model of mine.bin").write_bytes(CONTENT)
-    return tmp_path / "model of mine.bin"
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights/of mine.bin").write_bytes(CONTENT)
+    return tmp_path / "weights/of mine.bin"
 
 
 def test_pages_go_and_come_back(file: Path) -> None:
     with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as all_:
         assert all_[:] == CONTENT
         assert resident(file) == len(CONTENT)
-        forget_pages(file.with_name("another.bin"))
+        forget_pages(file.parent / "another")
         assert resident(file) == len(CONTENT)
-        forget_pages(file)
+        forget_pages(file.parent.parent)
         assert resident(file) == 0
         assert all_[:] == CONTENT
 
@@ -42,5 +43,5 @@ def test_pages_go_and_come_back(file: Path) -> None:
 def test_what_was_written_stays(file: Path) -> None:
     with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_COPY) as all_:
         all_[:4] = b"mine"
-        forget_pages(file)
+        forget_pages(file.parent)
         assert all_[:4] == b"mine"
