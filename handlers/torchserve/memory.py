@@ -14,6 +14,7 @@ import ctypes
 import gc
 import sys
 import time
+
 from d2serve.handlers.detector import Detector
 
 # Giving back takes 30 ms at most, and the pages have to be fetched again.
