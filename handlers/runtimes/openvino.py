@@ -74,7 +74,7 @@ class OpenVinoRuntime:
         """Give up what OpenVINO keeps between calls: feature maps, and the pages of mapped weights,
         of most of which it has made copies in other layouts.
 
-        Getting the maps anew costs the next call some 0.2 s for a full-size Mask R-CNN.
+        Getting them anew costs the next call 0.2 to 0.4 s for a full-size Mask R-CNN.
         """
         self._requests.call(self._release)
 
