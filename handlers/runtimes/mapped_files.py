@@ -1,4 +1,4 @@
-"""Takes the pages of mapped files out of a process that has no use for them now.
+"""Takes a mapped file's pages out of a process that has no more use for them.
 
 A runtime that maps its weights, and then lays them out anew for its kernels, looks at most of the
 file never again. Its pages would stay with the process until the system is short of memory.
@@ -14,8 +14,8 @@ _MAPS = Path("/proc/self/maps")
 _MADV_DONTNEED = 4  # of Linux, on every machine that it knows but Alpha
 
 
-def forget_pages(folder: Path) -> None:
-    """Take out the pages of every mapping of a folder's files that is only read.
+def forget_pages(file: Path) -> None:
+    """Take out the pages of every mapping of a file that is only read.
 
     They stay in the system's cache, from which what is looked at again comes back by itself.
     """
@@ -23,10 +23,10 @@ def forget_pages(folder: Path) -> None:
         return
     library = ctypes.CDLL(None)
     library.madvise.argtypes = (ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int)
-    begins = f"{folder.resolve()}/"
+    name = str(file.resolve())
     for line in _MAPS.read_text().splitlines():
         addresses, rights, _, _, _, *path = line.split(maxsplit=5)
         # Pages that were written to, and not to the file, would be lost.
-        if path and path[0].startswith(begins) and "w" not in rights:
+        if path == [name] and "w" not in rights:
             begin, end = (int(each, 16) for each in addresses.split("-"))
             library.madvise(begin, end - begin, _MADV_DONTNEED)

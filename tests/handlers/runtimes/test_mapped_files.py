@@ -24,18 +24,17 @@ def resident(file: Path) -> int:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    (tmp_path / "weights").mkdir()
-    (tmp_path / "weights/of mine.bin").write_bytes(CONTENT)
-    return tmp_path / "weights/of mine.bin"
+    (tmp_path / "model of mine.bin").write_bytes(CONTENT)
+    return tmp_path / "model of mine.bin"
 
 
 def test_pages_go_and_come_back(file: Path) -> None:
     with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as all_:
         assert all_[:] == CONTENT
         assert resident(file) == len(CONTENT)
-        forget_pages(file.parent / "another")
+        forget_pages(file.with_name("another.bin"))
         assert resident(file) == len(CONTENT)
-        forget_pages(file.parent.parent)
+        forget_pages(file)
         assert resident(file) == 0
         assert all_[:] == CONTENT
 
@@ -43,5 +42,5 @@ def test_pages_go_and_come_back(file: Path) -> None:
 def test_what_was_written_stays(file: Path) -> None:
     with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_COPY) as all_:
         all_[:4] = b"mine"
-        forget_pages(file.parent)
+        forget_pages(file)
         assert all_[:4] == b"mine"
