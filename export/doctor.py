@@ -32,7 +32,14 @@ from d2serve.export.reading.weights import build_model
 from d2serve.export.rewrites.registry import REWRITES, exportable
 from d2serve.export.rewrites.rewrite import Rewrite
 from d2serve.handlers.spec.output_names import SEM_SEG
-from d2serve.handlers.spec.runtimes import RUNTIMES, SCRIPTING, RuntimeFacts
+from d2serve.handlers.spec.runtimes import (
+    ONNX,
+    RUNTIMES,
+    SCRIPTING,
+    TRACED_FORMATS,
+    TRACING,
+    RuntimeFacts,
+)
 
 _KNOWN = ("detectron2", "d2serve", "torch", "torchvision", "fvcore")
 # Classes of another package that detectron2's own backbones are made of.
@@ -116,10 +123,12 @@ def _finding(
     except UnsupportedFamily as error:
         return Finding(method, runtime.format, runtime.name, (), str(error))
     rewrites = tuple(rewrite for rewrite in REWRITES if rewrite.name in names)
-    refusal = why_unexportable(model, runtime, method) or _not_installed(runtime)
-    if refusal is None and way not in tried:
-        tried[way] = _own_modules(model, changed, family, channels, way)
-    known = tried.get(way, Tried(None)) if refusal is None else Tried(refusal)
+    refusal = why_unexportable(model, runtime, method, family) or _not_installed(runtime)
+    # Of a graph of torch operators, a trace says what it would stumble over.
+    trial = TRACING if way in TRACED_FORMATS and way != ONNX else way
+    if refusal is None and trial not in tried:
+        tried[trial] = _own_modules(model, changed, family, channels, trial)
+    known = tried.get(trial, Tried(None)) if refusal is None else Tried(refusal)
     return Finding(
         method,
         runtime.format,

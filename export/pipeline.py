@@ -48,12 +48,7 @@ from d2serve.export.request import ExportRequest, Progress
 from d2serve.export.result import ExportResult
 from d2serve.handlers.spec.model_spec import ModelSpec
 from d2serve.handlers.spec.output_names import BOXES, PANOPTIC_SEG, SEM_SEG
-from d2serve.handlers.spec.runtimes import (
-    FP32,
-    INT8,
-    RUNTIMES,
-    TORCHSCRIPT,
-)
+from d2serve.handlers.spec.runtimes import FP32, INT8, RUNTIMES
 
 
 @in_a_sentence
@@ -213,15 +208,15 @@ def _verify(
         RUNTIMES[spec.runtime].bounds,
         not_reached=(*not_reached, *too_many),
         traced_constants=tuple(map(str, doubts)),
-        keeps_nms=RUNTIMES[spec.runtime].format == TORCHSCRIPT,
+        keeps_nms=RUNTIMES[spec.runtime].keeps_nms,
         gpu_id=gpu,
         progress=progress.advance,
     )
-    bounds = RUNTIMES[spec.runtime].winograd
-    if bounds is None or precision != FP32 or gpu is not None:
+    facts = RUNTIMES[spec.runtime]
+    if not facts.takes_winograd_itself or precision != FP32 or gpu is not None:
         return record
     found = WithWinograd(None, why_not_here())
     if not found.note:
         progress.begin("Comparing with Winograd's convolutions", 2 * len(cases))
-        found = with_winograd(model_dir, remembering, cases, bounds, progress.advance)
+        found = with_winograd(model_dir, remembering, cases, facts.bounds, progress.advance)
     return replace(record, winograd=found)

@@ -213,6 +213,11 @@ class Convolution:
                 raise KernelsError(f"Got a bias of shape {bias.shape}; expected {(outs,)}.")
         return cls(flat, outs, ins, bias, relu, way)
 
+    @property
+    def address(self) -> int:
+        """Of its ``d2k_layer``, for native code that calls it; valid as long as this object is."""
+        return ctypes.addressof(self._layer)
+
     def __call__(
         self, images: NDArray[np.float32], result: NDArray[np.float32], threads: int = 1
     ) -> None:

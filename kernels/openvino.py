@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import openvino as ov
 
 from d2serve.kernels.choosing import pays
@@ -28,6 +29,8 @@ class Replaced:
     """That are Winograd's now."""
     others: int = 0
     """3x3 convolutions of the model that are not."""
+    files: set[Path] = field(default_factory=set)
+    """Of transformed weights, which are mapped."""
     _operators: list[ov.Op] = field(default_factory=list)
     """OpenVINO holds their C++ halves only."""
 
@@ -95,6 +98,8 @@ def replace_convolutions(
             continue
         if found.key not in made:
             stored = transformed(found.weights, beside)
+            if isinstance(stored, np.memmap) and stored.filename is not None:
+                replaced.files.add(Path(stored.filename))
             made[found.key] = Convolution.of(
                 found.weights, found.bias, found.relu, transformed=stored
             )

@@ -13,7 +13,13 @@ from typing import Any
 
 import pytest
 
-from d2serve.handlers.spec.runtimes import CAFFE2, METHODS, TENSORFLOW, TORCHSCRIPT
+from d2serve.handlers.spec.runtimes import (
+    CAFFE2,
+    METHODS,
+    TENSORFLOW,
+    TORCH_EXPORT,
+    TORCHSCRIPT,
+)
 from d2serve.handlers.spec.runtimes import RUNTIMES as _RUNTIMES
 
 RUNTIMES = tuple(
@@ -25,8 +31,10 @@ ON_A_CPU = (TORCHSCRIPT, *RUNTIMES)
 """Every runtime that does not need a GPU."""
 KINDS = (*METHODS, *RUNTIMES)
 """Of archives, in which every family is asked: TorchScript by either method, and the others."""
-WITHOUT_CAFFE2 = tuple(kind for kind in KINDS if kind != CAFFE2)
-"""Those of the families that Caffe2's files cannot hold, and of models of the user's own."""
+WITHOUT_GRAPH = tuple(kind for kind in KINDS if kind != TORCH_EXPORT)
+"""Those of the families that torch.export does not take as one graph."""
+WITHOUT_CAFFE2 = tuple(kind for kind in WITHOUT_GRAPH if kind != CAFFE2)
+"""Those of the families that Caffe2's files cannot hold either, and of models of the user's own."""
 MODELS = (
     "faster_rcnn_fpn",
     "mask_rcnn_fpn",
@@ -38,10 +46,10 @@ MODELS = (
 """Those that upstream's own tools export."""
 FAMILIES = {
     "cascade_mask_rcnn_fpn": KINDS,
-    "panoptic_fpn": KINDS,
-    "semantic_fpn": KINDS,
+    "panoptic_fpn": WITHOUT_GRAPH,
+    "semantic_fpn": WITHOUT_GRAPH,
     "rpn_fpn": WITHOUT_CAFFE2,
-    "fcos": WITHOUT_CAFFE2,
+    "fcos": (*WITHOUT_CAFFE2, TORCH_EXPORT),
     "mask_rcnn_dconv_fpn": WITHOUT_CAFFE2,
     "point_rend": WITHOUT_CAFFE2,
     "vitdet": WITHOUT_CAFFE2,
@@ -68,7 +76,7 @@ IN_THE_GATE = {
     "panoptic_fpn": ("scripting", TENSORFLOW),
     "semantic_fpn": ("tracing",),
     "rpn_fpn": ("scripting",),
-    "fcos": ("tracing",),
+    "fcos": ("tracing", TORCH_EXPORT),
     "mask_rcnn_dconv_fpn": ("onnxruntime",),
     "point_rend": ("scripting",),
     "vitdet": ("openvino",),

@@ -16,6 +16,7 @@ from benchmarks.coverage.record import (
     OPENVINO,
     SCRIPTING,
     TENSORFLOW,
+    TORCH_EXPORT,
     TRACING,
     Coverage,
 )
@@ -31,6 +32,7 @@ _TITLES = {
     CPP_LIBTORCH: "C++, libtorch",
     CAFFE2: "Caffe2",
     TENSORFLOW: "TensorFlow",
+    TORCH_EXPORT: "torch.export",
 }
 
 

@@ -18,8 +18,8 @@ TRACING, SCRIPTING, ONNXRUNTIME, OPENVINO = ZOO_KINDS = (
 """Of a row of the model zoo."""
 CPP_OPENVINO, CPP_LIBTORCH = CPP_KINDS = ("cpp_openvino", "cpp_libtorch")
 """The C++ program with either engine."""
-CAFFE2, TENSORFLOW = "caffe2", "tensorflow"
-FORMAT_KINDS = (*ZOO_KINDS, *CPP_KINDS, CAFFE2, TENSORFLOW)
+CAFFE2, TENSORFLOW, TORCH_EXPORT = "caffe2", "tensorflow", "torch_export"
+FORMAT_KINDS = (*ZOO_KINDS, *CPP_KINDS, CAFFE2, TENSORFLOW, TORCH_EXPORT)
 """Of a row of an example model."""
 
 HELD_OUT = 12

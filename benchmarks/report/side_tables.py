@@ -194,8 +194,10 @@ def memory(results: BenchResults) -> Table:
     return Table(
         "Memory of a worker, MiB",
         "After the first answer: of the one worker of the cold start. After the run: mean of the "
-        "side's workers, which share pages with each other. Ratio: of RSS after the run.",
-        ("side", "RSS, first answer", "PSS", "RSS, after the run", "PSS", "ratio to eager"),
+        "side's workers, which share pages with each other, at rest: after a pause, in which ours "
+        "give back what they do not use. Peak: the most RSS that they had, at work. Ratio: of RSS "
+        "after the run.",
+        ("side", "RSS, first answer", "PSS", "RSS, after the run", "PSS", "peak", "ratio to eager"),
         tuple(
             (
                 SIDES[name].label,
@@ -203,6 +205,7 @@ def memory(results: BenchResults) -> Table:
                 pss(side.cold_start.memory.pss),
                 f"{side.memory_after_run.rss:.0f}",
                 pss(side.memory_after_run.pss),
+                pss(side.memory_after_run.peak),
                 f"{side.memory_after_run.rss / eager:.2f}",
             )
             for name, side in results.sides.items()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -164,7 +164,9 @@ class HttpAsk:
     address: str
     path: str
     headers: Mapping[str, str]
-    options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] | None = None
+    """Sent with the picture, in a form: TorchServe drops the query of /predictions. Without, the
+    picture is the body."""
 
     @cached_property
     def _client(self) -> httpx.Client:
@@ -172,11 +174,16 @@ class HttpAsk:
             base_url=self.address,
             timeout=_SECONDS_FOR_AN_ANSWER,
             trust_env=False,  # a proxy must not get requests that stay on this machine
-            headers={**self.headers, "content-type": "application/octet-stream"},
+            headers=dict(self.headers),
         )
 
     def __call__(self, image: bytes) -> bytes:
-        response = self._client.post(self.path, content=image, params=dict(self.options))
+        if self.options is None:
+            as_it_is = {"content-type": "application/octet-stream"}
+            response = self._client.post(self.path, content=image, headers=as_it_is)
+        else:
+            form = {"data": image}
+            response = self._client.post(self.path, files=form, data=dict(self.options))
         if response.status_code != 200:
             raise BenchError(
                 f"{self.path} answered HTTP {response.status_code}, expected 200: "

@@ -59,9 +59,9 @@ class LongRun:
     again_spread: Figure
     """Per pixel, of the second visits."""
     rss_few: float
-    """MiB after few requests."""
+    """MiB after few requests, just after free memory was given back."""
     rss_many: float
-    """MiB after many."""
+    """The same after many."""
 
     @property
     def growth(self) -> float:
@@ -160,5 +160,6 @@ def _memory(served: Served, plan: BenchPlan) -> tuple[float, float]:
         for _ in range(max(until - sent, 0)):
             served.asks[0](pictures.mixed())
         sent = max(until, sent)
+        time.sleep(plan.pause_seconds)
         after.append(served.memory().rss)
     return after[0], after[1]

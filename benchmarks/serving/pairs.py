@@ -6,6 +6,7 @@ worker, which would have its part of the libraries' pages.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 from benchmarks.serving.hosts import Hosts
@@ -31,7 +32,9 @@ class Pair:
         return self.both / self.eager
 
 
-def pair_of(hosts: Hosts, side: str, cores: int, image: bytes, eager: float | None) -> Pair | None:
+def pair_of(
+    hosts: Hosts, side: str, cores: int, image: bytes, eager: float | None, pause: float
+) -> Pair | None:
     """Start two workers, ask them, and look; None where the system tells no PSS.
 
     Args:
@@ -40,6 +43,7 @@ def pair_of(hosts: Hosts, side: str, cores: int, image: bytes, eager: float | No
         cores: that the two share.
         image: to ask about.
         eager: PSS of one eager worker, MiB.
+        pause: seconds before they are looked at, in which they give back what they do not use.
 
     Raises:
         ClientError, BenchError: they cannot be started or do not answer.
@@ -49,6 +53,7 @@ def pair_of(hosts: Hosts, side: str, cores: int, image: bytes, eager: float | No
     served = hosts.start(side, Setup(2, max(1, cores // 2)))
     for _ in range(_ASKED):
         ask_all(served, image)
+    time.sleep(pause)
     mean = served.memory().pss
     served.stop()
     return None if mean is None else Pair(2 * mean, eager)

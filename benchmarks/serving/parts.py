@@ -13,6 +13,7 @@ from benchmarks.served.sides import SIDES
 from benchmarks.serving.hosts import Served
 from benchmarks.serving.load import Load, closed_loop, instances_in
 from benchmarks.serving.plan import BenchPlan
+from benchmarks.shared.errors import BenchError
 from d2serve.server.measuring.figures import Figure, median_of, median_ratio
 
 ALL, NO_MASKS, FEW, ABOVE = "all", "masks=none", "max_detections", "score_thresh"
@@ -59,6 +60,20 @@ def ask_for_parts(
     return {name: _parts(each) for name, each in loads.items()}
 
 
+def _few_of(served: Served, image: bytes, few: int) -> None:
+    """Hold an answer for the few to having no more than that: else the options did not arrive.
+
+    Raises:
+        BenchError: it has.
+    """
+    found = len(instances_in(served.asks[0](image)))
+    if found > few:
+        raise BenchError(
+            f"{served.side} answered {found} instances where {few} were asked for: the figures "
+            "would not be of less work. It is the server's to say why: model_log.log."
+        )
+
+
 def _kinds(served: Served, image: bytes, plan: BenchPlan) -> dict[str, tuple[Served, int]]:
     """What is asked for, each with how many instances it must have."""
     scores = sorted((each["score"] for each in instances_in(served.asks[0](image))), reverse=True)
@@ -72,7 +87,10 @@ def _kinds(served: Served, image: bytes, plan: BenchPlan) -> dict[str, tuple[Ser
         FEW: ({"max_detections": str(few)}, few),
         ABOVE: ({"score_thresh": repr(between)}, few),
     }
-    return {kind: (served.asked_for(each), most) for kind, (each, most) in options.items()}
+    kinds = {kind: (served.asked_for(each), most) for kind, (each, most) in options.items()}
+    for kind in (FEW, ABOVE):
+        _few_of(kinds[kind][0], image, few)
+    return kinds
 
 
 def _parts(loads: Mapping[str, list[Load]]) -> Parts:

@@ -60,6 +60,9 @@ class BenchPlan:
     few_requests: int = 100
     many_requests: int = 1000
     """After which the long run reads a worker's memory."""
+    pause_seconds: float = 4.0
+    """Before it does so: a worker of d2serve gives back what it does not use when it has paused
+    for 2 s."""
 
     def without(self, sides: Collection[str]) -> BenchPlan:
         """The same plan, but for some sides."""

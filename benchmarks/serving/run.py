@@ -6,6 +6,7 @@ Everything is made from a seed in a temporary folder. Only the results are kept.
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -76,6 +77,7 @@ def run(plan: BenchPlan, progress: Progress) -> BenchResults:
             steps.begin("Measuring the sides in turns", plan.rounds * len(plan.sides))
             left = plan.total_seconds - steps.seconds_so_far()
             rounds = measure_rounds(tried, image, plan, left, steps.advance)
+            time.sleep(plan.pause_seconds)  # so that the last side is read as the others are
             memory = {side: each.served.memory() for side, each in tried.items()}
             steps.begin("Stopping the servers", 0)
     return BenchResults(
@@ -159,7 +161,7 @@ def _pairs(
     steps.begin("Looking at two workers' memory", len(sides))
     pairs = {}
     for side in sides:
-        pair = pair_of(hosts, side, cores, image, eager[-1].memory.pss)
+        pair = pair_of(hosts, side, cores, image, eager[-1].memory.pss, plan.pause_seconds)
         if pair is not None:
             pairs[side] = pair
         steps.advance()

@@ -74,7 +74,8 @@ class Staging:
         (self._extra / SPEC_FILE).write_text(spec.to_json(), encoding="utf-8")
         lines = [
             "# TorchServe's settings of this model; registering it over the management API with",
-            "# other values overrides them. 'batching' is d2serve's: auto, always or never.",
+            "# other values overrides them. d2serve's own are 'batching' (auto, always or never)",
+            "# and 'convolution' (auto, winograd or direct).",
             yaml.safe_dump(dict(settings), sort_keys=False),
         ]
         (self._parts / CONFIG_FILE).write_text("\n".join(lines), encoding="utf-8")

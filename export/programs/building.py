@@ -20,6 +20,7 @@ from d2serve.export.programs.onnx import write_onnx
 from d2serve.export.programs.program import Program
 from d2serve.export.programs.scripting import script
 from d2serve.export.programs.tensorrt import fit_to_tensorrt
+from d2serve.export.programs.torch_export.exporting import write_torch_export
 from d2serve.export.programs.tracing import detail_inputs, trace
 from d2serve.export.reading.config import ModelConfig
 from d2serve.export.reading.families import Family
@@ -38,6 +39,7 @@ from d2serve.handlers.spec.runtimes import (
     SCRIPTING,
     TENSORFLOW,
     TENSORRT,
+    TORCH_EXPORT,
     TORCHSCRIPT,
 )
 
@@ -183,6 +185,21 @@ def _tensorflow(
     return replace(traced, main=folder / facts.main_file)
 
 
+def _torch_export(
+    _request: ExportRequest,
+    model: nn.Module,
+    family: Family,
+    inputs: Inputs,
+    folder: Path,
+    _metadata: Mapping[str, object],
+) -> Program:
+    changed, rewrites = exportable(model, TORCH_EXPORT, family.postprocessed, family.own_forward)
+    outputs = _with_heatmaps(family)
+    main = folder / RUNTIMES[TORCH_EXPORT].main_file
+    write_torch_export(changed, family, outputs, inputs, main)
+    return Program(main, outputs, (), rewrites)
+
+
 BUILDERS: dict[str, Builder] = {
     TORCHSCRIPT: _torchscript,
     ONNXRUNTIME: _onnx,
@@ -190,6 +207,7 @@ BUILDERS: dict[str, Builder] = {
     TENSORRT: _tensorrt,
     CAFFE2: _caffe2,
     TENSORFLOW: _tensorflow,
+    TORCH_EXPORT: _torch_export,
 }
 """By the runtime that the program is for."""
 

@@ -15,8 +15,10 @@ from torch import nn
 
 from d2serve.export.errors import place_of
 from d2serve.export.programs.caffe2.refusals import why_no_caffe2
+from d2serve.export.programs.torch_export.refusals import why_lost, why_no_torch_export
+from d2serve.export.reading.family import Family
 from d2serve.export.rewrites.registry import PANOPTIC_DEEPLAB
-from d2serve.handlers.spec.runtimes import CAFFE2, ONNX, TORCHSCRIPT, RuntimeFacts
+from d2serve.handlers.spec.runtimes import CAFFE2, ONNX, TORCH_EXPORT, TORCHSCRIPT, RuntimeFacts
 
 
 @dataclass(frozen=True)
@@ -84,18 +86,23 @@ def labels_of(model: nn.Module) -> int | None:
     return count if isinstance(count, int) else None
 
 
-def why_unexportable(model: nn.Module, runtime: RuntimeFacts, method: str) -> str | None:
+def why_unexportable(
+    model: nn.Module, runtime: RuntimeFacts, method: str, family: Family | None = None
+) -> str | None:
     """Why a model cannot be exported one way, with module, file and line, and what to do.
 
     Args:
         model: detectron2's.
         runtime: which its program is for.
         method: of export.
+        family: what it is and answers, where that is known already.
     """
     if isinstance(model, SemanticSegmentor) and labels_of(model) == 1:
         return _ONE_LABEL
     if runtime.way(method) == CAFFE2:
         return why_no_caffe2(model)
+    if runtime.way(method) == TORCH_EXPORT:
+        return why_no_torch_export(model) or (None if family is None else why_lost(family))
     shown = method if runtime.format == TORCHSCRIPT else runtime.name
     for path, module in model.named_modules():
         for each in UNEXPORTABLE:

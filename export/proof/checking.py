@@ -32,7 +32,7 @@ from d2serve.export.reading.samples import builtin_sample
 from d2serve.export.request import Progress
 from d2serve.handlers.replies.drawing import Legend
 from d2serve.handlers.spec.model_spec import ModelSpec
-from d2serve.handlers.spec.runtimes import FP32, RUNTIMES, TORCHSCRIPT
+from d2serve.handlers.spec.runtimes import FP32, RUNTIMES
 
 MOST_PICTURES = 20
 """Of images that differ; who wants more gives fewer images."""
@@ -79,7 +79,7 @@ def verify_archive(
             RUNTIMES[spec.runtime].bounds,
             not_reached=not_reached,
             traced_constants=tuple(spec.verification.get("traced_constants", ())),
-            keeps_nms=RUNTIMES[spec.runtime].format == TORCHSCRIPT,
+            keeps_nms=RUNTIMES[spec.runtime].keeps_nms,
             gpu_id=gpu_id(config.device),
             outcome=likely_cause(loaded, source, spec),
             progress=progress.advance,

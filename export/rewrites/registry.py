@@ -61,7 +61,6 @@ from d2serve.export.rewrites.own_models.mask_queries import (
 )
 from d2serve.export.rewrites.panoptic_deeplab.project import import_project
 from d2serve.export.rewrites.rewrite import (
-    ONNX,
     SCRIPTING,
     TRACING,
     Rewrite,
@@ -71,6 +70,7 @@ from d2serve.export.rewrites.rewrite import (
 from d2serve.export.rewrites.rotated.heads import ROTATED_OUTPUT_LAYERS, RROI_HEADS
 from d2serve.export.rewrites.rotated.proposals import ROTATED_ANCHORS, RRPN_PROPOSALS
 from d2serve.export.rewrites.rotated.roi_align import ROI_ALIGN_ROTATED
+from d2serve.handlers.spec.runtimes import TRACED_FORMATS
 
 
 def _point_rend() -> tuple[Rewrite, ...]:
@@ -206,7 +206,7 @@ def exportable(
     Args:
         model: detectron2's or the user's own; it is left as it is, and shares its weights with the
             copy.
-        way: TRACING, SCRIPTING or ONNX.
+        way: TRACING, SCRIPTING or a format.
         postprocessed: of a model whose own forward runs, whether it keeps its own postprocessing.
         own_forward: whether the forward of a model of detectron2's classes runs, as that of a model
             of the user's own does, since an equivalent would lose what its author's code adds.
@@ -220,7 +220,7 @@ def exportable(
         UnsupportedFamily: a subclass overrides what would be replaced; the message names it.
     """
     changed, names = model, set[str]()
-    for each in (TRACING, ONNX) if way == ONNX else (way,):
+    for each in (TRACING, way) if way in TRACED_FORMATS else (way,):
         changed, done = rewritten(changed, each, rewrites_of(model, own_forward, in_detail))
         names.update(done)
     if own_forward or known_ending(model) is None:

@@ -15,7 +15,7 @@ from torch import nn
 from d2serve.export.errors import UnsupportedFamily, place_of
 from d2serve.export.rewrites.own_forwards import drop_checkpointing, own_method
 
-# The ways to a program; ONNX goes through tracing, and its rewrites come on top of tracing's.
+# The ways to a program; rewrites for ONNX and torch.export come on top of tracing's.
 from d2serve.handlers.spec.runtimes import ONNX as ONNX
 from d2serve.handlers.spec.runtimes import SCRIPTING as SCRIPTING
 from d2serve.handlers.spec.runtimes import TRACING as TRACING

@@ -8,17 +8,27 @@ from d2serve.handlers.spec.model_spec import ModelSpec
 from d2serve.handlers.spec.runtimes import FP32
 
 
-def winograd_is_wanted(spec: ModelSpec, choice: str) -> bool:
+def winograd_is_wanted(spec: ModelSpec, choice: str, device: str = "cpu") -> bool:
     """Whether a program's convolutions are to be replaced, as far as they fit.
 
     Args:
         spec: the program's.
         choice: one of CONVOLUTIONS.
+        device: where it is to run.
 
     Raises:
-        LoadError: they are asked for by name, and the native code is not installed here.
+        LoadError: they are asked for by name, but for a GPU, or the native code is not installed
+            here.
     """
     if choice == DIRECT or spec.precision != FP32:
+        return False
+    if device != "cpu":
+        if choice == WINOGRAD:
+            raise LoadError(
+                f"{SETTING} is {WINOGRAD}, but the program is to run on {device}, and Winograd's "
+                f"convolutions run on the CPU. Set {SETTING} to {AUTO}, or start TorchServe "
+                "without GPUs (number_of_gpu=0)."
+            )
         return False
     if choice == AUTO and not is_automatic(spec.runtime, spec.verification):
         return False

@@ -6,26 +6,43 @@ its inputs, and gives the outputs that the spec names.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import onnxruntime
 
 from d2serve.handlers.errors import LoadError
+from d2serve.handlers.runtimes.convolution import winograd_is_wanted
 from d2serve.handlers.runtimes.details import Details, inputs_of
+from d2serve.handlers.runtimes.mapped_files import forget_pages
 from d2serve.handlers.runtimes.raw_outputs import Float32, RawOutputs, Size
 from d2serve.handlers.runtimes.sessions import Sessions
+from d2serve.handlers.spec.convolution import AUTO, WINOGRAD
 from d2serve.handlers.spec.model_spec import ModelSpec
+
+if TYPE_CHECKING:
+    from d2serve.kernels.onnxruntime import WinogradProgram
+
+_log = logging.getLogger(__name__)
 
 
 class OnnxRuntime:
     """An ONNX program on one device."""
 
-    def __init__(self, program: Path, spec: ModelSpec, device: str, threads: int) -> None:
+    def __init__(
+        self,
+        program: Path,
+        spec: ModelSpec,
+        device: str,
+        threads: int,
+        winograd: WinogradProgram | None = None,
+    ) -> None:
         self._spec = spec
         self._device = device
-        self._sessions = Sessions(partial(_session, program, device), threads)
+        self._sessions = Sessions(partial(_session, program, device, winograd), threads)
         self._sessions.call(partial(_check_names, program, spec))
 
     @property
@@ -61,12 +78,15 @@ class OnnxRuntime:
         return dict(zip(outputs, answer))
 
 
-def load(program: Path, spec: ModelSpec, device: str, threads: int) -> OnnxRuntime:
+def load(
+    program: Path, spec: ModelSpec, device: str, threads: int, convolution: str = AUTO
+) -> OnnxRuntime:
     """Load an ONNX program.
 
     Raises:
-        LoadError: the device is not there, this onnxruntime cannot read the program, or its inputs
-            and outputs are not those of the spec.
+        LoadError: the device is not there, this onnxruntime cannot read the program, its inputs
+            and outputs are not those of the spec, or Winograd's convolutions are asked for by name
+            and cannot be had.
     """
     if device.startswith("cuda") and "CUDAExecutionProvider" not in _providers():
         raise LoadError(
@@ -75,7 +95,25 @@ def load(program: Path, spec: ModelSpec, device: str, threads: int) -> OnnxRunti
             "(pip uninstall onnxruntime; pip install onnxruntime-gpu), or start TorchServe "
             "without GPUs (number_of_gpu=0)."
         )
-    return OnnxRuntime(program, spec, device, threads)
+    if not winograd_is_wanted(spec, convolution, device):
+        return OnnxRuntime(program, spec, device, threads)
+    from d2serve.kernels.onnxruntime import WinogradProgram
+
+    winograd = WinogradProgram(program, program.parent, where_it_pays=convolution == AUTO)
+    try:
+        runtime = OnnxRuntime(program, spec, device, threads, winograd)
+    except Exception as error:
+        if convolution == WINOGRAD:
+            raise
+        _log.warning(
+            "%s runs without Winograd's convolutions, which onnxruntime %s does not take: %s",
+            spec.name,
+            onnxruntime.__version__,
+            error,
+        )
+        return OnnxRuntime(program, spec, device, threads)
+    _log.info("%s runs with %s.", spec.name, winograd)
+    return runtime
 
 
 def _providers() -> list[str]:
@@ -83,7 +121,9 @@ def _providers() -> list[str]:
     return found
 
 
-def _session(program: Path, device: str, threads: int) -> onnxruntime.InferenceSession:
+def _session(
+    program: Path, device: str, winograd: WinogradProgram | None, threads: int
+) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -100,7 +140,8 @@ def _session(program: Path, device: str, threads: int) -> onnxruntime.InferenceS
         cuda = {"device_id": number, "use_tf32": 0}
         providers.insert(0, ("CUDAExecutionProvider", cuda))
     try:
-        session = onnxruntime.InferenceSession(str(program), options, providers=providers)
+        given = str(program) if winograd is None else winograd.edited(options, threads)
+        session = onnxruntime.InferenceSession(given, options, providers=providers)
     # onnxruntime raises exceptions of its own, without a common base.
     except Exception as error:
         raise LoadError(
@@ -108,6 +149,8 @@ def _session(program: Path, device: str, threads: int) -> onnxruntime.InferenceS
             f"({' '.join(str(error).split())[:300]}). Install the version that the archive was "
             "exported with (see `d2serve inspect`), or export again with this one."
         ) from error
+    if winograd is not None:
+        forget_pages(program)  # which it has laid out anew, and looks at no more
     if device.startswith("cuda") and "CUDAExecutionProvider" not in session.get_providers():
         raise LoadError(
             f"onnxruntime cannot use {device}: its CUDA libraries do not load. Install the CUDA "

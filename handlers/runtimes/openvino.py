@@ -50,7 +50,7 @@ class OpenVinoRuntime:
         replaced: Replaced | None = None,
     ) -> None:
         self._spec = spec
-        self._weights = weights
+        self._mapped = [weights, *(replaced.files if replaced is not None else ())]
         self._requests = Sessions(partial(_compiled, model, float_type, replaced), threads)
         # A request holds one call's inputs and outputs. More requests would take more memory and
         # gain nothing: the one stream that a worker has would run them one after the other.
@@ -72,7 +72,8 @@ class OpenVinoRuntime:
 
     def release_memory(self) -> None:
         """Give up what OpenVINO keeps between calls: feature maps, and the pages of the weights'
-        file, of which it has made copies in other layouts.
+        files. Of OpenVINO's own it has made copies in other layouts; Winograd's come back by
+        themselves, from the system's cache.
 
         Getting the maps anew costs the next call some 0.2 s for a full-size Mask R-CNN.
         """
@@ -93,7 +94,8 @@ class OpenVinoRuntime:
     def _release(self, request: ov.InferRequest) -> None:
         with self._one_call:
             request.get_compiled_model().release_memory()
-        forget_pages(self._weights)
+        for file in self._mapped:
+            forget_pages(file)
 
     def _run_one(
         self, given: tuple[npt.NDArray[np.generic], ...], request: ov.InferRequest

@@ -6,8 +6,10 @@ the order of ``spec.outputs``; a scripted one takes ``List[Dict[str, Tensor]]`` 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +17,19 @@ import torch
 from torch.jit import optimized_execution
 
 from d2serve.handlers.errors import LoadError
+from d2serve.handlers.runtimes.convolution import winograd_is_wanted
 from d2serve.handlers.runtimes.details import Details, inputs_of
 from d2serve.handlers.runtimes.raw_outputs import Float32, RawOutputs, Size
 from d2serve.handlers.runtimes.torch_threads import TorchThreads
 from d2serve.handlers.runtimes.torchvision_operators import register
+from d2serve.handlers.spec.convolution import AUTO
 from d2serve.handlers.spec.model_spec import ModelSpec
 from d2serve.handlers.spec.runtimes import SCRIPTING
+
+if TYPE_CHECKING:
+    from d2serve.kernels.torchscript import Replaced
+
+_log = logging.getLogger(__name__)
 
 register()
 
@@ -29,9 +38,15 @@ class TorchScriptRuntime:
     """A TorchScript program on one device."""
 
     def __init__(
-        self, program: torch.jit.ScriptModule, spec: ModelSpec, device: str, threads: int
+        self,
+        program: torch.jit.ScriptModule,
+        spec: ModelSpec,
+        device: str,
+        threads: int,
+        replaced: Replaced | None = None,
     ) -> None:
         self._program = program
+        self._replaced = replaced  # the program uses them as long as they are kept
         self._spec = spec
         self._device = torch.device(device)
         self._threads = TorchThreads(threads)
@@ -72,11 +87,14 @@ class TorchScriptRuntime:
         return torch.from_numpy(given).to("cpu" if given.ndim == 0 else self._device)
 
 
-def load(program: Path, spec: ModelSpec, device: str, threads: int) -> TorchScriptRuntime:
+def load(
+    program: Path, spec: ModelSpec, device: str, threads: int, convolution: str = AUTO
+) -> TorchScriptRuntime:
     """Load a TorchScript program.
 
     Raises:
-        LoadError: the device is not there, or this torch cannot read the program.
+        LoadError: the device is not there, this torch cannot read the program, or Winograd's
+            convolutions are asked for by name and cannot be had.
     """
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise LoadError(
@@ -99,4 +117,10 @@ def load(program: Path, spec: ModelSpec, device: str, threads: int) -> TorchScri
             f"{exported_with} ({' '.join(str(error).split())[:300]}). "
             "Serve with that version, or export again with this one."
         ) from error
-    return TorchScriptRuntime(module, spec, device, threads)
+    replaced = None
+    if winograd_is_wanted(spec, convolution, device):
+        from d2serve.kernels.torchscript import replace_convolutions
+
+        replaced = replace_convolutions(module, program.parent)
+        _log.info("%s runs with %s.", spec.name, replaced)
+    return TorchScriptRuntime(module, spec, device, threads, replaced)

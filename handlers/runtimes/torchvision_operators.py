@@ -26,7 +26,7 @@ def register() -> None:
     """
     for library in _libraries():
         try:
-            torch.ops.load_library(str(library))
+            torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]
         except OSError:  # built for another torch: torchvision's own words about it are better
             break
         if hasattr(torch.ops.torchvision, "nms"):

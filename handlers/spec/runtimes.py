@@ -18,8 +18,11 @@ TORCHSCRIPT, ONNXRUNTIME, OPENVINO = "torchscript", "onnxruntime", "openvino"
 CAFFE2 = "caffe2"
 TENSORFLOW = "tensorflow"
 TENSORRT = "tensorrt"
+TORCH_EXPORT = "torch_export"
 ONNX = "onnx"
 """The format of ONNX Runtime's programs, from which OpenVINO's and TensorFlow's are made."""
+TRACED_FORMATS = (ONNX, TORCH_EXPORT)
+"""Whose programs are made of a model that tracing takes: their rewrites are tracing's and more."""
 FP32, BF16, INT8, FP16 = "fp32", "bf16", "int8", "fp16"
 
 
@@ -65,6 +68,8 @@ class RuntimeFacts:
     runtime has no such programs."""
     frozen_platform: str = ""
     """The platform of such a program."""
+    keeps_nms: bool = False
+    """Whether its programs choose their NMS for each image, as eager torchvision does."""
     winograd: Bounds | None = None
     """Within which its answers are detectron2's with Winograd's convolutions of our own in the
     place of its own; None where it takes none. By themselves, they are taken only where these are
@@ -74,6 +79,12 @@ class RuntimeFacts:
     version's number."""
     needs_gpu: bool = False
     """Whether its programs run on a GPU only, so that without one they cannot be verified."""
+
+    @property
+    def takes_winograd_itself(self) -> bool:
+        """Whether a server takes Winograd's convolutions without being told to: not where that is
+        further from eager detectron2 than the runtime itself."""
+        return self.winograd is not None and self.winograd == self.bounds
 
     def way(self, method: str) -> str:
         """What rewrites name as the way to a program: the method, or the format made from it."""
@@ -103,6 +114,8 @@ RUNTIMES: dict[str, RuntimeFacts] = {
             runs_on_gpu=True,
             needs_torch=True,
             bounds=TORCHSCRIPT_BOUNDS,
+            keeps_nms=True,
+            winograd=ONNX_BOUNDS,
         ),
         RuntimeFacts(
             name=ONNXRUNTIME,
@@ -120,6 +133,7 @@ RUNTIMES: dict[str, RuntimeFacts] = {
             runs_on_gpu=True,
             needs_torch=False,
             bounds=ONNX_BOUNDS,
+            winograd=ONNX_BOUNDS,
         ),
         RuntimeFacts(
             name=OPENVINO,
@@ -194,6 +208,24 @@ RUNTIMES: dict[str, RuntimeFacts] = {
             frozen_file="frozen_graph.pb",
             frozen_platform="tensorflow_graphdef",
             numbered=True,
+        ),
+        RuntimeFacts(
+            name=TORCH_EXPORT,
+            title="torch.export",
+            format=TORCH_EXPORT,
+            module="d2serve.handlers.runtimes.torch_export",
+            package="torch",
+            export_extra="export",
+            export_packages=(),
+            main_file="model.pt2",
+            platform="pytorch_export",
+            methods=(TRACING,),
+            batching_methods=(),
+            precisions=(FP32,),
+            runs_on_gpu=False,
+            needs_torch=True,
+            bounds=TORCHSCRIPT_BOUNDS,
+            keeps_nms=True,
         ),
     )
 }

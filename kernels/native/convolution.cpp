@@ -18,7 +18,6 @@ namespace {
 // that they need.
 constexpr int64_t kSpanTiles = 96;
 constexpr int64_t kSumOuts = 32;
-constexpr int64_t kApart = 80;                     // Between planes, lest all meet in one set of L1.
 constexpr int64_t kInputChannels = 16;             // Channels of a task of the first half.
 constexpr int64_t kKeptFloats = int64_t{4} << 20;  // Scratch beyond this goes back after a span.
 constexpr int64_t kSlack = 16;                     // A vector may be read beyond a strip's end.
@@ -38,7 +37,7 @@ struct Span {
 
   int64_t count() const { return end - begin; }
   int64_t groups() const { return (count() + kTiles - 1) / kTiles; }
-  int64_t plane_stride() const { return convolution.ins * groups() * kTiles * 8 + kApart; }
+  int64_t plane_stride() const { return convolution.ins * groups() * kTiles * 8; }
 
   int64_t strip_stride() const {
     return up(std::min(plane.tiles_across, count()) * kStep + 2, 16) + kSlack;
@@ -88,7 +87,7 @@ void Span::multiply(int64_t task) {
   const int64_t last_out = std::min(outs, first_out + kSumOuts);
   const int64_t out_groups = (last_out - first_out) / kOuts;
   constexpr int64_t kSums = kTiles * kOuts * 8;
-  const int64_t sums_stride = groups() * out_groups * kSums + kApart;
+  const int64_t sums_stride = groups() * out_groups * kSums;
   float* const sums = sums_of_task.get(kWindow * sums_stride);
   if (!sums) {
     failed = true;
@@ -147,7 +146,7 @@ void Span::write(const float* sums, int64_t first_out, int64_t last_out) {
       const int64_t of = out - first_out;
       convolution.steps.output_tiles(sums + of / kOuts * kSums + of % kOuts * 8, run.first,
                                      run.count, out_groups * kSums,
-                                     groups() * out_groups * kSums + kApart, strip, stride);
+                                     groups() * out_groups * kSums, strip, stride);
       const float bias = convolution.bias ? convolution.bias[out] : 0.0f;
       for (const Piece* piece = pieces; piece < pieces + found; ++piece) {
         float* rows[kStep];
@@ -175,7 +174,7 @@ struct Spans {
 
   void run(int64_t number) {
     const int64_t begin = number * length;
-    const int64_t floats = kWindow * (length * kWindow * convolution.ins + kApart);
+    const int64_t floats = length * kWindow * kWindow * convolution.ins;
     float* const tiles = tiles_of_span.get(floats);
     if (!tiles) {
       failed = true;

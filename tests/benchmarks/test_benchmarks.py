@@ -9,30 +9,25 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 
+from benchmarks.layers.measuring import LayerSeconds, WaySeconds
 from benchmarks.pieces.forward import time_forward
+from benchmarks.pieces.layers import layer_times
 from benchmarks.pieces.mask_encoders import RoiMasks, time_encoders
 from benchmarks.pieces.peak import peak
 from benchmarks.report.overview import as_markdown, save, tables
 from benchmarks.report.reasons import UNKNOWN
 from benchmarks.report.targets import first_by_again, judge
-from benchmarks.served.cpp_process import CppProcess
-from benchmarks.served.possible import left_out
 from benchmarks.served.sides import (
-    CPP,
     EAGER,
     FASTAPI,
     ONNXRUNTIME,
-    ONNXRUNTIME_DIRECT,
-    OPENVINO_DIRECT,
     OPENVINO_INT8,
     SCRIPTING,
     SIDES,
     TRACING,
-    USUAL,
     Bounds,
     Precision,
 )
@@ -170,58 +165,20 @@ def test_other_answers_than_eagers_stop_the_run() -> None:
         agreement_of(TRACING, _bounds(TRACING), eager, reply([[0, 0, 8, 8], [1, 1, 5, 5]], EMPTY))
 
 
-def test_what_needs_a_compiler_is_left_out_without_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def without(file: Path) -> list[str]:
-        return sorted(left_out(USUAL, file))
+def test_layers_have_the_range_of_their_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.pieces.layers.winograd_ways", lambda: ())
+    assert layer_times(2) == ()
+    monkeypatch.setattr("benchmarks.pieces.layers.winograd_ways", lambda: ("avx2",))
+    monkeypatch.setattr("benchmarks.pieces.layers.measured_ways", lambda: ("avx2",))
+    turns = iter([0.4, 0.5])
 
-    (tmp_path / "program").touch()
-    monkeypatch.setattr("benchmarks.served.possible.winograd_ways", lambda: ("avx2",))
-    assert without(tmp_path / "program") == []
-    assert without(tmp_path / "none") == [CPP]
-    monkeypatch.setattr("benchmarks.served.possible.winograd_ways", lambda: ())
-    assert without(tmp_path / "program") == [ONNXRUNTIME_DIRECT, OPENVINO_DIRECT]
-    assert BenchPlan().without([CPP]).sides == tuple(each for each in USUAL if each != CPP)
-    told = as_markdown(replace(results(), left_out=left_out(USUAL, tmp_path), winograd=()))
-    assert "every convolution is direct" in told
-    assert "was left out: the program is not built here" in told
+    def measure(way: str, rounds: int) -> WaySeconds:
+        return WaySeconds(way, (LayerSeconds("res2", "", rounds, 1.0, next(turns)),))
 
-
-def _first_answer(process: CppProcess) -> bytes:
-    process.wait_ready()
-    return process.ask(b"picture")
-
-
-@pytest.mark.parametrize(
-    ("script", "said"),
-    [
-        (
-            "echo 'load 1 ms' >&2; while echo '{\"instances\": []}'; do echo 'forward 1' >&2; done",
-            "",
-        ),
-        ("echo 'There is no such model.' >&2", "There is no such model"),
-        ("echo 'load 1 ms' >&2; echo 'It is no picture.' >&2", "It is no picture"),
-    ],
-)
-def test_a_program_is_asked_as_a_server_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, said: str
-) -> None:
-    program = tmp_path / "program"
-    program.write_text(f"#!/bin/sh\n{script}\n")
-    program.chmod(0o755)
-    monkeypatch.setattr("benchmarks.served.cpp_process.CPP_PROGRAM", program)
-    with CppProcess(tmp_path, b"picture", threads=1) as process:
-        if said:
-            with pytest.raises(BenchError, match=said):
-                _first_answer(process)
-            return
-        process.wait_ready()
-        assert process.ask(b"picture") == process.ask(b"picture") == b'{"instances": []}\n'
-        time.sleep(0.05)
-        assert psutil.Process(process.pid).status() == psutil.STATUS_STOPPED
-        with pytest.raises(BenchError, match="another picture"):
-            process.ask(b"another")
+    monkeypatch.setattr("benchmarks.pieces.layers.measure", measure)
+    (times,) = layer_times(2)
+    assert times.openvino == Figure(1000.0, 1000.0, 1000.0)
+    assert times.share == Figure(0.45, 0.4, 0.5)
 
 
 def test_one_instance_more_than_eagers_is_another_answer() -> None:

@@ -42,6 +42,7 @@ def test_upstreams_own_family_exports_as_it_is() -> None:
         ("tracing", "tensorrt"),
         ("tracing", "tensorflow"),
         ("tracing", "caffe2"),
+        ("tracing", "torch_export"),
     }
 
 

@@ -36,9 +36,10 @@ def exported(source: ConfigSource, store: Path) -> ExportResult:
 
 
 def traced(source: ConfigSource) -> list[Finding]:
-    """What the doctor says of programs that are traced; Caffe2's have no place for these heads."""
+    """What the doctor says of programs that are traced, where there is a place for these heads."""
     findings = examine(source).findings
-    return [each for each in findings if each.method == "tracing" and each.runtime != "caffe2"]
+    elsewhere = ("caffe2", "torch_export")
+    return [each for each in findings if each.method == "tracing" and each.runtime not in elsewhere]
 
 
 def test_a_doubt_that_matters_at_sizes_a_sample_has_not_is_refused(

@@ -153,4 +153,5 @@ def test_the_doctor_sees_the_fields() -> None:
     assert [each.name for each in diagnosis.family.extras] == list(own_outputs.FIELDS)
     verdicts = {each.runtime: each.verdict for each in diagnosis.findings}
     assert verdicts.pop("caffe2") == "cannot"  # its files have no place for them
+    assert verdicts.pop("torch_export") == "cannot"
     assert set(verdicts.values()) <= {"exports", "exports with rewrites"}

@@ -20,7 +20,8 @@ CHANNELS = 24
 
 def drawn(*shape: int) -> NDArray[np.float32]:
     random = np.random.default_rng(sum(shape))
-    return (random.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
+    values: NDArray[np.float32] = random.standard_normal(shape, np.float32)
+    return values / np.float32(np.sqrt(np.prod(shape[1:])))
 
 
 def convolved(
@@ -68,6 +69,8 @@ def test_the_answers_stay(tmp_path: Path, threads: int) -> None:
     replacing = model()
     replaced = replace_convolutions(replacing, tmp_path, threads, where_it_pays=False)
     assert (replaced.convolutions, replaced.others) == (5, 0)
+    # Layers of the same weights share a file.
+    assert replaced.files == set((tmp_path / "winograd").iterdir())
     assert str(replaced) == "Winograd's algorithm in 5 of its 5 3x3 convolutions"
     kinds = [node.get_type_name() for node in replacing.get_ordered_ops()]
     assert kinds.count("WinogradConvolution") == 5

@@ -1,4 +1,4 @@
-"""Winograd's convolutions keep the answers of every example that OpenVINO runs.
+"""Winograd's convolutions keep the answers of every example that takes them by itself.
 
 The other comparisons of this folder ask served archives, which take them by themselves once the
 export has found this.
@@ -14,12 +14,16 @@ from d2serve.kernels.library import ways
 from tests.conftest import MODELS, Exporter
 from tests.ways import FAMILIES, tiered
 
-OPENVINO = (*MODELS, *(model for model, kinds in FAMILIES.items() if "openvino" in kinds))
+CASES = [
+    (model, kind)
+    for kind in ("onnxruntime", "openvino")
+    for model in (*MODELS, *(each for each, kinds in FAMILIES.items() if kind in kinds))
+]
 
 
 @pytest.mark.export
 @pytest.mark.skipif(len(ways()) < 2, reason="no fast native kernels are installed")
-@pytest.mark.parametrize(("model", "kind"), tiered((model, "openvino") for model in OPENVINO))
+@pytest.mark.parametrize(("model", "kind"), tiered(CASES))
 def test_an_export_finds_its_answers_within_bounds(
     model: str, kind: str, exported: Exporter
 ) -> None:

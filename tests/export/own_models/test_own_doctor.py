@@ -12,15 +12,18 @@ from tests.conftest import KINDS, source_of
 from tests.ways import skipped
 
 _NOT_SCRIPTED = {"scripting": "ends in postprocessing of its own"}
-_NOT_IN_CAFFE2 = {"caffe2": "cannot be exported for Caffe2: its files hold detectron2's"}
+_OWN = {
+    "caffe2": "cannot be exported for Caffe2: its files hold detectron2's",
+    "torch_export": "is not exported with torch.export: only",
+}
 
 
 @pytest.mark.parametrize(
     ("model", "cannot"),
     [
-        ("peaks", _NOT_IN_CAFFE2),
-        ("peaks_of_its_own_ending", {**_NOT_IN_CAFFE2, **_NOT_SCRIPTED}),
-        ("mask_queries", {**_NOT_IN_CAFFE2, **_NOT_SCRIPTED}),
+        ("peaks", _OWN),
+        ("peaks_of_its_own_ending", {**_OWN, **_NOT_SCRIPTED}),
+        ("mask_queries", {**_OWN, **_NOT_SCRIPTED}),
     ],
 )
 def test_the_doctor_agrees_with_the_export(model: str, cannot: dict[str, str]) -> None:

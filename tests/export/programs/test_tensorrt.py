@@ -55,9 +55,9 @@ def oracle() -> Oracle:
 
 
 def test_without_branches_it_answers_as_detectron2(
-    exports: Exporter, images: list[np.ndarray], oracle: Oracle, tmp_path: Path
+    exported: Exporter, images: list[np.ndarray], oracle: Oracle, tmp_path: Path
 ) -> None:
-    with changed(exports("mask_rcnn_fpn", "onnxruntime"), tmp_path, fit_to_tensorrt) as detector:
+    with changed(exported("mask_rcnn_fpn", "onnxruntime"), tmp_path, fit_to_tensorrt) as detector:
         program = onnx.load(tmp_path / detector.spec.program)
         assert {"If", "Loop"}.isdisjoint(node.op_type for node in program.graph.node)
         assert [node.op_type for node in program.graph.node].count("NonMaxSuppression") == 2
@@ -82,10 +82,10 @@ def _halved(program: Path) -> None:
 
 
 def test_in_fp16_it_finds_what_detectron2_is_sure_of(
-    exports: Exporter, images: list[np.ndarray], oracle: Oracle, tmp_path: Path
+    exported: Exporter, images: list[np.ndarray], oracle: Oracle, tmp_path: Path
 ) -> None:
     sure = 0
-    with changed(exports("mask_rcnn_fpn", "onnxruntime"), tmp_path, _halved) as detector:
+    with changed(exported("mask_rcnn_fpn", "onnxruntime"), tmp_path, _halved) as detector:
         for image in images:
             expected, got = oracle.answer(image).instances, detector(image).instances
             assert expected is not None

@@ -35,7 +35,7 @@ class Asked:
 
 def test_an_image_is_answered_once() -> None:
     asked = Asked()
-    remembering = Remembering(asked)
+    remembering: Any = Remembering(asked)  # answers numbers here, as what it asks
     grey, white, black = (np.full((2, 2, 3), value, np.uint8) for value in (9, 255, 0))
     for _ in range(2):
         assert remembering.answer(grey) == 9

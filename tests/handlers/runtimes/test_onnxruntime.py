@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import weakref
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,13 +13,15 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from d2serve.handlers.digests import sha256_of
 from d2serve.handlers.errors import LoadError
 from d2serve.handlers.runtimes.loading import load_runtime
 from d2serve.handlers.runtimes.onnxruntime import OnnxRuntime
 from d2serve.handlers.spec.model_spec import ModelSpec
+from d2serve.kernels.library import library, ways
+from d2serve.kernels.onnxruntime import WinogradProgram
 from tests.handlers.samples import spec_with
 
 OUTPUTS = ("pred_boxes", "scores", "pred_classes")
@@ -185,3 +189,75 @@ def test_a_file_that_is_no_program(content: bytes, tmp_path: Path) -> None:
 def test_no_gpu_build(tmp_path: Path) -> None:
     with pytest.raises(LoadError, match=r"run on cuda:1.*pip install onnxruntime-gpu"):
         load_runtime(tmp_path, write_program(tmp_path), "cuda:1")
+
+
+GOOD = {"winograd": {"within_bounds": True}}
+installed = pytest.mark.skipif(library() is None, reason="no native kernels are installed")
+fast = pytest.mark.skipif(len(ways()) < 2, reason="this CPU has none of the fast ways")
+
+
+def write_convolutions(folder: Path, verification: Mapping[str, object]) -> ModelSpec:
+    """Two convolutions; only the second one gains."""
+    random = np.random.default_rng(0)
+    weights = {
+        name: random.standard_normal((16, ins, 3, 3)).astype(np.float32) / 10
+        for name, ins in (("first", 3), ("second", 16))
+    }
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [3, "height", "width"])
+    end = helper.make_tensor_value_info("scores", TensorProto.FLOAT, None)
+    constants = [numpy_helper.from_array(each, name) for name, each in weights.items()]
+    constants.append(helper.make_tensor("zero", TensorProto.INT64, [1], [0]))
+    nodes = [
+        helper.make_node("Unsqueeze", ["image", "zero"], ["x"]),
+        helper.make_node("Conv", ["x", "first"], ["y"], pads=[1] * 4),
+        helper.make_node("Conv", ["y", "second"], ["z"], pads=[1] * 4),
+        helper.make_node("Relu", ["z"], ["scores"]),
+    ]
+    graph = helper.make_graph(nodes, "program", [image], [end], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, str(folder / "model.onnx"))
+    return spec_of(folder, outputs=("scores",), verification=verification)
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [message for message in caplog.messages if "Winograd" in message]
+
+
+@installed
+@fast
+@pytest.mark.parametrize(("choice", "count"), [("auto", 1), ("winograd", 2), ("direct", 0)])
+def test_convolutions_are_those_that_were_chosen(
+    choice: str, count: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    spec = write_convolutions(tmp_path, GOOD)
+    loaded = load_runtime(tmp_path, spec, "cpu", 1, choice)
+    direct = load_runtime(tmp_path, spec, "cpu", 1, "direct")
+    expected = f"shapes runs with Winograd's algorithm in {count} of its 2 3x3 convolutions."
+    assert said(caplog) == ([expected] if count else [])
+    image = np.random.default_rng(1).random((3, 30, 44), np.float32)
+    for threads in (1, 2):
+        loaded.set_threads(threads)
+        (got,), (plain,) = loaded.run([image]), direct.run([image])
+        scores, plainly = (each["scores"].astype(np.float64) for each in (got, plain))
+        np.testing.assert_allclose(scores, plainly, rtol=0, atol=1e-5)
+        assert np.array_equal(scores, plainly) == (count == 0)
+
+
+@installed
+def test_an_onnxruntime_that_takes_no_operators(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By itself it then runs its own convolutions; asked for by name, the others are refused."""
+    spec = write_convolutions(tmp_path, GOOD)
+
+    def refuse(_self: object, _options: object, _threads: int) -> bytes:
+        raise RuntimeError("no such API")
+
+    monkeypatch.setattr(WinogradProgram, "edited", refuse)
+    loaded = load_runtime(tmp_path, spec, "cpu", 1)
+    assert loaded.run([np.ones((3, 5, 5), np.float32)])[0]["scores"].shape == (1, 16, 5, 5)
+    (line,) = said(caplog)
+    assert line.startswith("shapes runs without Winograd's convolutions, which onnxruntime")
+    with pytest.raises(LoadError, match="no such API"):
+        load_runtime(tmp_path, spec, "cpu", 1, "winograd")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from openvino import opset13 as op
 from d2serve.handlers.digests import sha256_of
 from d2serve.handlers.errors import LoadError
 from d2serve.handlers.runtimes import convolution
-from d2serve.handlers.runtimes.loading import Runtime, load_runtime
+from d2serve.handlers.runtimes.loading import KeepsMemory, Runtime, load_runtime
 from d2serve.kernels.library import library, ways
 from tests.handlers.samples import spec_with
 
@@ -36,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def loaded(
-    folder: Path, choice: str, record: dict[str, object] = GOOD, precision: str = "fp32"
+    folder: Path, choice: str, record: Mapping[str, object] = GOOD, precision: str = "fp32"
 ) -> Runtime:
     files = {name: sha256_of(folder / name) for name in ("p.xml", "p.bin")}
     spec = spec_with(
@@ -50,6 +51,19 @@ def loaded(
         verification=record,
     )
     return load_runtime(folder, spec, "cpu", 1, choice)
+
+
+def resident(file: Path) -> int:
+    """Kilobytes of a mapped file that this process holds."""
+    held, found = [], False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        name, *values = line.split()
+        if "-" in name and not name.endswith(":"):
+            found = values[-1] == str(file)
+        elif found and name == "Rss:":
+            held.append(int(values[0]))
+    assert held, f"{file} is not mapped"
+    return sum(held)
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -95,6 +109,13 @@ def test_by_name_all_that_fit_are_replaced(folder: Path, caplog: pytest.LogCaptu
     runtime = loaded(folder, "winograd", {})
     assert said(caplog) == ["shapes runs with Winograd's algorithm in 3 of its 3 3x3 convolutions."]
     runtime.set_threads(2)
+    assert runtime.run([np.ones((3, 9, 7), np.float32)]) == [{}]
+    assert all(resident(file) for file in (folder / "winograd").iterdir())
+    assert isinstance(runtime, KeepsMemory)
+    runtime.release_memory()
+    files = list((folder / "winograd").iterdir())
+    assert len(files) == 3
+    assert [resident(file) for file in files] == [0, 0, 0]
     assert runtime.run([np.ones((3, 9, 7), np.float32)]) == [{}]
 
 

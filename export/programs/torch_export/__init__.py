@@ -1,0 +1,1 @@
+"""Programs of torch.export: a graph of torch operators, without Python or TorchScript."""

@@ -1,0 +1,161 @@
+"""ONNX Runtime answers alike with its own convolutions and with Winograd's, whatever is around."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from d2serve.kernels.library import library
+from d2serve.kernels.onnxruntime import WinogradProgram
+
+pytestmark = pytest.mark.skipif(library() is None, reason="no native kernels are installed")
+
+CHANNELS = 24
+
+
+class Drawing:
+    """Writes a program node by node."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def constant(self, *shape: int) -> str:
+        random = np.random.default_rng(len(self.constants))
+        values = random.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
+        self.constants.append(
+            numpy_helper.from_array(values.astype(np.float32), f"c{len(self.constants)}")
+        )
+        return self.constants[-1].name
+
+    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
+        made = helper.make_node(operator, inputs, [f"v{len(self.nodes)}"], **attributes)
+        self.nodes.append(made)
+        return str(made.output[0])
+
+    def conv(
+        self, x: str, weights: str, bias: str | None = None, pad: int = 1, **other: object
+    ) -> str:
+        given = (x, weights) if bias is None else (x, weights, bias)
+        return self.add("Conv", *given, pads=[pad] * 4, **other)
+
+    def save(self, file: Path, channels: int | str, outputs: list[str]) -> Path:
+        images = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", channels, "h", "w"])
+        ends = [helper.make_tensor_value_info(each, TensorProto.FLOAT, None) for each in outputs]
+        graph = helper.make_graph(self.nodes, "g", [images], ends, self.constants)
+        made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        onnx.save(made, file)
+        return file
+
+
+def program(folder: Path) -> Path:
+    """Every way in which layers follow each other in a detector: 6 convolutions fit, 5 do not."""
+    d = Drawing()
+    square = (CHANNELS, CHANNELS, 3, 3)
+    bias = d.constant(CHANNELS)
+    stem = d.add("Relu", d.conv("x", d.constant(CHANNELS, 3, 3, 3), bias, strides=[2, 2]))
+    block = d.add("Relu", d.conv(stem, d.constant(*square), bias))
+    # Exporters name constants that are equal by Identity.
+    same = d.add("Relu", d.conv(block, d.add("Identity", d.constant(*square))))
+    wide = d.conv(same, d.constant(*square), bias, pad=2, dilations=[2, 2])
+    # Both the sum and its ReLU are taken further, so the ReLU is no part of the layer.
+    features = d.conv(d.add("Add", wide, block), d.constant(*square), bias, kernel_shape=[3, 3])
+    level = d.add("Relu", features)
+    shared = d.constant(*square)
+    hidden = d.add("Relu", d.conv(features, shared, bias))
+    again = d.add("Relu", d.conv(level, shared, bias))
+    scores = d.conv(hidden, d.constant(3, CHANNELS, 1, 1), pad=0)
+    grouped = d.conv(again, d.constant(CHANNELS, 12, 3, 3), group=2)
+    shrunk = d.conv(again, d.constant(*square), pad=0)
+    made = d.add("Mul", d.constant(*square), d.constant(1))
+    computed = d.conv(again, made)
+    last = d.conv(level, d.constant(5, CHANNELS, 3, 3), d.constant(5))
+    outputs = [scores, level, again, grouped, shrunk, computed, last]
+    return d.save(folder / "model.onnx", 3, outputs)
+
+
+def options(threads: int) -> onnxruntime.SessionOptions:
+    made = onnxruntime.SessionOptions()
+    made.intra_op_num_threads = threads
+    return made
+
+
+def own_answers(
+    program: WinogradProgram, images: list[NDArray[np.float32]], threads: int
+) -> list[list[NDArray[np.float32]]]:
+    own = options(threads)
+    session = onnxruntime.InferenceSession(program.edited(own, threads), own)
+    return [session.run(None, {"x": each}) for each in images]
+
+
+def drawn(*shape: int) -> NDArray[np.float32]:
+    return np.random.default_rng(sum(shape)).standard_normal(shape).astype(np.float32) * 100
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_answers_stay(tmp_path: Path, threads: int) -> None:
+    file = program(tmp_path)
+    before = file.read_bytes()
+    winograd = WinogradProgram(file, tmp_path, where_it_pays=False)
+    images = [drawn(*shape) for shape in [(1, 3, 40, 52), (1, 3, 33, 9), (2, 3, 20, 20)]]
+    found = own_answers(winograd, images, threads)
+    assert (winograd.convolutions, winograd.others) == (6, 0)
+    assert str(winograd) == "Winograd's algorithm in 6 of its 6 3x3 convolutions"
+    direct = onnxruntime.InferenceSession(str(file))
+    for each, got in zip(images, found):
+        for mine, expected in zip(got, direct.run(None, {"x": each})):
+            assert mine.shape == expected.shape
+            assert abs(expected).max() > 0.1
+            np.testing.assert_allclose(mine, expected, rtol=0, atol=1e-4 * abs(expected).max())
+    assert file.read_bytes() == before
+
+
+def test_no_images_and_no_pixels(tmp_path: Path) -> None:
+    """As a mask head gets them where nothing was found."""
+    d = Drawing()
+    hidden = d.add("Relu", d.conv("x", d.constant(16, 8, 3, 3), d.constant(16)))
+    end = d.conv(hidden, d.constant(4, 16, 3, 3))
+    winograd = WinogradProgram(d.save(tmp_path / "m.onnx", 8, [end]), None, where_it_pays=False)
+    ((found,),) = own_answers(winograd, [np.zeros((0, 8, 14, 14), np.float32)], 1)
+    assert found.shape == (0, 4, 14, 14)
+
+
+def test_images_that_do_not_fit_end_the_call_only(tmp_path: Path) -> None:
+    d = Drawing()
+    end = d.conv(d.add("Concat", "x", "x", axis=1), d.constant(16, 8, 3, 3))
+    file = d.save(tmp_path / "m.onnx", "any", [end])
+    own = options(1)
+    winograd = WinogradProgram(file, None, where_it_pays=False)
+    session = onnxruntime.InferenceSession(winograd.edited(own, 1), own)
+    with pytest.raises(Exception, match="another number of channels"):
+        session.run(None, {"x": drawn(1, 8, 6, 6)})
+    with pytest.raises(Exception, match="cannot take images of this size"):
+        session.run(None, {"x": drawn(1, 4, 0, 6)})
+    (found,) = session.run(None, {"x": drawn(1, 4, 6, 6)})
+    assert found.shape == (1, 16, 6, 6)
+
+
+def test_one_set_of_convolutions_for_every_session(tmp_path: Path) -> None:
+    """A session is made again for another number of threads."""
+    winograd = WinogradProgram(program(tmp_path), tmp_path, where_it_pays=False)
+    images = [drawn(1, 3, 40, 52)]
+    (first,), (second,) = (own_answers(winograd, images, threads) for threads in (1, 2))
+    for one, other in zip(first, second):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-4 * abs(one).max())
+    assert len(winograd._made) == 5
+
+
+def test_layers_that_gain_nothing_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from d2serve.kernels import choosing
+
+    monkeypatch.setattr(choosing, "ways", lambda: ("portable",))
+    winograd = WinogradProgram(program(tmp_path), None, where_it_pays=True)
+    own_answers(winograd, [drawn(1, 3, 8, 8)], 1)
+    assert (winograd.convolutions, winograd.others) == (0, 6)
