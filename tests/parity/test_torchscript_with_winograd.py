@@ -47,11 +47,13 @@ def test_the_answers_are_default_predictors(
         assert not is_automatic(own.spec.runtime, own.spec.verification)
         is_another = False
         for file in [*of_many_sizes(held_out.images, IMAGES, IMAGES), nothing]:
-            got, expected = own.predict(file).to_outputs(), direct.predict(file).to_outputs()
+            got, expected = (each.predict(file).to_outputs() for each in (own, direct))
             reference = reference_for(oracle_of(model), file)
             difference = compare(file.name, reference.outputs, got, ONNX_BOUNDS)
             assert difference.misses == ()
             things += difference.detections
-            is_another |= not np.array_equal(got.scores, expected.scores)
+            assert got.instances is not None
+            assert expected.instances is not None
+            is_another |= not np.array_equal(got.instances.scores, expected.instances.scores)
     assert things >= 2 * IMAGES  # agreement on nothing would show nothing
     assert is_another
