@@ -51,6 +51,7 @@ _PLAN = BenchPlan(
     rounds=2,
     total_seconds=0.0,
     long_run_sides=(TRACING,),
+    pause_seconds=0.0,
     sizes=6,
     fresh_workers=1,
     few_requests=14,

@@ -47,7 +47,7 @@ def test_the_answers_are_default_predictors(
         assert not is_automatic(own.spec.runtime, own.spec.verification)
         is_another = False
         for file in [*of_many_sizes(held_out.images, IMAGES, IMAGES), nothing]:
-            got, expected = own.predict(file).to_outputs(), direct.predict(file).to_outputs()
+            got, expected = (each.predict(file).to_outputs() for each in (own, direct))
             reference = reference_for(oracle_of(model), file)
             difference = compare(file.name, reference.outputs, got, ONNX_BOUNDS)
             assert difference.misses == ()

@@ -27,6 +27,7 @@ from d2serve.handlers.runtimes.raw_outputs import RawOutputs
 from d2serve.handlers.service import Service
 from d2serve.handlers.torchserve.busy import WorkerMark
 from d2serve.handlers.torchserve.detection_handler import DetectionHandler
+from d2serve.handlers.torchserve.memory import WorkerMemory
 from d2serve.handlers.torchserve.metrics import Metrics
 from d2serve.handlers.torchserve.reporting import Reporter
 from d2serve.handlers.torchserve.upkeep import Upkeep
@@ -71,7 +72,7 @@ def handler() -> DetectionHandler:
     detector = Detector(spec, _Runtime(), BatchPlanner("never", True, False))
     made._service = Service(detector, "shapes", max_reply_bytes=spec.limits.max_reply_bytes)
     made._reporter = Reporter(Metrics(None, "shapes", "1.0"), "shapes", "1.0")
-    made._upkeep = Upkeep(detector, max_workers=1)
+    made._upkeep = Upkeep(detector, 1, WorkerMemory(detector))
     made._mark = WorkerMark(Path(_FOLDER.name))
     return made
 

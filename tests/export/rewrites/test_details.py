@@ -123,7 +123,7 @@ def test_a_trace_follows_what_it_is_told() -> None:
     check("mask_rcnn_fpn", ask)
 
 
-class _OwnHead(MaskRCNNConvUpsampleHead):
+class _OwnHead(MaskRCNNConvUpsampleHead):  # type: ignore[misc]
     def forward(self, x: Tensor, instances: Any) -> Any:
         found = super().forward(x, instances)
         for each in found:
@@ -131,12 +131,12 @@ class _OwnHead(MaskRCNNConvUpsampleHead):
         return found
 
 
-class _OwnLayers(MaskRCNNConvUpsampleHead):
+class _OwnLayers(MaskRCNNConvUpsampleHead):  # type: ignore[misc]
     def layers(self, x: Tensor) -> Any:
         return super().layers(x) + 1
 
 
-class _OwnHeads(StandardROIHeads):
+class _OwnHeads(StandardROIHeads):  # type: ignore[misc]
     def _forward_mask(self, features: Any, instances: Any) -> Any:
         return super()._forward_mask(features, instances)
 

@@ -50,8 +50,12 @@ class Asked:
         self.made: list[int] = []
 
     def run(
-        self, images: Sequence[Float32], _: Sequence[Size], details: Sequence[Details]
+        self,
+        images: Sequence[Float32],
+        sizes: Sequence[Size] = (),
+        details: Sequence[Details] = (),
     ) -> list[RawOutputs]:
+        del sizes
         wanted = details or [Details.of_all(CLASSES)] * len(images)
         return [self._answer(*each.inputs) for each in wanted]
 
