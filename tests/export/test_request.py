@@ -58,7 +58,8 @@ def test_what_goes_together(options: dict[str, Any], runtime: str) -> None:
             {**OPENVINO, "precision": "bf16", "dynamic_batch": True},
             "--dynamic-batch is there for --precision fp32, got bf16",
         ),
-        ({**OPENVINO, "precision": "fp16"}, "--precision is 'fp16', expected one of fp32, bf16"),
+        ({**OPENVINO, "precision": "fp8"}, "--precision is 'fp8', expected one of fp32, bf16"),
+        ({**OPENVINO, "precision": "fp16"}, "TensorRT only, got the runtime openvino"),
         ({"precision": "bf16"}, "OpenVINO only.*--format onnx --runtime openvino"),
         ({"format": "onnx", "precision": "int8"}, "OpenVINO only, got the runtime onnxruntime"),
         (

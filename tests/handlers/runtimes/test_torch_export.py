@@ -85,7 +85,7 @@ def test_it_loads_where_torch_reads_expressions_otherwise(
 
 
 def test_a_gpu_is_refused(program: Path) -> None:
-    with pytest.raises(LoadError, match=r"run on cuda:0, .* number_of_gpu=0"):
+    with pytest.raises(LoadError, match=r"run on cuda:0, .*number_of_gpu=0"):
         torch_export_runtime.load(program, SPEC, "cuda:0", 1)
 
 
