@@ -6,7 +6,7 @@ handlers/spec/runtimes.py.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class Bounds:
 TORCHSCRIPT_BOUNDS = Bounds(
     box_px=0.01, score=1e-4, keypoint_px=0.01, mask_iou=1.0, keypoint_ties=0, label_share=1e-5
 )
+# Its programs end at heatmaps, in which the handler looks for peaks: of two equal ones, another.
+TORCH_EXPORT_BOUNDS = replace(TORCHSCRIPT_BOUNDS, keypoint_ties=1)
 # Its operators are torch's own, but a weighted mean of a box or a mask is summed in another order.
 CAFFE2_BOUNDS = Bounds(
     box_px=0.01, score=1e-4, keypoint_px=0.01, mask_iou=0.9999, keypoint_ties=1, label_share=1e-4

@@ -9,7 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from d2serve.handlers.spec.bounds import CAFFE2_BOUNDS, ONNX_BOUNDS, TORCHSCRIPT_BOUNDS, Bounds
+from d2serve.handlers.spec.bounds import (
+    CAFFE2_BOUNDS,
+    ONNX_BOUNDS,
+    TORCH_EXPORT_BOUNDS,
+    TORCHSCRIPT_BOUNDS,
+    Bounds,
+)
 
 TRACING, SCRIPTING = "tracing", "scripting"
 METHODS = (TRACING, SCRIPTING)
@@ -234,7 +240,7 @@ RUNTIMES: dict[str, RuntimeFacts] = {
             precisions=(FP32,),
             runs_on_gpu=False,
             needs_torch=True,
-            bounds=TORCHSCRIPT_BOUNDS,
+            bounds=TORCH_EXPORT_BOUNDS,
             keeps_nms=True,
         ),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from detectron2.modeling.proposal_generator.rrpn import RRPN
-from detectron2.modeling.roi_heads import RROIHeads
+from detectron2.modeling.roi_heads import Res5ROIHeads, RROIHeads
 from torch import nn
 
 from d2serve.export.reading.family import Family
@@ -33,6 +33,13 @@ def why_no_torch_export(model: nn.Module) -> str | None:
                 module,
                 "rotated NMS in plain operators is a loop whose length depends on "
                 "the boxes, and a graph has none",
+            )
+        if isinstance(module, Res5ROIHeads):
+            return _refusal(
+                path,
+                module,
+                "its convolutions over boxes ask torch whether there are any, which a graph "
+                "cannot know",
             )
     others = [each for each in rewrites_of(model) if each is not ending]
     for path, module, rewrite in applicable(model, TRACING, others):
