@@ -21,6 +21,7 @@ import nncf
 import numpy as np
 import numpy.typing as npt
 import openvino as ov
+from nncf.openvino.quantization import quantize_model
 from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
 
 from d2serve.export.errors import ProgramError
@@ -29,6 +30,9 @@ from d2serve.handlers.runtimes.details import Details
 from d2serve.handlers.spec.program_inputs import DETAIL_INPUTS
 
 FEWEST_IMAGES = 100
+
+_IFS = "get_number_if_op"
+"""What NNCF counts a program's branches with, to decide whether to go into them."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ def _quantized(
 ) -> ov.Model:
     layers = layers_of(model)
     left_alone = layers.arithmetic | layers.last | exact
-    with _without_chatter():
+    with _without_chatter(), _branches_left_alone():
         quantized = nncf.quantize(
             model.clone(),
             nncf.Dataset(images, partial(_inputs, model)),
@@ -92,6 +96,24 @@ def _without_chatter() -> Iterator[None]:
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         yield
+
+
+@contextmanager
+def _branches_left_alone() -> Iterator[None]:
+    """Within it, NNCF takes an If for one operation.
+
+    Otherwise it quantizes each branch by itself, for which it runs all images through the whole
+    program again. In a detector they hold suppression, which has no layer to quantize.
+    """
+    looked_for = getattr(quantize_model, _IFS, None)
+    if looked_for is None:  # another NNCF: it takes its time, and the program is the same
+        yield
+        return
+    setattr(quantize_model, _IFS, lambda _model: 0)
+    try:
+        yield
+    finally:
+        setattr(quantize_model, _IFS, looked_for)
 
 
 def _enough(

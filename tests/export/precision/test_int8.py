@@ -1,0 +1,59 @@
+"""d2serve.export.precision.int8: each image goes through a program once."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import openvino as ov
+import pytest
+from openvino import opset8 as ops
+
+from d2serve.export.precision import int8
+
+IMAGES = 5
+
+
+def _branching() -> ov.Model:
+    """Convolutions, then a branch on whether anything is above zero, as suppression has one."""
+    random = np.random.default_rng(0)
+    image = ops.parameter([3, -1, -1], np.float32, name="image")
+    x = ops.unsqueeze(image, np.int64(0))
+    for ins, outs in ((3, 8), (8, 8), (8, 4)):
+        weights = random.standard_normal((outs, ins, 3, 3)).astype(np.float32)
+        x = ops.relu(ops.convolution(x, weights, [1, 1], [1, 1], [1, 1], [1, 1]))
+    found = ops.reduce_max(x, np.array([2, 3]), keep_dims=False)
+    best = ops.reduce_max(found, np.array([0, 1]), keep_dims=False)
+    any_found = ops.greater(best, np.float32(0))
+    for name, each in (("found", found), ("any_found", any_found)):  # NNCF asks by names
+        each.output(0).get_tensor().set_names({name})
+    branch = ops.if_op(any_found.output(0))
+    bodies = []
+    for factor in (1.0, 0.0):
+        given = ops.parameter([1, 4], np.float32)
+        bodies.append((given, ov.Model([ops.multiply(given, np.float32(factor))], [given])))
+    (then, then_body), (other, other_body) = bodies
+    branch.set_then_body(then_body)
+    branch.set_else_body(other_body)
+    branch.set_input(found.output(0), then, other)
+    scores = branch.set_output(then_body.get_results()[0], other_body.get_results()[0])
+    scores.get_tensor().set_names({"scores"})
+    return ov.Model([scores], [image])
+
+
+def test_each_image_is_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(1)
+    images = [random.uniform(0, 255, (3, 24, 32)).astype(np.float32) for _ in range(IMAGES)]
+    run: list[int] = []
+    inputs = int8._inputs
+
+    def counting(model: ov.Model, image: npt.NDArray[np.float32]) -> list[npt.NDArray[np.generic]]:
+        run.append(1)
+        return inputs(model, image)
+
+    monkeypatch.setattr(int8, "_inputs", counting)
+    quantized = int8.to_int8(_branching(), images, fewest=IMAGES)
+    kinds = [node.get_type_name() for node in quantized.get_ordered_ops()]
+    assert kinds.count("FakeQuantize") >= 2
+    assert kinds.count("If") == 1
+    # Once to see whether the program finds anything, once for the ranges.
+    assert len(run) == 2 * IMAGES
