@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import openvino as ov
+from openvino import opset13 as opset
 
 from d2serve.kernels.choosing import pays
 from d2serve.kernels.library import Convolution
@@ -45,25 +46,32 @@ class WinogradConvolution(ov.Op):  # type: ignore[misc]
     def __init__(
         self,
         images: ov.Output | None = None,
+        layer: ov.Output | None = None,
         convolution: Convolution | None = None,
-        outs: int = 0,
         replaced: Replaced | None = None,
     ) -> None:
+        """Take the images, and a constant that tells this layer from others.
+
+        OpenVINO makes one of two operators of a kind that take the same; what is in them, it does
+        not see. Without the constant, layers side by side over the same images would be one.
+        """
         super().__init__(self)
         # Before the arguments: setting those asks for the output's shape.
-        self._convolution, self._outs, self._replaced = convolution, outs, replaced
+        self._convolution, self._replaced = convolution, replaced
         if images is not None and replaced is not None:
             replaced._operators.append(self)
-            self.set_arguments([images])
+            self.set_arguments([images, layer])
             self.constructor_validate_and_infer_types()
 
     def validate_and_infer_types(self) -> None:
         shape = self.get_input_partial_shape(0)
-        found = ov.PartialShape([shape[0], self._outs, shape[2], shape[3]])
+        assert self._convolution is not None
+        found = ov.PartialShape([shape[0], self._convolution.outs, shape[2], shape[3]])
         self.set_output_type(0, self.get_input_element_type(0), found)
 
     def clone_with_new_inputs(self, new_inputs: list[ov.Output]) -> WinogradConvolution:
-        return WinogradConvolution(new_inputs[0], self._convolution, self._outs, self._replaced)
+        images, layer = new_inputs
+        return WinogradConvolution(images, layer, self._convolution, self._replaced)
 
     def has_evaluate(self) -> bool:
         return True
@@ -72,7 +80,7 @@ class WinogradConvolution(ov.Op):  # type: ignore[misc]
         assert self._convolution is not None
         assert self._replaced is not None
         given = inputs[0].shape
-        outputs[0].shape = [given[0], self._outs, given[2], given[3]]
+        outputs[0].shape = [given[0], self._convolution.outs, given[2], given[3]]
         if outputs[0].size:
             self._convolution(inputs[0].data, outputs[0].data, self._replaced.threads)
         return True
@@ -90,7 +98,7 @@ def replace_convolutions(
         where_it_pays: leave out those that are no faster, or not by as much as they take memory.
     """
     replaced = Replaced(threads)
-    made: dict[tuple[str, str, bool], Convolution] = {}
+    made: dict[tuple[str, str, bool], tuple[Convolution, ov.Output]] = {}
     for found in fitting(model):
         outs, ins = found.weights.shape[:2]
         if where_it_pays and not pays(outs, ins):
@@ -100,10 +108,11 @@ def replace_convolutions(
             stored = transformed(found.weights, beside)
             if isinstance(stored, np.memmap) and stored.filename is not None:
                 replaced.files.add(Path(stored.filename))
-            made[found.key] = Convolution.of(
-                found.weights, found.bias, found.relu, transformed=stored
-            )
-        operator = WinogradConvolution(found.images, made[found.key], outs, replaced)
+            convolution = Convolution.of(found.weights, found.bias, found.relu, transformed=stored)
+            layer = opset.constant(np.array(len(made), np.int64)).output(0)
+            made[found.key] = convolution, layer
+        convolution, layer = made[found.key]
+        operator = WinogradConvolution(found.images, layer, convolution, replaced)
         operator.set_friendly_name(found.last.get_friendly_name())
         names = found.last.output(0).get_names()
         found.last.output(0).replace(operator.output(0))

@@ -93,6 +93,33 @@ def test_no_images_at_all() -> None:
     assert found.shape == (0, 16, 14, 14)
 
 
+def test_layers_side_by_side_stay_apart() -> None:
+    """As a RetinaNet's head has them, shared by maps of several sizes, however small."""
+    from d2serve.kernels.openvino import replace_convolutions
+
+    def heads() -> ov.Model:
+        level = op.parameter([-1, CHANNELS, -1, -1], np.float32)
+        layers = {
+            name: [op.constant(seed * drawn(outs, CHANNELS, 3, 3)) for seed, outs in each]
+            for name, each in {"scores": [(1, 24), (1, 6)], "boxes": [(-1, 24), (1, 8)]}.items()
+        }
+        sides = [[1, 1]] * 4
+        found = []
+        for map_ in (level, convolved(level, CHANNELS, stride=2)):
+            for first, last in layers.values():
+                hidden = op.relu(op.convolution(map_, first, *sides))
+                found.append(op.convolution(hidden, last, *sides))
+        return ov.Model(found, [level], "m")
+
+    replacing = heads()
+    assert replace_convolutions(replacing, None, 1, where_it_pays=False).convolutions == 8
+    for shape in [(1, CHANNELS, 9, 12), (2, CHANNELS, 1, 2), (1, CHANNELS, 1, 1)]:
+        images = drawn(*shape) * 100
+        for got, expected in zip(answers(replacing, images), answers(heads(), images)):
+            assert abs(expected).max() > 0.1
+            np.testing.assert_allclose(got, expected, rtol=0, atol=1e-4 * abs(expected).max())
+
+
 def test_layers_that_gain_nothing_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     from d2serve.kernels import choosing
     from d2serve.kernels.openvino import replace_convolutions
