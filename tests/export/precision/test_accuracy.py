@@ -12,7 +12,7 @@ import pytest
 from d2serve.export.archive.opening import opened
 from d2serve.export.errors import EvaluationError, PrecisionError, SampleError
 from d2serve.export.pipeline import export
-from d2serve.export.precision import accuracy
+from d2serve.export.precision import accuracy, lowering
 from d2serve.export.request import ExportRequest, Progress
 from d2serve.export.result import ExportResult
 from d2serve.handlers.runtimes.cpu_features import slow_precision
@@ -120,7 +120,7 @@ def test_too_few_calibration_images_are_said_before_the_long_part(
 def test_other_annotations_are_said_before_anything_is_measured(
     held_out: HeldOut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(accuracy, "_check_cpu", lambda *_: None)
+    monkeypatch.setattr(accuracy, "check_cpu", lambda *_: None)
     content = json.loads(held_out.annotations.read_text())
     images = held_out.annotations.parent / "images"
 
@@ -145,7 +145,7 @@ def test_other_annotations_are_said_before_anything_is_measured(
 def test_an_ap_near_zero_judges_no_precision(
     held_out: HeldOut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(accuracy, "_check_cpu", lambda *_: None)
+    monkeypatch.setattr(accuracy, "check_cpu", lambda *_: None)
     scores = {"bbox": {"AP": 0.02}, "segm": {"AP": 0.01}}
     monkeypatch.setattr(accuracy, "evaluate_one", lambda *_: scores)
     with pytest.raises(EvaluationError, match=r"AP 0\.0 \(bbox\), AP 0\.0 \(segm\) on annotations"):
@@ -162,7 +162,7 @@ def test_a_data_set_that_is_not_there_is_named(held_out: HeldOut, tmp_path: Path
 def test_a_cpu_without_the_instructions_is_said(
     held_out: HeldOut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(accuracy, "slow_precision", lambda *_: "this CPU has no bf16")
+    monkeypatch.setattr(lowering, "slow_precision", lambda *_: "this CPU has no bf16")
     with pytest.raises(PrecisionError, match=r"this CPU has no bf16.*use --precision fp32"):
         lower("bf16", tmp_path, held_out)
     assert not list(tmp_path.iterdir())

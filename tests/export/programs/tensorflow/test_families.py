@@ -22,6 +22,7 @@ import tensorflow as tf
 
 from d2serve.export.archive.opening import opened
 from d2serve.export.programs.tensorflow.converting import Converted, convert
+from d2serve.handlers.runtimes.details import ALL
 from d2serve.handlers.spec.bounds import ONNX_BOUNDS
 from d2serve.handlers.spec.output_names import BOXES, PROPOSAL_BOXES, SEM_SEG
 from tests.conftest import FAMILIES, MODELS, STUFF_MODELS, Exporter, HeldOut
@@ -60,7 +61,14 @@ def pixels(file: Path, size: tuple[int, int]) -> npt.NDArray[np.float32]:
 
 
 def answer_of(converted: Converted, image: npt.NDArray[np.float32]) -> Arrays:
-    answers = converted.function(image=tf.constant(image))
+    given = {"image": tf.constant(image)}
+    for each in converted.function.inputs:
+        name = each.name.partition(":")[0]
+        if name == "detail_scores":  # a class each: all instances get their masks
+            given[name] = tf.fill(each.shape, np.float32(-np.inf))
+        elif name == "detail_most":
+            given[name] = tf.constant(ALL, tf.int64)
+    answers = converted.function(**given)
     return {name: each.numpy() for name, each in answers.items()}
 
 
