@@ -16,9 +16,9 @@ from d2serve.export.rewrites.deform_conv.stand_ins import is_needed
 from d2serve.export.rewrites.deform_conv.torchvision_form import DEFORM_CONV, MODULATED_DEFORM_CONV
 from d2serve.handlers.spec.model_spec import read_spec
 from d2serve.handlers.spec.runtimes import METHODS, TORCHSCRIPT, TRACING
-from tests.conftest import FAMILIES, MODELS, Exporter
+from tests.conftest import FAMILIES, Exporter
 from tests.exports import ROOT, source_of
-from tests.ways import KINDS, asked, tiered
+from tests.ways import KINDS_OF, asked, tiered
 
 TABLE = json.loads((ROOT / "benchmarks" / "results" / "coverage.json").read_text())["zoo"]
 # The table was made without detectron2's compiled operators, whose place torchvision's take.
@@ -31,7 +31,7 @@ IN_THE_GATE = (
     "Misc/mask_rcnn_R_50_FPN_3x_dconv_c3-c5.yaml",
 )
 EXPORTED = [
-    *((model, kind) for model in MODELS for kind in KINDS),
+    *((model, kind) for model, kinds in KINDS_OF.items() for kind in kinds),
     *((model, kind) for model, kinds in FAMILIES.items() for kind in kinds),
 ]
 

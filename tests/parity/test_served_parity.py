@@ -12,10 +12,10 @@ from d2serve.export.proof.comparing.comparison import compare
 from d2serve.export.proof.oracle import Oracle
 from d2serve.handlers.spec.bounds import TORCHSCRIPT_BOUNDS
 from d2serve.server.torchserve.process import TorchServeProcess
-from tests.conftest import KINDS, METHODS, MODELS, HeldOut, said
+from tests.conftest import METHODS, HeldOut, said
 from tests.parity.conftest import Served
 from tests.parity.references import Reference, answers, bounds_of, reference_for
-from tests.ways import tiered
+from tests.ways import KINDS_OF, tiered
 
 IMAGES = 52
 # The same model answers over gRPC: what is compared there is the way of the answer.
@@ -46,7 +46,9 @@ def test_the_images_are_of_at_least_eight_sizes(held_out: HeldOut) -> None:
 
 
 @pytest.mark.server
-@pytest.mark.parametrize(("model", "kind"), tiered((m, k) for m in MODELS for k in KINDS))
+@pytest.mark.parametrize(
+    ("model", "kind"), tiered((m, k) for m, kinds in KINDS_OF.items() for k in kinds)
+)
 def test_http_and_grpc_answer_as_default_predictor(
     model: str, kind: str, server: TorchServeProcess, served: Served, references: References
 ) -> None:
