@@ -16,6 +16,7 @@ from PIL import Image
 from d2serve.handlers.detector import Detector
 from d2serve.handlers.replies.encoding import encode
 from d2serve.handlers.requests.decoding import decode
+from d2serve.handlers.spec.convolution import DIRECT
 from tests.conftest import Exporter
 from tests.cpp.building import configure, run
 from tests.cpp.models import archive_of, files_of, folder_of
@@ -23,6 +24,7 @@ from tests.exports import ROOT
 from tests.handlers.samples import spec_with
 
 SAMPLE = ROOT / "examples" / "shapes" / "sample.jpg"
+OF_OPENVINO = {"runtime": "openvino", "program": "model.xml", "method": "tracing"}
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +67,7 @@ def refused(*words: str | Path) -> str:
 def test_a_reply_is_pythons(command: Path, archive: Path, tmp_path: Path) -> None:
     picture = tmp_path / "picture.png"
     reply = run(command, archive, SAMPLE, "--draw", picture, "--threads", "1")
-    with Detector.open(archive, threads=1) as detector:
+    with Detector.open(archive, threads=1, convolution=DIRECT) as detector:  # as C++ has them
         [expected] = detector([decode(SAMPLE.read_bytes())])
     assert len(expected.instances or ()) > 5
     found = json.loads(reply)
@@ -120,12 +122,16 @@ def test_a_picture_that_cannot_be_written_leaves_nothing(
 
 
 def test_a_program_that_is_none(command: Path, tmp_path: Path) -> None:
-    spec = spec_with(runtime="openvino", program="model.xml", method="tracing")
-    model = folder_of(spec, tmp_path / "model")
+    model = folder_of(spec_with(**OF_OPENVINO, dynamic_batch=False), tmp_path / "model")
     done = subprocess.run([command, model, SAMPLE], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     told = done.stderr.splitlines()[-1]  # OpenVINO's readers log before
     assert "cannot load model.xml, which was exported with an unknown version" in told
+
+
+def test_a_program_of_batches_is_refused(command: Path, tmp_path: Path) -> None:
+    model = folder_of(spec_with(**OF_OPENVINO, dynamic_batch=True), tmp_path / "model")
+    assert "Export the model without --dynamic-batch." in refused(command, model, SAMPLE)
 
 
 @pytest.mark.parametrize("runtime", ["torchscript", "brainscript"])

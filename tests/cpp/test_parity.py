@@ -1,7 +1,8 @@
 """The promise, in C++: what ``d2serve_predict`` prints for a file is what DefaultPredictor answers.
 
-Beside it stands the Python library on the same archive: where both run the same program on the same
-library, their replies differ by rounding at most, and their masks not at all.
+Beside it stands the Python library on the same archive, with the runtime's own convolutions, which
+are what C++ has: where both run the same program on the same library, their replies differ by
+rounding at most, and their masks not at all.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from d2serve.export.reading.config_loading import load_config
 from d2serve.handlers.detector import Detector
 from d2serve.handlers.outputs.records import Outputs
 from d2serve.handlers.replies.encoding import encode
+from d2serve.handlers.spec.convolution import DIRECT
 from d2serve.handlers.spec.runtimes import ONNXRUNTIME, OPENVINO, SCRIPTING
 from tests.conftest import FAMILIES, METHODS, MODELS, STUFF_MODELS, Exporter, HeldOut
 from tests.cpp.building import run
@@ -123,7 +125,7 @@ def test_the_command_answers_as_default_predictor(
     lines = list(predicted(cpp_build, archive, [each.file for each in expected]))
     assert len(lines) == len(expected)
     bounds = bounds_of(kind)
-    with Detector.open(archive, threads=1) as detector:
+    with Detector.open(archive, threads=1, convolution=DIRECT) as detector:
         spec = detector.spec
         things = 0
         for reference, line in zip(expected, lines):

@@ -35,6 +35,7 @@ from d2serve.export.rewrites.batches.suppression import (
 )
 from d2serve.export.rewrites.endings import as_tensor
 from d2serve.handlers.runtimes.joining import joined, separated
+from d2serve.handlers.spec.bounds import ONNX_BOUNDS
 from d2serve.handlers.spec.extras import INSTANCE, output_name
 from d2serve.handlers.spec.image_form import BGR, ImageForm
 from d2serve.handlers.spec.output_names import IMAGE_OF_INSTANCE, MASKS
@@ -142,7 +143,8 @@ def test_both_runtimes_take_any_number_of_images(tmp_path: Path) -> None:
             answers = dict(zip(outputs, run(*joined([each.numpy() for each in batch]))))
             for mine, theirs in zip(separated(answers, len(batch)), expected):
                 got = {name: torch.from_numpy(value) for name, value in mine.items()}
-                ways.assert_close(got, theirs, pred_boxes=2e-3, scores=1e-5)
+                # Its boxes reach 2000 px beyond the image, where float32 is coarse.
+                ways.assert_close(got, theirs, pred_boxes=ONNX_BOUNDS.box_px, scores=1e-5)
             counts.append([len(each["scores"]) for each in expected])
     assert counts[0][0] > 50
     assert counts[1][3] == counts[2][0] == 0
