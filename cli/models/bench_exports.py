@@ -31,11 +31,12 @@ Way = tuple[str, str]
 def missing_ways(specs: Sequence[ModelSpec]) -> list[Way]:
     """The runtimes and precisions, of those that are made to be fast, of which there is no archive.
 
-    Caffe2 and TensorFlow are for engines that want their files.
+    Caffe2 and TensorFlow are for engines that want their files, and this measures CPUs.
     """
     there = {(spec.runtime, spec.precision) for spec in specs}
     names = (*runtimes_of(TORCHSCRIPT), *runtimes_of(ONNX))
-    ways = [(name, precision) for name in names for precision in RUNTIMES[name].precisions]
+    on_a_cpu = [name for name in names if not RUNTIMES[name].needs_gpu]
+    ways = [(name, precision) for name in on_a_cpu for precision in RUNTIMES[name].precisions]
     return [way for way in ways if way not in there]
 
 

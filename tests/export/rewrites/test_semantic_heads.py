@@ -150,4 +150,5 @@ def test_a_pooling_window_that_does_not_divide_is_refused_by_programs_as_by_dete
     for name, facts in RUNTIMES.items():
         reason = why_unexportable(model, facts, facts.methods[0])
         assert (reason is None) == (name == "torchscript")
-        assert reason is None or "sem_seg_head" in reason
+        # torch.export takes no model of this kind at all.
+        assert reason is None or name == "torch_export" or "sem_seg_head" in reason
