@@ -154,4 +154,6 @@ def test_other_runtimes_are_refused_since_last_digits_decide(model: Any) -> None
         reason = why_unexportable(model, facts, facts.methods[0])
         assert (reason is None) == (name == "torchscript")
         # Caffe2's files have no place for the model at all, and a graph was not tried.
-        assert reason is None or name in ("caffe2", "torch_export") or "last digits decide" in reason
+        assert (
+            reason is None or name in ("caffe2", "torch_export") or "last digits decide" in reason
+        )
