@@ -93,5 +93,7 @@ class CppProcess:
 
     def _all_said(self) -> str:
         self._process.kill()
-        _, said = self._process.communicate()
+        assert self._process.stderr is not None
+        # Not communicate(), which leaves out what reading a line has taken along.
+        said = self._process.stderr.read()
         return said.decode("utf-8", "replace").strip()[-800:]
