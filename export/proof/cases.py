@@ -56,18 +56,10 @@ def in_words(selection: Selection) -> str:
     return f" with {said}" if said else ""
 
 
-def expected_of(case: Case, oracle: Reference, known: dict[int, Outputs]) -> list[Outputs]:
-    """The reference's answers, of what is asked for.
-
-    Args:
-        known: those of images alone, by the id of their pixels; new ones are put there.
-    """
+def expected_of(case: Case, oracle: Reference) -> list[Outputs]:
+    """The reference's answers, of what is asked for."""
     images = list(case.images.values())
-    if case.together:
-        answers = oracle.answer_batch(images)
-    else:
-        known.update({id(each): oracle.answer(each) for each in images if id(each) not in known})
-        answers = [known[id(each)] for each in images]
+    answers = oracle.answer_batch(images) if case.together else [*map(oracle.answer, images)]
     return [select(*each) for each in zip(answers, case.selections())]
 
 

@@ -26,6 +26,7 @@ from d2serve.export.proof.loaded import (
     other_preparation,
     spec_in,
 )
+from d2serve.export.proof.reference import Remembering
 from d2serve.export.proof.verification import Verification, measured, verify
 from d2serve.export.reading.config import ConfigSource
 from d2serve.export.reading.samples import builtin_sample
@@ -74,7 +75,7 @@ def verify_archive(
         cases, not_reached = _cases(images, loaded, spec, progress)
         return verify(
             model_dir,
-            oracle,
+            Remembering(oracle),
             cases,
             RUNTIMES[spec.runtime].bounds,
             not_reached=not_reached,
@@ -138,7 +139,7 @@ def diff_archive(
         gallery = Gallery(Legend.of(spec), bounds, worst or MOST_PICTURES)
         measured(
             model_dir,
-            loaded.oracle,
+            Remembering(loaded.oracle),
             cases,
             bounds,
             gpu_id=gpu_id(loaded.config.device),

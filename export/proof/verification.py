@@ -145,12 +145,11 @@ def measured(
     expected, eager_seconds = [], []
     answered, refused = [], []
     crowded: set[str] = set()
-    known: dict[int, Outputs] = {}
     for case in cases:
         begun = time.perf_counter()
         try:
             with noticing_class_by_class() as counts:
-                expected.append(expected_of(case, oracle, known))
+                expected.append(expected_of(case, oracle))
         except EagerError as error:  # there is nothing to compare with
             refused.append((case, error))
         else:
