@@ -6,11 +6,12 @@ image and the backbone's own padding are the program's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from d2serve.handlers.runtimes.raw_outputs import AnyArray, Float32, RawOutputs
+from d2serve.handlers.runtimes.details import Details, inputs_of
+from d2serve.handlers.runtimes.raw_outputs import AnyArray, Float32, RawOutputs, Size
 from d2serve.handlers.spec.model_spec import ModelSpec
 from d2serve.handlers.spec.output_names import IMAGE_OF_INSTANCE, SEM_SEG, answers_of_batches
 
@@ -18,6 +19,25 @@ from d2serve.handlers.spec.output_names import IMAGE_OF_INSTANCE, SEM_SEG, answe
 def answers_of(spec: ModelSpec) -> tuple[str, ...]:
     """Names of what a program answers, in its order."""
     return answers_of_batches(spec.outputs) if spec.joins_images else spec.outputs
+
+
+def answered(
+    spec: ModelSpec,
+    images: Sequence[Float32],
+    sizes: Sequence[Size],
+    details: Sequence[Details],
+    ask: Callable[[tuple[AnyArray, ...]], RawOutputs],
+) -> list[RawOutputs]:
+    """Each image's outputs: of one call for all where the program joins them, else of one for each.
+
+    Args:
+        spec: the program's.
+        images, sizes, details: as ``Runtime.run`` takes them.
+        ask: calls the program with its inputs, in the order of ``spec.inputs``.
+    """
+    if spec.joins_images:
+        return separated(ask(joined(images)), len(images))
+    return [ask(each) for each in inputs_of(spec, images, sizes, details)]
 
 
 def joined(images: Sequence[Float32]) -> tuple[AnyArray, AnyArray]:

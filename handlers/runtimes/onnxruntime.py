@@ -16,8 +16,8 @@ import onnxruntime
 
 from d2serve.handlers.errors import LoadError
 from d2serve.handlers.runtimes.convolution import winograd_is_wanted
-from d2serve.handlers.runtimes.details import Details, inputs_of
-from d2serve.handlers.runtimes.joining import answers_of, joined, separated
+from d2serve.handlers.runtimes.details import Details
+from d2serve.handlers.runtimes.joining import answered, answers_of
 from d2serve.handlers.runtimes.mapped_files import forget_pages
 from d2serve.handlers.runtimes.raw_outputs import AnyArray, Float32, RawOutputs, Size
 from d2serve.handlers.runtimes.sessions import Sessions
@@ -70,13 +70,11 @@ class OnnxRuntime:
 
         A session may be used by many threads.
         """
-        if self._spec.joins_images:
-            answers = self._sessions.call(partial(self._answers, joined(images)))
-            return separated(answers, len(images))
-        return [
-            self._sessions.call(partial(self._answers, each))
-            for each in inputs_of(self._spec, images, sizes, details)
-        ]
+
+        def ask(given: tuple[AnyArray, ...]) -> RawOutputs:
+            return self._sessions.call(partial(self._answers, given))
+
+        return answered(self._spec, images, sizes, details, ask)
 
     def _answers(
         self, given: Sequence[AnyArray], session: onnxruntime.InferenceSession

@@ -19,8 +19,8 @@ import openvino as ov
 from d2serve.handlers.errors import LoadError
 from d2serve.handlers.runtimes.convolution import winograd_is_wanted
 from d2serve.handlers.runtimes.cpu_features import slow_precision
-from d2serve.handlers.runtimes.details import Details, inputs_of
-from d2serve.handlers.runtimes.joining import answers_of, joined, separated
+from d2serve.handlers.runtimes.details import Details
+from d2serve.handlers.runtimes.joining import answered, answers_of
 from d2serve.handlers.runtimes.mapped_files import forget_pages
 from d2serve.handlers.runtimes.raw_outputs import AnyArray, Float32, RawOutputs, Size
 from d2serve.handlers.runtimes.sessions import Sessions
@@ -87,13 +87,11 @@ class OpenVinoRuntime:
         details: Sequence[Details] = (),
     ) -> list[RawOutputs]:
         """See ``Runtime.run``."""
-        if self._spec.joins_images:
-            answers = self._requests.call(partial(self._answers, joined(images)))
-            return separated(answers, len(images))
-        return [
-            self._requests.call(partial(self._answers, each))
-            for each in inputs_of(self._spec, images, sizes, details)
-        ]
+
+        def ask(given: tuple[AnyArray, ...]) -> RawOutputs:
+            return self._requests.call(partial(self._answers, given))
+
+        return answered(self._spec, images, sizes, details, ask)
 
     def _release(self, request: ov.InferRequest) -> None:
         with self._one_call:

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
-# Registers torchvision::nms and torchvision::roi_align, which every program calls.
-import torchvision  # noqa: F401
 from torch._export.serde import serialize
 
 from d2serve.handlers.errors import LoadError
 from d2serve.handlers.runtimes.details import Details
 from d2serve.handlers.runtimes.raw_outputs import Float32, RawOutputs, Size
 from d2serve.handlers.runtimes.torch_threads import TorchThreads
+from d2serve.handlers.runtimes.torchvision_operators import register
 from d2serve.handlers.spec.model_spec import ModelSpec
+
+register()
 
 
 class TorchExportRuntime:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from d2serve import handlers
-from d2serve.handlers.spec.runtimes import CAFFE2, RUNTIMES, TORCH_EXPORT
+from d2serve.handlers.spec.runtimes import CAFFE2, RUNTIMES
 from tests.ways import installed
 
 ROOM = "d2serve.handlers"
@@ -96,7 +96,7 @@ def test_a_runtime_needs_its_own_package_and_no_detectron2(runtime: str, tmp_pat
     assert not brought & NEVER
     assert ("torch" in brought) == facts.needs_torch
     # Its Python takes as long to import as torch, and TorchScript needs none of it.
-    assert ("torchvision" in brought) == (runtime in (CAFFE2, TORCH_EXPORT))
+    assert ("torchvision" in brought) == (runtime == CAFFE2)
 
 
 def test_there_is_no_package_above_it() -> None:
