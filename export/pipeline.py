@@ -19,7 +19,7 @@ from d2serve.export.failures import imported, in_a_sentence
 from d2serve.export.naming import require_place, require_writable
 from d2serve.export.picture.exported import picture_of
 from d2serve.export.programs.batches import why_no_batches
-from d2serve.export.programs.building import onnx_metadata, write_program
+from d2serve.export.programs.building import Order, onnx_metadata, write_program
 from d2serve.export.programs.carrying import carried
 from d2serve.export.programs.doubting.doubts import Doubt
 from d2serve.export.programs.tracing import program_inputs
@@ -105,7 +105,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
             data = contexts.enter_context(judged_on(request, config, expected, progress))
         stage = contexts.enter_context(staging(request.name, request.version))
         progress.begin(f"{request.method.capitalize()} the model", 0)
-        program = write_program(
+        order = Order(
             request,
             model,
             family,
@@ -113,6 +113,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
             stage.folder("program"),
             onnx_metadata(config, form, family, names, request.dynamic_batch),
         )
+        program = write_program(order)
         spec = spec_of(request, config, form, family, names, model, program, provenance)
         device = config.device
         settings = settings_for(spec.dynamic_batch, device)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from d2serve.export.errors import UnsupportedFamily
-from d2serve.export.programs.building import write_program
+from d2serve.export.programs.building import Order, write_program
 from d2serve.export.programs.tracing import program_inputs
 from d2serve.export.programs.unexportable import why_unexportable
 from d2serve.export.proof.oracle import Oracle
@@ -95,7 +95,7 @@ def _ours(name: str, folder: Path) -> Subject:
     folder.mkdir(parents=True)
     image: dict[str, torch.Tensor | int] = {"image": torch.zeros(3, 128, 128)}
     image.update(height=128, width=128)
-    write_program(request, model, family, program_inputs(image, False), folder, {})
+    write_program(Order(request, model, family, program_inputs(image, False), folder, {}))
     return _subject(name, folder, source, upstreams=False)
 
 

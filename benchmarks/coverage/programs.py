@@ -22,7 +22,7 @@ from benchmarks.coverage.record import (
     TRACING,
 )
 from d2serve.export.errors import UnsupportedFamily
-from d2serve.export.programs.building import write_program
+from d2serve.export.programs.building import Order, write_program
 from d2serve.export.programs.openvino import from_onnx, save
 from d2serve.export.programs.program import Program
 from d2serve.export.programs.unexportable import why_unexportable
@@ -124,7 +124,8 @@ class Programs:
         subject = self._subject
         request = ExportRequest(subject.source, method, name, format=format_, runtime=runtime)
         folder = self._new_folder(name)
-        return write_program(request, subject.model, subject.family, subject.inputs, folder, {})
+        order = Order(request, subject.model, subject.family, subject.inputs, folder, {})
+        return write_program(order)
 
     def _new_folder(self, name: str) -> Path:
         folder = self._folder / name

@@ -6,7 +6,7 @@ A new runtime is one entry in ``BUILDERS``, beside its entry in handlers/spec/ru
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -50,164 +50,124 @@ from d2serve.handlers.spec.runtimes import (
 )
 
 Inputs = tuple[torch.Tensor, ...]
-Builder = Callable[[ExportRequest, nn.Module, Family, Inputs, Path, Mapping[str, object]], Program]
-"""Makes the program that ``write_program`` is asked for."""
 
 
-def write_program(
-    request: ExportRequest,
-    model: nn.Module,
-    family: Family,
-    inputs: Inputs,
-    folder: Path,
-    metadata: Mapping[str, object],
-) -> Program:
+@dataclass(frozen=True)
+class Order:
+    """What a program is made of."""
+
+    request: ExportRequest
+    """With its method and runtime."""
+    model: nn.Module
+    """detectron2's, in evaluation mode."""
+    family: Family
+    inputs: Inputs
+    """As ``tracing.program_inputs`` gives them, of an image with detections in it."""
+    folder: Path
+    """An empty one."""
+    metadata: Mapping[str, object]
+    """What an ONNX file says of itself."""
+
+
+Builder = Callable[[Order], Program]
+"""Makes the program of an order, in fp32."""
+
+
+def write_program(order: Order) -> Program:
     """Make the program that a request asks for, in fp32.
-
-    Args:
-        request: with its method and runtime.
-        model: detectron2's, in evaluation mode.
-        family: what it is.
-        inputs: as ``tracing.program_inputs`` gives them, of an image with detections in it.
-        folder: an empty folder.
-        metadata: what an ONNX file says of itself.
 
     Raises:
         ProgramError: the model cannot be exported this way; the message names the line.
     """
-    build = BUILDERS[request.chosen_runtime]
-    return build(request, model, family, inputs, folder, metadata)
+    return BUILDERS[order.request.chosen_runtime](order)
 
 
-def _torchscript(
-    request: ExportRequest,
-    model: nn.Module,
-    family: Family,
-    inputs: Inputs,
-    folder: Path,
-    _metadata: Mapping[str, object],
-) -> Program:
-    ways = request.method, family.postprocessed, family.own_forward
-    changed, rewrites = exportable(model, *ways, family.detail_classes is not None)
-    if request.method == SCRIPTING:
+def _torchscript(order: Order) -> Program:
+    method, family = order.request.method, order.family
+    changed, rewrites = _exportable(order, method, family.detail_classes)
+    if method == SCRIPTING:
         made = script(changed, family.extras)
     else:
-        made = trace(changed, family.program_outputs, *_with_details(inputs, family))
+        made = trace(changed, family.program_outputs, *_with_details(order))
     check_no_device(made.module)
-    main = folder / RUNTIMES[TORCHSCRIPT].main_file
+    main = order.folder / RUNTIMES[TORCHSCRIPT].main_file
     torch.jit.save(made.module, main)
     return Program(main, family.program_outputs, made.doubts, rewrites, family.detail_classes)
 
 
-def _with_details(inputs: Inputs, family: Family) -> tuple[Inputs, tuple[str, ...]]:
+def _exportable(
+    order: Order, way: str, detail_classes: int | None = None
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """The model rewritten for a way, with the names of the rewrites."""
+    ends = order.family.postprocessed, order.family.own_forward
+    return exportable(order.model, way, *ends, in_detail=detail_classes is not None)
+
+
+def _with_details(order: Order) -> tuple[Inputs, tuple[str, ...]]:
     """What a program is traced on, and the names of what comes after the image."""
-    if family.detail_classes is None:
-        return inputs, SIZE_INPUTS
-    return (*inputs, *detail_inputs(family.detail_classes)), DETAIL_INPUTS
+    if order.family.detail_classes is None:
+        return order.inputs, SIZE_INPUTS
+    return (*order.inputs, *detail_inputs(order.family.detail_classes)), DETAIL_INPUTS
 
 
-def _onnx(
-    request: ExportRequest,
-    model: nn.Module,
-    family: Family,
-    inputs: Inputs,
-    folder: Path,
-    metadata: Mapping[str, object],
-) -> Program:
-    outputs = _onnx_outputs(family)
-    main = folder / RUNTIMES[ONNXRUNTIME].main_file
-    if request.dynamic_batch:
-        changed, rewrites = exportable_in_batches(model)
-        given, answered = batch_inputs(inputs[0]), answers_of_batches(outputs)
-        doubts = write_onnx(changed, answered, given, main, metadata, dynamic_batch=True)
+def _onnx(order: Order) -> Program:
+    outputs = _onnx_outputs(order.family)
+    main = order.folder / RUNTIMES[ONNXRUNTIME].main_file
+    if order.request.dynamic_batch:
+        changed, rewrites = exportable_in_batches(order.model)
+        given, answered = batch_inputs(order.inputs[0]), answers_of_batches(outputs)
+        doubts = write_onnx(changed, answered, given, main, order.metadata, dynamic_batch=True)
         return Program(main, outputs, doubts, rewrites, detail_classes=None)
-    ways = ONNX, family.postprocessed, family.own_forward
-    changed, rewrites = exportable(model, *ways, family.detail_classes is not None)
-    given, beside = _with_details(inputs, family)
-    doubts = write_onnx(changed, outputs, given, main, metadata, family.extras, beside)
-    return Program(main, outputs, doubts, rewrites, family.detail_classes)
+    changed, rewrites = _exportable(order, ONNX, order.family.detail_classes)
+    given, beside = _with_details(order)
+    doubts = write_onnx(changed, outputs, given, main, order.metadata, order.family.extras, beside)
+    return Program(main, outputs, doubts, rewrites, order.family.detail_classes)
 
 
-def _tensorrt(
-    request: ExportRequest,
-    model: nn.Module,
-    family: Family,
-    inputs: Inputs,
-    folder: Path,
-    metadata: Mapping[str, object],
-) -> Program:
-    traced = _onnx(request, model, family, inputs, folder, metadata)
+def _tensorrt(order: Order) -> Program:
+    traced = _onnx(order)
     fit_to_tensorrt(traced.main)
     return traced
 
 
-def _openvino(
-    request: ExportRequest,
-    model: nn.Module,
-    family: Family,
-    inputs: Inputs,
-    folder: Path,
-    metadata: Mapping[str, object],
-) -> Program:
+def _openvino(order: Order) -> Program:
     from d2serve.export.programs.openvino import from_onnx, save  # brings OpenVINO
 
-    traced = _onnx(request, model, family, inputs, folder, metadata)
+    traced = _onnx(order)
     converted = from_onnx(traced.main)
     traced.main.unlink()
-    return replace(traced, main=save(converted, folder))
+    return replace(traced, main=save(converted, order.folder))
 
 
-def _caffe2(
-    _request: ExportRequest,
-    model: nn.Module,
-    family: Family,
-    _inputs: Inputs,
-    folder: Path,
-    _metadata: Mapping[str, object],
-) -> Program:
-    lost = why_lost(family)
+def _caffe2(order: Order) -> Program:
+    lost = why_lost(order.family)
     if lost is not None:
         raise UnsupportedFamily(lost)
-    changed, rewrites = exportable(model, CAFFE2, family.postprocessed, family.own_forward)
-    written = write_caffe2(changed, folder)
-    return Program(written.main, _with_heatmaps(family), written.doubts, rewrites)
+    changed, rewrites = _exportable(order, CAFFE2)
+    written = write_caffe2(changed, order.folder)
+    return Program(written.main, _with_heatmaps(order.family), written.doubts, rewrites)
 
 
-def _tensorflow(
-    request: ExportRequest,
-    model: nn.Module,
-    family: Family,
-    inputs: Inputs,
-    folder: Path,
-    metadata: Mapping[str, object],
-) -> Program:
+def _tensorflow(order: Order) -> Program:
     from d2serve.export.programs.tensorflow.converting import convert  # brings TensorFlow
 
     # Its converter takes an input with a value in the file for a constant, and it is seldom asked.
-    family = replace(family, makes_details=False)
-    traced = _onnx(request, model, family, inputs, folder, metadata)
+    traced = _onnx(replace(order, family=replace(order.family, makes_details=False)))
     converted = convert(traced.main)
     traced.main.unlink()
     facts = RUNTIMES[TENSORFLOW]
-    if request.frozen:
-        converted.freeze(folder / facts.frozen_file)
-        return replace(traced, main=folder / facts.frozen_file)
-    converted.save(folder)
-    return replace(traced, main=folder / facts.main_file)
+    if order.request.frozen:
+        converted.freeze(order.folder / facts.frozen_file)
+        return replace(traced, main=order.folder / facts.frozen_file)
+    converted.save(order.folder)
+    return replace(traced, main=order.folder / facts.main_file)
 
 
-def _torch_export(
-    _request: ExportRequest,
-    model: nn.Module,
-    family: Family,
-    inputs: Inputs,
-    folder: Path,
-    _metadata: Mapping[str, object],
-) -> Program:
-    changed, rewrites = exportable(model, TORCH_EXPORT, family.postprocessed, family.own_forward)
-    outputs = _with_heatmaps(family)
-    main = folder / RUNTIMES[TORCH_EXPORT].main_file
-    write_torch_export(changed, family, outputs, inputs, main)
+def _torch_export(order: Order) -> Program:
+    changed, rewrites = _exportable(order, TORCH_EXPORT)
+    outputs = _with_heatmaps(order.family)
+    main = order.folder / RUNTIMES[TORCH_EXPORT].main_file
+    write_torch_export(changed, order.family, outputs, order.inputs, main)
     return Program(main, outputs, (), rewrites)
 
 

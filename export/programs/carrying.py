@@ -128,6 +128,20 @@ def _why_not(
     return "; ".join(filter(None, reasons)) or None
 
 
+def why_without_place(family: Family, reason: str) -> str | None:
+    """Why a program that has no place for a model's own fields is refused; None of a model that
+    has none.
+
+    Args:
+        family: with what the model answers.
+        reason: ends the sentence, and says what to do.
+    """
+    if not family.extras:
+        return None
+    names = " and ".join(each.name for each in family.extras)
+    return f"The model answers {names} beyond detectron2's own fields, {reason}"
+
+
 def _why_lost(extra: Extra, eager: Mapping[str, Any], answer: Mapping[str, Tensor]) -> str | None:
     where = shown(extra.per, extra.name)
     if extra.output not in answer:

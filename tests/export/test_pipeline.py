@@ -18,7 +18,7 @@ from d2serve.export import pipeline
 from d2serve.export.archive.opening import opened
 from d2serve.export.errors import ConfigError, ExportError, ProgramError, VerificationError
 from d2serve.export.pipeline import export
-from d2serve.export.programs.building import write_program
+from d2serve.export.programs.building import Order, write_program
 from d2serve.export.programs.program import Program
 from d2serve.export.reading.config import ConfigSource
 from d2serve.export.request import ExportRequest, Progress
@@ -169,10 +169,11 @@ def test_a_program_that_answers_otherwise_is_not_written(
 ) -> None:
     honest = write_program
 
-    def shifted(request: ExportRequest, model: Any, *arguments: Any) -> Program:
+    def shifted(order: Order) -> Program:
+        model: Any = order.model
         with torch.no_grad():
             model.roi_heads.box_predictor.bbox_pred.bias.add_(0.01)
-        return honest(request, model, *arguments)
+        return honest(order)
 
     older = tmp_path / "tiny.mar"
     older.write_bytes(b"an older archive")

@@ -18,7 +18,7 @@ from d2serve.export.archive.staging import staging
 from d2serve.export.doctor import examine
 from d2serve.export.errors import ConfigError
 from d2serve.export.programs import building
-from d2serve.export.programs.building import write_program
+from d2serve.export.programs.building import Order, write_program
 from d2serve.export.programs.program import Program
 from d2serve.export.reading.config import ConfigSource
 from d2serve.export.request import ExportRequest
@@ -123,7 +123,7 @@ def test_its_builder_is_asked_for_its_program(
     made = Program(tmp_path / MADE_UP.main_file, ("scores",), (), ())
     monkeypatch.setitem(building.BUILDERS, "abacus", lambda *_arguments: made)
     nothing: Any = None
-    assert write_program(request(), nothing, nothing, nothing, tmp_path, {}) is made
+    assert write_program(Order(request(), nothing, nothing, nothing, tmp_path, {})) is made
 
 
 @pytest.mark.parametrize("needs_torch", [False, True])

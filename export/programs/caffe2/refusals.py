@@ -34,6 +34,7 @@ from d2serve.export.errors import ExportError, place_of
 from d2serve.export.programs.caffe2.conversion import converted
 from d2serve.export.programs.caffe2.forms import form_of
 from d2serve.export.programs.caffe2.writing import graph_of
+from d2serve.export.programs.carrying import why_without_place
 from d2serve.export.reading.family import Family
 from d2serve.export.rewrites.deform_conv.torchvision_form import (
     DEFORM_CONV,
@@ -100,13 +101,7 @@ def why_no_caffe2(model: nn.Module) -> str | None:
 
 def why_lost(family: Family) -> str | None:
     """Why what a model answers would be lost in Caffe2's files; None where it would not."""
-    if not family.extras:
-        return None
-    names = " and ".join(each.name for each in family.extras)
-    return (
-        f"The model answers {names} beyond detectron2's own fields, for which files of Caffe2 have "
-        f"no place. {_ADVICE}"
-    )
+    return why_without_place(family, f"for which files of Caffe2 have no place. {_ADVICE}")
 
 
 def _without_form(model: nn.Module) -> str | None:

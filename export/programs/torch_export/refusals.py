@@ -6,6 +6,7 @@ from detectron2.modeling.proposal_generator.rrpn import RRPN
 from detectron2.modeling.roi_heads import Res5ROIHeads, RROIHeads
 from torch import nn
 
+from d2serve.export.programs.carrying import why_without_place
 from d2serve.export.reading.family import Family
 from d2serve.export.rewrites.endings import UPSTREAMS_ENDINGS
 from d2serve.export.rewrites.registry import known_ending, rewrites_of
@@ -51,13 +52,7 @@ def why_no_torch_export(model: nn.Module) -> str | None:
 
 def why_lost(family: Family) -> str | None:
     """Why what a model answers would be lost in a graph; None where it would not."""
-    if not family.extras:
-        return None
-    names = " and ".join(each.name for each in family.extras)
-    return (
-        f"The model answers {names} beyond detectron2's own fields, which was not tried with "
-        f"torch.export. {_ADVICE}"
-    )
+    return why_without_place(family, f"which was not tried with torch.export. {_ADVICE}")
 
 
 def _refusal(path: str, module: nn.Module, reason: str) -> str:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from d2serve.export.errors import UnsupportedFamily
 from d2serve.export.pipeline import export
-from d2serve.export.programs.building import write_program
+from d2serve.export.programs.building import Order, write_program
 from d2serve.export.programs.caffe2.refusals import why_no_caffe2
 from d2serve.export.reading.config import ConfigSource
 from d2serve.export.reading.config_loading import load_config
@@ -146,5 +146,5 @@ def test_fields_of_ones_own_are_not_lost_in_silence(tmp_path: Path) -> None:
     request = ExportRequest(ConfigSource("x.yaml"), TRACING, "m", format=CAFFE2)
     inputs: tuple[Tensor, ...] = (torch.zeros(3, 64, 64),)
     with pytest.raises(UnsupportedFamily, match=r"answers depth beyond detectron2's own fields"):
-        write_program(request, model, family, inputs, tmp_path, {})
+        write_program(Order(request, model, family, inputs, tmp_path, {}))
     assert list(tmp_path.iterdir()) == []
