@@ -53,6 +53,18 @@ class ParityRow:
     """What a lower precision costs, as its archive says."""
 
 
+@dataclass(frozen=True)
+class _Subject:
+    """A model, and what it is asked."""
+
+    model: str
+    source: ConfigSource
+    oracle: Oracle
+    files: Sequence[Path]
+    images: Sequence[Pixels]
+    """Of the files."""
+
+
 def parity(
     plan: GpuPlan,
     files: Sequence[Path],
@@ -75,29 +87,19 @@ def parity(
     images: list[Pixels] = [np.asarray(Image.open(file).convert("RGB")) for file in files]
     for model in plan.models:
         source = ConfigSource(str(_MODELS / f"{model}.yaml"), ["MODEL.DEVICE", plan.device])
-        oracle = Oracle(load_config(source))
+        subject = _Subject(model, source, Oracle(load_config(source)), files, images)
         for name in plan.forms:
-            yield _row(plan, model, name, source, oracle, images, files, annotations, folder)
+            yield _row(plan, subject, name, annotations, folder)
             advance()
 
 
-def _row(
-    plan: GpuPlan,
-    model: str,
-    name: str,
-    source: ConfigSource,
-    oracle: Oracle,
-    images: Sequence[Pixels],
-    files: Sequence[Path],
-    annotations: Path,
-    folder: Path,
-) -> ParityRow:
-    form = FORMS[name]
+def _row(plan: GpuPlan, subject: _Subject, name: str, annotations: Path, folder: Path) -> ParityRow:
+    form, model = FORMS[name], subject.model
     request = ExportRequest(
-        source=source,
+        source=subject.source,
         name=f"{model}_{name}",
         output=folder,
-        dataset=(annotations, files[0].parent),
+        dataset=(annotations, subject.files[0].parent),
         **form.export,  # type: ignore[arg-type]  # names of its fields
     )
     try:
@@ -106,8 +108,8 @@ def _row(
         return ParityRow(model, name, str(error))
     bounds = RUNTIMES[result.spec.runtime].bounds
     differences = [
-        *_in_batches(plan, result.archive, oracle, images, bounds),
-        *_over_torchserve(plan, result.archive, request.name, oracle, images, files, bounds),
+        *_in_batches(plan, result.archive, subject, bounds),
+        *_over_torchserve(plan, result.archive, subject, bounds),
     ]
     if not any(each.detections for each in differences):
         raise BenchError(f"Eager detectron2 finds nothing with {model}: nothing was compared.")
@@ -126,11 +128,12 @@ def _row(
 
 
 def _in_batches(
-    plan: GpuPlan, archive: Path, oracle: Oracle, images: Sequence[Pixels], bounds: Bounds
+    plan: GpuPlan, archive: Path, subject: _Subject, bounds: Bounds
 ) -> Iterator[Difference]:
+    oracle = subject.oracle
     with Detector.open(archive, device=plan.device) as detector:
         for size in plan.batches:
-            batch = list(images[:size])
+            batch = list(subject.images[:size])
             if detector.answers_together:
                 expected = oracle.answer_batch(batch)
             else:
@@ -141,24 +144,19 @@ def _in_batches(
 
 
 def _over_torchserve(
-    plan: GpuPlan,
-    archive: Path,
-    name: str,
-    oracle: Oracle,
-    images: Sequence[Pixels],
-    files: Sequence[Path],
-    bounds: Bounds,
+    plan: GpuPlan, archive: Path, subject: _Subject, bounds: Bounds
 ) -> Iterator[Difference]:
     on_gpu = torch.device(plan.device).type == "cuda"
     overrides = {"number_of_gpu": "1" if on_gpu else "0"}
+    name = archive.stem
     with TorchServeProcess([f"{name}={archive}"], overrides=overrides) as server:
         (described,) = server.management.describe(name)
         if on_gpu and not all(worker.uses_gpu for worker in described.workers):
             raise BenchError(f"TorchServe gave {name} no GPU: {described.workers}")
-        for image, file in zip(images, files):
+        for image, file in zip(subject.images, subject.files):
             answer = server.http.predict(name, file)
             where = f"{file.name} over TorchServe"
-            yield compare(where, oracle.answer(image), answer.to_outputs(), bounds)
+            yield compare(where, subject.oracle.answer(image), answer.to_outputs(), bounds)
 
 
 def _cost(form: Form, accuracy: object) -> str:

@@ -6,11 +6,9 @@ the masks. Every side ends in arrays on the CPU, so nothing of it is still runni
 
 from __future__ import annotations
 
-import tempfile
 import time
-import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,15 +21,12 @@ from PIL import Image
 from benchmarks.gpu.plan import FORMS, GpuPlan
 from benchmarks.served.archives import Order, fill
 from benchmarks.served.eager_handler import encode_masks, load_predictor
+from benchmarks.served.low_precision import with_lowered_program
 from benchmarks.served.model import SavedModel, save_random_model
-from benchmarks.shared.errors import BenchError
-from d2serve.export.archive.opening import opened
 from d2serve.export.precision.fp16 import to_fp16
 from d2serve.export.reading.config import ConfigSource
 from d2serve.export.request import ExportRequest
 from d2serve.handlers.detector import Detector
-from d2serve.handlers.digests import sha256_of
-from d2serve.handlers.spec.model_spec import SPEC_FILE, read_spec
 from d2serve.server.measuring.drawn_photo import photo
 from d2serve.server.measuring.figures import Figure, median_of, median_ratio
 
@@ -136,7 +131,9 @@ def _archive(plan: GpuPlan, name: str, saved: SavedModel, picture: Pixels, folde
     if form.precision != "fp32":
         same = {**form.export, "precision": "fp32"}
         base = next(n for n in plan.forms if {"precision": "fp32", **FORMS[n].export} == same)
-        return _halved(folder / f"{base}.mar", folder / f"{name}.mar")
+        target = folder / f"{name}.mar"
+        with_lowered_program(folder / f"{base}.mar", form.precision, _halve, target)
+        return target
     short, longest = plan.export_size
     sample = folder / "sample.png"
     Image.fromarray(picture).resize((longest, short)).save(sample)
@@ -154,23 +151,8 @@ def _archive(plan: GpuPlan, name: str, saved: SavedModel, picture: Pixels, folde
     return fill(Order(request, saved.config))
 
 
-def _halved(source: Path, target: Path) -> Path:
-    """The fp16 archive of a random model, which has no AP to lose and so is not judged."""
-    if not source.is_file():
-        raise BenchError(f"{target.stem} is made from {source.name}, which is not there.")
-    with opened(source) as contents, tempfile.TemporaryDirectory(prefix="d2serve-") as scratch:
-        spec = read_spec(contents)
-        program = onnx.load(contents / spec.program)
-        to_fp16(program)
-        lowered = Path(scratch, spec.program)
-        onnx.save(program, lowered)
-        hashes = {**spec.sha256, spec.program: sha256_of(lowered)}
-        changed = {
-            spec.program: lowered.read_bytes(),
-            SPEC_FILE: replace(spec, precision="fp16", sha256=hashes).to_json().encode(),
-        }
-        with zipfile.ZipFile(target, "w") as archive:
-            for path in sorted(each for each in contents.rglob("*") if each.is_file()):
-                name = path.relative_to(contents).as_posix()
-                archive.writestr(name, changed.get(name) or path.read_bytes())
-    return target
+def _halve(program: Path) -> None:
+    """A random model has no AP to lose, and so is not judged."""
+    lowered = onnx.load(program)
+    to_fp16(lowered)
+    onnx.save(lowered, program)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from benchmarks.layers.measuring import measure, measured_ways
-from benchmarks.shared.kernels import winograd_ways
 from d2serve.server.measuring.figures import Figure, median_of, median_ratio
 
 
@@ -31,7 +30,7 @@ def layer_times(repeats: int) -> tuple[LayerTimes, ...]:
     Raises:
         BenchError: they could not be measured.
     """
-    return tuple(_of_way(way, repeats) for way in measured_ways()) if winograd_ways() else ()
+    return tuple(_of_way(way, repeats) for way in measured_ways())
 
 
 def _of_way(way: str, repeats: int) -> LayerTimes:

@@ -8,7 +8,7 @@ models: ``make precision``.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,15 +36,33 @@ def lowered_archive(
         images: (3, H, W) as the program gets them, for int8.
         target: the ``.mar`` to write.
     """
-    with opened(source) as contents:
-        spec = read_spec(contents)
-        model = openvino.Core().read_model(contents / spec.program, config={"ENABLE_MMAP": False})
+
+    def lower(program: Path) -> None:
+        model = openvino.Core().read_model(program, config={"ENABLE_MMAP": False})
         if precision == "bf16":
             lowered = to_bf16(model)
         else:
             calibration = list(images)
             lowered = to_int8(model, calibration, fewest=len(calibration))
-        save(lowered, contents)
+        save(lowered, program.parent)
+
+    with_lowered_program(source, precision, lower, target)
+
+
+def with_lowered_program(
+    source: Path, precision: str, lower: Callable[[Path], object], target: Path
+) -> None:
+    """Copy an archive with its program in a lower precision.
+
+    Args:
+        source: the ``.mar`` of a program in fp32.
+        precision: of the new one.
+        lower: writes the program anew in place, given its main file.
+        target: the ``.mar`` to write.
+    """
+    with opened(source) as contents:
+        spec = read_spec(contents)
+        lower(contents / spec.program)
         hashes = {name: sha256_of(contents / name) for name in spec.sha256}
         spec = replace(spec, precision=precision, sha256=hashes)
         (contents / SPEC_FILE).write_text(spec.to_json(), encoding="utf-8")

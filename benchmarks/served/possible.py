@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.served.sides import CPP, SIDES
-from benchmarks.shared.kernels import winograd_ways
+from d2serve.kernels.library import ways
 
 CPP_PROGRAM = Path(__file__).resolve().parents[2] / "examples/cpp/build/bin/d2serve_predict"
 
@@ -16,7 +16,7 @@ def left_out(sides: Sequence[str], program: Path = CPP_PROGRAM) -> dict[str, str
     why = {}
     if CPP in sides and not program.is_file():
         why[CPP] = "the program is not built here, which takes a C++ compiler: make cpp"
-    if not winograd_ways():
+    if not ways():
         for side in sides:
             if "convolution" in SIDES[side].settings:
                 why[side] = (

@@ -36,11 +36,11 @@ from benchmarks.serving.plan import BenchPlan, Setup, candidates
 from benchmarks.serving.results import BenchResults, SideResult
 from benchmarks.serving.steps import Steps
 from benchmarks.serving.summary import summarise
-from benchmarks.shared.kernels import winograd_ways
 from benchmarks.shared.machine import this_machine
 from benchmarks.shared.memory import Memory
 from d2serve.export.request import Progress
 from d2serve.handlers.requests.decoding import decode
+from d2serve.kernels.library import ways
 from d2serve.server.measuring.drawn_photo import jpeg, photo
 from d2serve.server.measuring.figures import median_ratio
 
@@ -94,7 +94,7 @@ def run(plan: BenchPlan, progress: Progress) -> BenchResults:
         mask_encoders=encoders,
         long_runs=runs,
         left_out=without,
-        winograd=winograd_ways(),
+        winograd=ways(),
         layers=layers,
         parts=parts,
         pairs=pairs,

@@ -24,7 +24,6 @@ from pathlib import Path
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from benchmarks.shared.kernels import winograd_ways
 from benchmarks.shared.machine import this_machine
 from benchmarks.soak.archive import exported
 from benchmarks.soak.asking import Clients
@@ -47,6 +46,7 @@ from benchmarks.soak.verdict import (
     failures_of_convolution,
 )
 from d2serve.cli.progress import console
+from d2serve.kernels.library import ways
 
 _RESULTS = Path(__file__).resolve().parents[1] / "results"
 _CONCURRENCY = 8
@@ -150,7 +150,7 @@ def main(minutes: float, archive: Path | None) -> int:
         failures = failures_of_operating(operator.deeds, len(tokens.tokens), minutes, served)
         events, convolutions = dict(served.log.events), dict(served.log.convolutions)
         if archive is None:
-            failures += failures_of_convolution(winograd_ways(), convolutions)
+            failures += failures_of_convolution(ways(), convolutions)
     outcomes, courses = clients.outcomes, courses_of(seen.samples)
     failures += failures_of(courses, seen.workers, outcomes, seen.replaced)
     console.print(table_of(courses))
@@ -171,7 +171,7 @@ def main(minutes: float, archive: Path | None) -> int:
         "deeds": [asdict(each) for each in operator.deeds],
         "tokens": len(tokens.tokens),
         "events_of_the_log": events,
-        "winograd": {"ways": winograd_ways(), "workers_said": convolutions},
+        "winograd": {"ways": ways(), "workers_said": convolutions},
         "outcomes": {**vars(outcomes), "server_errors": outcomes.server_errors},
         "processes": {name: asdict(course) for name, course in courses.items()},
         "live_heaps": seen.live_heaps,

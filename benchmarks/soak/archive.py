@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.served.archives import with_settings
-from benchmarks.shared.kernels import winograd_ways
+from d2serve.kernels.library import ways
 from examples.demo import CONFIG
 
 _NAME = "soaked"
@@ -27,7 +27,7 @@ def exported(folder: Path) -> Path:
     ]
     subprocess.run(command, check=True)
     archive = folder / f"{_NAME}.mar"
-    if not winograd_ways():
+    if not ways():
         return archive
     asked = folder / "asked.mar"
     with_settings(archive, {"convolution": "winograd"}, asked)

@@ -166,10 +166,9 @@ def test_other_answers_than_eagers_stop_the_run() -> None:
 
 
 def test_layers_have_the_range_of_their_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.pieces.layers.winograd_ways", lambda: ())
+    monkeypatch.setattr("benchmarks.layers.measuring.ways", lambda: ())
     assert layer_times(2) == ()
-    monkeypatch.setattr("benchmarks.pieces.layers.winograd_ways", lambda: ("avx2",))
-    monkeypatch.setattr("benchmarks.pieces.layers.measured_ways", lambda: ("avx2",))
+    monkeypatch.setattr("benchmarks.layers.measuring.ways", lambda: ("portable", "avx2"))
     turns = iter([0.4, 0.5])
 
     def measure(way: str, rounds: int) -> WaySeconds:

@@ -35,10 +35,10 @@ def test_what_needs_a_compiler_is_left_out_without_one(
         return sorted(left_out(USUAL, file))
 
     (tmp_path / "program").touch()
-    monkeypatch.setattr("benchmarks.served.possible.winograd_ways", lambda: ("avx2",))
+    monkeypatch.setattr("benchmarks.served.possible.ways", lambda: ("avx2",))
     assert without(tmp_path / "program") == []
     assert without(tmp_path / "none") == [CPP]
-    monkeypatch.setattr("benchmarks.served.possible.winograd_ways", lambda: ())
+    monkeypatch.setattr("benchmarks.served.possible.ways", lambda: ())
     assert without(tmp_path / "program") == [ONNXRUNTIME_DIRECT, OPENVINO_DIRECT]
     assert BenchPlan().without([CPP]).sides == tuple(each for each in USUAL if each != CPP)
     told = as_markdown(replace(results(), left_out=left_out(USUAL, tmp_path), winograd=()))
