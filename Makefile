@@ -83,11 +83,11 @@ SECONDS ?= 300
 cpp-fuzz: $(STAMPS)/test $(INSTALLED)
 	D2SERVE_FUZZ_SECONDS=$(SECONDS) $(PY) -m pytest -q -s tests/cpp/test_fuzzing.py
 
-# d2serve beside what people serve detectron2 with today, some 23 minutes.
+# d2serve beside what people serve detectron2 with today, planned for less than 25 minutes.
 bench: $(STAMPS)/test $(INSTALLED) cpp-if-possible
 	$(PY) -W ignore -m benchmarks.serving
 
-# The same with every side that there is, some 40 minutes.
+# The same with every side that there is, which takes longer.
 bench-all: $(STAMPS)/test $(INSTALLED) cpp-if-possible
 	$(PY) -W ignore -m benchmarks.serving all
 
