@@ -36,9 +36,12 @@ def exported(source: ConfigSource, store: Path) -> ExportResult:
 
 
 def traced(source: ConfigSource) -> list[Finding]:
-    """What the doctor says of programs that are traced, where there is a place for these heads."""
+    """What the doctor says of programs that are traced, where there is a place for these heads.
+
+    Caffe2 and torch.export have none, and TensorRT is not installed everywhere.
+    """
     findings = examine(source).findings
-    elsewhere = ("caffe2", "torch_export")
+    elsewhere = ("caffe2", "torch_export", "tensorrt")
     return [each for each in findings if each.method == "tracing" and each.runtime not in elsewhere]
 
 
