@@ -19,6 +19,7 @@ from d2serve.client.errors import ArchiveRefused
 from d2serve.handlers.archive_checks import opened_archive
 from d2serve.handlers.bundle import MANIFEST
 from d2serve.handlers.errors import LoadError
+from d2serve.handlers.spec.convolution import AUTO, checked, require_replaceable
 from d2serve.handlers.spec.convolution import SETTING as CONVOLUTION
 from d2serve.handlers.spec.limits import SETTING as LIMITS
 from d2serve.handlers.spec.model_spec import ModelSpec
@@ -55,8 +56,10 @@ def held_to(spec: ModelSpec, handling: Handling) -> ModelSpec:
     """A spec with the limits of an archive's model-config.yaml.
 
     Raises:
-        LoadError: a limit that does not exist, or a value that it cannot have.
+        LoadError: a limit that does not exist, a value that it cannot have, or convolutions that
+            the program cannot run with.
     """
+    require_replaceable(spec.runtime, spec.precision, checked(handling.get("convolution", AUTO)))
     return replace(spec, limits=spec.limits.overridden(handling.get("limits")))
 
 

@@ -130,12 +130,24 @@ def test_cvats_function(
     assert opened(folder / "main.py") == {"version": "2.0", **OWN}
 
 
-def test_limits_that_cannot_be_are_refused_before_anything_is_packaged(tmp_path: Path) -> None:
-    wrong = answering_archive(tmp_path / "wrong.mar", settings="limits: {max_pixels: 1}")
-    with pytest.raises(ArchiveRefused, match="max_pixels"):
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("limits: {max_pixels: 1}", "max_pixels"),
+        ("convolution: winogard", "'winogard', expected one of auto, winograd, direct"),
+        ("convolution: winograd", "runs its own convolutions only"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_before_anything_is_packaged(
+    settings: str, message: str, tmp_path: Path
+) -> None:
+    wrong = answering_archive(tmp_path / "wrong.mar", settings=settings, runtime="tensorrt")
+    with pytest.raises(ArchiveRefused, match=message):
         package(wrong, "triton", tmp_path)
-    with pytest.raises(LoadError, match="max_pixels"):
+    with pytest.raises(LoadError, match=message):
         read_models([str(wrong)], Settings())
+    with pytest.raises(ArchiveRefused, match=message):
+        Job.of(wrong, {})
 
 
 @pytest.fixture
