@@ -1,15 +1,16 @@
 """Makes docs/coverage.md and docs/formats.md, so that nobody has to believe a table.
 
-``python -m benchmarks.coverage`` (``make coverage-table``) makes every row, ``--resume`` those that
-a run which was ended left out, ``--only NAME`` one or several, ``--examples`` those of the example
-models (``make formats-table``); each is written as soon as it is done.
+``python -m benchmarks.coverage`` (``make coverage-table``) makes every row, ``--only NAME`` one or
+several, ``--examples`` those of the example models (``make formats-table``); each is written as
+soon as it is done. With ``--resume``, what is there stays: it makes the rows that a run which was
+ended left out, and a column that is new.
 """
 
 from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +18,14 @@ from typing import Annotated
 import typer
 
 from benchmarks.coverage import formats_page, page, record
-from benchmarks.coverage.record import HELD_OUT, RESULTS, Coverage, Row
+from benchmarks.coverage.record import (
+    FORMAT_KINDS,
+    HELD_OUT,
+    RESULTS,
+    ZOO_KINDS,
+    Coverage,
+    Row,
+)
 from benchmarks.coverage.rows import made_apart
 from benchmarks.coverage.zoo import same_models, zoo_configs
 from benchmarks.shared.errors import BenchError
@@ -34,11 +42,11 @@ _PACKAGES = ("python", "detectron2", "torch", "torchvision", "onnxruntime", "ope
 def main(
     only: Annotated[list[str] | None, typer.Option(help="Make these rows only.")] = None,
     examples: Annotated[bool, typer.Option(help="Make the example models' rows only.")] = False,
-    resume: Annotated[bool, typer.Option(help="Keep the rows that are there.")] = False,
+    resume: Annotated[bool, typer.Option(help="Keep what is there, make the rest.")] = False,
 ) -> None:
     """Make the tables of what exports."""
-    if examples and (only or resume):
-        raise typer.BadParameter("Got --examples with --only or --resume, expected one of them.")
+    if only and (examples or resume):
+        raise typer.BadParameter("Got --only with --examples or --resume, expected one of them.")
     try:
         with shown_progress() as (begin, advance):
             make(list(example_models()) if examples else only, resume, begin, advance)
@@ -66,24 +74,23 @@ def make(
             f"the example models {', '.join(examples)}."
         )
     coverage = _begun(kept=bool(only) or resume)
-    wanted = (
-        set(only)
-        if only
-        else {*zoo, *examples} - ({*coverage.zoo, *coverage.examples} if resume else set())
-    )
+    kept = coverage if resume else Coverage({})
+    missing = {name: _missing(kept.zoo.get(name), ZOO_KINDS) for name in zoo}
+    missing |= {name: _missing(kept.examples.get(name), FORMAT_KINDS) for name in examples}
+    wanted = {name for name in only or missing if missing[name]}
     # The rows of a model that several describe go together.
     runs = sorted({zoo[name] for name in wanted & zoo.keys()})
     begin("Example models", len(wanted & set(examples)))
     with tempfile.TemporaryDirectory(prefix="d2serve-heldout-") as folder:
         images = _held_out(Path(folder))
         for name in sorted(wanted & set(examples)):
-            row = made_apart(str(examples[name].relative_to(_ROOT)), images)
-            coverage.examples[name] = replace(row, config=name)
+            row = made_apart(str(examples[name].relative_to(_ROOT)), missing[name], images)
+            coverage.examples[name] = _with(kept.examples.get(name), replace(row, config=name))
             _save(coverage)
             advance()
     begin("Model zoo", len(runs))
     for name in runs:
-        row = made_apart(name)
+        row = made_apart(name, ZOO_KINDS)
         for other in (each for each, first in zoo.items() if first == name):
             coverage.zoo[other] = _shared(row, other)
         _save(coverage)
@@ -97,10 +104,28 @@ def example_models() -> dict[str, Path]:
     return {file.stem: files[file.stem] for file in weights}
 
 
+def _missing(row: Row | None, kinds: Sequence[str]) -> list[str]:
+    return [kind for kind in kinds if row is None or kind not in row.cells]
+
+
+def _with(old: Row | None, new: Row) -> Row:
+    """A row with the cells that it had and the new ones, in the order of the columns."""
+    if old is None:
+        return new
+    cells = {**old.cells, **new.cells}
+    return replace(
+        new,
+        cells={kind: cells[kind] for kind in FORMAT_KINDS if kind in cells},
+        made=tuple(sorted({*old.made, *new.made})),
+        cpus=tuple(sorted({*old.cpus, *new.cpus})),
+        seconds=round(old.seconds + new.seconds, 1),
+    )
+
+
 def _begun(kept: bool) -> Coverage:
-    machine = this_machine()
-    versions = {name: machine.versions[name] for name in _PACKAGES}
-    new = Coverage(machine.cpu, versions)
+    installed = this_machine().versions
+    versions = {name: installed[name] for name in _PACKAGES}
+    new = Coverage(versions)
     if not kept or not RESULTS.exists():
         return new
     old = record.read()

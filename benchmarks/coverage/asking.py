@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from benchmarks.coverage.comparing import Ask
-from benchmarks.coverage.record import CPP_KINDS
+from benchmarks.coverage.record import CPP_KINDS, WINOGRAD_KINDS
 from benchmarks.shared.errors import BenchError
 from d2serve.client.results.prediction import parse_prediction
 from d2serve.export.programs.program import Program
@@ -18,6 +18,7 @@ from d2serve.export.reading.image_files import Pixels
 from d2serve.handlers.detector import Detector
 from d2serve.handlers.outputs.records import Outputs
 from d2serve.handlers.spec.bounds import Bounds
+from d2serve.handlers.spec.convolution import DIRECT, WINOGRAD
 from d2serve.handlers.spec.model_spec import read_spec
 from d2serve.handlers.spec.runtimes import RUNTIMES, TRACING
 
@@ -47,7 +48,9 @@ def opened(kind: str, program: Program) -> Ask:
         return lambda images: _asked_in_cpp(folder, images)
     traced = read_spec(folder).method == TRACING
     # With batches where it takes them.
-    return Detector.open(folder, batching="auto" if traced else "always", threads=1)
+    batching = "auto" if traced else "always"
+    convolution = WINOGRAD if kind in WINOGRAD_KINDS else DIRECT
+    return Detector.open(folder, batching=batching, threads=1, convolution=convolution)
 
 
 def _asked_in_cpp(model: Path, images: Sequence[Pixels]) -> list[Outputs]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from benchmarks.coverage.page import compared, days, in_words, letters_of, messages
+from benchmarks.coverage.page import compared, cpus, days, in_words, letters_of, messages
 from benchmarks.coverage.record import (
     CAFFE2,
     CPP_LIBTORCH,
@@ -13,7 +13,9 @@ from benchmarks.coverage.record import (
     FORMAT_KINDS,
     HELD_OUT,
     ONNXRUNTIME,
+    ONNXRUNTIME_WINOGRAD,
     OPENVINO,
+    OPENVINO_WINOGRAD,
     SCRIPTING,
     TENSORFLOW,
     TORCH_EXPORT,
@@ -28,6 +30,8 @@ _TITLES = {
     SCRIPTING: "TorchScript, scripting, with batches",
     ONNXRUNTIME: "ONNX Runtime",
     OPENVINO: "OpenVINO",
+    ONNXRUNTIME_WINOGRAD: "ONNX Runtime, `convolution: winograd`",
+    OPENVINO_WINOGRAD: "OpenVINO, `convolution: winograd`",
     CPP_OPENVINO: "C++, OpenVINO",
     CPP_LIBTORCH: "C++, libtorch",
     CAFFE2: "Caffe2",
@@ -42,7 +46,7 @@ def render(coverage: Coverage) -> str:
     parts = [
         _INTRODUCTION.format(
             versions=", ".join(f"{name} {version}" for name, version in coverage.versions.items()),
-            cpu=coverage.cpu,
+            cpu=cpus(rows),
             days=days(rows),
             held_out=HELD_OUT,
         ),
@@ -81,7 +85,9 @@ scores (logits, of proposals), keypoints; masks that are not identical, pixels w
 means that no digit differs. Of a format that a family is refused in, it has the reason, which
 stands below in full and which `d2serve doctor` gives beforehand. r1, r2, ... are
 [rewrites](coverage.md#rewrites). The bounds of each runtime are in `handlers/spec/bounds.py`. The
-C++ program runs the very programs of two other columns, and is held to their bounds: with OpenVINO
-that of OpenVINO, with libtorch the traced one. "compared" counts the instances, proposals or labels
-in detectron2's answers.
+columns of ONNX Runtime and OpenVINO are of their own convolutions; with `convolution: winograd` the
+same programs run every layer that fits in [our native code](kernels.md), within the same bounds.
+The C++ program runs the very programs of two other columns, and is held to their bounds: with
+OpenVINO that of OpenVINO, with libtorch the traced one. "compared" counts the instances, proposals
+or labels in detectron2's answers.
 """

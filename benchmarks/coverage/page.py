@@ -34,7 +34,7 @@ def render(coverage: Coverage) -> str:
     parts = [
         _INTRODUCTION.format(
             versions=", ".join(f"{name} {version}" for name, version in coverage.versions.items()),
-            cpu=coverage.cpu,
+            cpu=cpus(coverage.zoo),
             days=days(coverage.zoo),
             summary=_summary(coverage.zoo),
         ),
@@ -56,8 +56,13 @@ def letters_of(coverage: Coverage) -> dict[str, str]:
 
 def days(rows: dict[str, Row]) -> str:
     """When rows were made, as ``2026-11-29`` or ``2026-11-29 to 2026-11-30``."""
-    made = sorted({row.made for row in rows.values()})
+    made = sorted({day for row in rows.values() for day in row.made})
     return made[0] if len(made) == 1 else f"{made[0]} to {made[-1]}" if made else "never"
+
+
+def cpus(rows: dict[str, Row]) -> str:
+    """On what rows were made."""
+    return " and ".join(sorted({cpu for row in rows.values() for cpu in row.cpus}))
 
 
 def _summary(rows: dict[str, Row]) -> str:

@@ -1,12 +1,12 @@
 """The programs of a row, made by the exporter's own functions.
 
-What is made of an ONNX program shares one trace, as it takes longest; the C++ program runs what
-Python runs.
+ONNX Runtime and OpenVINO share one trace, as it takes longest; the C++ program runs what Python
+runs, and so do our convolutions.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,11 +16,13 @@ from benchmarks.coverage.record import (
     CPP_LIBTORCH,
     CPP_OPENVINO,
     ONNXRUNTIME,
+    ONNXRUNTIME_WINOGRAD,
     OPENVINO,
+    OPENVINO_WINOGRAD,
     SCRIPTING,
-    TENSORFLOW,
     TRACING,
 )
+from d2serve.export.archive.describing import spec_for
 from d2serve.export.errors import UnsupportedFamily
 from d2serve.export.programs.building import Order, write_program
 from d2serve.export.programs.openvino import from_onnx, save
@@ -28,10 +30,11 @@ from d2serve.export.programs.program import Program
 from d2serve.export.programs.unexportable import why_unexportable
 from d2serve.export.reading.config import ConfigSource, ModelConfig
 from d2serve.export.reading.families import Family
+from d2serve.export.reading.image_form import image_form_of
+from d2serve.export.reading.names.given import Names
 from d2serve.export.request import ExportRequest
 from d2serve.handlers.spec.model_spec import SPEC_FILE, ModelSpec
 from d2serve.handlers.spec.runtimes import (
-    FP32,
     METHODS,
     ONNX,
     RUNTIMES,
@@ -39,22 +42,13 @@ from d2serve.handlers.spec.runtimes import (
     RuntimeFacts,
 )
 
-
-def _openvino(onnx: Path, folder: Path) -> Path:
-    return save(from_onnx(onnx), folder)
-
-
-def _tensorflow(onnx: Path, folder: Path) -> Path:
-    from d2serve.export.programs.tensorflow.converting import convert  # brings TensorFlow
-
-    convert(onnx).save(folder)
-    return folder / RUNTIMES[TENSORFLOW].main_file
-
-
-_OF_ONNX = {OPENVINO: _openvino, TENSORFLOW: _tensorflow}
-"""What makes a program of an ONNX file, in an empty folder, by kind."""
-_RUN_IN_CPP = {CPP_OPENVINO: OPENVINO, CPP_LIBTORCH: TRACING}
-"""The program that the C++ program runs with either engine, by its kind in Python."""
+_SHARED = {
+    CPP_OPENVINO: OPENVINO,
+    CPP_LIBTORCH: TRACING,
+    ONNXRUNTIME_WINOGRAD: ONNXRUNTIME,
+    OPENVINO_WINOGRAD: OPENVINO,
+}
+"""Kinds that run the program of another kind."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +78,7 @@ class Programs:
         Raises:
             ExportError: it cannot be made; the message says why.
         """
-        kind = _RUN_IN_CPP.get(kind, kind)
+        kind = _SHARED.get(kind, kind)
         if kind not in self._made:
             self._made[kind] = self._new(kind)
         return self._made[kind]
@@ -97,8 +91,9 @@ class Programs:
             program = self._write(kind, kind, TORCHSCRIPT, TORCHSCRIPT)
         elif kind == ONNXRUNTIME:
             program = self._traced()
-        elif kind in _OF_ONNX:
-            program = self._converted(kind, self._traced())
+        elif kind == OPENVINO:
+            traced = self._traced()
+            program = replace(traced, main=save(from_onnx(traced.main), self._new_folder(kind)))
         else:
             facts = RUNTIMES[kind]
             program = self._write(kind, TRACING, facts.format, facts.name)
@@ -116,10 +111,6 @@ class Programs:
             raise self._onnx
         return self._onnx
 
-    def _converted(self, kind: str, traced: Program) -> Program:
-        main = _OF_ONNX[kind](traced.main, self._new_folder(kind))
-        return Program(main, traced.outputs, traced.doubts, traced.rewrites)
-
     def _write(self, name: str, method: str, format_: str, runtime: str) -> Program:
         subject = self._subject
         request = ExportRequest(subject.source, method, name, format=format_, runtime=runtime)
@@ -133,34 +124,21 @@ class Programs:
         return folder
 
     def _spec(self, kind: str, program: Program) -> ModelSpec:
-        family, config = self._subject.family, self._subject.config
-        return ModelSpec(
+        subject = self._subject
+        return spec_for(
+            program,
+            subject.family,
+            image_form_of(subject.model, subject.config),
+            Names(None, None),
+            None,
             name=kind,
-            family=family.name,
             method=_method_of(kind),
             runtime=_runtime_of(kind).name,
-            precision=FP32,
-            program=program.main.name,
-            sha256=program.hashes(),
-            image_format=config.image_format,
-            min_size_test=config.min_size_test,
-            max_size_test=config.max_size_test,
-            size_divisibility=0,  # for information only
-            outputs=program.outputs,
-            box_mode=family.box_mode,
-            class_names=None,
-            stuff_class_names=None,
-            panoptic=family.panoptic,
-            score_thresh=family.score_thresh,
-            nms_thresh=family.nms_thresh,
-            detections_per_image=family.detections_per_image,
-            mask_threshold=0.5,
             dynamic_batch=kind == SCRIPTING,
-            rewrites=program.rewrites,
-            versions={},
-            verification={},
-            accuracy={},
-            postprocessed=family.postprocessed,
+            min_size_test=subject.config.min_size_test,
+            max_size_test=subject.config.max_size_test,
+            size_divisibility=0,  # for information only
+            made_with=(),
         )
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
+
+from benchmarks.shared.machine import this_machine
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "coverage.json"
 
@@ -18,8 +21,13 @@ TRACING, SCRIPTING, ONNXRUNTIME, OPENVINO = ZOO_KINDS = (
 """Of a row of the model zoo."""
 CPP_OPENVINO, CPP_LIBTORCH = CPP_KINDS = ("cpp_openvino", "cpp_libtorch")
 """The C++ program with either engine."""
+ONNXRUNTIME_WINOGRAD, OPENVINO_WINOGRAD = WINOGRAD_KINDS = (
+    "onnxruntime_winograd",
+    "openvino_winograd",
+)
+"""The programs of two other kinds, with our convolutions wherever they fit."""
 CAFFE2, TENSORFLOW, TORCH_EXPORT = "caffe2", "tensorflow", "torch_export"
-FORMAT_KINDS = (*ZOO_KINDS, *CPP_KINDS, CAFFE2, TENSORFLOW, TORCH_EXPORT)
+FORMAT_KINDS = (*ZOO_KINDS, *WINOGRAD_KINDS, *CPP_KINDS, CAFFE2, TENSORFLOW, TORCH_EXPORT)
 """Of a row of an example model."""
 
 HELD_OUT = 12
@@ -60,18 +68,24 @@ class Row:
     """None where the config is refused before its model is known."""
     cells: dict[str, Cell]
     """By kind."""
-    made: str = ""
-    """The day of the run."""
+    made: tuple[str, ...] = ()
+    """The days of the runs."""
+    cpus: tuple[str, ...] = ()
+    """Of the machines that they were on."""
     seconds: float = 0.0
     same_as: str | None = None
     """The configuration that describes the same model, whose run counts for this one."""
+
+
+def new_row(config: str) -> Row:
+    """A row of this day and machine, without cells."""
+    return Row(config, None, {}, (str(date.today()),), (this_machine().cpu,))
 
 
 @dataclass
 class Coverage:
     """Everything that is on the page."""
 
-    cpu: str
     versions: dict[str, str]
     reasons: dict[str, str] = field(default_factory=dict)
     """Why each rewrite is needed, by name."""
@@ -104,4 +118,5 @@ def row_of(raw: dict[str, Any]) -> Row:
         kind: Cell(**{**cell, "rewrites": tuple(cell["rewrites"])})
         for kind, cell in raw["cells"].items()
     }
-    return Row(**{**raw, "cells": cells})
+    several = {name: tuple(raw[name]) for name in ("made", "cpus")}
+    return Row(**{**raw, "cells": cells, **several})

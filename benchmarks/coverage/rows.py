@@ -7,11 +7,11 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, replace
-from datetime import date
 from pathlib import Path
 
-from benchmarks.coverage.record import FAILED, FORMAT_KINDS, ZOO_KINDS, Cell, Row, row_of
+from benchmarks.coverage.record import FAILED, Cell, Row, new_row, row_of
 from benchmarks.coverage.trial import Job
 from benchmarks.coverage.wording import without_paths
 
@@ -27,11 +27,12 @@ _ENVIRONMENT = {
 }
 
 
-def made_apart(config: str, images: list[Path] | None = None) -> Row:
+def made_apart(config: str, kinds: Sequence[str], images: list[Path] | None = None) -> Row:
     """Make a row in a process of its own.
 
     Args:
         config: a zoo configuration, or an example's file.
+        kinds: of programs, in the order in which they are made.
         images: for a trained model; None is for the zoo's.
 
     Returns:
@@ -39,11 +40,10 @@ def made_apart(config: str, images: list[Path] | None = None) -> Row:
     """
     with tempfile.TemporaryDirectory(prefix="d2serve-coverage-") as folder:
         result, job_file = Path(folder, "row.json"), Path(folder, "job.json")
-        kinds = ZOO_KINDS if images is None else FORMAT_KINDS
         files = None if images is None else [str(image) for image in images]
         job_file.write_text(json.dumps(asdict(Job(config, str(result), kinds, files))))
         ended = _run(job_file)
-        row = Row(config, None, {}, str(date.today()))
+        row = new_row(config)
         if result.exists():
             row = row_of(json.loads(result.read_text()))
     failed = {kind: Cell(FAILED, ended) for kind in kinds if kind not in row.cells}

@@ -13,7 +13,6 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,7 @@ from torch import nn
 from benchmarks.coverage.asking import bounds_of, opened
 from benchmarks.coverage.comparing import Reference, compared
 from benchmarks.coverage.programs import Programs, Subject
-from benchmarks.coverage.record import FAILED, REFUSED, Cell, Row
+from benchmarks.coverage.record import FAILED, REFUSED, Cell, Row, new_row
 from benchmarks.coverage.weights import settle
 from benchmarks.coverage.wording import without_paths
 from benchmarks.coverage.zoo import source_of
@@ -78,7 +77,7 @@ def main(job_file: str) -> None:
 def make_row(job: Job, folder: Path, write: Callable[[Row], None]) -> None:
     """Make a row, telling it as far as it is after each kind."""
     start = time.monotonic()
-    row = Row(job.config, None, {}, str(date.today()))
+    row = new_row(job.config)
 
     def tell(kind: str, cell: Cell) -> None:
         nonlocal row

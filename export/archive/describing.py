@@ -53,7 +53,7 @@ def spec_for(
     family: Family,
     form: ImageForm,
     names: Names,
-    provenance: Provenance,
+    provenance: Provenance | None,
     *,
     name: str,
     method: str,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,8 @@ from benchmarks.coverage.record import (
     EXPORTS,
     FAILED,
     FORMAT_KINDS,
+    ONNXRUNTIME_WINOGRAD,
+    OPENVINO,
     REFUSED,
     ZOO_KINDS,
     Cell,
@@ -23,12 +26,13 @@ from benchmarks.coverage.wording import in_short, power
 from benchmarks.coverage.zoo import same_models, zoo_configs
 from benchmarks.shared.errors import BenchError
 from d2serve.handlers.spec.runtimes import METHODS, RUNTIMES, TORCHSCRIPT
+from examples.shapes.generate import generate_split
 
 _STALE = "docs/coverage.md is stale: make coverage-table"
 _STALE_FORMATS = "docs/formats.md is stale: make formats-table"
 _QUICK = (
     "COCO-Detection/fast_rcnn_R_50_FPN_1x.yaml",
-    "COCO-Detection/rpn_R_50_FPN_1x.yaml",
+    pytest.param("COCO-Detection/rpn_R_50_FPN_1x.yaml", marks=pytest.mark.long),
     pytest.param("Misc/semantic_R_50_FPN_1x.yaml", marks=pytest.mark.long),
 )
 
@@ -69,7 +73,7 @@ def test_rows_that_share_a_run_describe_the_same_model() -> None:
 @pytest.mark.export
 @pytest.mark.parametrize("config", _QUICK)
 def test_a_quick_row_comes_out_as_recorded(config: str) -> None:
-    recorded, made = record.read().zoo[config], made_apart(config)
+    recorded, made = record.read().zoo[config], made_apart(config, ZOO_KINDS)
     assert made.family == recorded.family, _STALE
     for kind in ZOO_KINDS:
         was, now = recorded.cells[kind], made.cells[kind]
@@ -77,6 +81,16 @@ def test_a_quick_row_comes_out_as_recorded(config: str) -> None:
         assert (now.verdict, now.rewrites) == (was.verdict, was.rewrites), told
         if was.verdict == REFUSED:
             assert now.message == was.message, told
+
+
+@pytest.mark.export
+def test_a_model_with_masks_comes_out_in_programs_that_share_a_trace(tmp_path: Path) -> None:
+    generate_split(tmp_path, "heldout", 2)
+    images = sorted((tmp_path / "images").glob("*.jpg"))
+    kinds = (ONNXRUNTIME_WINOGRAD, OPENVINO)
+    row = made_apart(str(example_models()["mask_rcnn_fpn"]), kinds, images)
+    assert [row.cells[kind].verdict for kind in kinds] == [EXPORTS, EXPORTS], row
+    assert min(cell.detections for cell in row.cells.values()) > 5
 
 
 def test_configurations_of_another_schedule_describe_the_same_model() -> None:
@@ -102,10 +116,14 @@ def test_nothing_that_differs_or_fails_is_hidden() -> None:
         "onnxruntime": differs,
         "openvino": Cell(FAILED, "RuntimeError: out of something"),
     }
-    coverage = Coverage("a CPU", {"torch": "1"}, {"some_rewrite": "because"})
-    coverage.zoo["a.yaml"] = Row("a.yaml", "Mask R-CNN FPN", cells, "2026-01-02")
+    coverage = Coverage({"torch": "1"}, {"some_rewrite": "because"})
+    coverage.zoo["a.yaml"] = Row("a.yaml", "Mask R-CNN FPN", cells, ("2026-01-02",), ("a CPU",))
     coverage.examples["b"] = Row(
-        "b", "RetinaNet", dict.fromkeys(FORMAT_KINDS, cells["scripting"]), "2026-01-03"
+        "b",
+        "RetinaNet",
+        dict.fromkeys(FORMAT_KINDS, cells["scripting"]),
+        ("2026-01-03",),
+        ("a CPU",),
     )
     formats = formats_page.render(coverage)
     assert "| RetinaNet | b |  | no: It cannot be | no: It cannot be |" in formats
