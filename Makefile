@@ -21,8 +21,9 @@ BESIDE := engines triton tools
 timed = @echo '$(2)'; began=$$(date +%s); $(2); status=$$?; \
   echo "$(1): $$(($$(date +%s) - began)) s"; exit $$status
 
-# In two processes. A file stays in one of them, so that a server is started once for its tests.
-PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15
+# In three processes on two cores: a test often waits for a server or an export that it started. A
+# file stays in one of them, so that a server is started once for its tests.
+PYTEST := $(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 15
 
 .PHONY: demo dev check quick-tests test test-all test-copy $(BESIDE:%=test-%) lint typed
 .PHONY: cpp cpp-demo cpp-fuzz cpp-if-possible bench bench-all bench-batch bench-cpp bench-engines bench-layers fuzz soak metrics-overhead precision caffe2-evidence
