@@ -1,7 +1,7 @@
 """Makes int8 programs by post-training quantization with NNCF.
 
 int8 takes a quarter of fp32's bytes and runs several times as fast. The ranges of activations are
-taken from calibration images that the user names. Only the network is quantized (see ``bf16``).
+taken from calibration images that the user names. Only the network is quantized (see ``layers``).
 Of it, the layers that give logits, deltas and masks stay in float, since their rounding goes
 straight into boxes and scores.
 """
@@ -12,27 +12,27 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 
 import nncf
 import numpy as np
 import numpy.typing as npt
 import openvino as ov
-from nncf.openvino.quantization import quantize_model
-from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
+from nncf.openvino.graph.nncf_graph_builder import GraphConverter
+from nncf.quantization.algorithms.post_training.algorithm import PostTrainingQuantization
+from openvino._offline_transformations import compress_quantize_weights_transformation
 
 from d2serve.export.errors import ProgramError
-from d2serve.export.precision.bf16 import layers_of, to_bf16
-from d2serve.handlers.runtimes.details import Details
-from d2serve.handlers.spec.program_inputs import DETAIL_INPUTS
+from d2serve.export.precision.bf16 import to_bf16
+from d2serve.export.precision.calibration import Calibration
+from d2serve.export.precision.layers import layers_of
 
 FEWEST_IMAGES = 100
 
-_IFS = "get_number_if_op"
-"""What NNCF counts a program's branches with, to decide whether to go into them."""
+Images = Collection[npt.NDArray[np.float32]]
+"""As the program gets them, each (channels, H, W) float32, 0 to 255."""
 
 
 @dataclass(frozen=True)
@@ -47,46 +47,80 @@ class Attempt:
 
 def to_int8(
     model: ov.Model,
-    calibration: Iterable[npt.NDArray[np.float32]],
+    images: Images,
     fewest: int = FEWEST_IMAGES,
+    exact: frozenset[str] = frozenset(),
 ) -> ov.Model:
     """A program whose network runs in int8, and whose other layers may run in bf16.
 
     Args:
         model: any detectron2 model in fp32; it is left as it is.
-        calibration: images as the program gets them, each (channels, H, W) float32, 0 to 255.
-        fewest: how many images are asked for.
+        images: to calibrate on.
+        fewest: in how many of them the model must find something.
+        exact: operations that stay in float beside the last layers, by their unique name.
 
     Raises:
-        ProgramError: fewer images than that in which the model finds anything.
+        ProgramError: the model finds something in fewer images than that.
     """
-    return _quantized(model, _enough(model, calibration, fewest), frozenset())
-
-
-def _quantized(
-    model: ov.Model, images: list[npt.NDArray[np.float32]], exact: frozenset[str]
-) -> ov.Model:
     layers = layers_of(model)
-    left_alone = layers.arithmetic | layers.last | exact
-    with _without_chatter(), _branches_left_alone():
-        quantized = nncf.quantize(
-            model.clone(),
-            nncf.Dataset(images, partial(_inputs, model)),
-            preset=nncf.QuantizationPreset.MIXED,
-            subset_size=len(images),
-            fast_bias_correction=True,
-            ignored_scope=nncf.IgnoredScope(names=sorted(left_alone), validate=False),
-            advanced_parameters=AdvancedQuantizationParameters(disable_bias_correction=False),
-        )
+    algorithm = PostTrainingQuantization(
+        preset=nncf.QuantizationPreset.MIXED,
+        subset_size=len(images),
+        ignored_scope=nncf.IgnoredScope(
+            names=sorted(layers.arithmetic | layers.last | _unquantizable(model) | exact),
+            validate=False,
+        ),
+    )
+    quantized = model.clone()
+    with _without_chatter():
+        # A branch is one operation of this graph. nncf.quantize goes into branches, and runs all
+        # images for each; in a detector they hold suppression, which has no layer to quantize.
+        graph = GraphConverter.create_nncf_graph(quantized)
+        calibration = Calibration(images, algorithm.get_statistic_points(quantized, graph))
+        calibration.collect_statistics(quantized, graph)
+        if calibration.used < fewest:
+            raise ProgramError(
+                "int8 is calibrated on images in which the model finds something, and "
+                f"{calibration.used} such images are too few. Name at least {fewest}, from the "
+                "data the model is for."
+            )
+        quantized = algorithm.apply(quantized, graph, calibration.statistic_points)
+    compress_quantize_weights_transformation(quantized)
+    _share_quantized_features(quantized)
     return to_bf16(quantized)
 
 
-def _inputs(model: ov.Model, image: npt.NDArray[np.float32]) -> list[npt.NDArray[np.generic]]:
-    """What a program takes of an image: every layer sees all instances."""
-    for each in model.inputs:
-        if DETAIL_INPUTS[0] in each.get_names():
-            return [image, *Details.of_all(each.partial_shape[0].get_length()).inputs]
-    return [image]
+def _unquantizable(model: ov.Model) -> frozenset[str]:
+    """What puts the ROIs of several levels together.
+
+    OpenVINO does not do it in int8. NNCF would quantize what it takes, each level by itself in
+    fp32, and the layer after it would then run in bf16.
+    """
+    return frozenset(
+        node.get_friendly_name()
+        for node in model.get_ops()
+        if node.get_type_name() == "ScatterNDUpdate"
+    )
+
+
+def _share_quantized_features(model: ov.Model) -> None:
+    """Let ROIAlign take the features that the next layer takes, quantized.
+
+    The layer that gives them then gives int8. Else it gives bf16 to ROIAlign, and a copy of the
+    largest maps of a model is quantized by itself, in fp32.
+    """
+    for node in model.get_ordered_ops():
+        if node.get_type_name() != "FakeQuantize":
+            continue
+        others = [
+            each
+            for each in node.input_value(0).get_target_inputs()
+            if each.get_node().get_friendly_name() != node.get_friendly_name()
+        ]
+        kinds = {each.get_node().get_type_name() for each in others}
+        if "ROIAlign" in kinds and kinds <= {"ROIAlign", "ShapeOf"}:
+            for each in others:
+                each.replace_source_output(node.output(0))
 
 
 @contextmanager
@@ -98,57 +132,9 @@ def _without_chatter() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _branches_left_alone() -> Iterator[None]:
-    """Within it, NNCF takes an If for one operation.
-
-    Otherwise it quantizes each branch by itself, for which it runs all images through the whole
-    program again. In a detector they hold suppression, which has no layer to quantize.
-    """
-    looked_for = getattr(quantize_model, _IFS, None)
-    if looked_for is None:  # another NNCF: it takes its time, and the program is the same
-        yield
-        return
-    setattr(quantize_model, _IFS, lambda _model: 0)
-    try:
-        yield
-    finally:
-        setattr(quantize_model, _IFS, looked_for)
-
-
-def _enough(
-    model: ov.Model, calibration: Iterable[npt.NDArray[np.float32]], fewest: int
-) -> list[npt.NDArray[np.float32]]:
-    images = _with_detections(model, calibration)
-    if len(images) < fewest:
-        raise ProgramError(
-            f"int8 is calibrated on images in which the model finds something, and {len(images)} "
-            f"such images are too few. Name at least {fewest}, from the data the model is for."
-        )
-    return images
-
-
-def _with_detections(
-    model: ov.Model, images: Iterable[npt.NDArray[np.float32]]
-) -> list[npt.NDArray[np.float32]]:
-    """Images that every layer sees something of.
-
-    A mask head gets no input where nothing is detected; statistics of nothing are garbage, and one
-    such image is enough to correct the head's biases by it.
-    """
-    settings = {"INFERENCE_PRECISION_HINT": "f32"}
-    request = ov.Core().compile_model(model, "CPU", settings).create_infer_request()
-    kept = []
-    for image in images:
-        request.infer(_inputs(model, image))
-        if request.get_tensor("scores").size:
-            kept.append(image)
-    return kept
-
-
 def to_int8_within(
     model: ov.Model,
-    calibration: Iterable[npt.NDArray[np.float32]],
+    images: Images,
     drop_of: Callable[[ov.Model], float],
     allowed: float,
     fewest: int = FEWEST_IMAGES,
@@ -159,7 +145,7 @@ def to_int8_within(
     the stem as well.
 
     Args:
-        model, calibration, fewest: see ``to_int8``.
+        model, images, fewest: see ``to_int8``.
         drop_of: AP that a program loses against fp32, on images not used for calibration.
         allowed: largest loss, in the same unit.
 
@@ -169,7 +155,6 @@ def to_int8_within(
     Raises:
         ProgramError: all of them lose more, or there are too few images.
     """
-    images = _enough(model, calibration, fewest)
     layers = layers_of(model)
     tried: list[Attempt] = []
     for words, exact in (
@@ -177,7 +162,7 @@ def to_int8_within(
         ("these and the layers before them", layers.before_last),
         ("these, the layers before them and the stem", layers.before_last | layers.first),
     ):
-        program = _quantized(model, images, exact)
+        program = to_int8(model, images, fewest, exact)
         tried.append(Attempt(words, drop_of(program)))
         if tried[-1].drop <= allowed:
             return program, tried

@@ -6,7 +6,8 @@ are used, since an export needs one of them only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -103,16 +104,14 @@ def _int8_within(
     from d2serve.export.programs.openvino import save
 
     model = openvino.Core().read_model(str(program.main))
-    progress.begin("Reading the calibration images", len(files))
-    images = list(_prepared(files, spec, progress))
-    progress.begin("Calibrating", 0)
+    images = _CalibrationImages(files, spec, progress)
     try:
         _, tried = to_int8_within(
             model, images, lambda made: drop_of(partial(save, made)), request.max_ap_drop
         )
     except ProgramError as error:
         raise PrecisionError(f"{error} Nothing was written.") from error
-    return f"{tried[-1].left_in_float} in bf16, arithmetic on boxes and scores in fp32"
+    return f"{tried[-1].left_in_float} not in int8, arithmetic on boxes and scores in fp32"
 
 
 def check_cpu(precision: str) -> None:
@@ -168,12 +167,26 @@ def calibration_files(request: ExportRequest, config: ModelConfig) -> list[Path]
     return files[::step][:_MOST_CALIBRATION_IMAGES]
 
 
-def _prepared(
-    files: list[Path], spec: ModelSpec, progress: Progress
-) -> Iterator[npt.NDArray[np.float32]]:
-    for file in files:
+@dataclass(frozen=True)
+class _CalibrationImages(Sequence[npt.NDArray[np.float32]]):
+    """Images as a program gets them, read when their turn comes: together they are gigabytes."""
+
+    files: list[Path]
+    spec: ModelSpec
+    progress: Progress
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __iter__(self) -> Iterator[npt.NDArray[np.float32]]:
+        self.progress.begin("Calibrating", len(self.files))
+        for index in range(len(self.files)):
+            yield self[index]
+            self.progress.advance()
+
+    def __getitem__(self, index: int) -> npt.NDArray[np.float32]:
+        file = self.files[index]
         try:
-            yield preprocess(read_image_file(file, spec.image_form), spec).tensor
+            return preprocess(read_image_file(file, self.spec.image_form), self.spec).tensor
         except (OSError, RequestError) as error:
             raise SampleError(f"{file} cannot be read: {one_line(error)}") from error
-        progress.advance()

@@ -13,9 +13,11 @@ from onnx import TensorProto, helper
 from openvino import opset13 as op
 
 from d2serve.export.errors import ProgramError
-from d2serve.export.precision.bf16 import layers_of, to_bf16
+from d2serve.export.precision.bf16 import to_bf16
 from d2serve.export.precision.int8 import to_int8, to_int8_within
+from d2serve.export.precision.layers import layers_of
 from d2serve.export.programs.openvino import from_onnx, mend_empty_constants
+from tests.export.precision.detectors import two_stages
 
 RNG = np.random.default_rng(0)
 
@@ -34,7 +36,9 @@ def conv(source: ov.Output, out: int, into: int, name: str) -> ov.Node:
 def detector() -> ov.Model:
     """Stem, second layer, boxes from it, features pooled in these boxes, a score for each."""
     image = op.parameter([3, -1, -1], np.float32, name="image")
-    batch = op.unsqueeze(op.divide(image, np.float32(64), name="normalise"), np.int64(0))
+    normal = op.divide(image, np.float32(64), name="normalise")
+    batch = op.unsqueeze(normal, np.int64(0))
+    batch.set_friendly_name("batch")
     stem = op.relu(conv(batch, 8, 3, "stem"), name="stem_relu")
     features = op.relu(conv(stem, 8, 8, "second"), name="second_relu")
     deltas = conv(features, 4, 8, "deltas")
@@ -54,10 +58,17 @@ def test_the_network_is_told_from_the_arithmetic(detector: ov.Model) -> None:
     layers = layers_of(detector)
     assert layers.weighted == {"stem", "second", "deltas", "logits"}
     assert layers.between == {"stem_relu", "second_relu", "roi", "flat"}
-    assert layers.last == {"deltas", "logits"}
+    assert layers.last == layers.answering == {"deltas", "logits"}
     assert layers.before_last == {"second"}
     assert layers.first == {"stem"}
     assert {"normalise", "mean_of_deltas", "decode", "softmax"} <= layers.arithmetic
+    assert layers.entering == {"batch"}
+
+
+def test_proposals_and_masks_are_no_answers_in_numbers() -> None:
+    layers = layers_of(two_stages())
+    assert layers.last == {"deltas", "logits", "refine", "mask_predictor"}
+    assert layers.answering == {"logits", "refine"}
 
 
 def precision_of(model: ov.Model, hint: str) -> dict[str, str]:
@@ -84,15 +95,30 @@ def test_only_the_network_runs_in_bf16(detector: ov.Model) -> None:
     assert precision_of(detector, "bf16")["deltas"] == "bf16"  # what the marks prevent
 
 
+@needs_bf16
+def test_proposals_and_masks_run_in_bf16() -> None:
+    lowered = to_bf16(two_stages())
+    runs_in = precision_of(lowered, "bf16")
+    assert {"deltas", "fc", "mask_predictor"} <= {n for n, run in runs_in.items() if run == "bf16"}
+    assert runs_in["logits"] == runs_in["refine"] == runs_in["proposals"] == "f32"
+    # What ROIs are put into is no copy of zeros in fp32.
+    put = [node for node in lowered.get_ops() if node.get_type_name() == "ScatterNDUpdate"]
+    zeros = [node.input_value(0).get_node().input_value(0).get_node() for node in put]
+    assert [node.get_element_type() for node in zeros if node.get_type_name() == "Broadcast"] == [
+        ov.Type.bf16
+    ]
+
+
 def test_in_fp32_the_marks_change_nothing(detector: ov.Model) -> None:
     image = RNG.uniform(0, 255, (3, 20, 30)).astype(np.float32)
-    answers = []
-    for model in (detector, to_bf16(detector)):
-        settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-        request = ov.Core().compile_model(model, "CPU", settings).create_infer_request()
-        request.infer([image])
-        answers.append(request.get_tensor("pred_boxes").data.copy())
-    assert np.array_equal(*answers)
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+    for exact in (detector, two_stages()):
+        answers = []
+        for model in (exact, to_bf16(exact)):
+            request = ov.Core().compile_model(model, "CPU", settings).create_infer_request()
+            request.infer([image])
+            answers.append(request.get_tensor("pred_boxes").data.copy())
+        assert np.array_equal(*answers)
 
 
 def test_int8_leaves_the_last_layers_alone(detector: ov.Model) -> None:
@@ -107,6 +133,21 @@ def test_int8_leaves_the_last_layers_alone(detector: ov.Model) -> None:
     assert layers_of(quantized).last == {"deltas", "logits"}
     weights_of = {name: by_name[name].input_value(1).get_node().get_type_name() for name in feeding}
     assert weights_of["logits"] == "Constant"
+
+
+def test_int8_has_no_quantizer_where_openvino_would_run_it_by_itself() -> None:
+    images = [RNG.uniform(0, 255, (3, 20, 30)).astype(np.float32) for _ in range(4)]
+    quantized = to_int8(two_stages(), images, fewest=4)
+    by_name = {node.get_friendly_name(): node for node in quantized.get_ops()}
+    # The first layers of the heads are in int8: what they take is quantized after it is put
+    # together, not level by level.
+    for name in ("flat", "mask_fcn"):
+        quantizer = by_name[name].input_value(0).get_node()
+        assert quantizer.get_type_name() == "FakeQuantize"
+        assert quantizer.input_value(0).get_node().get_type_name() == "ScatterNDUpdate"
+    # ROIAlign takes what the proposals' layer takes, so that one layer gives int8 to both.
+    taking = by_name["fine_relu"].output(0).get_target_inputs()
+    assert [each.get_node().get_type_name() for each in taking] == ["FakeQuantize"]
 
 
 def test_too_few_images(detector: ov.Model) -> None:

@@ -1,4 +1,4 @@
-"""d2serve.export.precision.int8: each image goes through a program once."""
+"""d2serve.export.precision.calibration: each image is run once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import openvino as ov
 import pytest
 from openvino import opset8 as ops
 
-from d2serve.export.precision import int8
+from d2serve.export.errors import ProgramError
+from d2serve.export.precision import calibration
+from d2serve.export.precision.int8 import to_int8
 
 IMAGES = 5
 
@@ -35,25 +37,49 @@ def _branching() -> ov.Model:
     branch.set_then_body(then_body)
     branch.set_else_body(other_body)
     branch.set_input(found.output(0), then, other)
-    scores = branch.set_output(then_body.get_results()[0], other_body.get_results()[0])
-    scores.get_tensor().set_names({"scores"})
+    given = branch.set_output(then_body.get_results()[0], other_body.get_results()[0])
+    above = ops.convert(ops.greater(given, np.float32(0)), np.int32)
+    places = ops.transpose(ops.non_zero(above, output_type="i64"), np.array([1, 0]))
+    scores = ops.gather_nd(given, places)
+    scores.output(0).get_tensor().set_names({"scores"})
     return ov.Model([scores], [image])
 
 
 def test_each_image_is_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    random = np.random.default_rng(1)
-    images = [random.uniform(0, 255, (3, 24, 32)).astype(np.float32) for _ in range(IMAGES)]
     run: list[int] = []
-    inputs = int8._inputs
+    inputs = calibration._inputs
 
     def counting(model: ov.Model, image: npt.NDArray[np.float32]) -> list[npt.NDArray[np.generic]]:
         run.append(1)
         return inputs(model, image)
 
-    monkeypatch.setattr(int8, "_inputs", counting)
-    quantized = int8.to_int8(_branching(), images, fewest=IMAGES)
+    monkeypatch.setattr(calibration, "_inputs", counting)
+    quantized = to_int8(_branching(), _images(), fewest=IMAGES)
     kinds = [node.get_type_name() for node in quantized.get_ordered_ops()]
     assert kinds.count("FakeQuantize") >= 2
     assert kinds.count("If") == 1
-    # Once to see whether the program finds anything, once for the ranges.
-    assert len(run) == 2 * IMAGES
+    assert len(run) == IMAGES
+
+
+def test_images_in_which_nothing_is_found_change_nothing() -> None:
+    black = [np.zeros((3, 24, 32), np.float32)] * 2
+    quantized = [
+        to_int8(_branching(), images, fewest=IMAGES) for images in (_images(), black + _images())
+    ]
+    ranges, among_black = (
+        [
+            float(value.get_node().data.ravel()[0])
+            for node in model.get_ordered_ops()
+            if node.get_type_name() == "FakeQuantize"
+            for value in node.input_values()[1:]
+        ]
+        for model in quantized
+    )
+    assert ranges == among_black
+    with pytest.raises(ProgramError, match=r"the model finds something, and 5 such images are too"):
+        to_int8(_branching(), black + _images(), fewest=IMAGES + 1)
+
+
+def _images() -> list[npt.NDArray[np.float32]]:
+    random = np.random.default_rng(1)
+    return [random.uniform(0, 255, (3, 24, 32)).astype(np.float32) for _ in range(IMAGES)]
