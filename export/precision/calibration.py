@@ -66,9 +66,7 @@ def _compiled(observed: ov.Model, model: ov.Model) -> ov.CompiledModel:
     network = (layers.weighted | layers.between) - layers.answering
     _lay_channels_together(observed)
     exact = frozenset(node.get_friendly_name() for node in observed.get_ops()) - network
-    return core.compile_model(
-        marked(observed, exact), "CPU", {"INFERENCE_PRECISION_HINT": "bf16"}
-    )
+    return core.compile_model(marked(observed, exact), "CPU", {"INFERENCE_PRECISION_HINT": "bf16"})
 
 
 def _lay_channels_together(observed: ov.Model) -> None:

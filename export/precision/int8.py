@@ -12,9 +12,10 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import nncf
 import numpy as np
@@ -31,8 +32,13 @@ from d2serve.export.precision.layers import layers_of
 
 FEWEST_IMAGES = 100
 
-Images = Collection[npt.NDArray[np.float32]]
-"""As the program gets them, each (channels, H, W) float32, 0 to 255."""
+
+class Images(Protocol):
+    """As the program gets them, each (channels, H, W) float32, 0 to 255."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[npt.NDArray[np.float32]]: ...
 
 
 @dataclass(frozen=True)
