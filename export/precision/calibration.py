@@ -30,16 +30,21 @@ class Calibration(OVStatisticsAggregator):  # type: ignore[misc]
     """The statistics of a program over images in which it finds something."""
 
     def __init__(
-        self, images: Iterable[npt.NDArray[np.float32]], points: StatisticPointsContainer
+        self,
+        images: Iterable[npt.NDArray[np.float32]],
+        points: StatisticPointsContainer,
+        most: int,
     ) -> None:
         """Prepare to collect.
 
         Args:
             images: as the program gets them, each (channels, H, W) float32, 0 to 255.
             points: where statistics are wanted, and which.
+            most: how many images in which something is found are enough.
         """
         super().__init__(nncf.Dataset(images))
         self.register_statistic_points(points)
+        self._most = most
         self.used = 0
         """Images in which something was found."""
 
@@ -56,6 +61,8 @@ class Calibration(OVStatisticsAggregator):  # type: ignore[misc]
             if SCORES not in found or found[SCORES].size:
                 self.used += 1
                 self._register_statistics(self._process_outputs(found), merged)
+            if self.used == self._most:
+                break
 
 
 def _compiled(observed: ov.Model, model: ov.Model) -> ov.CompiledModel:

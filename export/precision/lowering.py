@@ -30,8 +30,8 @@ Write = Callable[[Path], Path]
 """Writes a program into a folder; gives its main file."""
 
 # How few are too few is int8's own (FEWEST_IMAGES), which brings NNCF.
-# Twice as many move the AP by less than its noise, and take twice as long (decision 41).
-_MOST_CALIBRATION_IMAGES = 150
+# Twice as many as int8 uses: the model may find nothing in some.
+_MOST_CALIBRATION_IMAGES = 300
 
 
 def lowered_within(
@@ -163,9 +163,10 @@ def calibration_files(request: ExportRequest, config: ModelConfig) -> list[Path]
             f"{FEWEST_IMAGES} or more like those that the model will see. Name a folder "
             "of them: --calibration-images DIR"
         )
-    # Evenly over the data set, which may be sorted by what it shows.
+    # Evenly over the data set, which may be sorted by what it shows; so is the first half of these.
     count = min(len(files), _MOST_CALIBRATION_IMAGES)
-    return [files[index * len(files) // count] for index in range(count)]
+    spread = [files[index * len(files) // count] for index in range(count)]
+    return spread[::2] + spread[1::2]
 
 
 @dataclass(frozen=True)
@@ -176,11 +177,10 @@ class _CalibrationImages:
     spec: ModelSpec
     progress: Progress
 
-    def __len__(self) -> int:
-        return len(self.files)
-
     def __iter__(self) -> Iterator[npt.NDArray[np.float32]]:
-        self.progress.begin("Calibrating", len(self.files))
+        from d2serve.export.precision.int8 import MOST_IMAGES
+
+        self.progress.begin("Calibrating", min(len(self.files), MOST_IMAGES))
         for file in self.files:
             try:
                 yield preprocess(read_image_file(file, self.spec.image_form), self.spec).tensor

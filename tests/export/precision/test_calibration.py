@@ -59,6 +59,9 @@ def test_each_image_is_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert kinds.count("FakeQuantize") >= 2
     assert kinds.count("If") == 1
     assert len(run) == IMAGES
+    run.clear()
+    to_int8(_branching(), _images(), fewest=2, most=3)
+    assert len(run) == 3
 
 
 def test_images_in_which_nothing_is_found_change_nothing() -> None:
