@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +20,7 @@ WAYS = ("portable", "avx2", "avx512")
 """Which instructions are used, the slowest first. A way's place is its number in C."""
 
 FILE = "_native.so"
-VERSION = 1
+VERSION = 2
 """``D2K_VERSION``: of the functions and of the layout of transformed weights."""
 
 _logger = logging.getLogger(__name__)
@@ -36,6 +37,18 @@ class _Layer(ctypes.Structure):
         ("bias", ctypes.c_void_p),
         ("outs", ctypes.c_int64),
         ("ins", ctypes.c_int64),
+        ("relu", ctypes.c_int32),
+        ("way", ctypes.c_int32),
+    )
+
+
+class _PointLayer(ctypes.Structure):
+    _fields_ = (
+        ("weights", ctypes.c_void_p),
+        ("bias", ctypes.c_void_p),
+        ("outs", ctypes.c_int64),
+        ("ins", ctypes.c_int64),
+        ("stride", ctypes.c_int32),
         ("relu", ctypes.c_int32),
         ("way", ctypes.c_int32),
     )
@@ -84,6 +97,16 @@ def library() -> Library | None:
     ]
     native.d2k_convolve.argtypes = [
         ctypes.POINTER(_Layer),
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+        ctypes.c_int64,
+        ctypes.c_int64,
+        ctypes.c_int64,
+        ctypes.c_int32,
+    ]
+    native.d2k_convolve_points.argtypes = [
+        ctypes.POINTER(_PointLayer),
+        ctypes.c_void_p,
         ctypes.c_void_p,
         ctypes.c_void_p,
         ctypes.c_int64,
@@ -156,7 +179,7 @@ class Convolution:
         ins: int,
         bias: NDArray[np.float32] | None,
         relu: bool,
-        way: str,
+        way: int,
     ) -> None:
         self.outs, self.ins = outs, ins
         # The native code holds plain pointers, so both arrays must stay.
@@ -168,7 +191,7 @@ class Convolution:
             outs,
             ins,
             int(relu),
-            WAYS.index(way),
+            way,
         )
 
     @classmethod
@@ -193,10 +216,7 @@ class Convolution:
             KernelsError: the native code is not there, this CPU does not run the way, or the
                 arrays do not belong together.
         """
-        found = ways()
-        way = way or (found[-1] if found else None)
-        if way not in found:
-            raise KernelsError(f"Got way {way!r}; expected one of {found} on this CPU.")
+        number = _number_of(way)
         outs, ins = _channels(weights)
         if transformed is None:
             transformed = transform(weights)
@@ -207,11 +227,7 @@ class Convolution:
                 f"inputs; expected {transformed_size(outs, ins)} of float32. If they come from a "
                 "file, it belongs to another layer or was cut off: write it again."
             )
-        if bias is not None:
-            bias = np.ascontiguousarray(bias, dtype=np.float32)
-            if bias.shape != (outs,):
-                raise KernelsError(f"Got a bias of shape {bias.shape}; expected {(outs,)}.")
-        return cls(flat, outs, ins, bias, relu, way)
+        return cls(flat, outs, ins, _bias_of(bias, outs), relu, number)
 
     @property
     def address(self) -> int:
@@ -245,6 +261,114 @@ class Convolution:
                 threads,
             )
         )
+
+
+class Pointwise:
+    """A 1x1 convolution of stride 1 or 2 and one group, with its bias, a sum and its ReLU.
+
+    It keeps no copy of the weights. Threads and ways give the bits that ``Convolution`` says.
+    """
+
+    def __init__(
+        self,
+        weights: NDArray[np.float32],
+        bias: NDArray[np.float32] | None,
+        relu: bool,
+        stride: int = 1,
+        way: str | None = None,
+    ) -> None:
+        """Take the weights where they lie.
+
+        Args:
+            weights: (outs, ins, 1, 1), C-contiguous float32.
+            bias: (outs,) or None.
+            relu: whether negative results become 0.
+            stride: 1 or 2.
+            way: one of ``ways()``; by default the fastest.
+
+        Raises:
+            KernelsError: as of ``Convolution.of``.
+        """
+        if weights.ndim != 4 or weights.shape[2:] != (1, 1) or 0 in weights.shape:
+            raise KernelsError(
+                f"Got weights of shape {weights.shape}; expected (outs, ins, 1, 1), at least one "
+                "of each."
+            )
+        if stride not in (1, 2):
+            raise KernelsError(f"Got a stride of {stride}; expected 1 or 2.")
+        _fits("weights", weights, weights.shape)
+        self.outs, self.ins = weights.shape[:2]
+        self.stride = stride
+        self._weights, self._bias = weights, _bias_of(bias, self.outs)
+        self._convolve = _native().d2k_convolve_points
+        self._layer = _PointLayer(
+            weights.ctypes.data,
+            None if self._bias is None else self._bias.ctypes.data,
+            self.outs,
+            self.ins,
+            stride,
+            int(relu),
+            _number_of(way),
+        )
+
+    def shape(self, given: Sequence[int]) -> tuple[int, int, int, int]:
+        """Of the result, for images of this shape."""
+        count, _, height, width = given
+        return count, self.outs, -(-height // self.stride), -(-width // self.stride)
+
+    def __call__(
+        self,
+        images: NDArray[np.float32],
+        result: NDArray[np.float32],
+        threads: int = 1,
+        residual: NDArray[np.float32] | None = None,
+    ) -> None:
+        """Convolve.
+
+        Args:
+            images: (N, ins, H, W), C-contiguous; N may be 0.
+            result: of ``shape(images.shape)``, C-contiguous and apart from the images.
+            threads: how many may work, this one included.
+            residual: of the result's shape, is added before the ReLU; may be the result itself.
+
+        Raises:
+            KernelsError: the arrays do not fit, or there is no memory.
+        """
+        count, _, height, width = images.shape
+        _fits("images", images, (count, self.ins, height, width))
+        _fits("result", result, self.shape(images.shape))
+        if residual is not None:
+            _fits("residual", residual, result.shape)
+        _check(
+            self._convolve(
+                ctypes.byref(self._layer),
+                images.ctypes.data,
+                None if residual is None else residual.ctypes.data,
+                result.ctypes.data,
+                count,
+                height,
+                width,
+                threads,
+            )
+        )
+
+
+def _number_of(way: str | None) -> int:
+    """A way's number in C; of the fastest where none is named."""
+    found = ways()
+    way = way or (found[-1] if found else None)
+    if way not in found:
+        raise KernelsError(f"Got way {way!r}; expected one of {found} on this CPU.")
+    return WAYS.index(way)
+
+
+def _bias_of(bias: NDArray[np.float32] | None, outs: int) -> NDArray[np.float32] | None:
+    if bias is None:
+        return None
+    bias = np.ascontiguousarray(bias, dtype=np.float32)
+    if bias.shape != (outs,):
+        raise KernelsError(f"Got a bias of shape {bias.shape}; expected {(outs,)}.")
+    return bias
 
 
 def _native() -> ctypes.CDLL:
