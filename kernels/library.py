@@ -181,7 +181,7 @@ class Convolution:
         relu: bool,
         way: int,
     ) -> None:
-        self.outs, self.ins = outs, ins
+        self.outs, self.ins, self.stride = outs, ins, 1
         # The native code holds plain pointers, so both arrays must stay.
         self._transformed, self._bias = transformed, bias
         self._convolve = _native().d2k_convolve
@@ -233,6 +233,11 @@ class Convolution:
     def address(self) -> int:
         """Of its ``d2k_layer``, for native code that calls it; valid as long as this object is."""
         return ctypes.addressof(self._layer)
+
+    def shape(self, given: Sequence[int]) -> tuple[int, int, int, int]:
+        """Of the result, for images of this shape."""
+        count, _, height, width = given
+        return count, self.outs, height, width
 
     def __call__(
         self, images: NDArray[np.float32], result: NDArray[np.float32], threads: int = 1

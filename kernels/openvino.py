@@ -7,15 +7,17 @@ the native code runs without the interpreter's lock.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import openvino as ov
+from numpy.typing import NDArray
 from openvino import opset13 as opset
 
 from d2serve.kernels.choosing import pays
-from d2serve.kernels.library import Convolution
+from d2serve.kernels.library import Convolution, Pointwise
 from d2serve.kernels.openvino_graph import fitting, suit_consumers
 from d2serve.kernels.weights import transformed
 
@@ -28,6 +30,8 @@ class Replaced:
     """Of each call; may change between calls."""
     convolutions: int = 0
     """That are Winograd's now."""
+    points: int = 0
+    """1x1 convolutions that are ours now."""
     others: int = 0
     """3x3 convolutions of the model that are not."""
     files: set[Path] = field(default_factory=set)
@@ -40,38 +44,40 @@ class Replaced:
         return f"Winograd's algorithm in {self.convolutions} of its {of} 3x3 convolutions"
 
 
-class WinogradConvolution(ov.Op):  # type: ignore[misc]
-    """A 3x3 convolution with its bias and ReLU: (N, ins, H, W) to (N, outs, H, W)."""
+class NativeConvolution(ov.Op):  # type: ignore[misc]
+    """A convolution with its bias, sum and ReLU: (N, ins, H, W) to (N, outs, height, width)."""
 
     def __init__(
         self,
-        images: ov.Output | None = None,
-        layer: ov.Output | None = None,
-        convolution: Convolution | None = None,
+        given: Sequence[ov.Output] = (),
+        convolution: Convolution | Pointwise | None = None,
         replaced: Replaced | None = None,
     ) -> None:
-        """Take the images, and a constant that tells this layer from others.
+        """Take the images, a constant that tells this layer from others, and maybe a residual.
 
-        OpenVINO makes one of two operators of a kind that take the same; what is in them, it does
+        OpenVINO makes one of two operators of a kind that take the same, and what is in them, it does
         not see. Without the constant, layers side by side over the same images would be one.
         """
         super().__init__(self)
         # Before the arguments: setting those asks for the output's shape.
         self._convolution, self._replaced = convolution, replaced
-        if images is not None and replaced is not None:
+        if replaced is not None:
             replaced._operators.append(self)
-            self.set_arguments([images, layer])
+            self.set_arguments(list(given))
             self.constructor_validate_and_infer_types()
 
     def validate_and_infer_types(self) -> None:
-        shape = self.get_input_partial_shape(0)
         assert self._convolution is not None
-        found = ov.PartialShape([shape[0], self._convolution.outs, shape[2], shape[3]])
-        self.set_output_type(0, self.get_input_element_type(0), found)
+        count, _, *sides = self.get_input_partial_shape(0)
+        stride = self._convolution.stride
+        found = [count, ov.Dimension(self._convolution.outs), *(_strided(s, stride) for s in sides)]
+        if self.get_input_size() > 2:
+            other = self.get_input_partial_shape(2)
+            found = [a if a == b else ov.Dimension() for a, b in zip(found, other)]
+        self.set_output_type(0, self.get_input_element_type(0), ov.PartialShape(found))
 
-    def clone_with_new_inputs(self, new_inputs: list[ov.Output]) -> WinogradConvolution:
-        images, layer = new_inputs
-        return WinogradConvolution(images, layer, self._convolution, self._replaced)
+    def clone_with_new_inputs(self, new_inputs: list[ov.Output]) -> NativeConvolution:
+        return NativeConvolution(new_inputs, self._convolution, self._replaced)
 
     def has_evaluate(self) -> bool:
         return True
@@ -79,17 +85,30 @@ class WinogradConvolution(ov.Op):  # type: ignore[misc]
     def evaluate(self, outputs: list[ov.Tensor], inputs: list[ov.Tensor]) -> bool:
         assert self._convolution is not None
         assert self._replaced is not None
-        given = inputs[0].shape
-        outputs[0].shape = [given[0], self._convolution.outs, given[2], given[3]]
+        images, residual = inputs[0].data, [each.data for each in inputs[2:]]
+        if residual and images[:, 0].shape != residual[0][:, 0].shape:
+            images, *residual = _broadcast(images, *residual)
+        outputs[0].shape = self._convolution.shape(images.shape)
         if outputs[0].size:
-            self._convolution(inputs[0].data, outputs[0].data, self._replaced.threads)
+            self._convolution(images, outputs[0].data, self._replaced.threads, *residual)
         return True
+
+
+def _broadcast(*planes: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+    """All with as many images and pixels: one of two that are added may have a single one.
+
+    What is added to a 1x1 convolution's result may as well be as large as its images.
+    """
+    count, high, wide = np.broadcast_shapes(*(each[:, 0].shape for each in planes))
+    for each in planes:
+        shape = count, each.shape[1], high, wide
+        yield np.ascontiguousarray(np.broadcast_to(each, shape))
 
 
 def replace_convolutions(
     model: ov.Model, beside: Path | None, threads: int, *, where_it_pays: bool
 ) -> Replaced:
-    """Put Winograd's convolutions in the places of those that fit, in the model itself.
+    """Put native convolutions in the places of those that fit, in the model itself.
 
     Args:
         model: in fp32.
@@ -97,27 +116,61 @@ def replace_convolutions(
         threads: of each call.
         where_it_pays: leave out those that are no faster, or not by as much as they take memory.
     """
-    replaced = Replaced(threads)
-    made: dict[tuple[str, str, bool], tuple[Convolution, ov.Output]] = {}
-    for found in fitting(model):
-        outs, ins = found.weights.shape[:2]
-        if where_it_pays and not pays(outs, ins):
+    replacing = _Replacing(Replaced(threads))
+    replaced = replacing.replaced
+    for found in fitting(model, 3):
+        if where_it_pays and not pays(*found.weights.shape[:2]):
             replaced.others += 1
             continue
-        if found.key not in made:
-            stored = transformed(found.weights, beside)
-            if isinstance(stored, np.memmap) and stored.filename is not None:
-                replaced.files.add(Path(stored.filename))
-            convolution = Convolution.of(found.weights, found.bias, found.relu, transformed=stored)
-            layer = opset.constant(np.array(len(made), np.int64)).output(0)
-            made[found.key] = convolution, layer
-        convolution, layer = made[found.key]
-        operator = WinogradConvolution(found.images, layer, convolution, replaced)
+        replacing.put(found, lambda found=found: _winograd(found, beside, replaced))
+        replaced.convolutions += 1
+    for found in fitting(model, 1):
+        if where_it_pays and not replacing.is_beside(found):
+            continue
+        replacing.put(found, lambda found=found: _pointwise(found))
+        replaced.points += 1
+    for operator in replaced._operators: suit_consumers(operator)
+    model.validate_nodes_and_infer_types()
+    return replaced
+
+
+class _Replacing:
+    def __init__(self, replaced):
+        self.replaced = replaced
+        self._made = {}
+
+    def put(self, found, make):
+        if found.key not in self._made:
+            layer = opset.constant(np.array(len(self._made), np.int64)).output(0)
+            self._made[found.key] = make(), layer
+        convolution, layer = self._made[found.key]
+        given = [found.images, layer, *([found.residual] if found.residual is not None else [])]
+        operator = NativeConvolution(given, convolution, self.replaced)
         operator.set_friendly_name(found.last.get_friendly_name())
         names = found.last.output(0).get_names()
         found.last.output(0).replace(operator.output(0))
         operator.output(0).add_names(names)
-        replaced.convolutions += 1
-        suit_consumers(operator)
-    model.validate_nodes_and_infer_types()
-    return replaced
+
+    def is_beside(self, found):
+        given = [found.images] + ([found.residual] if found.residual is not None else [])
+        before = [each.get_node() for each in given]
+        after = [each.get_node() for each in found.last.output(0).get_target_inputs()]
+        return any(n.get_type_name() == "NativeConvolution" for n in (*before, *after))
+
+
+def _winograd(found, beside, replaced):
+    stored = transformed(found.weights, beside)
+    if isinstance(stored, np.memmap) and stored.filename is not None:
+        replaced.files.add(Path(stored.filename))
+    return Convolution.of(found.weights, found.bias, found.relu, transformed=stored)
+
+
+def _pointwise(found):
+    return Pointwise(found.weights, found.bias, found.relu, found.stride)
+
+
+def _strided(side, stride):
+    if stride == 1: return side
+    if side.is_static: return ov.Dimension(-(-side.get_length() // stride))
+    low, high = side.get_min_length(), side.get_max_length()
+    return ov.Dimension(-(-low // stride), -1 if high < 0 else -(-high // stride))
