@@ -18,6 +18,7 @@ from openvino import opset13 as opset
 
 from d2serve.kernels.choosing import pays
 from d2serve.kernels.library import Convolution, Pointwise
+from d2serve.kernels.openvino_deconvolution import replace_deconvolutions
 from d2serve.kernels.openvino_graph import fitting, suit_consumers
 from d2serve.kernels.weights import transformed
 
@@ -124,6 +125,8 @@ def replace_convolutions(
             continue
         replacing.put(found, lambda found=found: _winograd(found, beside, replaced))
         replaced.convolutions += 1
+    replace_deconvolutions(model, behind="NativeConvolution" if where_it_pays else None)
+    model.validate_nodes_and_infer_types()
     for found in fitting(model, 1):
         if where_it_pays and not replacing.is_beside(found):
             continue
@@ -153,9 +156,17 @@ class _Replacing:
 
     def is_beside(self, found):
         given = [found.images] + ([found.residual] if found.residual is not None else [])
-        before = [each.get_node() for each in given]
+        before = [_source(each) for each in given]
         after = [each.get_node() for each in found.last.output(0).get_target_inputs()]
         return any(n.get_type_name() == "NativeConvolution" for n in (*before, *after))
+
+
+def _source(output):
+    """What gives a tensor, however it is cut into images since."""
+    node = output.get_node()
+    while node.get_type_name() == "Reshape":
+        node = node.input_value(0).get_node()
+    return node
 
 
 def _winograd(found, beside, replaced):

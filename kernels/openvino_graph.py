@@ -49,21 +49,34 @@ def fitting(model: ov.Model, size: int) -> Iterator[Found]:
             continue
         weights = node.input_value(1).get_node()
         outs, stride = weights.data.shape[0], node.get_attributes()["strides"][0]
-        bias, residual, name, relu, last = None, None, "", False, node
-        after = _only_consumer(last)
-        if after is not None and after.get_type_name() == "Add":
-            constant = _other(after, last).get_node()
-            bias = _per_channel(constant, outs)
-            if bias is not None:
-                name, last, after = constant.get_friendly_name(), after, _only_consumer(after)
+        bias, name, last = bias_after(node, outs)
+        residual, after = None, only_consumer(last)
         if (size, stride) == (1, 1) and after is not None and after.get_type_name() == "Add":
             other = _other(after, last)
             if _has_channels(other, outs):
-                residual, last, after = other, after, _only_consumer(after)
-        if after is not None and after.get_type_name() == "Relu":
-            relu, last = True, after
+                residual, last = other, after
+        relu, last = relu_after(last)
         key = (weights.get_friendly_name(), name, relu)
         yield Found(node.input_value(0), weights.data, stride, bias, residual, relu, last, key)
+
+
+def bias_after(node: ov.Node, outs: int) -> tuple[NDArray[np.float32] | None, str, ov.Node]:
+    """What is added to each of a node's channels and to nothing else, its name, and where."""
+    after = only_consumer(node)
+    if after is not None and after.get_type_name() == "Add":
+        constant = _other(after, node).get_node()
+        bias = _per_channel(constant, outs)
+        if bias is not None:
+            return bias, constant.get_friendly_name(), after
+    return None, "", node
+
+
+def relu_after(node: ov.Node) -> tuple[bool, ov.Node]:
+    """Whether only a ReLU takes what a node gives, and the last of the two."""
+    after = only_consumer(node)
+    if after is not None and after.get_type_name() == "Relu":
+        return True, after
+    return False, node
 
 
 def suit_consumers(operator: ov.Op) -> None:
@@ -102,7 +115,8 @@ def _is_plain(node: ov.Node, size: int) -> bool:
     )
 
 
-def _only_consumer(node: ov.Node) -> ov.Node | None:
+def only_consumer(node: ov.Node) -> ov.Node | None:
+    """What takes a node's output, if nothing else does."""
     targets = list(node.output(0).get_target_inputs())
     return targets[0].get_node() if len(targets) == 1 else None
 

@@ -55,7 +55,8 @@ struct Vectors {
   static void ask_for(const float*) {}
 };
 
-void input_rows(const float* const* rows, float* strip, int64_t stride, int64_t width) {
+void input_rows(const float* const* rows, float* strip, int64_t stride, int64_t width,
+                int64_t) {
   for (int64_t x = 0; x < width; ++x) {
     float column[8];
     for (int64_t y = 0; y < 8; ++y) column[y] = rows[y] ? rows[y][x] : 0.0f;
@@ -106,7 +107,7 @@ void output_tiles(const float* sums, int64_t first, int64_t count, int64_t group
 }
 
 void output_rows(const float* strip, int64_t stride, float* const* rows, int64_t width, float bias,
-                 bool relu) {
+                 bool relu, int64_t) {
   for (int64_t x = 0; x < width; ++x) {
     float column[8];
     for (int64_t y = 0; y < 8; ++y) column[y] = strip[y * stride + x];
