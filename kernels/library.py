@@ -51,6 +51,7 @@ class _PointLayer(ctypes.Structure):
         ("stride", ctypes.c_int32),
         ("relu", ctypes.c_int32),
         ("way", ctypes.c_int32),
+        ("upsampled", ctypes.c_int32),
     )
 
 
@@ -281,6 +282,7 @@ class Pointwise:
         relu: bool,
         stride: int = 1,
         way: str | None = None,
+        upsampled: bool = False,
     ) -> None:
         """Take the weights where they lie.
 
@@ -290,6 +292,8 @@ class Pointwise:
             relu: whether negative results become 0.
             stride: 1 or 2.
             way: one of ``ways()``; by default the fastest.
+            upsampled: whether a residual has half the result's height and width, and each of its
+                values is added to two by two.
 
         Raises:
             KernelsError: as of ``Convolution.of``.
@@ -303,7 +307,7 @@ class Pointwise:
             raise KernelsError(f"Got a stride of {stride}; expected 1 or 2.")
         _fits("weights", weights, weights.shape)
         self.outs, self.ins = weights.shape[:2]
-        self.stride = stride
+        self.stride, self.upsampled = stride, upsampled
         self._weights, self._bias = weights, _bias_of(bias, self.outs)
         self._convolve = _native().d2k_convolve_points
         self._layer = _PointLayer(
@@ -314,6 +318,7 @@ class Pointwise:
             stride,
             int(relu),
             _number_of(way),
+            int(upsampled),
         )
 
     def shape(self, given: Sequence[int]) -> tuple[int, int, int, int]:
@@ -343,7 +348,8 @@ class Pointwise:
         _fits("images", images, (count, self.ins, height, width))
         _fits("result", result, self.shape(images.shape))
         if residual is not None:
-            _fits("residual", residual, result.shape)
+            sides = (each // (1 + self.upsampled) for each in result.shape[2:])
+            _fits("residual", residual, (count, self.outs, *sides))
         _check(
             self._convolve(
                 ctypes.byref(self._layer),

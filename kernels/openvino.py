@@ -70,12 +70,14 @@ class NativeConvolution(ov.Op):  # type: ignore[misc]
     def validate_and_infer_types(self) -> None:
         assert self._convolution is not None
         count, _, *sides = self.get_input_partial_shape(0)
-        stride = self._convolution.stride
-        found = [count, ov.Dimension(self._convolution.outs), *(_strided(s, stride) for s in sides)]
+        sides = [_divided(side, self._convolution.stride) for side in sides]
         if self.get_input_size() > 2:
-            other = self.get_input_partial_shape(2)
-            found = [a if a == b else ov.Dimension() for a, b in zip(found, other)]
-        self.set_output_type(0, self.get_input_element_type(0), ov.PartialShape(found))
+            others, _, *halves = self.get_input_partial_shape(2)
+            count = _together(count, others)
+            by = 1 + self._convolution.upsampled
+            sides = [_together(side, half, by) for side, half in zip(sides, halves)]
+        shape = ov.PartialShape([count, ov.Dimension(self._convolution.outs), *sides])
+        self.set_output_type(0, self.get_input_element_type(0), shape)
 
     def clone_with_new_inputs(self, new_inputs: list[ov.Output]) -> NativeConvolution:
         return NativeConvolution(new_inputs, self._convolution, self._replaced)
@@ -87,22 +89,25 @@ class NativeConvolution(ov.Op):  # type: ignore[misc]
         assert self._convolution is not None
         assert self._replaced is not None
         images, residual = inputs[0].data, [each.data for each in inputs[2:]]
-        if residual and images[:, 0].shape != residual[0][:, 0].shape:
-            images, *residual = _broadcast(images, *residual)
+        if residual:
+            images, *residual = _alike(images, *residual, 1 + self._convolution.upsampled)
         outputs[0].shape = self._convolution.shape(images.shape)
         if outputs[0].size:
             self._convolution(images, outputs[0].data, self._replaced.threads, *residual)
         return True
 
 
-def _broadcast(*planes: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-    """All with as many images and pixels: one of two that are added may have a single one.
+def _alike(
+    images: NDArray[np.float32], residual: NDArray[np.float32], scale: int
+) -> Iterator[NDArray[np.float32]]:
+    """Both with as many images and pixels: one of two that are added may have a single one.
 
     What is added to a 1x1 convolution's result may as well be as large as its images.
     """
-    count, high, wide = np.broadcast_shapes(*(each[:, 0].shape for each in planes))
-    for each in planes:
-        shape = count, each.shape[1], high, wide
+    (count, height, width), (others, high, wide) = images[:, 0].shape, residual[:, 0].shape
+    found = np.broadcast_shapes((count, height, width), (others, scale * high, scale * wide))
+    for each, by in ((images, 1), (residual, scale)):
+        shape = found[0], each.shape[1], found[1] // by, found[2] // by
         yield np.ascontiguousarray(np.broadcast_to(each, shape))
 
 
@@ -177,11 +182,17 @@ def _winograd(found, beside, replaced):
 
 
 def _pointwise(found):
-    return Pointwise(found.weights, found.bias, found.relu, found.stride)
+    return Pointwise(found.weights, found.bias, found.relu, found.stride, upsampled=found.upsampled)
 
 
-def _strided(side, stride):
-    if stride == 1: return side
-    if side.is_static: return ov.Dimension(-(-side.get_length() // stride))
-    low, high = side.get_min_length(), side.get_max_length()
-    return ov.Dimension(-(-low // stride), -1 if high < 0 else -(-high // stride))
+def _divided(side: ov.Dimension, stride: int) -> ov.Dimension:
+    if side.is_static:
+        return ov.Dimension(-(-side.get_length() // stride))
+    return side if stride == 1 else ov.Dimension()
+
+
+def _together(one: ov.Dimension, other: ov.Dimension, by: int = 1) -> ov.Dimension:
+    """What two sides are when they are broadcast; the other one counts several times."""
+    if one.is_static and other.is_static:
+        return ov.Dimension(max(one.get_length(), by * other.get_length()))
+    return one if one == other and by == 1 else ov.Dimension()

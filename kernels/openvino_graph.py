@@ -28,10 +28,12 @@ class Found:
     bias: NDArray[np.float32] | None
     residual: ov.Output | None
     """What is added after the bias, of as many channels; only to a 1x1 convolution of stride 1."""
+    upsampled: bool
+    """Whether each of the residual's values is added to two by two."""
     relu: bool
     last: ov.Node
     """Whose output is the layer's."""
-    key: tuple[str, str, bool]
+    key: tuple[str, str, bool, bool]
     """Equal for calls of the same layer."""
 
 
@@ -50,14 +52,18 @@ def fitting(model: ov.Model, size: int) -> Iterator[Found]:
         weights = node.input_value(1).get_node()
         outs, stride = weights.data.shape[0], node.get_attributes()["strides"][0]
         bias, name, last = bias_after(node, outs)
-        residual, after = None, only_consumer(last)
+        residual, upsampled, after = None, False, only_consumer(last)
         if (size, stride) == (1, 1) and after is not None and after.get_type_name() == "Add":
             other = _other(after, last)
             if _has_channels(other, outs):
                 residual, last = other, after
+                upsampled = _doubles(other)
+                if upsampled:
+                    residual = other.get_node().input_value(0)
         relu, last = relu_after(last)
-        key = (weights.get_friendly_name(), name, relu)
-        yield Found(node.input_value(0), weights.data, stride, bias, residual, relu, last, key)
+        key = (weights.get_friendly_name(), name, relu, upsampled)
+        images = node.input_value(0)
+        yield Found(images, weights.data, stride, bias, residual, upsampled, relu, last, key)
 
 
 def bias_after(node: ov.Node, outs: int) -> tuple[NDArray[np.float32] | None, str, ov.Node]:
@@ -125,6 +131,23 @@ def _other(node: ov.Node, one: ov.Node) -> ov.Output:
     """The other of the two that a node takes."""
     first, second = node.input_values()
     return second if first.get_node().get_friendly_name() == one.get_friendly_name() else first
+
+
+def _doubles(output: ov.Output) -> bool:
+    """Whether each value becomes two by two, and only one node takes them."""
+    node = output.get_node()
+    if node.get_type_name() != "Interpolate" or only_consumer(node) is None:
+        return False
+    given, factors = node.get_attributes(), node.input_value(1).get_node()
+    return (
+        node.get_input_size() == 2
+        and factors.get_type_name() == "Constant"
+        and factors.data.tolist() == [1, 1, 2, 2]
+        and given["shape_calculation_mode"] == "scales"
+        and (given["mode"], given["nearest_mode"]) == ("nearest", "floor")
+        and given["coordinate_transformation_mode"] == "asymmetric"
+        and not any((*given["pads_begin"], *given["pads_end"]))
+    )
 
 
 def _has_channels(output: ov.Output, channels: int) -> bool:

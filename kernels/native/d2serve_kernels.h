@@ -62,11 +62,13 @@ typedef struct d2k_point_layer {
   int32_t stride; /* 1 or 2: of that many rows and columns, the first is taken */
   int32_t relu;   /* as of d2k_layer */
   int32_t way;    /* of d2k_way */
+  int32_t upsampled; /* 1: a residual has half the result's height and width, which are even, and
+                        each of its values is added to two by two */
 } d2k_point_layer;
 
 /* images: (count, ins, height, width); result: (count, outs, height and width by the stride, rounded
-   up), apart from images. residual: of the result's shape, is added before the ReLU, and may be the
-   result itself; or null. threads: as of d2k_convolve. */
+   up), apart from images. residual: is added before the ReLU; of the result's shape unless it is
+   upsampled, and then it may be the result itself; or null. threads: as of d2k_convolve. */
 D2K_API int32_t d2k_convolve_points(const d2k_point_layer* layer, const float* images,
                                     const float* residual, float* result, int64_t count,
                                     int64_t height, int64_t width, int32_t threads);

@@ -131,10 +131,14 @@ int32_t d2k_convolve_points(const d2k_point_layer* layer, const float* images,
     return D2K_BAD_SHAPE;
   const d2k::PointwiseSteps* const steps = d2k::pointwise_of(layer->way);
   if (!steps) return D2K_BAD_WAY;
+  if (layer->upsampled && ((height + layer->stride - 1) / layer->stride % 2 ||
+                           (width + layer->stride - 1) / layer->stride % 2))
+    return D2K_BAD_SHAPE;
   if (count == 0) return D2K_OK;
   if (!images || !result) return D2K_BAD_SHAPE;
-  const d2k::Pointwise pointwise{layer->weights, layer->bias,      layer->outs, layer->ins,
-                                 layer->stride,  layer->relu != 0, *steps};
+  const d2k::Pointwise pointwise{layer->weights,        layer->bias,   layer->outs,
+                                 layer->ins,            layer->stride, layer->relu != 0,
+                                 layer->upsampled != 0, *steps};
   try {
     return pointwise(images, residual, result, count, height, width, threads < 1 ? 1 : threads)
                ? D2K_OK

@@ -35,6 +35,8 @@ struct Work {
   int64_t pixels() const { return high * wide; }
 
   void run(int64_t task);
+  void upsample(int64_t image, int64_t out, int64_t outs, int64_t first, int64_t count,
+                float* to) const;
   const float* row_of(const float* channel, int64_t first, int64_t count, float* strip) const;
 };
 
@@ -49,6 +51,20 @@ const float* Work::row_of(const float* channel, int64_t first, int64_t count, fl
     at += run;
   }
   return strip;
+}
+
+// What is added to some outputs' pixels of a panel.
+void Work::upsample(int64_t image, int64_t out, int64_t outs, int64_t first, int64_t count,
+                    float* to) const {
+  const int64_t size = pixels() / 4;
+  const float* from = residual + (image * convolution.outs + out) * size;
+  for (int64_t at = 0, y = first / wide, x = first % wide; at < count; ++y, x = 0) {
+    const int64_t run = std::min(wide - x, count - at);
+    for (int64_t i = 0; i < outs; ++i)
+      convolution.steps.spread(from + i * size + y / 2 * (wide / 2) + x / 2, x % 2 != 0,
+                               to + i * kPanel + at, run);
+    at += run;
+  }
 }
 
 void Work::run(int64_t task) {
@@ -86,13 +102,18 @@ void Work::run(int64_t task) {
         sums.waiting = of.ins > kDepth ? waiting + (panel * groups + group) * kTile : waiting;
         sums.first = depth == 0, sums.last = depth + channels == of.ins;
         sums.bias = of.bias ? of.bias + out : nullptr;
-        sums.residual = residual ? residual + at : nullptr;
-        sums.next_residual = residual ? residual + next : nullptr;
-        sums.result = result + at;
-        sums.next_result = result + next;
         sums.outs = std::min(kRows, first_out + outs - out);
         sums.pixels = std::min(kPanel, count - panel * kPanel);
-        sums.stride = pixels();
+        sums.result = result + at, sums.next_result = result + next;
+        sums.stride = sums.residual_stride = pixels();
+        sums.residual = residual ? residual + at : nullptr;
+        sums.next_residual = residual ? residual + next : nullptr;
+        float added[kTile];
+        if (residual && of.upsampled) {
+          if (sums.last)
+            upsample(image, out, sums.outs, first + panel * kPanel, sums.pixels, added);
+          sums.residual = added, sums.residual_stride = kPanel, sums.next_residual = nullptr;
+        }
         sums.relu = of.relu;
         of.steps.product(weights, from, channels, sums, group + 1 < groups ? kRows * of.ins : 0);
       }

@@ -19,16 +19,20 @@ struct Sums {
   float* waiting;         // [8][48]
   bool first, last;       // Whether none waits yet, and whether these are whole.
   const float* bias;      // Of each output, or null; what follows is read with the last ones only.
-  const float* residual;  // Is added, or null; laid out as the result.
+  const float* residual;  // Is added, or null.
   float* result;
-  const float *next_result, *next_residual;  // Of the next eight outputs; only asked for.
-  int64_t outs, pixels, stride;  // How many there are, and from one output to the next.
+  int64_t residual_stride, stride;           // From one output to the next.
+  const float *next_residual, *next_result;  // Of the next eight outputs; only asked for.
+  int64_t outs, pixels;                      // How many there are.
   bool relu;
 };
 
 struct PointwiseSteps {
   // Each `stride`th of the pixels of a row: 1 or 2.
   void (*take)(const float* from, int64_t stride, float* to, int64_t count);
+
+  // Each value twice, the first one once if `from_half`.
+  void (*spread)(const float* from, bool from_half, float* to, int64_t count);
 
   // Pixels of a channel into panels, `panel_stride` apart; zeros fill the last one's last vector.
   void (*pack)(const float* from, int64_t count, float* panels, int64_t panel_stride);
@@ -49,9 +53,10 @@ struct Pointwise {
   int64_t outs, ins;
   int64_t stride;
   bool relu;
+  bool upsampled;
   const PointwiseSteps& steps;
 
-  // residual: as the result, or null. False where there is no memory.
+  // residual: as the result, of half its height and width if upsampled, or null. False where there is no memory.
   bool operator()(const float* images, const float* residual, float* result, int64_t count,
                   int64_t height, int64_t width, int threads) const;
 };

@@ -18,6 +18,12 @@ void take(const float* from, int64_t stride, float* to, int64_t count) {
   }
 }
 
+void spread(const float* from, bool from_half, float* to, int64_t count) {
+  if (from_half) *to++ = *from++, --count;
+  for (int64_t x = 0; x < count / 2; ++x) to[2 * x] = to[2 * x + 1] = from[x];
+  if (count % 2) to[count - 1] = from[count / 2];
+}
+
 template <typename V>
 void pack(const float* from, int64_t count, float* panels, int64_t panel_stride) {
   for (; count >= kPanel; count -= kPanel, from += kPanel, panels += panel_stride)
@@ -60,7 +66,7 @@ void product_of(const float* const* weights, const float* panel, int64_t channel
     if (c < asked) {
       const int64_t at = c / kLines * sums.stride + c % kLines * 16;
       V::ask_for(sums.next_result + out * sums.stride + at);
-      if (sums.residual) V::ask_for(sums.next_residual + out * sums.stride + at);
+      if (sums.next_residual) V::ask_for(sums.next_residual + out * sums.stride + at);
     }
     if (c % 16 == 0) {
 #pragma GCC unroll 8
@@ -82,11 +88,12 @@ void product_of(const float* const* weights, const float* panel, int64_t channel
         continue;
       }
       if (row >= sums.outs) continue;
-      const int64_t at = row * sums.stride + x + n * V::width;
+      const int64_t at = x + n * V::width;
       const auto finish = [&](const auto& mask) {
         if (sums.bias) value = value + v.set(bias);
-        if (sums.residual) value = value + V::load(sums.residual + at, mask);
-        V::store(sums.result + at, sums.relu ? V::relu(value) : value, mask);
+        if (sums.residual)
+          value = value + V::load(sums.residual + row * sums.residual_stride + at, mask);
+        V::store(sums.result + row * sums.stride + at, sums.relu ? V::relu(value) : value, mask);
       };
       if (there - n * V::width >= V::width) finish(typename V::All{});
       else finish(V::mask(there - n * V::width));
@@ -109,7 +116,7 @@ void product(const float* const* weights, const float* panel, int64_t channels, 
 }
 
 template <typename V>
-constexpr PointwiseSteps pointwise_steps = {take, pack<V>, product<V>};
+constexpr PointwiseSteps pointwise_steps = {take, spread, pack<V>, product<V>};
 
 }  // namespace
 }  // namespace d2k
