@@ -42,19 +42,6 @@ class _Layer(ctypes.Structure):
     )
 
 
-class _PointLayer(ctypes.Structure):
-    _fields_ = (
-        ("weights", ctypes.c_void_p),
-        ("bias", ctypes.c_void_p),
-        ("outs", ctypes.c_int64),
-        ("ins", ctypes.c_int64),
-        ("stride", ctypes.c_int32),
-        ("relu", ctypes.c_int32),
-        ("way", ctypes.c_int32),
-        ("upsampled", ctypes.c_int32),
-    )
-
-
 class Library(NamedTuple):
     """The loaded native code."""
 
@@ -105,16 +92,6 @@ def library() -> Library | None:
         ctypes.c_int64,
         ctypes.c_int32,
     ]
-    native.d2k_convolve_points.argtypes = [
-        ctypes.POINTER(_PointLayer),
-        ctypes.c_void_p,
-        ctypes.c_void_p,
-        ctypes.c_void_p,
-        ctypes.c_int64,
-        ctypes.c_int64,
-        ctypes.c_int64,
-        ctypes.c_int32,
-    ]
     return Library(native, path)
 
 
@@ -139,17 +116,17 @@ def transform(weights: NDArray[np.float32]) -> NDArray[np.float32]:
     Raises:
         KernelsError: the native code is not there, or there can be no such layer.
     """
-    native = _native()
+    native = loaded()
     outs, ins = _channels(weights)
     plain = np.ascontiguousarray(weights, dtype=np.float32)
     transformed = aligned((transformed_size(outs, ins),))
-    _check(native.d2k_transform(plain.ctypes.data, outs, ins, transformed.ctypes.data))
+    check(native.d2k_transform(plain.ctypes.data, outs, ins, transformed.ctypes.data))
     return transformed
 
 
 def transformed_size(outs: int, ins: int) -> int:
     """How many floats ``transform`` gives for a layer of so many outputs and inputs."""
-    size = int(_native().d2k_transformed_size(outs, ins))
+    size = int(loaded().d2k_transformed_size(outs, ins))
     if size == 0:
         raise KernelsError(
             f"Got weights for {outs} outputs and {ins} inputs; expected at least one of each, and "
@@ -185,7 +162,7 @@ class Convolution:
         self.outs, self.ins, self.stride = outs, ins, 1
         # The native code holds plain pointers, so both arrays must stay.
         self._transformed, self._bias = transformed, bias
-        self._convolve = _native().d2k_convolve
+        self._convolve = loaded().d2k_convolve
         self._layer = _Layer(
             transformed.ctypes.data,
             None if bias is None else bias.ctypes.data,
@@ -217,7 +194,7 @@ class Convolution:
             KernelsError: the native code is not there, this CPU does not run the way, or the
                 arrays do not belong together.
         """
-        number = _number_of(way)
+        number = number_of(way)
         outs, ins = _channels(weights)
         if transformed is None:
             transformed = transform(weights)
@@ -228,7 +205,7 @@ class Convolution:
                 f"inputs; expected {transformed_size(outs, ins)} of float32. If they come from a "
                 "file, it belongs to another layer or was cut off: write it again."
             )
-        return cls(flat, outs, ins, _bias_of(bias, outs), relu, number)
+        return cls(flat, outs, ins, bias_of(bias, outs), relu, number)
 
     @property
     def address(self) -> int:
@@ -254,9 +231,9 @@ class Convolution:
             KernelsError: the arrays do not fit, or there is no memory.
         """
         count, _, height, width = images.shape
-        _fits("images", images, (count, self.ins, height, width))
-        _fits("result", result, (count, self.outs, height, width))
-        _check(
+        require("images", images, (count, self.ins, height, width))
+        require("result", result, (count, self.outs, height, width))
+        check(
             self._convolve(
                 ctypes.byref(self._layer),
                 images.ctypes.data,
@@ -269,103 +246,12 @@ class Convolution:
         )
 
 
-class Pointwise:
-    """A 1x1 convolution of stride 1 or 2 and one group, with its bias, a sum and its ReLU.
+def number_of(way: str | None) -> int:
+    """A way's number in C; of the fastest where none is named.
 
-    It keeps no copy of the weights. Threads and ways give the bits that ``Convolution`` says.
+    Raises:
+        KernelsError: this CPU does not run the way, or the native code is not there.
     """
-
-    def __init__(
-        self,
-        weights: NDArray[np.float32],
-        bias: NDArray[np.float32] | None,
-        relu: bool,
-        stride: int = 1,
-        way: str | None = None,
-        upsampled: bool = False,
-    ) -> None:
-        """Take the weights where they lie.
-
-        Args:
-            weights: (outs, ins, 1, 1), C-contiguous float32.
-            bias: (outs,) or None.
-            relu: whether negative results become 0.
-            stride: 1 or 2.
-            way: one of ``ways()``; by default the fastest.
-            upsampled: whether a residual has half the result's height and width, and each of its
-                values is added to two by two.
-
-        Raises:
-            KernelsError: as of ``Convolution.of``.
-        """
-        if weights.ndim != 4 or weights.shape[2:] != (1, 1) or 0 in weights.shape:
-            raise KernelsError(
-                f"Got weights of shape {weights.shape}; expected (outs, ins, 1, 1), at least one "
-                "of each."
-            )
-        if stride not in (1, 2):
-            raise KernelsError(f"Got a stride of {stride}; expected 1 or 2.")
-        _fits("weights", weights, weights.shape)
-        self.outs, self.ins = weights.shape[:2]
-        self.stride, self.upsampled = stride, upsampled
-        self._weights, self._bias = weights, _bias_of(bias, self.outs)
-        self._convolve = _native().d2k_convolve_points
-        self._layer = _PointLayer(
-            weights.ctypes.data,
-            None if self._bias is None else self._bias.ctypes.data,
-            self.outs,
-            self.ins,
-            stride,
-            int(relu),
-            _number_of(way),
-            int(upsampled),
-        )
-
-    def shape(self, given: Sequence[int]) -> tuple[int, int, int, int]:
-        """Of the result, for images of this shape."""
-        count, _, height, width = given
-        return count, self.outs, -(-height // self.stride), -(-width // self.stride)
-
-    def __call__(
-        self,
-        images: NDArray[np.float32],
-        result: NDArray[np.float32],
-        threads: int = 1,
-        residual: NDArray[np.float32] | None = None,
-    ) -> None:
-        """Convolve.
-
-        Args:
-            images: (N, ins, H, W), C-contiguous; N may be 0.
-            result: of ``shape(images.shape)``, C-contiguous and apart from the images.
-            threads: how many may work, this one included.
-            residual: of the result's shape, is added before the ReLU; may be the result itself.
-
-        Raises:
-            KernelsError: the arrays do not fit, or there is no memory.
-        """
-        count, _, height, width = images.shape
-        _fits("images", images, (count, self.ins, height, width))
-        _fits("result", result, self.shape(images.shape))
-        if residual is not None:
-            sides = (each // (1 + self.upsampled) for each in result.shape[2:])
-            _fits("residual", residual, (count, self.outs, *sides))
-        _check(
-            self._convolve(
-                ctypes.byref(self._layer),
-                images.ctypes.data,
-                None if residual is None else residual.ctypes.data,
-                result.ctypes.data,
-                count,
-                height,
-                width,
-                threads,
-            )
-        )
-
-
-def _number_of(way: str | None) -> int:
-    """A way's number in C; of the fastest where none is named."""
     found = ways()
     way = way or (found[-1] if found else None)
     if way not in found:
@@ -373,7 +259,12 @@ def _number_of(way: str | None) -> int:
     return WAYS.index(way)
 
 
-def _bias_of(bias: NDArray[np.float32] | None, outs: int) -> NDArray[np.float32] | None:
+def bias_of(bias: NDArray[np.float32] | None, outs: int) -> NDArray[np.float32] | None:
+    """A bias as the native code takes it.
+
+    Raises:
+        KernelsError: it is one for another number of outputs.
+    """
     if bias is None:
         return None
     bias = np.ascontiguousarray(bias, dtype=np.float32)
@@ -382,7 +273,12 @@ def _bias_of(bias: NDArray[np.float32] | None, outs: int) -> NDArray[np.float32]
     return bias
 
 
-def _native() -> ctypes.CDLL:
+def loaded() -> ctypes.CDLL:
+    """The native code.
+
+    Raises:
+        KernelsError: it is not there.
+    """
     found = library()
     if found is None:
         raise KernelsError(
@@ -398,7 +294,8 @@ def _channels(weights: NDArray[np.float32]) -> tuple[int, int]:
     return int(weights.shape[0]), int(weights.shape[1])
 
 
-def _fits(name: str, array: NDArray[np.float32], shape: tuple[int, ...]) -> None:
+def require(name: str, array: NDArray[np.float32], shape: tuple[int, ...]) -> None:
+    """Raise KernelsError for an array that is not what native code is about to read or write."""
     if array.shape != shape or array.dtype != np.float32 or not array.flags.c_contiguous:
         raise KernelsError(
             f"Got {name} of shape {array.shape} and {array.dtype}"
@@ -407,7 +304,8 @@ def _fits(name: str, array: NDArray[np.float32], shape: tuple[int, ...]) -> None
         )
 
 
-def _check(status: int) -> None:
+def check(status: int) -> None:
+    """Raise KernelsError for a status that says why nothing was computed."""
     if status != 0:
         raise KernelsError(
             f"The native convolution refused: {_STATUS[status] if status < 4 else status}. "

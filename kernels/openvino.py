@@ -1,4 +1,4 @@
-"""Puts Winograd's convolutions into an OpenVINO model that is loaded; its files stay as they are.
+"""Puts native convolutions into an OpenVINO model that is loaded; its files stay as they are.
 
 An operator in Python needs nothing of OpenVINO's binary interface, so it works with every release,
 and it costs a fraction of a millisecond a call: OpenVINO hands over the memory of its tensors, and
@@ -7,8 +7,9 @@ the native code runs without the interpreter's lock.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,14 @@ from numpy.typing import NDArray
 from openvino import opset13 as opset
 
 from d2serve.kernels.choosing import pays
-from d2serve.kernels.library import Convolution, Pointwise
+from d2serve.kernels.library import Convolution
 from d2serve.kernels.openvino_deconvolution import replace_deconvolutions
-from d2serve.kernels.openvino_graph import fitting, suit_consumers
+from d2serve.kernels.openvino_graph import Found, fitting, suit_consumers
+from d2serve.kernels.pointwise import Pointwise
 from d2serve.kernels.weights import transformed
+
+_OURS = "NativeConvolution"
+"""The type of our operators, as OpenVINO names them."""
 
 
 @dataclass
@@ -42,7 +47,8 @@ class Replaced:
 
     def __str__(self) -> str:
         of = self.convolutions + self.others
-        return f"Winograd's algorithm in {self.convolutions} of its {of} 3x3 convolutions"
+        found = f"Winograd's algorithm in {self.convolutions} of its {of} 3x3 convolutions"
+        return f"{found} and d2serve's own {self.points} of 1x1" if self.points else found
 
 
 class NativeConvolution(ov.Op):  # type: ignore[misc]
@@ -56,8 +62,8 @@ class NativeConvolution(ov.Op):  # type: ignore[misc]
     ) -> None:
         """Take the images, a constant that tells this layer from others, and maybe a residual.
 
-        OpenVINO makes one of two operators of a kind that take the same, and what is in them, it does
-        not see. Without the constant, layers side by side over the same images would be one.
+        OpenVINO makes one of two operators of a kind that take the same, and does not see what is
+        in them. Without the constant, layers side by side over the same images would be one.
         """
         super().__init__(self)
         # Before the arguments: setting those asks for the output's shape.
@@ -122,67 +128,70 @@ def replace_convolutions(
         threads: of each call.
         where_it_pays: leave out those that are no faster, or not by as much as they take memory.
     """
-    replacing = _Replacing(Replaced(threads))
-    replaced = replacing.replaced
+    replaced, put = Replaced(threads), _Putting({})
     for found in fitting(model, 3):
         if where_it_pays and not pays(*found.weights.shape[:2]):
             replaced.others += 1
             continue
-        replacing.put(found, lambda found=found: _winograd(found, beside, replaced))
+        put(found, partial(_winograd, found, beside, replaced), replaced)
         replaced.convolutions += 1
-    replace_deconvolutions(model, behind="NativeConvolution" if where_it_pays else None)
-    model.validate_nodes_and_infer_types()
+    replace_deconvolutions(model, behind=_OURS if where_it_pays else None)
     for found in fitting(model, 1):
-        if where_it_pays and not replacing.is_beside(found):
-            continue
-        replacing.put(found, lambda found=found: _pointwise(found))
-        replaced.points += 1
-    for operator in replaced._operators: suit_consumers(operator)
+        if not where_it_pays or _is_beside_ours(found):
+            put(found, partial(_pointwise, found), replaced)
+            replaced.points += 1
+    for operator in replaced._operators:
+        suit_consumers(operator)
     model.validate_nodes_and_infer_types()
     return replaced
 
 
-class _Replacing:
-    def __init__(self, replaced):
-        self.replaced = replaced
-        self._made = {}
+@dataclass(frozen=True)
+class _Putting:
+    """Puts operators into a model; calls of the same layer share its convolution."""
 
-    def put(self, found, make):
+    _made: dict[tuple[str, str, bool, bool], tuple[Convolution | Pointwise, ov.Output]]
+
+    def __call__(
+        self, found: Found, make: Callable[[], Convolution | Pointwise], replaced: Replaced
+    ) -> None:
         if found.key not in self._made:
             layer = opset.constant(np.array(len(self._made), np.int64)).output(0)
             self._made[found.key] = make(), layer
         convolution, layer = self._made[found.key]
-        given = [found.images, layer, *([found.residual] if found.residual is not None else [])]
-        operator = NativeConvolution(given, convolution, self.replaced)
+        residual = [] if found.residual is None else [found.residual]
+        operator = NativeConvolution([found.images, layer, *residual], convolution, replaced)
         operator.set_friendly_name(found.last.get_friendly_name())
         names = found.last.output(0).get_names()
         found.last.output(0).replace(operator.output(0))
         operator.output(0).add_names(names)
 
-    def is_beside(self, found):
-        given = [found.images] + ([found.residual] if found.residual is not None else [])
-        before = [_source(each) for each in given]
-        after = [each.get_node() for each in found.last.output(0).get_target_inputs()]
-        return any(n.get_type_name() == "NativeConvolution" for n in (*before, *after))
 
-
-def _source(output):
-    """What gives a tensor, however it is cut into images since."""
-    node = output.get_node()
-    while node.get_type_name() == "Reshape":
-        node = node.input_value(0).get_node()
-    return node
-
-
-def _winograd(found, beside, replaced):
+def _winograd(found: Found, beside: Path | None, replaced: Replaced) -> Convolution:
     stored = transformed(found.weights, beside)
     if isinstance(stored, np.memmap) and stored.filename is not None:
         replaced.files.add(Path(stored.filename))
     return Convolution.of(found.weights, found.bias, found.relu, transformed=stored)
 
 
-def _pointwise(found):
+def _pointwise(found: Found) -> Pointwise:
     return Pointwise(found.weights, found.bias, found.relu, found.stride, upsampled=found.upsampled)
+
+
+def _is_beside_ours(found: Found) -> bool:
+    """Whether a copy goes with it, between one layout and the other."""
+    before = [found.images] if found.residual is None else [found.images, found.residual]
+    nodes = [_source(each) for each in before]
+    nodes += [each.get_node() for each in found.last.output(0).get_target_inputs()]
+    return any(each.get_type_name() == _OURS for each in nodes)
+
+
+def _source(output: ov.Output) -> ov.Node:
+    """What gives a tensor, however it was cut into images since."""
+    node = output.get_node()
+    while node.get_type_name() == "Reshape":
+        node = node.input_value(0).get_node()
+    return node
 
 
 def _divided(side: ov.Dimension, stride: int) -> ov.Dimension:

@@ -1,8 +1,8 @@
-"""Takes deconvolutions of 2x2 before 1x1 convolutions out of an OpenVINO model, as mask heads have them.
+"""Takes deconvolutions of 2x2 before 1x1 convolutions out of a model, as mask heads have them.
 
-Each pixel of the small planes gives four of the large ones, by four matrices. What a 1x1 convolution
-makes of a pixel does not depend on where the pixel lies. So the four stay images of their own, and
-only what the 1x1 convolution gives, of fewer channels, is put in its place.
+Each pixel of the small planes gives four of the large ones, by four matrices. What a 1x1
+convolution makes of a pixel does not depend on where the pixel lies. So the four stay images of
+their own, and only what the 1x1 convolution gives, of fewer channels, is put in its place.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ def replace_deconvolutions(model: ov.Model, *, behind: str | None) -> None:
             continue
         if behind not in (None, node.input_value(0).get_node().get_type_name()):
             continue
-        weights = node.input_value(1).get_node().data
+        weights: NDArray[np.float32] = node.input_value(1).get_node().data
         bias, _, last = bias_after(node, weights.shape[1])
         relu, last = relu_after(last)
         then = points.get(last.get_friendly_name())
-        fits = then is not None and then.stride == 1 and then.residual is None
-        if then is not None and fits and only_consumer(last) is not None:
+        if then is None or then.stride != 1 or then.residual is not None:
+            continue
+        if only_consumer(last) is not None:
             _replace(node.input_value(0), weights, bias, relu, last, then)
 
 
