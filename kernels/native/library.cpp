@@ -4,6 +4,7 @@
 
 #include "convolution.h"
 #include "d2serve_kernels.h"
+#include "memory.h"
 #include "pointwise.h"
 
 namespace d2k {
@@ -113,6 +114,7 @@ int32_t d2k_convolve(const d2k_layer* layer, const float* images, float* result,
   if (!steps) return D2K_BAD_WAY;
   if (count == 0) return D2K_OK;
   if (!images || !result) return D2K_BAD_SHAPE;
+  d2k::prefer_huge_pages(result, count * layer->outs * height * width);
   const d2k::Convolution convolution{layer->transformed, layer->bias,      layer->outs,
                                      layer->ins,         layer->relu != 0, *steps};
   try {
@@ -131,11 +133,12 @@ int32_t d2k_convolve_points(const d2k_point_layer* layer, const float* images,
     return D2K_BAD_SHAPE;
   const d2k::PointwiseSteps* const steps = d2k::pointwise_of(layer->way);
   if (!steps) return D2K_BAD_WAY;
-  if (layer->upsampled && ((height + layer->stride - 1) / layer->stride % 2 ||
-                           (width + layer->stride - 1) / layer->stride % 2))
-    return D2K_BAD_SHAPE;
+  const int64_t high = (height + layer->stride - 1) / layer->stride;
+  const int64_t wide = (width + layer->stride - 1) / layer->stride;
+  if (layer->upsampled && (high % 2 || wide % 2)) return D2K_BAD_SHAPE;
   if (count == 0) return D2K_OK;
   if (!images || !result) return D2K_BAD_SHAPE;
+  d2k::prefer_huge_pages(result, count * layer->outs * high * wide);
   const d2k::Pointwise pointwise{layer->weights,        layer->bias,   layer->outs,
                                  layer->ins,            layer->stride, layer->relu != 0,
                                  layer->upsampled != 0, *steps};
