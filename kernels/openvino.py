@@ -80,8 +80,7 @@ class NativeConvolution(ov.Op):  # type: ignore[misc]
         if self.get_input_size() > 2:
             others, _, *halves = self.get_input_partial_shape(2)
             count = _together(count, others)
-            by = 1 + self._convolution.upsampled
-            sides = [_together(side, half, by) for side, half in zip(sides, halves)]
+            sides = [_together(side, half, self._scale()) for side, half in zip(sides, halves)]
         shape = ov.PartialShape([count, ov.Dimension(self._convolution.outs), *sides])
         self.set_output_type(0, self.get_input_element_type(0), shape)
 
@@ -94,13 +93,18 @@ class NativeConvolution(ov.Op):  # type: ignore[misc]
     def evaluate(self, outputs: list[ov.Tensor], inputs: list[ov.Tensor]) -> bool:
         assert self._convolution is not None
         assert self._replaced is not None
-        images, residual = inputs[0].data, [each.data for each in inputs[2:]]
-        if residual:
-            images, *residual = _alike(images, *residual, 1 + self._convolution.upsampled)
+        images, added = inputs[0].data, [each.data for each in inputs[2:]]
+        if added:
+            images, added[0] = _alike(images, added[0], self._scale())
         outputs[0].shape = self._convolution.shape(images.shape)
         if outputs[0].size:
-            self._convolution(images, outputs[0].data, self._replaced.threads, *residual)
+            self._convolution(images, outputs[0].data, self._replaced.threads, *added)
         return True
+
+    def _scale(self) -> int:
+        """How many pixels each of a residual's counts for, along a side."""
+        is_upsampled = isinstance(self._convolution, Pointwise) and self._convolution.upsampled
+        return 2 if is_upsampled else 1
 
 
 def _alike(

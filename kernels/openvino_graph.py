@@ -102,7 +102,7 @@ def suit_consumers(operator: ov.Op) -> None:
 
 
 def _aligns(target: ov.Input) -> bool:
-    return target.get_node().get_type_name() == "ROIAlign" and target.get_index() == 0
+    return bool(target.get_node().get_type_name() == "ROIAlign" and target.get_index() == 0)
 
 
 def _is_plain(node: ov.Node, size: int) -> bool:
@@ -139,7 +139,7 @@ def _doubles(output: ov.Output) -> bool:
     if node.get_type_name() != "Interpolate" or only_consumer(node) is None:
         return False
     given, factors = node.get_attributes(), node.input_value(1).get_node()
-    return (
+    return bool(
         node.get_input_size() == 2
         and factors.get_type_name() == "Constant"
         and factors.data.tolist() == [1, 1, 2, 2]

@@ -36,7 +36,7 @@ struct Work {
 
   void run(int64_t task);
   void upsample(int64_t image, int64_t out, int64_t outs, int64_t first, int64_t count,
-                float* to) const;
+                int64_t ahead, float* to) const;
   const float* row_of(const float* channel, int64_t first, int64_t count, float* strip) const;
 };
 
@@ -55,14 +55,18 @@ const float* Work::row_of(const float* channel, int64_t first, int64_t count, fl
 
 // What is added to some outputs' pixels of a panel.
 void Work::upsample(int64_t image, int64_t out, int64_t outs, int64_t first, int64_t count,
-                    float* to) const {
+                    int64_t ahead, float* to) const {
   const int64_t size = pixels() / 4;
   const float* from = residual + (image * convolution.outs + out) * size;
   for (int64_t at = 0, y = first / wide, x = first % wide; at < count; ++y, x = 0) {
     const int64_t run = std::min(wide - x, count - at);
-    for (int64_t i = 0; i < outs; ++i)
-      convolution.steps.spread(from + i * size + y / 2 * (wide / 2) + x / 2, x % 2 != 0,
-                               to + i * kPanel + at, run);
+    const float* const row = from + y / 2 * (wide / 2) + x / 2;
+    for (int64_t i = 0; i < outs; ++i) {
+      convolution.steps.spread(row + i * size, x % 2 != 0, to + i * kPanel + at, run);
+      // The next outputs'. Without it each product waits for memory.
+      __builtin_prefetch(row + (i + ahead) * size);
+      __builtin_prefetch(row + (i + ahead) * size + run / 2);
+    }
     at += run;
   }
 }
@@ -111,7 +115,8 @@ void Work::run(int64_t task) {
         float added[kTile];
         if (residual && of.upsampled) {
           if (sums.last)
-            upsample(image, out, sums.outs, first + panel * kPanel, sums.pixels, added);
+            upsample(image, out, sums.outs, first + panel * kPanel, sums.pixels,
+                     group + 1 < groups ? kRows : 0, added);
           sums.residual = added, sums.residual_stride = kPanel, sums.next_residual = nullptr;
         }
         sums.relu = of.relu;
