@@ -40,8 +40,10 @@ def direct(
     *added: NDArray[np.float32],
 ) -> NDArray[np.float64]:
     pixels, factors = (torch.from_numpy(each.astype(np.float64)) for each in (images, weights))
-    summed = torch.nn.functional.conv2d(pixels, factors, stride=stride).numpy()
-    return sum(added, start=summed)
+    summed: NDArray[np.float64] = torch.nn.functional.conv2d(pixels, factors, stride=stride).numpy()
+    for each in added:
+        summed = summed + each
+    return summed
 
 
 @given(
