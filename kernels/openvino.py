@@ -7,6 +7,7 @@ the native code runs without the interpreter's lock.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,13 +25,16 @@ from d2serve.kernels.openvino_graph import Found, fitting, suit_consumers
 from d2serve.kernels.pointwise import Pointwise
 from d2serve.kernels.weights import transformed
 
-_OURS = "NativeConvolution"
-"""The type of our operators, as OpenVINO names them."""
+OURS = weakref.ProxyType.__name__
+"""The type of our operators, as OpenVINO names them: for what they give to ``ov.Op``."""
 
 
 @dataclass
 class Replaced:
-    """What was replaced in a model, and by how many threads it runs."""
+    """What was replaced in a model, and by how many threads it runs.
+
+    It holds the operators, so it has to stay as long as the model, and what was compiled of it.
+    """
 
     threads: int
     """Of each call; may change between calls."""
@@ -65,11 +69,14 @@ class NativeConvolution(ov.Op):  # type: ignore[misc]
         OpenVINO makes one of two operators of a kind that take the same, and does not see what is
         in them. Without the constant, layers side by side over the same images would be one.
         """
-        super().__init__(self)
+        # OpenVINO would keep what it is given for as long as the operator, which keeps OpenVINO's
+        # half: neither would ever go, and there are new ones for each new shape.
+        super().__init__(weakref.proxy(self))
         # Before the arguments: setting those asks for the output's shape.
         self._convolution, self._replaced = convolution, replaced
+        self._clones: list[NativeConvolution] = []
+        self._is_clone = False
         if replaced is not None:
-            replaced._operators.append(self)
             self.set_arguments(list(given))
             self.constructor_validate_and_infer_types()
 
@@ -85,7 +92,14 @@ class NativeConvolution(ov.Op):  # type: ignore[misc]
         self.set_output_type(0, self.get_input_element_type(0), shape)
 
     def clone_with_new_inputs(self, new_inputs: list[ov.Output]) -> NativeConvolution:
-        return NativeConvolution(new_inputs, self._convolution, self._replaced)
+        clone = NativeConvolution(new_inputs, self._convolution, self._replaced)
+        clone._is_clone = True
+        # OpenVINO holds its C++ half only. It runs clones of the model's operators, and clones
+        # these once more for each new shape, to ask for the result's, and then never again.
+        if self._is_clone:
+            self._clones.clear()
+        self._clones.append(clone)
+        return clone
 
     def has_evaluate(self) -> bool:
         return True
@@ -139,7 +153,7 @@ def replace_convolutions(
             continue
         put(found, partial(_winograd, found, beside, replaced), replaced)
         replaced.convolutions += 1
-    replace_deconvolutions(model, behind=_OURS if where_it_pays else None)
+    replace_deconvolutions(model, behind=OURS if where_it_pays else None)
     for found in fitting(model, 1):
         if not where_it_pays or _is_beside_ours(found):
             put(found, partial(_pointwise, found), replaced)
@@ -165,6 +179,7 @@ class _Putting:
         convolution, layer = self._made[found.key]
         residual = [] if found.residual is None else [found.residual]
         operator = NativeConvolution([found.images, layer, *residual], convolution, replaced)
+        replaced._operators.append(operator)
         operator.set_friendly_name(found.last.get_friendly_name())
         names = found.last.output(0).get_names()
         found.last.output(0).replace(operator.output(0))
@@ -187,7 +202,7 @@ def _is_beside_ours(found: Found) -> bool:
     before = [found.images] if found.residual is None else [found.images, found.residual]
     nodes = [_source(each) for each in before]
     nodes += [each.get_node() for each in found.last.output(0).get_target_inputs()]
-    return any(each.get_type_name() == _OURS for each in nodes)
+    return any(each.get_type_name() == OURS for each in nodes)
 
 
 def _source(output: ov.Output) -> ov.Node:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,7 @@ def answers(model: ov.Model, images: NDArray[np.float32]) -> list[NDArray[np.flo
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_answers_stay(tmp_path: Path, threads: int) -> None:
-    from d2serve.kernels.openvino import replace_convolutions
+    from d2serve.kernels.openvino import OURS, replace_convolutions
 
     replacing = model()
     replaced = replace_convolutions(replacing, tmp_path, threads, where_it_pays=False)
@@ -109,7 +110,7 @@ def test_the_answers_stay(tmp_path: Path, threads: int) -> None:
     assert str(replaced) == (
         "Winograd's algorithm in 5 of its 5 3x3 convolutions and d2serve's own 1 of 1x1"
     )
-    assert kinds_of(replacing).count("NativeConvolution") == 6
+    assert kinds_of(replacing).count(OURS) == 6
     for shape in [(1, 3, 40, 52), (1, 3, 33, 9), (2, 3, 20, 20)]:
         images = drawn(*shape) * 100
         for got, expected in zip(answers(replacing, images), answers(model(), images)):
@@ -146,7 +147,8 @@ def test_a_deconvolution_before_a_narrow_layer(count: int) -> None:
     from d2serve.kernels.openvino import replace_convolutions
 
     replacing = mask_head()
-    assert replace_convolutions(replacing, None, 1, where_it_pays=False).points == 2
+    replaced = replace_convolutions(replacing, None, 1, where_it_pays=False)
+    assert replaced.points == 2
     assert "ConvolutionBackpropData" not in kinds_of(replacing)
     images = drawn(count, 8, 6, 6) * 100 if count else np.zeros((0, 8, 6, 6), np.float32)
     (got,), (expected,) = answers(replacing, images), answers(mask_head(), images)
@@ -155,13 +157,29 @@ def test_a_deconvolution_before_a_narrow_layer(count: int) -> None:
     np.testing.assert_allclose(got, expected, rtol=0, atol=bound)
 
 
+def test_new_shapes_leave_nothing_behind() -> None:
+    from d2serve.kernels.openvino import NativeConvolution, replace_convolutions
+
+    replacing = pyramid()
+    replaced = replace_convolutions(replacing, None, 1, where_it_pays=False)
+    request = ov.Core().compile_model(replacing, "CPU").create_infer_request()
+    alive = []
+    for side in range(2, 14, 2):
+        request.infer([drawn(1, CHANNELS, side, side)])
+        gc.collect()
+        alive.append(sum(isinstance(each, NativeConvolution) for each in gc.get_objects()))
+    assert alive[0] >= replaced.convolutions + replaced.points
+    assert alive[1:] == alive[:-1]
+
+
 def test_no_images_at_all() -> None:
     """As a mask head gets them where nothing was found."""
     from d2serve.kernels.openvino import replace_convolutions
 
     images = op.parameter([-1, 8, 14, 14], np.float32)
     empty = ov.Model([op.relu(convolved(convolved(images, 8), 16))], [images], "m")
-    assert replace_convolutions(empty, None, 1, where_it_pays=False).convolutions == 2
+    replaced = replace_convolutions(empty, None, 1, where_it_pays=False)
+    assert replaced.convolutions == 2
     (found,) = answers(empty, np.zeros((0, 8, 14, 14), np.float32))
     assert found.shape == (0, 16, 14, 14)
 
@@ -185,7 +203,8 @@ def test_layers_side_by_side_stay_apart() -> None:
         return ov.Model(found, [level], "m")
 
     replacing = heads()
-    assert replace_convolutions(replacing, None, 1, where_it_pays=False).convolutions == 8
+    replaced = replace_convolutions(replacing, None, 1, where_it_pays=False)
+    assert replaced.convolutions == 8
     for shape in [(1, CHANNELS, 9, 12), (2, CHANNELS, 1, 2), (1, CHANNELS, 1, 1)]:
         images = drawn(*shape) * 100
         for got, expected in zip(answers(replacing, images), answers(heads(), images)):
