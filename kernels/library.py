@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +20,7 @@ WAYS = ("portable", "avx2", "avx512")
 """Which instructions are used, the slowest first. A way's place is its number in C."""
 
 FILE = "_native.so"
-VERSION = 1
+VERSION = 2
 """``D2K_VERSION``: of the functions and of the layout of transformed weights."""
 
 _logger = logging.getLogger(__name__)
@@ -115,17 +116,17 @@ def transform(weights: NDArray[np.float32]) -> NDArray[np.float32]:
     Raises:
         KernelsError: the native code is not there, or there can be no such layer.
     """
-    native = _native()
+    native = loaded()
     outs, ins = _channels(weights)
     plain = np.ascontiguousarray(weights, dtype=np.float32)
     transformed = aligned((transformed_size(outs, ins),))
-    _check(native.d2k_transform(plain.ctypes.data, outs, ins, transformed.ctypes.data))
+    check(native.d2k_transform(plain.ctypes.data, outs, ins, transformed.ctypes.data))
     return transformed
 
 
 def transformed_size(outs: int, ins: int) -> int:
     """How many floats ``transform`` gives for a layer of so many outputs and inputs."""
-    size = int(_native().d2k_transformed_size(outs, ins))
+    size = int(loaded().d2k_transformed_size(outs, ins))
     if size == 0:
         raise KernelsError(
             f"Got weights for {outs} outputs and {ins} inputs; expected at least one of each, and "
@@ -156,19 +157,19 @@ class Convolution:
         ins: int,
         bias: NDArray[np.float32] | None,
         relu: bool,
-        way: str,
+        way: int,
     ) -> None:
-        self.outs, self.ins = outs, ins
+        self.outs, self.ins, self.stride = outs, ins, 1
         # The native code holds plain pointers, so both arrays must stay.
         self._transformed, self._bias = transformed, bias
-        self._convolve = _native().d2k_convolve
+        self._convolve = loaded().d2k_convolve
         self._layer = _Layer(
             transformed.ctypes.data,
             None if bias is None else bias.ctypes.data,
             outs,
             ins,
             int(relu),
-            WAYS.index(way),
+            way,
         )
 
     @classmethod
@@ -193,10 +194,7 @@ class Convolution:
             KernelsError: the native code is not there, this CPU does not run the way, or the
                 arrays do not belong together.
         """
-        found = ways()
-        way = way or (found[-1] if found else None)
-        if way not in found:
-            raise KernelsError(f"Got way {way!r}; expected one of {found} on this CPU.")
+        number = number_of(way)
         outs, ins = _channels(weights)
         if transformed is None:
             transformed = transform(weights)
@@ -207,16 +205,17 @@ class Convolution:
                 f"inputs; expected {transformed_size(outs, ins)} of float32. If they come from a "
                 "file, it belongs to another layer or was cut off: write it again."
             )
-        if bias is not None:
-            bias = np.ascontiguousarray(bias, dtype=np.float32)
-            if bias.shape != (outs,):
-                raise KernelsError(f"Got a bias of shape {bias.shape}; expected {(outs,)}.")
-        return cls(flat, outs, ins, bias, relu, way)
+        return cls(flat, outs, ins, bias_of(bias, outs), relu, number)
 
     @property
     def address(self) -> int:
         """Of its ``d2k_layer``, for native code that calls it; valid as long as this object is."""
         return ctypes.addressof(self._layer)
+
+    def shape(self, given: Sequence[int]) -> tuple[int, int, int, int]:
+        """Of the result, for images of this shape."""
+        count, _, height, width = given
+        return count, self.outs, height, width
 
     def __call__(
         self, images: NDArray[np.float32], result: NDArray[np.float32], threads: int = 1
@@ -232,9 +231,9 @@ class Convolution:
             KernelsError: the arrays do not fit, or there is no memory.
         """
         count, _, height, width = images.shape
-        _fits("images", images, (count, self.ins, height, width))
-        _fits("result", result, (count, self.outs, height, width))
-        _check(
+        require("images", images, (count, self.ins, height, width))
+        require("result", result, (count, self.outs, height, width))
+        check(
             self._convolve(
                 ctypes.byref(self._layer),
                 images.ctypes.data,
@@ -247,7 +246,39 @@ class Convolution:
         )
 
 
-def _native() -> ctypes.CDLL:
+def number_of(way: str | None) -> int:
+    """A way's number in C; of the fastest where none is named.
+
+    Raises:
+        KernelsError: this CPU does not run the way, or the native code is not there.
+    """
+    found = ways()
+    way = way or (found[-1] if found else None)
+    if way not in found:
+        raise KernelsError(f"Got way {way!r}; expected one of {found} on this CPU.")
+    return WAYS.index(way)
+
+
+def bias_of(bias: NDArray[np.float32] | None, outs: int) -> NDArray[np.float32] | None:
+    """A bias as the native code takes it.
+
+    Raises:
+        KernelsError: it is one for another number of outputs.
+    """
+    if bias is None:
+        return None
+    bias = np.ascontiguousarray(bias, dtype=np.float32)
+    if bias.shape != (outs,):
+        raise KernelsError(f"Got a bias of shape {bias.shape}; expected {(outs,)}.")
+    return bias
+
+
+def loaded() -> ctypes.CDLL:
+    """The native code.
+
+    Raises:
+        KernelsError: it is not there.
+    """
     found = library()
     if found is None:
         raise KernelsError(
@@ -263,7 +294,8 @@ def _channels(weights: NDArray[np.float32]) -> tuple[int, int]:
     return int(weights.shape[0]), int(weights.shape[1])
 
 
-def _fits(name: str, array: NDArray[np.float32], shape: tuple[int, ...]) -> None:
+def require(name: str, array: NDArray[np.float32], shape: tuple[int, ...]) -> None:
+    """Raise KernelsError for an array that is not what native code is about to read or write."""
     if array.shape != shape or array.dtype != np.float32 or not array.flags.c_contiguous:
         raise KernelsError(
             f"Got {name} of shape {array.shape} and {array.dtype}"
@@ -272,7 +304,8 @@ def _fits(name: str, array: NDArray[np.float32], shape: tuple[int, ...]) -> None
         )
 
 
-def _check(status: int) -> None:
+def check(status: int) -> None:
+    """Raise KernelsError for a status that says why nothing was computed."""
     if status != 0:
         raise KernelsError(
             f"The native convolution refused: {_STATUS[status] if status < 4 else status}. "

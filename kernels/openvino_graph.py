@@ -1,4 +1,4 @@
-"""What of an OpenVINO model Winograd's convolutions can replace, and what has to suit them.
+"""What of an OpenVINO model native convolutions can replace, and what has to suit them.
 
 OpenVINO runs its convolutions on tensors whose channels lie together (NHWC); an operator of ours
 takes and gives plain ones (NCHW). It puts a copy between the two wherever they meet.
@@ -14,8 +14,8 @@ import openvino as ov
 from numpy.typing import NDArray
 from openvino import opset13 as opset
 
-_MOST_OUTS_OF_A_PRODUCT = 64
-"""A 1x1 convolution of more costs more as a matrix product than the copy that this saves."""
+_STRIDES = {3: ([1, 1],), 1: ([1, 1], [2, 2])}
+"""Of the convolutions that fit, by the size of their kernel. They are padded by half of it."""
 
 
 @dataclass(frozen=True)
@@ -24,78 +24,88 @@ class Found:
 
     images: ov.Output
     weights: NDArray[np.float32]
+    stride: int
     bias: NDArray[np.float32] | None
+    residual: ov.Output | None
+    """What is added after the bias, of as many channels; only to a 1x1 convolution of stride 1."""
+    upsampled: bool
+    """Whether each of the residual's values is added to two by two."""
     relu: bool
     last: ov.Node
     """Whose output is the layer's."""
-    key: tuple[str, str, bool]
+    key: tuple[str, str, bool, bool]
     """Equal for calls of the same layer."""
 
 
-def fitting(model: ov.Model) -> Iterator[Found]:
-    """The 3x3 convolutions of stride 1, padding 1 and one group with constant weights, in fp32.
+def fitting(model: ov.Model, size: int) -> Iterator[Found]:
+    """The convolutions of one group with constant weights, in fp32, that native code can do.
 
     Each is looked at when its turn comes: what it takes may have been replaced by then.
+
+    Args:
+        model: of any content.
+        size: of the kernel, 3 or 1.
     """
     for node in model.get_ordered_ops():
-        if node.get_type_name() != "Convolution" or not _is_plain(node, size=3, padding=1):
+        if node.get_type_name() != "Convolution" or not _is_plain(node, size):
             continue
         weights = node.input_value(1).get_node()
-        bias, name, relu, last = None, "", False, node
-        after = _only_consumer(last)
-        if after is not None and after.get_type_name() == "Add":
-            constant = _other(after, last)
-            bias = _per_channel(constant, weights.data.shape[0])
-            if bias is not None:
-                name, last, after = constant.get_friendly_name(), after, _only_consumer(after)
-        if after is not None and after.get_type_name() == "Relu":
-            relu, last = True, after
-        key = (weights.get_friendly_name(), name, relu)
-        yield Found(node.input_value(0), weights.data, bias, relu, last, key)
+        outs, stride = weights.data.shape[0], node.get_attributes()["strides"][0]
+        bias, name, last = bias_after(node, outs)
+        residual, upsampled, after = None, False, only_consumer(last)
+        if (size, stride) == (1, 1) and after is not None and after.get_type_name() == "Add":
+            other = _other(after, last)
+            if _has_channels(other, outs):
+                residual, last = other, after
+                upsampled = _doubles(other)
+                if upsampled:
+                    residual = other.get_node().input_value(0)
+        relu, last = relu_after(last)
+        key = (weights.get_friendly_name(), name, relu, upsampled)
+        images = node.input_value(0)
+        yield Found(images, weights.data, stride, bias, residual, upsampled, relu, last, key)
+
+
+def bias_after(node: ov.Node, outs: int) -> tuple[NDArray[np.float32] | None, str, ov.Node]:
+    """What is added to each of a node's channels and to nothing else, its name, and where."""
+    after = only_consumer(node)
+    if after is not None and after.get_type_name() == "Add":
+        constant = _other(after, node).get_node()
+        bias = _per_channel(constant, outs)
+        if bias is not None:
+            return bias, constant.get_friendly_name(), after
+    return None, "", node
+
+
+def relu_after(node: ov.Node) -> tuple[bool, ov.Node]:
+    """Whether only a ReLU takes what a node gives, and the last of the two."""
+    after = only_consumer(node)
+    if after is not None and after.get_type_name() == "Relu":
+        return True, after
+    return False, node
 
 
 def suit_consumers(operator: ov.Op) -> None:
-    """Spare what takes an operator's plain output the copy, or give it what it is fast with.
+    """Give ROIAlign what it is fast with.
 
-    ROIAlign takes plain features as they are and is eighteen times slower with them: it gets them
-    by a convolution that changes nothing, whose output has the channels together. Narrow 1x1
-    convolutions become matrix products, which need no copy.
+    It takes plain features as they are and is eighteen times slower with them: it gets them by a
+    convolution that changes nothing, whose output has the channels together.
     """
     output = operator.output(0)
-    channels = output.get_partial_shape()[1].get_length()
-    aligning = []
-    for target in output.get_target_inputs():
-        node = target.get_node()
-        if node.get_type_name() == "ROIAlign" and target.get_index() == 0:
-            aligning.append(target)
-        elif _is_narrow(node):
-            _as_product(node)
-    if aligning:
+    targets = [each for each in output.get_target_inputs() if _aligns(each)]
+    if targets:
+        channels = output.get_partial_shape()[1].get_length()
         ones = opset.constant(np.ones((channels, 1, 1, 1, 1), np.float32))
         same = opset.group_convolution(output, ones, [1, 1], [0, 0], [0, 0], [1, 1])
-        for target in aligning:
+        for target in targets:
             target.replace_source_output(same.output(0))
 
 
-def _is_narrow(node: ov.Node) -> bool:
-    if node.get_type_name() != "Convolution" or not _is_plain(node, size=1, padding=0):
-        return False
-    outs: int = node.input_value(1).get_partial_shape()[0].get_length()
-    return outs <= _MOST_OUTS_OF_A_PRODUCT
+def _aligns(target: ov.Input) -> bool:
+    return bool(target.get_node().get_type_name() == "ROIAlign" and target.get_index() == 0)
 
 
-def _as_product(node: ov.Node) -> None:
-    images, weights = node.input_value(0), node.input_value(1).get_node().data
-    rows = opset.constant(np.ascontiguousarray(weights.reshape(weights.shape[:2])))
-    flat = opset.reshape(images, np.array([0, 0, -1], np.int64), special_zero=True)
-    product = opset.matmul(rows, flat, False, False)
-    sides = opset.gather(opset.shape_of(images), np.array([2, 3], np.int64), np.array(0, np.int64))
-    start = np.array([0, weights.shape[0]], np.int64)
-    shape = opset.concat([opset.constant(start), sides], 0)
-    node.output(0).replace(opset.reshape(product, shape, special_zero=True).output(0))
-
-
-def _is_plain(node: ov.Node, size: int, padding: int) -> bool:
+def _is_plain(node: ov.Node, size: int) -> bool:
     weights, images = node.input_value(1), node.input_value(0).get_partial_shape()
     given = node.get_attributes()
     return (
@@ -105,21 +115,50 @@ def _is_plain(node: ov.Node, size: int, padding: int) -> bool:
         and images.rank.is_static
         and images.rank.get_length() == 4
         and given["auto_pad"] == "explicit"
-        and list(given["strides"]) == [1, 1]
+        and list(given["strides"]) in _STRIDES[size]
         and list(given["dilations"]) == [1, 1]
-        and list(given["pads_begin"]) == list(given["pads_end"]) == [padding, padding]
+        and list(given["pads_begin"]) == list(given["pads_end"]) == [size // 2] * 2
     )
 
 
-def _only_consumer(node: ov.Node) -> ov.Node | None:
+def only_consumer(node: ov.Node) -> ov.Node | None:
+    """What takes a node's output, if nothing else does."""
     targets = list(node.output(0).get_target_inputs())
     return targets[0].get_node() if len(targets) == 1 else None
 
 
-def _other(node: ov.Node, one: ov.Node) -> ov.Node:
+def _other(node: ov.Node, one: ov.Node) -> ov.Output:
     """The other of the two that a node takes."""
-    first, second = (value.get_node() for value in node.input_values())
-    return second if first.get_friendly_name() == one.get_friendly_name() else first
+    first, second = node.input_values()
+    return second if first.get_node().get_friendly_name() == one.get_friendly_name() else first
+
+
+def _doubles(output: ov.Output) -> bool:
+    """Whether each value becomes two by two, and only one node takes them."""
+    node = output.get_node()
+    if node.get_type_name() != "Interpolate" or only_consumer(node) is None:
+        return False
+    given, factors = node.get_attributes(), node.input_value(1).get_node()
+    return bool(
+        node.get_input_size() == 2
+        and factors.get_type_name() == "Constant"
+        and factors.data.tolist() == [1, 1, 2, 2]
+        and given["shape_calculation_mode"] == "scales"
+        and (given["mode"], given["nearest_mode"]) == ("nearest", "floor")
+        and given["coordinate_transformation_mode"] == "asymmetric"
+        and not any((*given["pads_begin"], *given["pads_end"]))
+    )
+
+
+def _has_channels(output: ov.Output, channels: int) -> bool:
+    shape = output.get_partial_shape()
+    return bool(
+        shape.rank.is_static
+        and shape.rank.get_length() == 4
+        and shape[1].is_static
+        and shape[1].get_length() == channels
+        and output.get_element_type() == ov.Type.f32
+    )
 
 
 def _per_channel(node: ov.Node, channels: int) -> NDArray[np.float32] | None:

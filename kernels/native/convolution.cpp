@@ -70,7 +70,8 @@ void Span::transform(int64_t task) {
           rows[y] = piece->image[y] < 0 ? nullptr
                                         : images + (piece->image[y] * ins + channel) * size +
                                               piece->offset[y];
-        convolution.steps.input_rows(rows, strip + piece->at, stride, piece->width);
+        convolution.steps.input_rows(rows, strip + piece->at, stride, piece->width,
+                                     channel + 1 < last ? size : 0);
       }
       const int64_t block = channel / kChannels * kChannels;
       const int64_t deep = std::min(kChannels, ins - block);
@@ -156,7 +157,7 @@ void Span::write(const float* sums, int64_t first_out, int64_t last_out) {
                         : result + (piece->image[y] * convolution.outs + out) * size +
                               piece->offset[y];
         convolution.steps.output_rows(strip + piece->at, stride, rows, piece->width, bias,
-                                      convolution.relu);
+                                      convolution.relu, out + 1 < last_out ? size : 0);
       }
     }
   });

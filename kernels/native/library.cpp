@@ -1,9 +1,11 @@
 // The C interface: refuses what cannot be, and calls the rest.
-#include <limits>
+#include <algorithm>
 #include <new>
 
 #include "convolution.h"
 #include "d2serve_kernels.h"
+#include "memory.h"
+#include "pointwise.h"
 
 namespace d2k {
 namespace {
@@ -17,10 +19,23 @@ bool layer_fits(int64_t outs, int64_t ins) {
   return outs > 0 && ins > 0 && outs < kMost && product_fits(padded_outs(outs) * 64, ins);
 }
 
+bool images_fit(int64_t count, int64_t height, int64_t width, int64_t channels) {
+  return count >= 0 && height > 0 && width > 0 && height <= kMost && product_fits(height, width) &&
+         product_fits(height * width, count) && product_fits(height * width * count, channels);
+}
+
+bool runs(int32_t way) { return way >= 0 && way < 32 && d2k_ways() >> way & 1; }
+
 const Steps* steps_of(int32_t way) {
-  const uint32_t bit = way < 0 || way > 31 ? 0 : uint32_t{1} << way;
-  if (!(d2k_ways() & bit)) return nullptr;
+  if (!runs(way)) return nullptr;
   return way == D2K_AVX512 ? avx512_steps() : way == D2K_AVX2 ? avx2_steps() : &portable_steps();
+}
+
+const PointwiseSteps* pointwise_of(int32_t way) {
+  if (!runs(way)) return nullptr;
+  return way == D2K_AVX512 ? avx512_pointwise()
+         : way == D2K_AVX2 ? avx2_pointwise()
+                           : &portable_pointwise();
 }
 
 // The rows of G, which takes three weights to eight frequencies, in double.
@@ -92,19 +107,45 @@ int32_t d2k_transform(const float* weights, int64_t outs, int64_t ins, float* tr
 
 int32_t d2k_convolve(const d2k_layer* layer, const float* images, float* result, int64_t count,
                      int64_t height, int64_t width, int32_t threads) {
-  if (!layer || !layer->transformed || !d2k::layer_fits(layer->outs, layer->ins) || count < 0 ||
-      height < 1 || width < 1 || height > d2k::kMost || !d2k::product_fits(height, width) ||
-      !d2k::product_fits(height * width, count) ||
-      !d2k::product_fits(height * width * count, layer->outs > layer->ins ? layer->outs : layer->ins))
+  if (!layer || !layer->transformed || !d2k::layer_fits(layer->outs, layer->ins) ||
+      !d2k::images_fit(count, height, width, std::max(layer->outs, layer->ins)))
     return D2K_BAD_SHAPE;
   const d2k::Steps* const steps = d2k::steps_of(layer->way);
   if (!steps) return D2K_BAD_WAY;
   if (count == 0) return D2K_OK;
   if (!images || !result) return D2K_BAD_SHAPE;
+  d2k::prefer_huge_pages(result, count * layer->outs * height * width);
   const d2k::Convolution convolution{layer->transformed, layer->bias,      layer->outs,
                                      layer->ins,         layer->relu != 0, *steps};
   try {
     return convolution(images, result, count, height, width, threads < 1 ? 1 : threads) ? D2K_OK : D2K_NO_MEMORY;
+  } catch (const std::bad_alloc&) {
+    return D2K_NO_MEMORY;
+  }
+}
+
+int32_t d2k_convolve_points(const d2k_point_layer* layer, const float* images,
+                            const float* residual, float* result, int64_t count, int64_t height,
+                            int64_t width, int32_t threads) {
+  if (!layer || !layer->weights || !d2k::layer_fits(layer->outs, layer->ins) || layer->stride < 1 ||
+      layer->stride > 2 ||
+      !d2k::images_fit(count, height, width, std::max(layer->outs, layer->ins)))
+    return D2K_BAD_SHAPE;
+  const d2k::PointwiseSteps* const steps = d2k::pointwise_of(layer->way);
+  if (!steps) return D2K_BAD_WAY;
+  const int64_t high = (height + layer->stride - 1) / layer->stride;
+  const int64_t wide = (width + layer->stride - 1) / layer->stride;
+  if (layer->upsampled && (high % 2 || wide % 2)) return D2K_BAD_SHAPE;
+  if (count == 0) return D2K_OK;
+  if (!images || !result) return D2K_BAD_SHAPE;
+  d2k::prefer_huge_pages(result, count * layer->outs * high * wide);
+  const d2k::Pointwise pointwise{layer->weights,        layer->bias,   layer->outs,
+                                 layer->ins,            layer->stride, layer->relu != 0,
+                                 layer->upsampled != 0, *steps};
+  try {
+    return pointwise(images, residual, result, count, height, width, threads < 1 ? 1 : threads)
+               ? D2K_OK
+               : D2K_NO_MEMORY;
   } catch (const std::bad_alloc&) {
     return D2K_NO_MEMORY;
   }

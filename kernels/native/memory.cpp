@@ -2,6 +2,8 @@
 
 #include <sys/mman.h>
 
+#include <cstdint>
+
 namespace d2k {
 
 constexpr size_t kHugePage = size_t{2} << 20;
@@ -29,6 +31,16 @@ float* Scratch::get(int64_t floats) {
     bytes_ = rounded;
   }
   return static_cast<float*>(at_);
+}
+
+void prefer_huge_pages(float* at, int64_t floats) {
+#ifdef MADV_HUGEPAGE
+  const uintptr_t begin = (reinterpret_cast<uintptr_t>(at) + kHugePage - 1) & ~(kHugePage - 1);
+  const uintptr_t end = reinterpret_cast<uintptr_t>(at + floats) & ~(kHugePage - 1);
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#else
+  (void)at, (void)floats;
+#endif
 }
 
 void Scratch::release() {

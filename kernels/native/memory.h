@@ -23,4 +23,8 @@ class Scratch {
   size_t bytes_ = 0;
 };
 
+// Asks for huge pages where the system has them, for what of the memory is not yet there: as many fewer
+// pages are to be found in a plane whose channels lie far apart. Nothing beside it is touched.
+void prefer_huge_pages(float* at, int64_t floats);
+
 }  // namespace d2k

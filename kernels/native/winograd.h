@@ -23,8 +23,9 @@ constexpr int64_t kChannels = 64; // Channels that are summed from zero, for the
 
 struct Steps {
   // Along columns. rows: eight, of which a null one is zeros. strip: eight rows, `stride` apart.
-  // Writes `width` columns and none beyond.
-  void (*input_rows)(const float* const* rows, float* strip, int64_t stride, int64_t width);
+  // Writes `width` columns and none beyond. Asks for what lies `ahead` of each row, as the next channel.
+  void (*input_rows)(const float* const* rows, float* strip, int64_t stride, int64_t width,
+                     int64_t ahead);
 
   // Along rows. strip: begins at the first tile's window, and can be read 8 columns beyond the last
   // one's. tiles: the channel's place in the first group of plane 0; `first` is the tile's number.
@@ -43,8 +44,9 @@ struct Steps {
                        int64_t plane_stride, float* strip, int64_t stride);
 
   // Along columns. rows: six results of `width` columns, of which a null one is left out.
+  // Asks for what lies `ahead`, where the next output goes.
   void (*output_rows)(const float* strip, int64_t stride, float* const* rows, int64_t width,
-                      float bias, bool relu);
+                      float bias, bool relu, int64_t ahead);
 };
 
 const Steps& portable_steps();

@@ -17,7 +17,7 @@ struct Shape {
 
 constexpr Shape kShapes[] = {
     {0, 3, 4, 5, 5},  {1, 1, 1, 1, 1},    {1, 2, 3, 1, 7},    {1, 3, 9, 7, 1},   {2, 5, 8, 6, 6},
-    {1, 65, 5, 13, 17}, {3, 4, 17, 14, 14}, {20, 3, 2, 2, 3}, {5, 2, 33, 9, 31}, {1, 2, 3, 8, 130},
+    {1, 65, 5, 13, 17}, {1, 130, 9, 5, 10}, {3, 4, 17, 14, 14}, {20, 3, 2, 2, 3}, {5, 2, 33, 9, 31}, {1, 2, 3, 8, 130},
     {1, 1, 2, 3, 1030}, {40, 2, 2, 1, 1},
 };
 
@@ -61,18 +61,58 @@ bool convolve_all(const Shape& shape, int threads) {
   return true;
 }
 
+// The same shapes for 1x1 convolutions: alone, with a residual, and with one of half the size, for which
+// the images are doubled.
+bool convolve_points(const Shape& shape, int threads, int32_t stride, int residual_size) {
+  const int64_t high = residual_size == 2 ? 2 * shape.height : shape.height;
+  const int64_t wide = residual_size == 2 ? 2 * shape.width : shape.width;
+  const int64_t height = stride * high, width = stride * wide - (stride - 1);
+  const int64_t pixels = shape.count * shape.outs * high * wide;
+  const int64_t added = residual_size == 0 ? 0 : pixels / residual_size / residual_size;
+  Array images(shape.count * shape.ins * height * width), result(pixels), residual(added);
+  Array weights(shape.outs * shape.ins), bias(shape.outs);
+  for (int64_t i = 0; i < shape.count * shape.ins * height * width; ++i) images.data()[i] = 1.0f;
+  for (int64_t i = 0; i < shape.outs * shape.ins; ++i) weights.data()[i] = 1.0f;
+  for (int64_t i = 0; i < shape.outs; ++i) bias.data()[i] = 1.0f;
+  for (int64_t i = 0; i < added; ++i) residual.data()[i] = 2.0f;
+  for (int32_t way = D2K_PORTABLE; way <= D2K_AVX512; ++way) {
+    if (!(d2k_ways() >> way & 1)) continue;
+    const d2k_point_layer layer{weights.data(), bias.data(), shape.outs, shape.ins,
+                                stride,         1,           way,        residual_size == 2};
+    if (d2k_convolve_points(&layer, images.data(), residual_size ? residual.data() : nullptr,
+                            result.data(), shape.count, height, width, threads) != D2K_OK)
+      return false;
+    const float expected = static_cast<float>(shape.ins + 1 + (residual_size ? 2 : 0));
+    for (int64_t i = 0; i < pixels; ++i)
+      if (result.data()[i] != expected) {
+        std::printf("1x1, way %d, %ld: %g, expected %g\n", way, static_cast<long>(i),
+                    result.data()[i], expected);
+        return false;
+      }
+  }
+  return true;
+}
+
+bool all(const Shape& shape, int threads) {
+  bool good = convolve_all(shape, threads);
+  for (const int32_t stride : {1, 2})
+    for (const int residual_size : {0, 1, 2})
+      good &= convolve_points(shape, threads, stride, residual_size);
+  return good;
+}
+
 }  // namespace
 
 int main() {
   bool good = true;
   for (const Shape& shape : kShapes)
-    for (const int threads : {1, 3}) good &= convolve_all(shape, threads);
+    for (const int threads : {1, 3}) good &= all(shape, threads);
   // Several callers at once, as a server has them.
   std::vector<std::thread> callers;
   for (int i = 0; i < 4; ++i)
     callers.emplace_back([] {
       for (const Shape& shape : kShapes)
-        if (!convolve_all(shape, 2)) std::exit(1);
+        if (!all(shape, 2)) std::exit(1);
     });
   for (std::thread& caller : callers) caller.join();
   return good ? 0 : 1;

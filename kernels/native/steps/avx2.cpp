@@ -1,8 +1,10 @@
 // The steps in AVX2 and FMA.
+#include "../pointwise.h"
 #include "../winograd.h"
 
 #if defined(__AVX2__) && defined(__FMA__)
 
+#include "pointwise_steps.h"
 #include "rows_avx.h"
 #include "tiles_avx.h"
 
@@ -11,7 +13,8 @@ namespace {
 
 struct Vectors : Vector8 {
   using Vector = __m256;
-  static constexpr int64_t width = 8;
+  using All = Whole;
+  static constexpr int64_t width = 8, outs = 4;
 
   static Vector load(const float* from, Whole) { return _mm256_loadu_ps(from); }
   static Vector load(const float* from, __m256i mask) { return _mm256_maskload_ps(from, mask); }
@@ -21,13 +24,12 @@ struct Vectors : Vector8 {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(columns)),
                               _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
   }
+  static void ask_for(const float* line) {
+    _mm_prefetch(reinterpret_cast<const char*>(line), _MM_HINT_T1);
+  }
   // The second operand is the answer if one is NaN.
   static Vector relu(Vector value) { return _mm256_max_ps(_mm256_setzero_ps(), value); }
 };
-
-void ask_for(const float* line) {
-  _mm_prefetch(reinterpret_cast<const char*>(line), _MM_HINT_T1);
-}
 
 // 4 outputs and N tiles: at most 12 of the 16 registers are sums.
 template <int N>
@@ -50,8 +52,8 @@ void product_of(const float* weights, const float* tiles, float* sums, int64_t c
         sum[out][tile] = _mm256_fmadd_ps(weight, tile_of[tile], sum[out][tile]);
     }
     if (c % 4 == 0) {
-      ask_for(next_tiles + c * 4);
-      ask_for(next_weights + c * 4);
+      Vectors::ask_for(next_tiles + c * 4);
+      Vectors::ask_for(next_weights + c * 4);
     }
     weights += kOuts * 8;
     tiles += kTiles * 8;
@@ -91,10 +93,13 @@ const Steps* avx2_steps() {
   return &steps;
 }
 
+const PointwiseSteps* avx2_pointwise() { return &pointwise_steps<Vectors>; }
+
 }  // namespace d2k
 
 #else
 
 const d2k::Steps* d2k::avx2_steps() { return nullptr; }
+const d2k::PointwiseSteps* d2k::avx2_pointwise() { return nullptr; }
 
 #endif

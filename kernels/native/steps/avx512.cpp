@@ -1,8 +1,10 @@
 // The steps in AVX-512: F, VL, DQ and BW.
+#include "../pointwise.h"
 #include "../winograd.h"
 
 #if defined(__AVX512F__) && defined(__AVX512VL__) && defined(__AVX512DQ__) && defined(__AVX512BW__)
 
+#include "pointwise_steps.h"
 #include "rows_avx.h"
 #include "tiles_avx.h"
 
@@ -11,7 +13,8 @@ namespace {
 
 struct Vectors {
   using Vector = __m512;
-  static constexpr int64_t width = 16;
+  using All = Whole;
+  static constexpr int64_t width = 16, outs = 8;
 
   Vector set(float value) const { return _mm512_set1_ps(value); }
   Vector fma(Vector a, Vector b, Vector c) const { return _mm512_fmadd_ps(a, b, c); }
@@ -22,13 +25,12 @@ struct Vectors {
     _mm512_mask_storeu_ps(to, mask, value);
   }
   static __mmask16 mask(int64_t columns) { return static_cast<__mmask16>((1u << columns) - 1); }
+  static void ask_for(const float* line) {
+    _mm_prefetch(reinterpret_cast<const char*>(line), _MM_HINT_T1);
+  }
   // The second operand is the answer if one is NaN.
   static Vector relu(Vector value) { return _mm512_max_ps(_mm512_setzero_ps(), value); }
 };
-
-void ask_for(const float* line) {
-  _mm_prefetch(reinterpret_cast<const char*>(line), _MM_HINT_T1);
-}
 
 // 8 outputs, two in a vector, and N tiles: at most 24 of the 32 registers are sums.
 template <int N>
@@ -50,8 +52,8 @@ void product_of(const float* weights, const float* tiles, float* sums, int64_t c
       for (int pair = 0; pair < 4; ++pair)
         sum[pair][tile] = _mm512_fmadd_ps(weight[pair], both, sum[pair][tile]);
     }
-    ask_for(next_tiles + c * 16);
-    ask_for(next_weights + c * 16);
+    Vectors::ask_for(next_tiles + c * 16);
+    Vectors::ask_for(next_weights + c * 16);
     weights += kOuts * 8;
     tiles += kTiles * 8;
   }
@@ -86,10 +88,13 @@ const Steps* avx512_steps() {
   return &steps;
 }
 
+const PointwiseSteps* avx512_pointwise() { return &pointwise_steps<Vectors>; }
+
 }  // namespace d2k
 
 #else
 
 const d2k::Steps* d2k::avx512_steps() { return nullptr; }
+const d2k::PointwiseSteps* d2k::avx512_pointwise() { return nullptr; }
 
 #endif

@@ -1,4 +1,5 @@
 // The steps in plain C++: what every processor runs, and nobody should for speed.
+#include "pointwise_steps.h"
 #include "transforms.h"
 #include "../winograd.h"
 
@@ -10,7 +11,52 @@ struct Scalar {
   float fma(float a, float b, float c) const { return a * b + c; }
 };
 
-void input_rows(const float* const* rows, float* strip, int64_t stride, int64_t width) {
+// Sixteen values, which a compiler may put into vectors.
+struct Several {
+  float at[16];
+
+  Several operator+(const Several& other) const {
+    Several sum;
+    for (int i = 0; i < 16; ++i) sum.at[i] = at[i] + other.at[i];
+    return sum;
+  }
+};
+
+struct Vectors {
+  using Vector = Several;
+  struct All {};
+  static constexpr int64_t width = 16, outs = 1;
+
+  Vector set(float value) const {
+    Vector all;
+    for (float& each : all.at) each = value;
+    return all;
+  }
+  Vector fma(const Vector& a, const Vector& b, const Vector& c) const {
+    Vector sum;
+    for (int i = 0; i < 16; ++i) sum.at[i] = a.at[i] * b.at[i] + c.at[i];
+    return sum;
+  }
+  static Vector load(const float* from, All) { return load(from, width); }
+  static Vector load(const float* from, int64_t columns) {
+    Vector all{};
+    for (int64_t i = 0; i < columns; ++i) all.at[i] = from[i];
+    return all;
+  }
+  static void store(float* to, const Vector& value, All) { store(to, value, width); }
+  static void store(float* to, const Vector& value, int64_t columns) {
+    for (int64_t i = 0; i < columns; ++i) to[i] = value.at[i];
+  }
+  static int64_t mask(int64_t columns) { return columns; }
+  static Vector relu(Vector value) {
+    for (float& each : value.at) each = each < 0.0f ? 0.0f : each;
+    return value;
+  }
+  static void ask_for(const float*) {}
+};
+
+void input_rows(const float* const* rows, float* strip, int64_t stride, int64_t width,
+                int64_t) {
   for (int64_t x = 0; x < width; ++x) {
     float column[8];
     for (int64_t y = 0; y < 8; ++y) column[y] = rows[y] ? rows[y][x] : 0.0f;
@@ -61,7 +107,7 @@ void output_tiles(const float* sums, int64_t first, int64_t count, int64_t group
 }
 
 void output_rows(const float* strip, int64_t stride, float* const* rows, int64_t width, float bias,
-                 bool relu) {
+                 bool relu, int64_t) {
   for (int64_t x = 0; x < width; ++x) {
     float column[8];
     for (int64_t y = 0; y < 8; ++y) column[y] = strip[y * stride + x];
@@ -80,5 +126,7 @@ const Steps& portable_steps() {
   static const Steps steps = {input_rows, input_tiles, product, output_tiles, output_rows};
   return steps;
 }
+
+const PointwiseSteps& portable_pointwise() { return pointwise_steps<Vectors>; }
 
 }  // namespace d2k

@@ -11,12 +11,16 @@ namespace {
 struct Whole {};
 
 template <typename V>
-void input_rows(const float* const* rows, float* strip, int64_t stride, int64_t width) {
+void input_rows(const float* const* rows, float* strip, int64_t stride, int64_t width,
+                int64_t ahead) {
   using Vector = typename V::Vector;
   const V v;
   const auto step = [&](int64_t x, const auto& mask) {
     Vector column[8];
-    for (int64_t y = 0; y < 8; ++y) column[y] = rows[y] ? V::load(rows[y] + x, mask) : v.set(0.0f);
+    for (int64_t y = 0; y < 8; ++y) {
+      column[y] = rows[y] ? V::load(rows[y] + x, mask) : v.set(0.0f);
+      if (rows[y]) V::ask_for(rows[y] + x + ahead);
+    }
     const auto done = input_transform(column, v);
     for (int64_t y = 0; y < 8; ++y) V::store(strip + y * stride + x, done.at[y], mask);
   };
@@ -27,7 +31,7 @@ void input_rows(const float* const* rows, float* strip, int64_t stride, int64_t 
 
 template <typename V>
 void output_rows(const float* strip, int64_t stride, float* const* rows, int64_t width, float bias,
-                 bool relu) {
+                 bool relu, int64_t ahead) {
   using Vector = typename V::Vector;
   const V v;
   const Vector shift = v.set(bias);
@@ -37,7 +41,9 @@ void output_rows(const float* strip, int64_t stride, float* const* rows, int64_t
     const auto done = output_transform(column, v);
     for (int64_t y = 0; y < kStep; ++y) {
       const Vector value = done.at[y] + shift;
-      if (rows[y]) V::store(rows[y] + x, relu ? V::relu(value) : value, mask);
+      if (!rows[y]) continue;
+      V::store(rows[y] + x, relu ? V::relu(value) : value, mask);
+      V::ask_for(rows[y] + x + ahead);
     }
   };
   int64_t x = 0;
