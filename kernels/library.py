@@ -19,7 +19,7 @@ WAYS = ("portable", "avx2", "avx512")
 """Which instructions are used, the slowest first. A way's place is its number in C."""
 
 FILE = "_native.so"
-VERSION = 1
+VERSION = 2
 """``D2K_VERSION``: of the functions and of the layout of transformed weights."""
 
 _logger = logging.getLogger(__name__)
