@@ -19,6 +19,7 @@ from d2serve.handlers.runtimes.convolution import winograd_is_wanted
 from d2serve.handlers.runtimes.details import Details
 from d2serve.handlers.runtimes.joining import answered, answers_of
 from d2serve.handlers.runtimes.mapped_files import forget_pages
+from d2serve.handlers.runtimes.onnxruntime_memory import share_arena, shrink_arena
 from d2serve.handlers.runtimes.raw_outputs import AnyArray, Float32, RawOutputs, Size
 from d2serve.handlers.runtimes.sessions import Sessions
 from d2serve.handlers.spec.convolution import AUTO, WINOGRAD
@@ -59,6 +60,11 @@ class OnnxRuntime:
         when workers come or go.
         """
         self._sessions.set_threads(threads)
+
+    def release_memory(self) -> None:
+        """Give up what ONNX Runtime keeps between calls on a CPU: the memory of feature maps."""
+        if not self.on_gpu:
+            shrink_arena()
 
     def run(
         self,
@@ -134,12 +140,14 @@ def _session(
     options.inter_op_num_threads = 1
     # Threads that spin while they wait take the cores of the other workers.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Nearly every image has a new shape: plans and arenas kept for old ones only hold memory.
+    # Nearly every image has a new shape: plans that are kept for old ones only hold memory.
     options.enable_mem_pattern = False
-    options.enable_cpu_mem_arena = False
     options.log_severity_level = 3  # errors: otherwise the log is full of folded constants
     providers: list[object] = ["CPUExecutionProvider"]
-    if device.startswith("cuda"):
+    if not device.startswith("cuda"):
+        share_arena(options)
+    else:
+        options.enable_cpu_mem_arena = False
         number = int(device.partition(":")[2] or 0)
         # Its own default rounds the products of fp32 to TF32, ten bits.
         cuda = {"device_id": number, "use_tf32": 0}
