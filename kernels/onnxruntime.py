@@ -87,8 +87,7 @@ class WinogradProgram:
         """
         options.register_custom_ops_library(str(_library_path()))
         options.add_session_config_entry(_FOLDER_OF_TENSORS, str(self._program.parent))
-        with self._program.open("rb") as file:
-            graph = Graph.read(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
+        graph = _read(self._program)
         new = {**self._convolutions(graph, threads), **self._roi_aligns(graph, threads)}
         return edited(graph, new, _DOMAIN, self._program.name)
 
@@ -130,6 +129,25 @@ class WinogradProgram:
             stored = transformed(weights, self._beside)
             self._made[key] = Convolution.of(weights, bias, found.relu, transformed=stored)
         return self._made[key]
+
+
+def mapped(program: Path, options: Any) -> bytes:
+    """A program as it is, but that its large tensors are mapped from its file.
+
+    Args:
+        program: an ONNX file, which must not change.
+        options: ``onnxruntime.SessionOptions`` of the session, which learn what it needs.
+
+    Raises:
+        ValueError: the file is no ONNX file.
+    """
+    options.add_session_config_entry(_FOLDER_OF_TENSORS, str(program.parent))
+    return edited(_read(program), {}, _DOMAIN, program.name)
+
+
+def _read(program: Path) -> Graph:
+    with program.open("rb") as file:
+        return Graph.read(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
 
 
 def _library_path() -> Path:

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_MAPS_TENSORS = (1, 21)
+"""The first onnxruntime that finds the tensors of a program in memory beside a file."""
+
 
 class OnnxRuntime:
     """An ONNX program on one device."""
@@ -153,7 +156,10 @@ def _session(
         cuda = {"device_id": number, "use_tf32": 0}
         providers.insert(0, ("CUDAExecutionProvider", cuda))
     try:
-        given = str(program) if winograd is None else winograd.edited(options, threads)
+        if winograd is not None:
+            given: str | bytes = winograd.edited(options, threads)
+        else:
+            given = str(program) if device.startswith("cuda") else _mapped(program, options)
         session = onnxruntime.InferenceSession(given, options, providers=providers)
     # onnxruntime raises exceptions of its own, without a common base.
     except Exception as error:
@@ -162,14 +168,26 @@ def _session(
             f"({' '.join(str(error).split())[:300]}). Install the version that the archive was "
             "exported with (see `d2serve inspect`), or export again with this one."
         ) from error
-    if winograd is not None:
-        forget_pages(program)  # which it has laid out anew, and looks at no more
+    forget_pages(program)  # which it has laid out anew, and looks at no more
     if device.startswith("cuda") and "CUDAExecutionProvider" not in session.get_providers():
         raise LoadError(
             f"onnxruntime cannot use {device}: its CUDA libraries do not load. Install the CUDA "
             "and cuDNN versions of this onnxruntime-gpu, or start TorchServe without GPUs."
         )
     return session
+
+
+def _mapped(program: Path, options: onnxruntime.SessionOptions) -> str | bytes:
+    """The program with its large tensors mapped from its file, which takes less time and memory
+    than to read them; its path where that cannot be had."""
+    version = tuple(int(each) for each in onnxruntime.__version__.split(".")[:2])
+    if version < _MAPS_TENSORS:
+        return str(program)
+    try:
+        from d2serve.kernels.onnxruntime import mapped
+    except ImportError:  # an archive brings the handlers, but not the kernels
+        return str(program)
+    return mapped(program, options)
 
 
 def _check_names(program: Path, spec: ModelSpec, session: onnxruntime.InferenceSession) -> None:

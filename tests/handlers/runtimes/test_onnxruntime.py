@@ -152,6 +152,44 @@ def test_threads_that_cannot_be_had_leave_the_session_as_it_was(
     assert loaded._sessions.call(threads_of) == 2
 
 
+@pytest.mark.parametrize(
+    ("version", "kernels", "kind"),
+    [
+        (onnxruntime.__version__, True, bytes),
+        ("1.20.1", True, str),  # it finds no tensors beside a program that it has in memory
+        (onnxruntime.__version__, False, str),
+    ],
+)
+def test_large_tensors_are_mapped_where_that_can_be_had(
+    version: str, kernels: bool, kind: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_program(tmp_path)
+    program = onnx.load(tmp_path / "model.onnx")
+    program.graph.initializer.append(numpy_helper.from_array(np.full(5000, 2, np.float32), "large"))
+    program.graph.node[0].output[0] = "image mean"
+    for node in (
+        helper.make_node("Mul", ["image mean", "large mean"], ["mean"]),
+        helper.make_node("ReduceMean", ["large"], ["large mean"], keepdims=0),
+    ):
+        program.graph.node.insert(1, node)
+    onnx.save(program, tmp_path / "model.onnx")
+    make, given = onnxruntime.InferenceSession, []
+
+    def noted(program: object, *arguments: object, **options: object) -> object:
+        given.append(type(program))
+        return make(program, *arguments, **options)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", noted)
+    monkeypatch.setattr(onnxruntime, "__version__", version)
+    if not kernels:  # as where only the archive's own handlers are
+        monkeypatch.setitem(sys.modules, "d2serve.kernels.onnxruntime", None)
+    (answer,) = load_runtime(tmp_path, spec_of(tmp_path), "cpu").run(
+        [np.full((3, 7, 9), 3, np.float32)]
+    )
+    assert answer["scores"].tolist() == [6]
+    assert given == [kind]
+
+
 def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
