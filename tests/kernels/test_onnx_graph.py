@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,7 +15,7 @@ from d2serve.kernels.onnx_graph import Graph, Tensor
 from d2serve.kernels.protobuf import WireError
 
 LARGE = np.arange(2048, dtype=np.float32).reshape(32, 64)
-GELU = {
+GELU: dict[str, Any] = {
     "axis": -1,
     "share": 0.25,
     "mode": "fast",

@@ -127,9 +127,13 @@ def test_an_image_or_a_row_that_is_not_there() -> None:
         assert pooled(images, rois, good, how, way, row_of=np.array(bad)) == NOT_THERE
 
 
-def pyramid(folder: Path, zero: float = 0.0, **changes: object) -> Path:
+def pyramid(folder: Path, zero: float = 0.0, **changes: Any) -> Path:
     """Boxes of two levels, as detectron2's pooler is exported, and a RoiAlign by itself."""
-    fixed = {"output_height": 3, "output_width": 2, "coordinate_transformation_mode": "half_pixel"}
+    fixed: dict[str, Any] = {
+        "output_height": 3,
+        "output_width": 2,
+        "coordinate_transformation_mode": "half_pixel",
+    }
     numbers = {"minus": [-1], "none": [0], "one": [1], "end": [1 << 62], "rest": [2, 3, 2]}
     nodes = [
         helper.make_node("Shape", ["boxes"], ["shape"]),
