@@ -15,7 +15,11 @@ _MOST_WEIGHTS = 256 * 256
 the arithmetic gains, and they would take more memory than all others together."""
 
 
+def is_fast() -> bool:
+    """Whether this CPU has instructions that the native code is written for."""
+    return ways()[-1] != "portable"
+
+
 def pays(outs: int, ins: int) -> bool:
     """Whether a 3x3 convolution of so many channels is to be Winograd's on this CPU."""
-    fast = ways()[-1] != "portable"
-    return fast and min(outs, ins) >= _FEWEST_CHANNELS and outs * ins <= _MOST_WEIGHTS
+    return is_fast() and min(outs, ins) >= _FEWEST_CHANNELS and outs * ins <= _MOST_WEIGHTS

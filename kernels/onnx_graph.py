@@ -1,12 +1,12 @@
-"""The graph of an ONNX file: what its nodes are, and the same file with other nodes.
+"""The graph of an ONNX file: what its nodes and its constants are.
 
-A file is edited as bytes: what nobody understands here stays as it is, a worker needs no ``onnx``
-package, and tensors are not copied: in the edited file a large one is named by its place in the
-original, from which ONNX Runtime maps it. The fields: onnx.proto, whose numbers never change.
+It is read as bytes: a worker needs no ``onnx`` package, and what nobody understands here is only
+passed over. The fields: onnx.proto, whose numbers never change.
 """
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,36 +15,47 @@ import numpy as np
 import numpy.typing as npt
 
 from d2serve.kernels.protobuf import (
+    FIXED32,
     VARINT,
     Field,
     Place,
     WireError,
-    encoded,
-    encoded_integer,
     fields,
     packed,
     signed,
 )
 
-# Messages' fields, by the messages' names in onnx.proto.
-_MODEL_GRAPH, _MODEL_OPSET = 7, 8
-_OPSET_DOMAIN, _OPSET_VERSION = 1, 2
-_GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT = 1, 5, 11, 12
+# Messages' fields, by the messages' names in onnx.proto; kernels/onnx_editing.py writes some, too.
+MODEL_GRAPH = 7
+GRAPH_NODE, GRAPH_INITIALIZER = 1, 5
+NODE_INPUT, NODE_OUTPUT, NODE_TYPE, NODE_ATTRIBUTE, NODE_DOMAIN = 1, 2, 4, 5, 7
+ATTRIBUTE_NAME, ATTRIBUTE_INT = 1, 3
+TENSOR_DIMS, TENSOR_TYPE, TENSOR_NAME = 1, 2, 8
+_GRAPH_INPUT, _GRAPH_OUTPUT = 11, 12
 _VALUE_NAME = 1
-_NODE_INPUT, _NODE_OUTPUT, _NODE_TYPE, _NODE_ATTRIBUTE, _NODE_DOMAIN = 1, 2, 4, 5, 7
-_ATTRIBUTE_NAME, _ATTRIBUTE_INT, _ATTRIBUTE_TEXT, _ATTRIBUTE_GRAPH = 1, 3, 4, 6
-_ATTRIBUTE_INTS, _ATTRIBUTE_GRAPHS, _ATTRIBUTE_KIND = 8, 11, 20
-_KIND_INT = 2
-_TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_NAME, _TENSOR_RAW = 1, 2, 8, 9
-_TENSOR_EXTERNAL, _TENSOR_LOCATION = 13, 14
-_ENTRY_KEY, _ENTRY_VALUE = 1, 2
-_LOCATION_EXTERNAL = 1
+_ATTRIBUTE_FLOAT, _ATTRIBUTE_TEXT, _ATTRIBUTE_TENSOR, _ATTRIBUTE_GRAPH = 2, 4, 5, 6
+_ATTRIBUTE_INTS, _ATTRIBUTE_GRAPHS = 8, 11
+_TENSOR_RAW = 9
 
 FLOAT = 1
 """The element type float32."""
 
-# A smaller tensor stays in the file: shapes and axes are read while the graph is built.
-_LEAST_EXTERNAL = 4096
+_STANDARD = ("", "ai.onnx")
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A constant of the graph, or of a node."""
+
+    name: str
+    element_type: int
+    shape: tuple[int, ...]
+    raw: Place | None
+    """Where its values lie as they are in memory; None where they are kept in another way."""
+    whole: Place
+
+
+Attribute = int | float | str | tuple[int, ...] | Tensor
 
 
 @dataclass(frozen=True)
@@ -55,20 +66,12 @@ class Node:
     domain: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    attributes: Mapping[str, int | str | tuple[int, ...]]
-    """Numbers and text; others are left out."""
+    attributes: Mapping[str, Attribute]
+    """Numbers, text and tensors; others are left out."""
 
-
-@dataclass(frozen=True)
-class Tensor:
-    """A constant of the graph."""
-
-    name: str
-    element_type: int
-    shape: tuple[int, ...]
-    raw: Place | None
-    """Where its values lie as they are in memory; None where they are kept in another way."""
-    whole: Place
+    def is_standard(self, operator: str) -> bool:
+        """Whether it is this operator of ONNX's own."""
+        return self.operator == operator and self.domain in _STANDARD
 
 
 @dataclass
@@ -82,6 +85,7 @@ class Graph:
     """Inputs: where a constant is one too, a caller may give another value."""
     uses: Counter[str] = field(default_factory=Counter)
     """How often something takes a value: a node, also one in a branch, or an output."""
+    _makers: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def read(cls, data: memoryview) -> Graph:
@@ -94,7 +98,7 @@ class Graph:
         """
         graph = cls(data)
         for each in fields(data, Place(0, len(data))):
-            if each.number == _MODEL_GRAPH:
+            if each.number == MODEL_GRAPH:
                 graph._read(each.content)
         return graph
 
@@ -109,48 +113,18 @@ class Graph:
             return None
         return np.frombuffer(raw.of(self.data), "<f4").reshape(tensor.shape)
 
-    def edited(self, nodes: Mapping[int, bytes], domain: str, file_name: str) -> bytes:
-        """The file with other nodes, which takes its large tensors from the original.
-
-        Args:
-            nodes: by its index, what stands for a node: an encoded node, or nothing.
-            domain: of operators, which the file then uses too.
-            file_name: of the original. The edited file must be read as if it lay beside it.
-        """
-        used = self.uses - Counter(
-            name for index in nodes for name in self.nodes[index].inputs if name in self.tensors
-        )
-        written = bytearray()
-        for each in fields(self.data, Place(0, len(self.data))):
-            if each.number == _MODEL_GRAPH:
-                graph = b"".join(self._graph_edited(each.content, nodes, used, file_name))
-                written += encoded(_MODEL_GRAPH, graph)
-            else:
-                written += each.whole.of(self.data)
-        opset = encoded(_OPSET_DOMAIN, domain) + encoded_integer(_OPSET_VERSION, 1)
-        return bytes(written + encoded(_MODEL_OPSET, opset))
-
-    def _graph_edited(
-        self, graph: Place, nodes: Mapping[int, bytes], used: Counter[str], file_name: str
-    ) -> Iterator[bytes | memoryview]:
-        node = 0
-        constants = iter(self.tensors.values())
-        for each in fields(self.data, graph):
-            if each.number == _GRAPH_NODE:
-                yield nodes.get(node, each.whole.of(self.data))
-                node += 1
-            elif each.number == _GRAPH_INITIALIZER:
-                constant = next(constants)
-                if used[constant.name] or constant.name in self.given:
-                    yield _external(constant, file_name) or each.whole.of(self.data)
-            else:
-                yield each.whole.of(self.data)
+    def maker(self, name: str) -> Node | None:
+        """The node that makes a value; None where it is an input or a constant."""
+        index = self._makers.get(name)
+        return None if index is None else self.nodes[index]
 
     def _read(self, graph: Place) -> None:
         for each in fields(self.data, graph):
-            if each.number == _GRAPH_NODE:
-                self.nodes.append(self._node(each.content))
-            elif each.number == _GRAPH_INITIALIZER:
+            if each.number == GRAPH_NODE:
+                node = self._node(each.content)
+                self._makers.update(dict.fromkeys(node.outputs, len(self.nodes)))
+                self.nodes.append(node)
+            elif each.number == GRAPH_INITIALIZER:
                 tensor = self._tensor(each.content)
                 if tensor.name in self.tensors:
                     raise WireError(f"two constants have the name {tensor.name}")
@@ -161,31 +135,35 @@ class Graph:
                 self.uses[self._name(each)] += 1
 
     def _node(self, node: Place) -> Node:
-        text = {_NODE_TYPE: "", _NODE_DOMAIN: ""}
+        text = {NODE_TYPE: "", NODE_DOMAIN: ""}
         inputs: list[str] = []
         outputs: list[str] = []
-        attributes: dict[str, int | str | tuple[int, ...]] = {}
+        attributes: dict[str, Attribute] = {}
         for each in fields(self.data, node):
-            if each.number == _NODE_INPUT:
+            if each.number == NODE_INPUT:
                 inputs.append(self._text(each.content))
-            elif each.number == _NODE_OUTPUT:
+            elif each.number == NODE_OUTPUT:
                 outputs.append(self._text(each.content))
-            elif each.number == _NODE_ATTRIBUTE:
+            elif each.number == NODE_ATTRIBUTE:
                 attributes.update(self._attribute(each.content))
             elif each.number in text:
                 text[each.number] = self._text(each.content)
         self.uses.update(inputs)
-        return Node(text[_NODE_TYPE], text[_NODE_DOMAIN], tuple(inputs), tuple(outputs), attributes)
+        return Node(text[NODE_TYPE], text[NODE_DOMAIN], tuple(inputs), tuple(outputs), attributes)
 
-    def _attribute(self, attribute: Place) -> Iterator[tuple[str, int | str | tuple[int, ...]]]:
+    def _attribute(self, attribute: Place) -> Iterator[tuple[str, Attribute]]:
         name = ""
-        value: int | str | None = None
+        value: Attribute | None = None
         numbers: list[int] = []
         for each in fields(self.data, attribute):
-            if each.number == _ATTRIBUTE_NAME:
+            if each.number == ATTRIBUTE_NAME:
                 name = self._text(each.content)
-            elif each.number == _ATTRIBUTE_INT:
+            elif each.number == ATTRIBUTE_INT:
                 value = signed(each.value)
+            elif each.number == _ATTRIBUTE_FLOAT and each.wire_type == FIXED32:
+                (value,) = struct.unpack("<f", each.content.of(self.data))
+            elif each.number == _ATTRIBUTE_TENSOR:
+                value = self._tensor(each.content)
             elif each.number == _ATTRIBUTE_TEXT:
                 value = self._text(each.content)
             elif each.number == _ATTRIBUTE_INTS:
@@ -199,7 +177,7 @@ class Graph:
 
     def _count(self, branch: Place) -> None:
         for each in fields(self.data, branch):
-            if each.number == _GRAPH_NODE:
+            if each.number == GRAPH_NODE:
                 self._node(each.content)
             elif each.number == _GRAPH_OUTPUT:
                 self.uses[self._name(each)] += 1
@@ -208,11 +186,11 @@ class Graph:
         name, element_type, raw = "", 0, None
         shape: list[int] = []
         for each in fields(self.data, tensor):
-            if each.number == _TENSOR_NAME:
+            if each.number == TENSOR_NAME:
                 name = self._text(each.content)
-            elif each.number == _TENSOR_TYPE:
+            elif each.number == TENSOR_TYPE:
                 element_type = each.value
-            elif each.number == _TENSOR_DIMS:
+            elif each.number == TENSOR_DIMS:
                 shape += self._numbers(each)
             elif each.number == _TENSOR_RAW:
                 raw = each.content
@@ -232,46 +210,3 @@ class Graph:
 
     def _text(self, content: Place) -> str:
         return str(content.of(self.data), "utf-8", "replace")
-
-
-def encoded_node(
-    operator: str, domain: str, inputs: tuple[str, ...], output: str, numbers: Mapping[str, int]
-) -> bytes:
-    """A node as ``Graph.edited`` takes it, with attributes that are numbers."""
-    attributes = (
-        encoded(_ATTRIBUTE_NAME, key)
-        + encoded_integer(_ATTRIBUTE_INT, value)
-        + encoded_integer(_ATTRIBUTE_KIND, _KIND_INT)
-        for key, value in numbers.items()
-    )
-    node = b"".join(
-        (
-            *(encoded(_NODE_INPUT, each) for each in inputs),
-            encoded(_NODE_OUTPUT, output),
-            encoded(_NODE_TYPE, operator),
-            encoded(_NODE_DOMAIN, domain),
-            *(encoded(_NODE_ATTRIBUTE, each) for each in attributes),
-        )
-    )
-    return encoded(_GRAPH_NODE, node)
-
-
-def _external(tensor: Tensor, file_name: str) -> bytes | None:
-    """The tensor without its values, named by their place; None where it stays as it is."""
-    raw = tensor.raw
-    if raw is None or raw.length < _LEAST_EXTERNAL:
-        return None
-    places = {"location": file_name, "offset": str(raw.start), "length": str(raw.length)}
-    written = b"".join(
-        (
-            *(encoded_integer(_TENSOR_DIMS, each) for each in tensor.shape),
-            encoded_integer(_TENSOR_TYPE, tensor.element_type),
-            encoded(_TENSOR_NAME, tensor.name),
-            *(
-                encoded(_TENSOR_EXTERNAL, encoded(_ENTRY_KEY, key) + encoded(_ENTRY_VALUE, value))
-                for key, value in places.items()
-            ),
-            encoded_integer(_TENSOR_LOCATION, _LOCATION_EXTERNAL),
-        )
-    )
-    return encoded(_GRAPH_INITIALIZER, written)

@@ -1,8 +1,9 @@
-"""Gives ONNX Runtime our convolutions: the fitting ones of a program are replaced while it loads.
+"""Gives ONNX Runtime our operators: what fits of a program is replaced while it loads.
 
 The program's file stays as it is. What is loaded is an edited copy of its graph, in memory, in
-which a convolution of 3x3 and the ReLU after it are one operator of the native library. Weights
-that only such convolutions use are left out of it, and the other ones are mapped from the file.
+which a convolution of 3x3 and the ReLU after it are one operator of the native library, and so is
+RoiAlign. Weights that only such convolutions use are left out of it, and the other ones are mapped
+from the file.
 """
 
 from __future__ import annotations
@@ -15,14 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from d2serve.kernels.choosing import pays
+from d2serve.kernels.choosing import is_fast, pays
 from d2serve.kernels.library import Convolution, KernelsError, library
-from d2serve.kernels.onnx_graph import Graph, Node, encoded_node
+from d2serve.kernels.onnx_editing import NewNode, edited
+from d2serve.kernels.onnx_graph import Graph, Node
+from d2serve.kernels.onnx_roi_align import RoiAligns, roi_aligns
 from d2serve.kernels.weights import transformed
 
-# As kernels/native/onnxruntime.cpp registers it.
-_DOMAIN, _OPERATOR = "d2serve", "Convolution"
-_STANDARD = ("", "ai.onnx")
+# As kernels/native/onnxruntime registers them.
+_DOMAIN, _CONVOLUTION, _ROI_ALIGN = "d2serve", "Convolution", "RoiAlign"
 _FOLDER_OF_TENSORS = "session.model_external_initializers_file_folder_path"
 # What an attribute may be; None where it may be left out.
 _FITTING: dict[str, tuple[object, ...]] = {
@@ -39,15 +41,16 @@ _FITTING: dict[str, tuple[object, ...]] = {
 class _Found:
     """A convolution that can be replaced, with the ReLU after it."""
 
-    nodes: tuple[int, ...]
-    """Of the graph, by their indices; the last one's result is the replacement's."""
+    last: int
+    """The index of the node whose result is the replacement's."""
+    images: str
     weights: str
     bias: str
     relu: bool
 
 
 class WinogradProgram:
-    """A program with our convolutions, which all sessions that are made of it share."""
+    """A program with our convolutions and RoiAlign, which all its sessions share."""
 
     def __init__(self, program: Path, beside: Path | None, *, where_it_pays: bool) -> None:
         """
@@ -61,12 +64,16 @@ class WinogradProgram:
         self._beside = beside
         self._where_it_pays = where_it_pays
         self._made: dict[tuple[str, str, bool], Convolution] = {}
+        self._aligns: dict[int, RoiAligns] = {}
         self.convolutions = self.others = 0
         """That are Winograd's in what ``edited`` gave last; 3x3 convolutions in it that are not."""
+        self.aligns = 0
+        """How often ours is there for RoiAlign, once for all levels of a pyramid."""
 
     def __str__(self) -> str:
         of = self.convolutions + self.others
-        return f"Winograd's algorithm in {self.convolutions} of its {of} 3x3 convolutions"
+        said = f"Winograd's algorithm in {self.convolutions} of its {of} 3x3 convolutions"
+        return f"{said} and d2serve's RoiAlign in {self.aligns} places" if self.aligns else said
 
     def edited(self, options: Any, threads: int) -> bytes:
         """The program with ours. It holds addresses: a session of it must end before this object.
@@ -80,23 +87,35 @@ class WinogradProgram:
         """
         options.register_custom_ops_library(str(_library_path()))
         options.add_session_config_entry(_FOLDER_OF_TENSORS, str(self._program.parent))
-        with self._program.open("rb") as file:
-            graph = Graph.read(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
-        nodes: dict[int, bytes] = {}
-        self.convolutions = self.others = 0
+        graph = _read(self._program)
+        new = {**self._convolutions(graph, threads), **self._roi_aligns(graph, threads)}
+        return edited(graph, new, _DOMAIN, self._program.name)
+
+    def _convolutions(self, graph: Graph, threads: int) -> dict[int, NewNode]:
+        new: dict[int, NewNode] = {}
+        self.others = 0
         for found in _fitting(graph):
             convolution = self._convolution(graph, found)
             if convolution is None:
                 self.others += 1
                 continue
-            self.convolutions += 1
-            first, last = graph.nodes[found.nodes[0]], graph.nodes[found.nodes[-1]]
             numbers = {"layer": convolution.address, "threads": threads}
-            nodes.update(dict.fromkeys(found.nodes, b""))
-            nodes[found.nodes[0]] = encoded_node(
-                _OPERATOR, _DOMAIN, first.inputs[:1], last.outputs[0], numbers
+            new[found.last] = NewNode(_CONVOLUTION, _DOMAIN, (found.images,), numbers)
+        self.convolutions = len(new)
+        return new
+
+    def _roi_aligns(self, graph: Graph, threads: int) -> dict[int, NewNode]:
+        if not self._where_it_pays or is_fast():
+            # The structures of an earlier session are its own, whose addresses it may still have.
+            for found in roi_aligns(graph):
+                self._aligns.setdefault(found.last, found)
+        self.aligns = len(self._aligns)
+        return {
+            each.last: NewNode(
+                _ROI_ALIGN, _DOMAIN, each.inputs, {**each.numbers, "threads": threads}
             )
-        return graph.edited(nodes, _DOMAIN, self._program.name)
+            for each in self._aligns.values()
+        }
 
     def _convolution(self, graph: Graph, found: _Found) -> Convolution | None:
         key = (found.weights, found.bias, found.relu)
@@ -112,6 +131,25 @@ class WinogradProgram:
         return self._made[key]
 
 
+def mapped(program: Path, options: Any) -> bytes:
+    """A program as it is, but that its large tensors are mapped from its file.
+
+    Args:
+        program: an ONNX file, which must not change.
+        options: ``onnxruntime.SessionOptions`` of the session, which learn what it needs.
+
+    Raises:
+        ValueError: the file is no ONNX file.
+    """
+    options.add_session_config_entry(_FOLDER_OF_TENSORS, str(program.parent))
+    return edited(_read(program), {}, _DOMAIN, program.name)
+
+
+def _read(program: Path) -> Graph:
+    with program.open("rb") as file:
+        return Graph.read(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
+
+
 def _library_path() -> Path:
     found = library()
     if found is None:
@@ -120,13 +158,12 @@ def _library_path() -> Path:
 
 
 def _fitting(graph: Graph) -> Iterator[_Found]:
-    makers = {name: index for index, each in enumerate(graph.nodes) for name in each.outputs}
     takers = {name: index for index, each in enumerate(graph.nodes) for name in each.inputs}
 
     def constant(name: str) -> str:
         """The constant that a value is, if it is one: exporters name equal ones by Identity."""
-        while name in makers and graph.nodes[makers[name]].operator == "Identity":
-            name = graph.nodes[makers[name]].inputs[0]
+        while (maker := graph.maker(name)) is not None and maker.is_standard("Identity"):
+            name = maker.inputs[0]
         return name
 
     for index, node in enumerate(graph.nodes):
@@ -141,18 +178,14 @@ def _fitting(graph: Graph) -> Iterator[_Found]:
             continue
         result = node.outputs[0]
         relu = takers.get(result) if graph.uses[result] == 1 else None
-        if relu is not None and _is(graph.nodes[relu], "Relu"):
-            yield _Found((index, relu), weights, bias, True)
+        if relu is not None and graph.nodes[relu].is_standard("Relu"):
+            yield _Found(relu, node.inputs[0], weights, bias, True)
         else:
-            yield _Found((index,), weights, bias, False)
-
-
-def _is(node: Node, operator: str) -> bool:
-    return node.operator == operator and node.domain in _STANDARD
+            yield _Found(index, node.inputs[0], weights, bias, False)
 
 
 def _is_plain(node: Node) -> bool:
     """Whether it is a convolution of 3x3, one step at a time, whose result has its input's size."""
-    return _is(node, "Conv") and all(
+    return node.is_standard("Conv") and all(
         node.attributes.get(name) in fitting for name, fitting in _FITTING.items()
     )

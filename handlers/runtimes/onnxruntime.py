@@ -19,6 +19,7 @@ from d2serve.handlers.runtimes.convolution import winograd_is_wanted
 from d2serve.handlers.runtimes.details import Details
 from d2serve.handlers.runtimes.joining import answered, answers_of
 from d2serve.handlers.runtimes.mapped_files import forget_pages
+from d2serve.handlers.runtimes.onnxruntime_memory import share_arena, shrink_arena
 from d2serve.handlers.runtimes.raw_outputs import AnyArray, Float32, RawOutputs, Size
 from d2serve.handlers.runtimes.sessions import Sessions
 from d2serve.handlers.spec.convolution import AUTO, WINOGRAD
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from d2serve.kernels.onnxruntime import WinogradProgram
 
 _log = logging.getLogger(__name__)
+
+_MAPS_TENSORS = (1, 21)
+"""The first onnxruntime that finds the tensors of a program in memory beside a file."""
 
 
 class OnnxRuntime:
@@ -59,6 +63,11 @@ class OnnxRuntime:
         when workers come or go.
         """
         self._sessions.set_threads(threads)
+
+    def release_memory(self) -> None:
+        """Give up what ONNX Runtime keeps between calls on a CPU: the memory of feature maps."""
+        if not self.on_gpu:
+            shrink_arena()
 
     def run(
         self,
@@ -134,18 +143,23 @@ def _session(
     options.inter_op_num_threads = 1
     # Threads that spin while they wait take the cores of the other workers.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Nearly every image has a new shape: plans and arenas kept for old ones only hold memory.
+    # Nearly every image has a new shape: plans that are kept for old ones only hold memory.
     options.enable_mem_pattern = False
-    options.enable_cpu_mem_arena = False
     options.log_severity_level = 3  # errors: otherwise the log is full of folded constants
     providers: list[object] = ["CPUExecutionProvider"]
-    if device.startswith("cuda"):
+    if not device.startswith("cuda"):
+        share_arena(options)
+    else:
+        options.enable_cpu_mem_arena = False
         number = int(device.partition(":")[2] or 0)
         # Its own default rounds the products of fp32 to TF32, ten bits.
         cuda = {"device_id": number, "use_tf32": 0}
         providers.insert(0, ("CUDAExecutionProvider", cuda))
     try:
-        given = str(program) if winograd is None else winograd.edited(options, threads)
+        if winograd is not None:
+            given: str | bytes = winograd.edited(options, threads)
+        else:
+            given = str(program) if device.startswith("cuda") else _mapped(program, options)
         session = onnxruntime.InferenceSession(given, options, providers=providers)
     # onnxruntime raises exceptions of its own, without a common base.
     except Exception as error:
@@ -154,14 +168,26 @@ def _session(
             f"({' '.join(str(error).split())[:300]}). Install the version that the archive was "
             "exported with (see `d2serve inspect`), or export again with this one."
         ) from error
-    if winograd is not None:
-        forget_pages(program)  # which it has laid out anew, and looks at no more
+    forget_pages(program)  # which it has laid out anew, and looks at no more
     if device.startswith("cuda") and "CUDAExecutionProvider" not in session.get_providers():
         raise LoadError(
             f"onnxruntime cannot use {device}: its CUDA libraries do not load. Install the CUDA "
             "and cuDNN versions of this onnxruntime-gpu, or start TorchServe without GPUs."
         )
     return session
+
+
+def _mapped(program: Path, options: onnxruntime.SessionOptions) -> str | bytes:
+    """The program with its large tensors mapped from its file, which takes less time and memory
+    than to read them; its path where that cannot be had."""
+    version = tuple(int(each) for each in onnxruntime.__version__.split(".")[:2])
+    if version < _MAPS_TENSORS:
+        return str(program)
+    try:
+        from d2serve.kernels.onnxruntime import mapped
+    except ImportError:  # an archive brings the handlers, but not the kernels
+        return str(program)
+    return mapped(program, options)
 
 
 def _check_names(program: Path, spec: ModelSpec, session: onnxruntime.InferenceSession) -> None:

@@ -36,7 +36,7 @@ class WorkerMemory:
         freed. Where a runtime keeps buffers of ever other sizes, the heap frays between them: a
         full-size Mask R-CNN on OpenVINO peaked at 1,021 MB instead of 870. There each large piece
         gets pages of its own, which go when it is freed. A runtime that allocates anew in each call
-        would fetch all pages anew: that took ONNX Runtime 1.4 times as long.
+        would fetch all pages anew: that took TorchScript 1.1 times as long.
         """
         library = ctypes.CDLL(None) if sys.platform == "linux" else None
         self._trim = getattr(library, "malloc_trim", None)

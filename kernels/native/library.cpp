@@ -6,6 +6,7 @@
 #include "d2serve_kernels.h"
 #include "memory.h"
 #include "pointwise.h"
+#include "roi_align.h"
 
 namespace d2k {
 namespace {
@@ -144,6 +145,37 @@ int32_t d2k_convolve_points(const d2k_point_layer* layer, const float* images,
                                  layer->upsampled != 0, *steps};
   try {
     return pointwise(images, residual, result, count, height, width, threads < 1 ? 1 : threads)
+               ? D2K_OK
+               : D2K_NO_MEMORY;
+  } catch (const std::bad_alloc&) {
+    return D2K_NO_MEMORY;
+  }
+}
+
+int32_t d2k_align_rois(const d2k_roi_align* how, const float* images, int64_t images_count,
+                       int64_t channels, int64_t height, int64_t width, const float* rois,
+                       const int64_t* image_of, const int64_t* row_of, int64_t count, float* result,
+                       int64_t rows, int32_t threads) {
+  constexpr int64_t kMostEdge = 1024, kMostSamples = 1024;
+  if (!how || how->height < 1 || how->width < 1 || how->height > kMostEdge ||
+      how->width > kMostEdge || how->sampling_ratio < 0 || how->sampling_ratio > kMostSamples ||
+      images_count < 0 || channels < 1 || height < 1 || width < 1 || height > d2k::kMost ||
+      !d2k::product_fits(height, width) || !d2k::product_fits(height * width, channels) ||
+      !d2k::product_fits(height * width * channels, images_count) || count < 0 || rows < 0 ||
+      count > d2k::kMost || !d2k::product_fits(how->height * how->width, channels) ||
+      !d2k::product_fits(how->height * how->width * channels, rows))
+    return D2K_BAD_SHAPE;
+  const d2k::Steps* const steps = d2k::steps_of(how->way);
+  if (!steps) return D2K_BAD_WAY;
+  if (count == 0) return D2K_OK;
+  if (!images || !rois || !image_of || !result || (!row_of && rows != count)) return D2K_BAD_SHAPE;
+  for (int64_t roi = 0; roi < count; ++roi)
+    if (image_of[roi] < 0 || image_of[roi] >= images_count ||
+        (row_of && (row_of[roi] < 0 || row_of[roi] >= rows)))
+      return D2K_BAD_INDEX;
+  try {
+    return d2k::align_rois(*how, steps->align_roi, images, channels, height, width, rois, image_of,
+                           row_of, count, result, threads < 1 ? 1 : threads)
                ? D2K_OK
                : D2K_NO_MEMORY;
   } catch (const std::bad_alloc&) {

@@ -1,4 +1,5 @@
-// The steps of Winograd's convolution F(6x6, 3x3), which each way writes in its own instructions.
+// What each way writes in its own instructions: RoiAlign of a channel, and the steps of Winograd's
+// convolution F(6x6, 3x3).
 //
 // A tile is a window of 8x8 of a channel, which overlaps the next by 2, and gives 6x6 results. Its
 // two transforms are one along columns and one along rows. The one along columns runs over whole
@@ -12,6 +13,8 @@
 #pragma once
 
 #include <cstdint>
+
+#include "roi_align.h"
 
 namespace d2k {
 
@@ -47,6 +50,9 @@ struct Steps {
   // Asks for what lies `ahead`, where the next output goes.
   void (*output_rows)(const float* strip, int64_t stride, float* const* rows, int64_t width,
                       float bias, bool relu, int64_t ahead);
+
+  // RoiAlign of one channel.
+  AlignRoi align_roi;
 };
 
 const Steps& portable_steps();

@@ -1,5 +1,5 @@
-// Convolves many shapes, each in every way, in memory that ends where the arrays end and begins where
-// no vector does. For sanitizers and valgrind: what is read or written beside the arrays stops it.
+// Convolves many shapes and pools many regions, each in every way, in memory that ends where the
+// arrays end and begins where no vector does. For sanitizers and valgrind: what is read or written beside the arrays stops it.
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -93,8 +93,45 @@ bool convolve_points(const Shape& shape, int threads, int32_t stride, int residu
   return true;
 }
 
+// Images of ones, so that a bin is one where all its samples are in the image.
+bool align_all(const Shape& shape, int threads) {
+  constexpr float kFar = 1e9f;
+  const float regions[][4] = {{0, 0, 1, 1},       {-3, -3, 40, 40},  {2, 1, 9, 3},
+                              {5, 5, 2, 2},       {-kFar, -kFar, kFar, kFar},
+                              {NAN, 0, 1, kFar},  {0.5f, 0.5f, 0.5f, 0.5f},
+                              {1e3f, 0, 2e3f, 5}, {0, 0, 1e30f, 1}};
+  const int64_t count = shape.count ? sizeof regions / sizeof *regions : 0;
+  const int64_t pixels = shape.height * shape.width, bins = shape.outs * 2;
+  Array images(shape.count * shape.ins * pixels), result(count * shape.ins * bins);
+  Array rois(count * 4);
+  std::vector<int64_t> image_of(count), row_of(count);
+  for (int64_t i = 0; i < shape.count * shape.ins * pixels; ++i) images.data()[i] = 1.0f;
+  for (int64_t i = 0; i < count; ++i) {
+    std::memcpy(rois.data() + i * 4, regions[i], sizeof regions[i]);
+    image_of[i] = i % shape.count;
+    row_of[i] = count - 1 - i;
+  }
+  const float* const first = result.data() + (count - 1) * shape.ins * bins;
+  for (int32_t way = D2K_PORTABLE; way <= D2K_AVX512; ++way) {
+    if (!(d2k_ways() >> way & 1)) continue;
+    for (const int32_t half_pixel : {0, 1})
+      for (const int64_t samples : {0, 2}) {
+        const d2k_roi_align how{2, shape.outs, samples, 1.0f, half_pixel, way};
+        if (d2k_align_rois(&how, images.data(), shape.count, shape.ins, shape.height, shape.width,
+                           rois.data(), image_of.data(), row_of.data(), count, result.data(), count,
+                           threads) != D2K_OK)
+          return false;
+        for (int64_t i = 0; i < count * shape.ins * bins; ++i)
+          if (!(result.data()[i] >= 0.0f && result.data()[i] < 1.0001f)) return false;
+        for (int64_t i = 0; count && i < shape.ins * bins; ++i)
+          if (std::fabs(first[i] - 1.0f) > 1e-5f) return false;
+      }
+  }
+  return true;
+}
+
 bool all(const Shape& shape, int threads) {
-  bool good = convolve_all(shape, threads);
+  bool good = convolve_all(shape, threads) && align_all(shape, threads);
   for (const int32_t stride : {1, 2})
     for (const int residual_size : {0, 1, 2})
       good &= convolve_points(shape, threads, stride, residual_size);

@@ -5,6 +5,7 @@
 #if defined(__AVX2__) && defined(__FMA__)
 
 #include "pointwise_steps.h"
+#include "roi_align_avx.h"
 #include "rows_avx.h"
 #include "tiles_avx.h"
 
@@ -89,7 +90,7 @@ void product(const float* weights, const float* tiles, float* sums, int64_t chan
 
 const Steps* avx2_steps() {
   static const Steps steps = {input_rows<Vectors>, input_tiles, product, output_tiles,
-                              output_rows<Vectors>};
+                              output_rows<Vectors>, align_roi<Vectors>};
   return &steps;
 }
 

@@ -1,4 +1,6 @@
 // The steps in plain C++: what every processor runs, and nobody should for speed.
+#include <algorithm>
+
 #include "pointwise_steps.h"
 #include "transforms.h"
 #include "../winograd.h"
@@ -120,10 +122,36 @@ void output_rows(const float* strip, int64_t stride, float* const* rows, int64_t
   }
 }
 
+void align_roi(const float* plane, int64_t plane_width, const RoiWeights& roi, const Bins& bins,
+               float* scratch, float* result) {
+  const int64_t stride = row_stride(roi.width);
+  for (int64_t y = 0; y < bins.height; ++y) {
+    const Band& band = roi.rows[y];
+    float* const sums = scratch + y * stride;
+    std::fill(sums, sums + roi.width, 0.0f);
+    for (int64_t i = 0; i < band.count; ++i) {
+      const float weight = roi.row_weights[band.weights + i];
+      const float* const from = plane + (band.first + i) * plane_width + roi.left;
+      for (int64_t x = 0; x < roi.width; ++x) sums[x] += weight * from[x];
+    }
+    for (int64_t group = 0; group < bins.groups(); ++group) {
+      const Band& columns = roi.columns[group];
+      float sum[kLanes] = {};
+      for (int64_t i = 0; i < columns.count; ++i)
+        for (int64_t lane = 0; lane < kLanes; ++lane)
+          sum[lane] += sums[columns.first - roi.left + i] *
+                       roi.column_weights[columns.weights + i * kLanes + lane];
+      const int64_t lanes = std::min(kLanes, bins.width - group * kLanes);
+      std::copy(sum, sum + lanes, result + y * bins.width + group * kLanes);
+    }
+  }
+}
+
 }  // namespace
 
 const Steps& portable_steps() {
-  static const Steps steps = {input_rows, input_tiles, product, output_tiles, output_rows};
+  static const Steps steps = {input_rows,   input_tiles, product,
+                              output_tiles, output_rows, align_roi};
   return steps;
 }
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import resource
+import sys
 import threading
 import weakref
 from collections.abc import Mapping
@@ -17,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from d2serve.handlers.digests import sha256_of
 from d2serve.handlers.errors import LoadError
-from d2serve.handlers.runtimes.loading import load_runtime
+from d2serve.handlers.runtimes.loading import KeepsMemory, load_runtime
 from d2serve.handlers.runtimes.onnxruntime import OnnxRuntime
 from d2serve.handlers.spec.model_spec import ModelSpec
 from d2serve.kernels.library import library, ways
@@ -148,6 +150,74 @@ def test_threads_that_cannot_be_had_leave_the_session_as_it_was(
     loaded.set_threads(2)
     loaded.run([image])
     assert loaded._sessions.call(threads_of) == 2
+
+
+@pytest.mark.parametrize(
+    ("version", "kernels", "kind"),
+    [
+        (onnxruntime.__version__, True, bytes),
+        ("1.20.1", True, str),  # it finds no tensors beside a program that it has in memory
+        (onnxruntime.__version__, False, str),
+    ],
+)
+def test_large_tensors_are_mapped_where_that_can_be_had(
+    version: str, kernels: bool, kind: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_program(tmp_path)
+    program = onnx.load(tmp_path / "model.onnx")
+    program.graph.initializer.append(numpy_helper.from_array(np.full(5000, 2, np.float32), "large"))
+    program.graph.node[0].output[0] = "image mean"
+    for node in (
+        helper.make_node("Mul", ["image mean", "large mean"], ["mean"]),
+        helper.make_node("ReduceMean", ["large"], ["large mean"], keepdims=0),
+    ):
+        program.graph.node.insert(1, node)
+    onnx.save(program, tmp_path / "model.onnx")
+    make, given = onnxruntime.InferenceSession, []
+
+    def noted(program: object, *arguments: object, **options: object) -> object:
+        given.append(type(program))
+        return make(program, *arguments, **options)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", noted)
+    monkeypatch.setattr(onnxruntime, "__version__", version)
+    if not kernels:  # as where only the archive's own handlers are
+        monkeypatch.setitem(sys.modules, "d2serve.kernels.onnxruntime", None)
+    (answer,) = load_runtime(tmp_path, spec_of(tmp_path), "cpu").run(
+        [np.full((3, 7, 9), 3, np.float32)]
+    )
+    assert answer["scores"].tolist() == [6]
+    assert given == [kind]
+
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_feature_maps_keep_their_memory_until_it_is_given_up(tmp_path: Path) -> None:
+    write_program(tmp_path)
+    program = onnx.load(tmp_path / "model.onnx")
+    program.graph.node[0].input[0] = "doubled"
+    program.graph.node.insert(0, helper.make_node("Concat", ["image"] * 4, ["doubled"], axis=0))
+    onnx.save(program, tmp_path / "model.onnx")
+    loaded = load_runtime(tmp_path, spec_of(tmp_path), "cpu", threads=1)
+    assert isinstance(loaded, KeepsMemory)
+    image = np.full((3, 1000, 1000), 3, np.float32)
+    map_size = 4 * image.nbytes
+    answers, fetched = [], []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        (answer,) = loaded.run([image])
+        answers += answer["scores"].tolist()
+        fetched.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    assert fetched[0] > map_size / resource.getpagesize() / 2
+    assert fetched[2] < fetched[0] / 10
+    held = resident()
+    loaded.release_memory()
+    assert held - resident() > map_size * 0.9
+    (answer,) = loaded.run([image])
+    assert [*answers, *answer["scores"].tolist()] == [3.0] * 4
 
 
 def test_it_answers_the_same_with_other_threads(tmp_path: Path) -> None:

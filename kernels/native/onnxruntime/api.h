@@ -13,8 +13,8 @@
 namespace d2k::ort {
 
 constexpr std::uint32_t API_VERSION = 16;
-constexpr int FLOAT = 1;                       // of ONNXTensorElementDataType
-constexpr int REQUIRED = 0;                    // of OrtCustomOpInputOutputCharacteristic
+constexpr int ANY_TYPE = 0, FLOAT = 1, INT64 = 7;  // of ONNXTensorElementDataType
+constexpr int REQUIRED = 0, VARIADIC = 2;      // of OrtCustomOpInputOutputCharacteristic
 constexpr int ANY_MEMORY = 0;                  // of OrtMemType
 constexpr int FAIL = 1, INVALID_ARGUMENT = 2;  // of OrtErrorCode
 
@@ -71,6 +71,7 @@ constexpr Function<28, Status*, SessionOptions*, Domain*> add_domain;
 constexpr Function<51, Status*, Value*, void**> data_of;
 constexpr Function<61, Status*, const Shape*, std::size_t*> rank_of;
 constexpr Function<62, Status*, const Shape*, std::int64_t*, std::size_t> sides_of;
+constexpr Function<60, Status*, const Shape*, int*> type_of;
 constexpr Function<65, Status*, const Value*, Shape**> shape_of;
 constexpr Function<86, Status*, const KernelInfo*, const char*, std::int64_t*> integer_attribute;
 constexpr Function<90, Status*, const KernelContext*, std::size_t, const Value**> input_of;
