@@ -57,15 +57,20 @@ def write_onnx_of_graph(
     names = (IMAGE_INPUT, *beside)[: len(inputs)]
     with graph_of_one_image(family.num_classes or 1):
         graph = graph_of(TraceableModel(model, outputs, beside), inputs)
-        program = _converted(graph, names, outputs)
+        program = converted(graph, names, outputs)
     _forget_the_making(program)
     _name_axes([*program.graph.input, *program.graph.output], axes_of(outputs, names))
     finish(program, target, metadata, dict(zip(names, inputs, strict=True)))
 
 
-def _converted(
+def converted(
     graph: torch.export.ExportedProgram, inputs: Sequence[str], outputs: Sequence[str]
 ) -> onnx.ModelProto:
+    """The graph in ONNX, within ``graph_of_one_image``.
+
+    Raises:
+        ProgramError: naming the operator that ONNX does not have.
+    """
     with nothing_printed() as printed, torch.no_grad():
         try:
             made = torch.onnx.export(

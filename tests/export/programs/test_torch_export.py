@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import re
+import tempfile
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import onnx
+import onnxruntime
+import openvino
 import pytest
 import torch
 from torchvision.ops import batched_nms as torchvisions
 
+from d2serve.export.programs.openvino import from_onnx
+from d2serve.export.programs.torch_export.onnx import converted
 from d2serve.export.programs.torch_export.refusals import why_lost, why_no_torch_export
 from d2serve.export.programs.torch_export.stand_ins import graph_of_one_image
 from d2serve.export.programs.torch_export.suppression import batched_nms
@@ -51,17 +59,58 @@ class Suppression(torch.nn.Module):
         return batched_nms(boxes[keep], scores[keep], groups[keep], 0.5, GROUPS)
 
 
-def test_one_graph_suppresses_among_none_one_and_thousands() -> None:
+Suppress = Callable[..., Any]
+
+
+def _in_torch(graph: torch.export.ExportedProgram) -> Suppress:
+    return graph.module()
+
+
+def _as_onnx(graph: torch.export.ExportedProgram) -> onnx.ModelProto:
+    with graph_of_one_image(1):
+        return converted(graph, ("boxes", "scores", "groups"), ("kept",))
+
+
+def _in_onnxruntime(graph: torch.export.ExportedProgram) -> Suppress:
+    session = onnxruntime.InferenceSession(_as_onnx(graph).SerializeToString())
+    names = [each.name for each in session.get_inputs()]
+
+    def suppress(*given: torch.Tensor) -> torch.Tensor:
+        arrays = (each.numpy() for each in given)
+        return torch.from_numpy(session.run(None, dict(zip(names, arrays)))[0])
+
+    return suppress
+
+
+def _in_openvino(graph: torch.export.ExportedProgram) -> Suppress:
+    with tempfile.TemporaryDirectory() as folder:
+        onnx.save(_as_onnx(graph), file := Path(folder, "model.onnx"))
+        model = openvino.Core().compile_model(from_onnx(file), "CPU")
+    return lambda *given: torch.from_numpy(model([each.numpy() for each in given])[0])
+
+
+@pytest.fixture(scope="module")
+def suppression() -> torch.export.ExportedProgram:
+    """Of boxes of any number, none of which may be left."""
     sides = ({0: torch.export.Dim.DYNAMIC},) * 3
     with graph_of_one_image(1):
-        exported = torch.export.export(Suppression(), crowd(300), dynamic_shapes=sides)
-    graph = exported.module()
+        return torch.export.export(Suppression(), crowd(300), dynamic_shapes=sides)
+
+
+@pytest.mark.parametrize("runner", [_in_torch, _in_onnxruntime, _in_openvino])
+def test_one_graph_suppresses_among_none_one_and_thousands(
+    runner: Callable[[torch.export.ExportedProgram], Suppress],
+    suppression: torch.export.ExportedProgram,
+) -> None:
+    """In either way of torchvision's, in ONNX as in torch."""
+    graph = runner(suppression)
     found = []
     for count, factor in ((300, 1.0), (300, 0.0), (3000, 1.0), (2, 1.0), (3000, 0.51)):
         boxes, scores, groups = crowd(count)
         given = (boxes, scores * factor, groups)
         kept = graph(*given)
-        assert torch.equal(kept, Suppression()(*given))
+        left = boxes[given[1] > 0.5], given[1][given[1] > 0.5], groups[given[1] > 0.5]
+        assert torch.equal(kept, torchvisions(*left, 0.5))
         found.append(len(kept))
     assert found[1] == 0
     assert max(found) > 100
