@@ -15,7 +15,9 @@ from d2serve.handlers.spec.runtimes import (
     INT8,
     METHODS,
     RUNTIMES,
+    TORCH_EXPORT,
     TORCHSCRIPT,
+    TRACING,
     formats,
     precisions,
     runtimes_in,
@@ -113,6 +115,12 @@ class ExportRequest:
             raise ConfigError(
                 f"--dynamic-batch is there for --precision {FP32}, got {self.precision}. Leave out "
                 "one of the two."
+            )
+        if self.method == TORCH_EXPORT and self.precision != FP32:
+            raise ConfigError(
+                f"--precision {self.precision} is there for --export-method {TRACING} only, got "
+                f"{self.method}: which layers keep fp32 is read off a traced graph. Use "
+                f"--export-method {TRACING}."
             )
         if self.precision not in facts.precisions:
             able = [RUNTIMES[name] for name in runtimes_in(self.precision)]

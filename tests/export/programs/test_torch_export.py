@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,17 +61,20 @@ class Suppression(torch.nn.Module):
 Suppress = Callable[..., Any]
 
 
-def _in_torch(graph: torch.export.ExportedProgram) -> Suppress:
-    return graph.module()
+@dataclass(frozen=True)
+class Graph:
+    """Of ``Suppression``."""
+
+    in_torch: torch.export.ExportedProgram
+    in_onnx: Path
 
 
-def _as_onnx(graph: torch.export.ExportedProgram) -> onnx.ModelProto:
-    with graph_of_one_image(1):
-        return converted(graph, ("boxes", "scores", "groups"), ("kept",))
+def _in_torch(graph: Graph) -> Suppress:
+    return graph.in_torch.module()
 
 
-def _in_onnxruntime(graph: torch.export.ExportedProgram) -> Suppress:
-    session = onnxruntime.InferenceSession(_as_onnx(graph).SerializeToString())
+def _in_onnxruntime(graph: Graph) -> Suppress:
+    session = onnxruntime.InferenceSession(graph.in_onnx)
     names = [each.name for each in session.get_inputs()]
 
     def suppress(*given: torch.Tensor) -> torch.Tensor:
@@ -82,25 +84,25 @@ def _in_onnxruntime(graph: torch.export.ExportedProgram) -> Suppress:
     return suppress
 
 
-def _in_openvino(graph: torch.export.ExportedProgram) -> Suppress:
-    with tempfile.TemporaryDirectory() as folder:
-        onnx.save(_as_onnx(graph), file := Path(folder, "model.onnx"))
-        model = openvino.Core().compile_model(from_onnx(file), "CPU")
+def _in_openvino(graph: Graph) -> Suppress:
+    model = openvino.Core().compile_model(from_onnx(graph.in_onnx), "CPU")
     return lambda *given: torch.from_numpy(model([each.numpy() for each in given])[0])
 
 
 @pytest.fixture(scope="module")
-def suppression() -> torch.export.ExportedProgram:
+def suppression(tmp_path_factory: pytest.TempPathFactory) -> Graph:
     """Of boxes of any number, none of which may be left."""
     sides = ({0: torch.export.Dim.DYNAMIC},) * 3
+    file = tmp_path_factory.mktemp("suppression") / "model.onnx"
     with graph_of_one_image(1):
-        return torch.export.export(Suppression(), crowd(300), dynamic_shapes=sides)
+        graph = torch.export.export(Suppression(), crowd(300), dynamic_shapes=sides)
+        onnx.save(converted(graph, ("boxes", "scores", "groups"), ("kept",)), file)
+    return Graph(graph, file)
 
 
 @pytest.mark.parametrize("runner", [_in_torch, _in_onnxruntime, _in_openvino])
 def test_one_graph_suppresses_among_none_one_and_thousands(
-    runner: Callable[[torch.export.ExportedProgram], Suppress],
-    suppression: torch.export.ExportedProgram,
+    runner: Callable[[Graph], Suppress], suppression: Graph
 ) -> None:
     """In either way of torchvision's, in ONNX as in torch."""
     graph = runner(suppression)
@@ -109,8 +111,12 @@ def test_one_graph_suppresses_among_none_one_and_thousands(
         boxes, scores, groups = crowd(count)
         given = (boxes, scores * factor, groups)
         kept = graph(*given)
-        left = boxes[given[1] > 0.5], given[1][given[1] > 0.5], groups[given[1] > 0.5]
-        assert torch.equal(kept, torchvisions(*left, 0.5))
+        left = [each[given[1] > 0.5] for each in given]
+        expected = torchvisions(*left, 0.5)
+        assert torch.equal(kept.sort()[0], expected.sort()[0])
+        # Above 1,000 boxes torchvision leaves the order of equal scores to torch's sort.
+        assert torch.equal(left[1][kept], left[1][expected])
+        assert runner is not _in_torch or torch.equal(kept, expected)
         found.append(len(kept))
     assert found[1] == 0
     assert max(found) > 100
