@@ -15,9 +15,7 @@ from d2serve.handlers.spec.runtimes import (
     INT8,
     METHODS,
     RUNTIMES,
-    TORCH_EXPORT,
     TORCHSCRIPT,
-    TRACING,
     formats,
     precisions,
     runtimes_in,
@@ -116,18 +114,19 @@ class ExportRequest:
                 f"--dynamic-batch is there for --precision {FP32}, got {self.precision}. Leave out "
                 "one of the two."
             )
-        if self.method == TORCH_EXPORT and self.precision != FP32:
-            raise ConfigError(
-                f"--precision {self.precision} is there for --export-method {TRACING} only, got "
-                f"{self.method}: which layers keep fp32 is read off a traced graph. Use "
-                f"--export-method {TRACING}."
-            )
         if self.precision not in facts.precisions:
             able = [RUNTIMES[name] for name in runtimes_in(self.precision)]
             raise ConfigError(
                 f"--precision {self.precision} is there for "
                 f"{' and '.join(each.title for each in able)} only, got the runtime {facts.name}. "
                 f"Add: --format {able[0].format} --runtime {able[0].name}"
+            )
+        if self.method in facts.fp32_methods and self.precision != FP32:
+            able_methods = tuple(each for each in facts.methods if each not in facts.fp32_methods)
+            raise ConfigError(
+                f"--precision {self.precision} is there for --export-method "
+                f"{' or '.join(able_methods)} only, got {self.method}. Use one of these, or leave "
+                "out --precision."
             )
         if self.frozen and not facts.frozen_file:
             able = [each for each in RUNTIMES.values() if each.frozen_file]

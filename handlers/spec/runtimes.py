@@ -79,6 +79,8 @@ class RuntimeFacts:
     runtime has no such programs."""
     frozen_platform: str = ""
     """The platform of such a program."""
+    fp32_methods: tuple[str, ...] = ()
+    """Methods whose programs are not brought to a lower precision."""
     keeps_nms: tuple[str, ...] = ()
     """Methods by whose programs NMS is chosen for each image, as eager torchvision does."""
     winograd: Bounds | None = None
@@ -170,6 +172,7 @@ RUNTIMES: dict[str, RuntimeFacts] = {
             runs_on_gpu=False,
             needs_torch=False,
             bounds=ONNX_BOUNDS,
+            fp32_methods=(TORCH_EXPORT,),
             keeps_nms=(TORCH_EXPORT,),
             winograd=ONNX_BOUNDS,
         ),

@@ -65,7 +65,8 @@ def graph_of(model: TraceableModel, inputs: tuple[torch.Tensor, ...]) -> Exporte
         ProgramError: naming the line that cannot be exported.
     """
     of_any_size = {1: Dim.DYNAMIC, 2: Dim.DYNAMIC}
-    beside = tuple({} for _ in inputs[1:])  # what comes through a star is one argument
+    # What comes through a star is one argument.
+    beside: tuple[dict[int, object], ...] = tuple({} for _ in inputs[1:])
     with nothing_printed() as printed, torch.no_grad():
         try:
             return torch.export.export(
