@@ -84,7 +84,7 @@ IN_THE_GATE = {
     "panoptic_fpn": ("scripting", TENSORFLOW),
     "semantic_fpn": ("tracing",),
     "rpn_fpn": ("scripting",),
-    "fcos": ("tracing",),
+    "fcos": ("tracing", TORCH_EXPORT),
     "mask_rcnn_dconv_fpn": ("onnxruntime",),
     "point_rend": ("scripting",),
     "vitdet": ("openvino",),

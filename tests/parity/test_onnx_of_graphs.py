@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from itertools import product
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,20 +15,15 @@ from d2serve.export.proof.oracle import Oracle
 from d2serve.handlers.spec.runtimes import RUNTIMES, TORCH_EXPORT
 from tests.conftest import Exporter, HeldOut
 from tests.parity.references import of_many_sizes, reference_for
-from tests.ways import FAMILIES, KINDS_OF, OF_GRAPHS, skipped
+from tests.ways import FAMILIES, KINDS_OF, OF_GRAPHS, installed
 
 IMAGES = 5
-_OFTEN = (("fcos", "onnxruntime_graph"),)
 _GRAPHS = [model for model, kinds in {**KINDS_OF, **FAMILIES}.items() if TORCH_EXPORT in kinds]
 
 
-def _cases() -> Iterator[Any]:
-    for case in product((*_GRAPHS, "mask_rcnn_dconv_fpn"), OF_GRAPHS):
-        marks = (*(() if case in _OFTEN else (pytest.mark.long,)), *skipped(case[1]))
-        yield pytest.param(*case, marks=marks)
-
-
-@pytest.mark.parametrize(("model", "kind"), _cases())
+@pytest.mark.long  # torch_export's own archives and test_torch_export.py ask the gate's share
+@pytest.mark.parametrize("kind", installed(OF_GRAPHS))
+@pytest.mark.parametrize("model", [*_GRAPHS, "mask_rcnn_dconv_fpn"])
 def test_the_answers_are_default_predictors(
     model: str,
     kind: str,
