@@ -123,7 +123,7 @@ def _finding(
     except UnsupportedFamily as error:
         return Finding(method, runtime.format, runtime.name, (), str(error))
     rewrites = tuple(rewrite for rewrite in REWRITES if rewrite.name in names)
-    refusal = why_unexportable(model, runtime, method, family) or _not_installed(runtime)
+    refusal = why_unexportable(model, runtime, method, family) or _not_installed(runtime, method)
     # Of a graph of torch operators, a trace says what it would stumble over.
     trial = TRACING if way in TRACED_FORMATS and way != ONNX else way
     if refusal is None and trial not in tried:
@@ -178,12 +178,13 @@ def _scripted(model: nn.Module, path: str, family: Family) -> str | None:
     return None
 
 
-def _not_installed(runtime: RuntimeFacts) -> str | None:
-    try:
-        imported(runtime.package)
-    except ImportError as error:
-        extra = runtime.export_extra
-        return f"{runtime.package} is not installed ({error}): pip install 'd2serve[{extra}]'"
+def _not_installed(runtime: RuntimeFacts, method: str) -> str | None:
+    for package in (runtime.package, *runtime.made_with(method)):
+        try:
+            imported(package)
+        except ImportError as error:
+            extra = runtime.export_extra
+            return f"{package} is not installed ({error}): pip install 'd2serve[{extra}]'"
     return None
 
 

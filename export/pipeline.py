@@ -104,7 +104,7 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
             expected = expectations_of(model, family, config, names.classes, names.stuff)
             data = contexts.enter_context(judged_on(request, config, expected, progress))
         stage = contexts.enter_context(staging(request.name, request.version))
-        progress.begin(f"{request.method.capitalize()} the model", 0)
+        progress.begin(f"Making the program by {request.method}", 0)
         order = Order(
             request,
             model,
@@ -146,8 +146,9 @@ def export(request: ExportRequest, progress: Progress) -> ExportResult:
 def _check_installed(request: ExportRequest) -> None:
     # Before minutes of work, not after.
     facts = RUNTIMES[request.chosen_runtime]
-    with needing(facts.package, facts.export_extra):
-        imported(facts.package)
+    for package in (facts.package, *facts.made_with(request.method)):
+        with needing(package, facts.export_extra):
+            imported(package)
     if request.precision == INT8:
         with needing("nncf", "export-openvino"):
             import_module("nncf")
@@ -214,7 +215,7 @@ def _verify(
         RUNTIMES[spec.runtime].bounds,
         not_reached=(*not_reached, *too_many),
         traced_constants=tuple(map(str, doubts)),
-        keeps_nms=RUNTIMES[spec.runtime].keeps_nms,
+        keeps_nms=spec.method in RUNTIMES[spec.runtime].keeps_nms,
         gpu_id=gpu,
         progress=progress.advance,
     )

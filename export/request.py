@@ -121,6 +121,13 @@ class ExportRequest:
                 f"{' and '.join(each.title for each in able)} only, got the runtime {facts.name}. "
                 f"Add: --format {able[0].format} --runtime {able[0].name}"
             )
+        if self.method in facts.fp32_methods and self.precision != FP32:
+            able_methods = tuple(each for each in facts.methods if each not in facts.fp32_methods)
+            raise ConfigError(
+                f"--precision {self.precision} is there for --export-method "
+                f"{' or '.join(able_methods)} only, got {self.method}. Use one of these, or leave "
+                "out --precision."
+            )
         if self.frozen and not facts.frozen_file:
             able = [each for each in RUNTIMES.values() if each.frozen_file]
             raise ConfigError(

@@ -19,11 +19,10 @@ os.environ.pop("LINES", None)
 import pytest
 
 from d2serve.client.results.prediction import Prediction
-from d2serve.handlers.spec.runtimes import METHODS
 from tests import tiers
 from tests.exports import ROOT, Exports, config_of, source_of
 from tests.installation import refuse_a_stale_copy
-from tests.ways import FAMILIES, KINDS, MODELS, RUNTIMES, STUFF_MODELS
+from tests.ways import FAMILIES, KINDS, METHODS, MODELS, RUNTIMES, STUFF_MODELS
 
 __all__ = [
     "FAMILIES",

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from d2serve.handlers.spec.runtimes import METHODS, TORCHSCRIPT
-from d2serve.handlers.spec.runtimes import RUNTIMES as ALL_RUNTIMES
-from tests.ways import IN_BATCHES, RUNTIMES
+from d2serve.handlers.spec.runtimes import RUNTIMES, TORCH_EXPORT, TRACING
+from tests.ways import IN_BATCHES, METHODS, OF_GRAPHS, RUNTIME_OF
 
 if TYPE_CHECKING:
     from d2serve.export.reading.config import ConfigSource
@@ -79,18 +78,19 @@ def _export(model: str, kind: str, store: Path) -> Path:
     from d2serve.export.pipeline import export
     from d2serve.export.request import ExportRequest, Progress
 
-    name, runtime = f"{model}_{kind}", IN_BATCHES.get(kind, kind)
+    name, runtime = f"{model}_{kind}", RUNTIME_OF.get(kind, kind)
+    method = TORCH_EXPORT if kind in OF_GRAPHS else TRACING
     with FileLock(store.with_name(f"{name}.lock")):
         archive = store / f"{name}.mar"
         if archive.is_file():  # whole: an export puts it there in one step
             return archive
         request = ExportRequest(
             source=source_of(model),
-            method=kind if kind in METHODS else "tracing",
+            method=kind if kind in METHODS else method,
             name=name,
             output=store,
-            format=ALL_RUNTIMES[TORCHSCRIPT if kind in METHODS else runtime].format,
-            runtime=runtime if runtime in RUNTIMES else None,
+            format=RUNTIMES[runtime].format,
+            runtime=runtime,
             dynamic_batch=kind in IN_BATCHES,
         )
         return export(request, Progress(lambda _step, _parts: None, lambda: None)).archive

@@ -15,18 +15,18 @@ import pytest
 
 from d2serve.handlers.spec.runtimes import (
     CAFFE2,
-    METHODS,
     TENSORFLOW,
     TORCH_EXPORT,
     TORCHSCRIPT,
 )
 from d2serve.handlers.spec.runtimes import RUNTIMES as _RUNTIMES
 
+METHODS = _RUNTIMES[TORCHSCRIPT].methods
+"""By which TorchScript's archives are called."""
 RUNTIMES = tuple(
     name for name, facts in _RUNTIMES.items() if name != TORCHSCRIPT and not facts.needs_gpu
 )
-"""Whose archives are called by their names; TorchScript's are called by the method. Those that need
-a GPU are asked by `make gpu` alone."""
+"""Whose archives are called by their names. Those that need a GPU are asked by `make gpu` alone."""
 ON_A_CPU = (TORCHSCRIPT, *RUNTIMES)
 """Every runtime that does not need a GPU."""
 KINDS = (*METHODS, *RUNTIMES)
@@ -66,6 +66,10 @@ FAMILIES = {
 """Those that upstream's own tools do not export in every kind, with the kinds that there are."""
 IN_BATCHES = {"onnxruntime_batches": "onnxruntime", "openvino_batches": "openvino"}
 """Kinds of archives that are exported with --dynamic-batch, and their runtimes."""
+OF_GRAPHS = {"onnxruntime_graph": "onnxruntime", "openvino_graph": "openvino"}
+"""Kinds of archives that are exported with --export-method torch_export, and their runtimes."""
+RUNTIME_OF = {**dict.fromkeys(METHODS, TORCHSCRIPT), **IN_BATCHES, **OF_GRAPHS}
+"""The runtimes of kinds of archives that are not called by it."""
 STUFF_MODELS = ("panoptic_fpn", "semantic_fpn", "deeplab_v3plus", "panoptic_deeplab")
 """Those of images in which every pixel has a class."""
 
@@ -95,6 +99,13 @@ IN_THE_GATE = {
 """The kinds of each model that `make test` exports and serves."""
 
 
+def kind_of(method: str, runtime: str) -> str:
+    """The kind of archive that a method makes for a runtime."""
+    if runtime == TORCHSCRIPT:
+        return method
+    return f"{runtime}_graph" if method == TORCH_EXPORT else runtime
+
+
 def tiered(cases: Iterable[tuple[Any, ...]]) -> list[Any]:
     """Cases of a test that begin with a model and a kind; those outside the gate are long."""
     return [
@@ -116,7 +127,7 @@ def installed(kinds: Iterable[str]) -> list[Any]:
 
 def skipped(kind: str) -> tuple[pytest.MarkDecorator, ...]:
     """The marks of a test of this kind where its runtime is not installed; otherwise none."""
-    facts = _RUNTIMES[TORCHSCRIPT if kind in METHODS else IN_BATCHES.get(kind, kind)]
+    facts = _RUNTIMES[RUNTIME_OF.get(kind, kind)]
     if find_spec(facts.package) is not None:
         return ()
     brings = "`make gpu`, on a machine with a GPU," if facts.needs_gpu else "`make dev`"

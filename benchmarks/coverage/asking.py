@@ -20,7 +20,7 @@ from d2serve.handlers.outputs.records import Outputs
 from d2serve.handlers.spec.bounds import Bounds
 from d2serve.handlers.spec.convolution import DIRECT, WINOGRAD
 from d2serve.handlers.spec.model_spec import read_spec
-from d2serve.handlers.spec.runtimes import RUNTIMES, TRACING
+from d2serve.handlers.spec.runtimes import RUNTIMES
 
 _ROOT = Path(__file__).resolve().parent.parent.parent
 _CPP = _ROOT / "examples" / "cpp" / "build" / "bin" / "d2serve_predict"
@@ -46,9 +46,8 @@ def opened(kind: str, program: Program) -> Ask:
         if not _CPP.exists():
             raise BenchError(f"{_CPP.relative_to(_ROOT)} is not there. Build it: make cpp")
         return lambda images: _asked_in_cpp(folder, images)
-    traced = read_spec(folder).method == TRACING
     # With batches where it takes them.
-    batching = "auto" if traced else "always"
+    batching = "always" if read_spec(folder).dynamic_batch else "auto"
     convolution = WINOGRAD if kind in WINOGRAD_KINDS else DIRECT
     return Detector.open(folder, batching=batching, threads=1, convolution=convolution)
 

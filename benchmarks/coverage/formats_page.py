@@ -13,8 +13,10 @@ from benchmarks.coverage.record import (
     FORMAT_KINDS,
     HELD_OUT,
     ONNXRUNTIME,
+    ONNXRUNTIME_GRAPH,
     ONNXRUNTIME_WINOGRAD,
     OPENVINO,
+    OPENVINO_GRAPH,
     OPENVINO_WINOGRAD,
     SCRIPTING,
     TENSORFLOW,
@@ -37,6 +39,8 @@ _TITLES = {
     CAFFE2: "Caffe2",
     TENSORFLOW: "TensorFlow",
     TORCH_EXPORT: "torch.export",
+    ONNXRUNTIME_GRAPH: "ONNX Runtime, `torch_export`",
+    OPENVINO_GRAPH: "OpenVINO, `torch_export`",
 }
 
 

@@ -1,7 +1,7 @@
 """The programs of a row, made by the exporter's own functions.
 
-ONNX Runtime and OpenVINO share one trace, as it takes longest; the C++ program runs what Python
-runs, and so do our convolutions.
+ONNX Runtime and OpenVINO share one trace and one graph, as these take longest; the C++ program runs
+what Python runs, and so do our convolutions.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import nn
 from benchmarks.coverage.record import (
     CPP_LIBTORCH,
     CPP_OPENVINO,
+    GRAPH_KINDS,
     ONNXRUNTIME,
     ONNXRUNTIME_WINOGRAD,
     OPENVINO,
@@ -35,9 +36,9 @@ from d2serve.export.reading.names.given import Names
 from d2serve.export.request import ExportRequest
 from d2serve.handlers.spec.model_spec import SPEC_FILE, ModelSpec
 from d2serve.handlers.spec.runtimes import (
-    METHODS,
     ONNX,
     RUNTIMES,
+    TORCH_EXPORT,
     TORCHSCRIPT,
     RuntimeFacts,
 )
@@ -49,6 +50,8 @@ _SHARED = {
     OPENVINO_WINOGRAD: OPENVINO,
 }
 """Kinds that run the program of another kind."""
+_OF_GRAPHS = dict(zip(GRAPH_KINDS, (ONNXRUNTIME, OPENVINO)))
+_OF_TORCHSCRIPT = RUNTIMES[TORCHSCRIPT].methods
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class Programs:
     def __init__(self, subject: Subject, folder: Path) -> None:
         self._subject = subject
         self._folder = folder
-        self._onnx: Program | Exception | None = None
+        self._onnx: dict[str, Program | Exception] = {}
         self._made: dict[str, Program] = {}
 
     def make(self, kind: str) -> Program:
@@ -87,29 +90,27 @@ class Programs:
         refusal = why_unexportable(self._subject.model, _runtime_of(kind), _method_of(kind))
         if refusal is not None:
             raise UnsupportedFamily(refusal)
-        if kind in METHODS:
-            program = self._write(kind, kind, TORCHSCRIPT, TORCHSCRIPT)
-        elif kind == ONNXRUNTIME:
-            program = self._traced()
-        elif kind == OPENVINO:
-            traced = self._traced()
-            program = replace(traced, main=save(from_onnx(traced.main), self._new_folder(kind)))
+        facts, method = _runtime_of(kind), _method_of(kind)
+        if facts.format != ONNX:
+            program = self._write(kind, method, facts.format, facts.name)
         else:
-            facts = RUNTIMES[kind]
-            program = self._write(kind, TRACING, facts.format, facts.name)
+            program = self._in_onnx(method)
+        if facts.name == OPENVINO:
+            program = replace(program, main=save(from_onnx(program.main), self._new_folder(kind)))
         spec = self._spec(kind, program)
         (program.main.parent / SPEC_FILE).write_text(spec.to_json(), encoding="utf-8")
         return program
 
-    def _traced(self) -> Program:
-        if self._onnx is None:
+    def _in_onnx(self, method: str) -> Program:
+        if method not in self._onnx:
             try:
-                self._onnx = self._write("onnx", TRACING, ONNX, ONNXRUNTIME)
+                self._onnx[method] = self._write(f"onnx_{method}", method, ONNX, ONNXRUNTIME)
             except Exception as error:  # what is made of it is refused for the same reason
-                self._onnx = error
-        if isinstance(self._onnx, Exception):
-            raise self._onnx
-        return self._onnx
+                self._onnx[method] = error
+        made = self._onnx[method]
+        if isinstance(made, Exception):
+            raise made
+        return made
 
     def _write(self, name: str, method: str, format_: str, runtime: str) -> Program:
         subject = self._subject
@@ -143,8 +144,10 @@ class Programs:
 
 
 def _method_of(kind: str) -> str:
-    return kind if kind in METHODS else TRACING
+    if kind in _OF_GRAPHS:
+        return TORCH_EXPORT
+    return kind if kind in _OF_TORCHSCRIPT else TRACING
 
 
 def _runtime_of(kind: str) -> RuntimeFacts:
-    return RUNTIMES[TORCHSCRIPT if kind in METHODS else kind]
+    return RUNTIMES[TORCHSCRIPT if kind in _OF_TORCHSCRIPT else _OF_GRAPHS.get(kind, kind)]

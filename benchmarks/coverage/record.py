@@ -27,7 +27,17 @@ ONNXRUNTIME_WINOGRAD, OPENVINO_WINOGRAD = WINOGRAD_KINDS = (
 )
 """The programs of two other kinds, with our convolutions wherever they fit."""
 CAFFE2, TENSORFLOW, TORCH_EXPORT = "caffe2", "tensorflow", "torch_export"
-FORMAT_KINDS = (*ZOO_KINDS, *WINOGRAD_KINDS, *CPP_KINDS, CAFFE2, TENSORFLOW, TORCH_EXPORT)
+ONNXRUNTIME_GRAPH, OPENVINO_GRAPH = GRAPH_KINDS = ("onnxruntime_graph", "openvino_graph")
+"""ONNX by ``--export-method torch_export``."""
+FORMAT_KINDS = (
+    *ZOO_KINDS,
+    *WINOGRAD_KINDS,
+    *CPP_KINDS,
+    CAFFE2,
+    TENSORFLOW,
+    TORCH_EXPORT,
+    *GRAPH_KINDS,
+)
 """Of a row of an example model."""
 
 HELD_OUT = 12

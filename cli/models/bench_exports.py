@@ -85,7 +85,7 @@ def exported(
             settings["calibration_images"] = dataset[1] if precision == INT8 else None
         request = ExportRequest(
             source=source,
-            method=like.method if runtime == TORCHSCRIPT else TRACING,
+            method=_method_like(like, runtime),
             name=f"{like.name}_{runtime}_{precision}",
             class_names=like.class_names,
             stuff_class_names=like.stuff_class_names,
@@ -107,3 +107,9 @@ def exported(
         except ExportError as error:
             note(f"{runtime} {precision} is left out: {error}")
     return archives
+
+
+def _method_like(like: ModelSpec, runtime: str) -> str:
+    """An archive's own method where TorchScript may be made by it."""
+    facts = RUNTIMES[runtime]
+    return like.method if runtime == TORCHSCRIPT and like.method in facts.methods else TRACING

@@ -44,7 +44,9 @@ def export(
     export_method: Annotated[
         str,
         typer.Option(
-            "--export-method", help="tracing, for one image a call, or scripting, for any batch."
+            "--export-method",
+            help="tracing, for one image a call; scripting, for any batch; or torch_export, for "
+            "ONNX without TorchScript.",
         ),
     ] = "tracing",
     overrides: Overrides = None,

@@ -44,7 +44,7 @@ def spec_of(
         min_size_test=config.min_size_test,
         max_size_test=config.max_size_test,
         size_divisibility=getattr(getattr(model, "backbone", None), "size_divisibility", 0),
-        made_with=("detectron2", *RUNTIMES[request.chosen_runtime].export_packages),
+        made_with=("detectron2", *RUNTIMES[request.chosen_runtime].made_with(request.method)),
     )
 
 

@@ -16,11 +16,13 @@ from d2serve.export.errors import UnsupportedFamily
 from d2serve.export.programs.caffe2.refusals import why_lost
 from d2serve.export.programs.caffe2.writing import write_caffe2
 from d2serve.export.programs.device_scan import check_no_device
+from d2serve.export.programs.doubting.doubts import Doubt
 from d2serve.export.programs.onnx import write_onnx
 from d2serve.export.programs.program import Program
 from d2serve.export.programs.scripting import script
 from d2serve.export.programs.tensorrt import fit_to_tensorrt
 from d2serve.export.programs.torch_export.exporting import write_torch_export
+from d2serve.export.programs.torch_export.onnx import write_onnx_of_graph
 from d2serve.export.programs.tracing import batch_inputs, detail_inputs, trace
 from d2serve.export.reading.config import ModelConfig
 from d2serve.export.reading.families import Family
@@ -120,8 +122,12 @@ def _onnx(order: Order) -> Program:
         return Program(main, outputs, doubts, rewrites, detail_classes=None)
     changed, rewrites = _exportable(order, ONNX, order.family.detail_classes)
     given, beside = _with_details(order)
-    doubts = write_onnx(changed, outputs, given, main, order.metadata, order.family.extras, beside)
-    return Program(main, outputs, doubts, rewrites, order.family.detail_classes)
+    family, metadata, doubts = order.family, order.metadata, tuple[Doubt, ...]()
+    if order.request.method == TORCH_EXPORT:
+        write_onnx_of_graph(changed, family, outputs, given, main, metadata, beside)
+    else:
+        doubts = write_onnx(changed, outputs, given, main, metadata, family.extras, beside)
+    return Program(main, outputs, doubts, rewrites, family.detail_classes)
 
 
 def _tensorrt(order: Order) -> Program:

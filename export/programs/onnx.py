@@ -1,5 +1,7 @@
 """Exports a model to ONNX by tracing it, for ONNX Runtime and OpenVINO.
 
+What every ONNX file of ours says of itself stands here, too, however it is made.
+
 The file also stands alone: the names of inputs and outputs are the spec's, height and width are
 dynamic, and its metadata says how an image has to be prepared.
 """
@@ -81,12 +83,11 @@ def write_onnx(
         ProgramError: naming the line that cannot be exported.
     """
     names = BATCH_INPUTS if dynamic_batch else (IMAGE_INPUT, *beside)[: len(inputs)]
-    own = {each.output: _axes_of_extra(each) for each in extras}
-    axes: dict[str, dict[int, str]] = {IMAGE_INPUT: {1: "height", 2: "width"}}
-    traceable: nn.Module = TraceableModel(model, outputs, beside)
-    if dynamic_batch:
-        axes = dict(zip(names, ({0: "images", 2: "height", 3: "width"}, {0: "images"})))
-        traceable = TraceableBatches(model, outputs)
+    traceable: nn.Module = (
+        TraceableBatches(model, outputs)
+        if dynamic_batch
+        else TraceableModel(model, outputs, beside)
+    )
     with ExitStack() as stack:
         printed = stack.enter_context(nothing_printed())
         doubts = stack.enter_context(watching(TRACED_BATCHES if dynamic_batch else TRACED))
@@ -99,14 +100,11 @@ def write_onnx(
                 inputs,
                 str(target),
                 opset_version=OPSET,
-                # The other exporter does not take detectron2's models.
+                # The other exporter, of torch.export's graphs: torch_export/onnx.py.
                 dynamo=False,
                 input_names=list(names),
                 output_names=list(outputs),
-                dynamic_axes={
-                    **axes,
-                    **{name: own[name] if name in own else _axes(name, names) for name in outputs},
-                },
+                dynamic_axes=axes_of(outputs, names, extras),
             )
         except Exception as error:
             raise ProgramError(
@@ -115,9 +113,29 @@ def write_onnx(
                 f"ONNX opset {OPSET} has, or use --format torchscript. All that torch says: "
                 f"{logged(error, printed())}"
             ) from error
-    defaults = {n: each for n, each in zip(names, inputs, strict=True) if n in DETAIL_INPUTS}
-    _describe(target, metadata, defaults)
+    finish(onnx.load(str(target)), target, metadata, dict(zip(names, inputs, strict=True)))
     return tuple(doubts)
+
+
+def axes_of(
+    outputs: Sequence[str], inputs: Sequence[str], extras: Sequence[Extra] = ()
+) -> dict[str, dict[int, str]]:
+    """Names of the axes whose length is not known beforehand, by input and output.
+
+    Args:
+        outputs: names of what a program answers.
+        inputs: names of what it takes.
+        extras: those of the outputs that are the model's own.
+    """
+    own = {each.output: _axes_of_extra(each) for each in extras}
+    of_batches = dict(
+        zip(BATCH_INPUTS, ({0: "images", 2: "height", 3: "width"}, {0: "images"}), strict=True)
+    )
+    given = of_batches if BATCH_INPUTS[0] in inputs else {IMAGE_INPUT: {1: "height", 2: "width"}}
+    return {
+        **given,
+        **{name: own[name] if name in own else _axes(name, inputs) for name in outputs},
+    }
 
 
 def _axes(output: str, inputs: Sequence[str]) -> dict[int, str]:
@@ -147,12 +165,26 @@ def _axes_of_extra(extra: Extra) -> dict[int, str]:
     return {0: "instances", **varying} if first else varying
 
 
-def _describe(
-    target: Path, metadata: Mapping[str, object], defaults: Mapping[str, torch.Tensor]
+def finish(
+    program: onnx.ModelProto,
+    target: Path,
+    metadata: Mapping[str, object],
+    inputs: Mapping[str, torch.Tensor],
 ) -> None:
-    program = onnx.load(str(target))
-    for name, tensor in defaults.items():  # an input with an initializer may be left out
-        program.graph.initializer.append(numpy_helper.from_array(tensor.numpy(), name))
+    """Write a program that says of itself how it is used, if onnx's checker lets it pass.
+
+    Args:
+        program: it gets the metadata, and defaults for those of DETAIL_INPUTS.
+        target: the file to write.
+        metadata: JSON values by name.
+        inputs: what it was made on, by name.
+
+    Raises:
+        ProgramError: it is no valid ONNX.
+    """
+    for name, tensor in inputs.items():
+        if name in DETAIL_INPUTS:  # an input with an initializer may be left out
+            program.graph.initializer.append(numpy_helper.from_array(tensor.numpy(), name))
     for name, value in metadata.items():
         text = value if isinstance(value, str) else json.dumps(value)
         program.metadata_props.add(key=name, value=text)

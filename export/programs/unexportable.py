@@ -101,8 +101,10 @@ def why_unexportable(
         return _ONE_LABEL
     if runtime.way(method) == CAFFE2:
         return why_no_caffe2(model)
-    if runtime.way(method) == TORCH_EXPORT:
-        return why_no_torch_export(model) or (None if family is None else why_lost(family))
+    if TORCH_EXPORT in (method, runtime.way(method)):
+        refusal = why_no_torch_export(model) or (None if family is None else why_lost(family))
+        if refusal is not None:
+            return refusal
     shown = method if runtime.format == TORCHSCRIPT else runtime.name
     for path, module in model.named_modules():
         for each in UNEXPORTABLE:

@@ -80,7 +80,7 @@ def verify_archive(
             RUNTIMES[spec.runtime].bounds,
             not_reached=not_reached,
             traced_constants=tuple(spec.verification.get("traced_constants", ())),
-            keeps_nms=RUNTIMES[spec.runtime].keeps_nms,
+            keeps_nms=spec.method in RUNTIMES[spec.runtime].keeps_nms,
             gpu_id=gpu_id(config.device),
             outcome=likely_cause(loaded, source, spec),
             progress=progress.advance,

@@ -17,14 +17,16 @@ from d2serve.handlers.spec.bounds import (
     Bounds,
 )
 
-TRACING, SCRIPTING = "tracing", "scripting"
-METHODS = (TRACING, SCRIPTING)
-"""Of export."""
 TORCHSCRIPT, ONNXRUNTIME, OPENVINO = "torchscript", "onnxruntime", "openvino"
 CAFFE2 = "caffe2"
 TENSORFLOW = "tensorflow"
 TENSORRT = "tensorrt"
 TORCH_EXPORT = "torch_export"
+"""The runtime, and the method of export that makes another format's program of a graph of it."""
+TRACING, SCRIPTING = "tracing", "scripting"
+METHODS = (TRACING, SCRIPTING, TORCH_EXPORT)
+"""Of export."""
+_PACKAGES_OF_METHODS = {TORCH_EXPORT: ("onnxscript",)}
 ONNX = "onnx"
 """The format of ONNX Runtime's programs, from which OpenVINO's and TensorFlow's are made."""
 TRACED_FORMATS = (ONNX, TORCH_EXPORT)
@@ -50,7 +52,7 @@ class RuntimeFacts:
     export_extra: str
     """Extra of this project with which programs for it can be made."""
     export_packages: tuple[str, ...]
-    """What programs for it are made with, beside torch; their versions are recorded."""
+    """What programs for it are made with, whatever the method, beside torch."""
     main_file: str
     """Of a program; the others lie beside it."""
     platform: str
@@ -77,8 +79,10 @@ class RuntimeFacts:
     runtime has no such programs."""
     frozen_platform: str = ""
     """The platform of such a program."""
-    keeps_nms: bool = False
-    """Whether its programs choose their NMS for each image, as eager torchvision does."""
+    fp32_methods: tuple[str, ...] = ()
+    """Methods whose programs are not brought to a lower precision."""
+    keeps_nms: tuple[str, ...] = ()
+    """Methods by whose programs NMS is chosen for each image, as eager torchvision does."""
     winograd: Bounds | None = None
     """Within which its answers are detectron2's with Winograd's convolutions of our own in the
     place of its own; None where it takes none. By themselves, they are taken only where these are
@@ -98,6 +102,10 @@ class RuntimeFacts:
     def way(self, method: str) -> str:
         """What rewrites name as the way to a program: the method, or the format made from it."""
         return method if self.format == TORCHSCRIPT else self.made_from or self.format
+
+    def made_with(self, method: str) -> tuple[str, ...]:
+        """What programs for it are made with, beside torch; their versions are recorded."""
+        return (*self.export_packages, *_PACKAGES_OF_METHODS.get(method, ()))
 
     def platform_of(self, program: str) -> str:
         """The platform of a program, by the name of its main file."""
@@ -124,7 +132,7 @@ RUNTIMES: dict[str, RuntimeFacts] = {
             runs_on_gpu=True,
             needs_torch=True,
             bounds=TORCHSCRIPT_BOUNDS,
-            keeps_nms=True,
+            keeps_nms=(TRACING, SCRIPTING),
             winograd=ONNX_BOUNDS,
         ),
         RuntimeFacts(
@@ -137,13 +145,14 @@ RUNTIMES: dict[str, RuntimeFacts] = {
             export_packages=("onnx", "onnxruntime"),
             main_file="model.onnx",
             platform="onnx_onnxv1",
-            methods=(TRACING,),
+            methods=(TRACING, TORCH_EXPORT),
             batching_methods=(),
             joining_methods=(TRACING,),
             precisions=(FP32,),
             runs_on_gpu=True,
             needs_torch=False,
             bounds=ONNX_BOUNDS,
+            keeps_nms=(TORCH_EXPORT,),
             winograd=ONNX_BOUNDS,
         ),
         RuntimeFacts(
@@ -156,13 +165,15 @@ RUNTIMES: dict[str, RuntimeFacts] = {
             export_packages=("onnx", "openvino"),
             main_file="model.xml",
             platform="openvino_ir",
-            methods=(TRACING,),
+            methods=(TRACING, TORCH_EXPORT),
             batching_methods=(),
             joining_methods=(TRACING,),
             precisions=(FP32, BF16, INT8),
             runs_on_gpu=False,
             needs_torch=False,
             bounds=ONNX_BOUNDS,
+            fp32_methods=(TORCH_EXPORT,),
+            keeps_nms=(TORCH_EXPORT,),
             winograd=ONNX_BOUNDS,
         ),
         RuntimeFacts(
@@ -241,7 +252,7 @@ RUNTIMES: dict[str, RuntimeFacts] = {
             runs_on_gpu=False,
             needs_torch=True,
             bounds=TORCH_EXPORT_BOUNDS,
-            keeps_nms=True,
+            keeps_nms=(TRACING,),
         ),
     )
 }

@@ -25,7 +25,7 @@ from benchmarks.coverage.rows import made_apart
 from benchmarks.coverage.wording import in_short, power
 from benchmarks.coverage.zoo import same_models, zoo_configs
 from benchmarks.shared.errors import BenchError
-from d2serve.handlers.spec.runtimes import METHODS, RUNTIMES, TORCHSCRIPT
+from d2serve.handlers.spec.runtimes import RUNTIMES, TORCHSCRIPT
 from examples.shapes.generate import generate_split
 
 _STALE = "docs/coverage.md is stale: make coverage-table"
@@ -56,7 +56,7 @@ def test_there_is_a_cell_for_every_example_model_in_every_format() -> None:
     runtimes = {
         name for name, facts in RUNTIMES.items() if name != TORCHSCRIPT and not facts.needs_gpu
     }
-    assert {*METHODS, *runtimes} <= set(FORMAT_KINDS)
+    assert {*RUNTIMES[TORCHSCRIPT].methods, *runtimes} <= set(FORMAT_KINDS)
 
 
 def test_no_trained_model_is_out_of_bounds_in_any_format() -> None:

@@ -43,6 +43,8 @@ def test_upstreams_own_family_exports_as_it_is() -> None:
         ("tracing", "tensorflow"),
         ("tracing", "caffe2"),
         ("tracing", "torch_export"),
+        ("torch_export", "onnxruntime"),
+        ("torch_export", "openvino"),
     }
 
 

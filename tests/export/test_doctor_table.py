@@ -15,10 +15,10 @@ from d2serve.export.reading.config import ConfigSource
 from d2serve.export.rewrites.deform_conv.stand_ins import is_needed
 from d2serve.export.rewrites.deform_conv.torchvision_form import DEFORM_CONV, MODULATED_DEFORM_CONV
 from d2serve.handlers.spec.model_spec import read_spec
-from d2serve.handlers.spec.runtimes import METHODS, TORCHSCRIPT, TRACING
+from d2serve.handlers.spec.runtimes import TRACING
 from tests.conftest import FAMILIES, Exporter
 from tests.exports import ROOT, source_of
-from tests.ways import KINDS_OF, asked, tiered
+from tests.ways import KINDS_OF, METHODS, asked, kind_of, tiered
 
 TABLE = json.loads((ROOT / "benchmarks" / "results" / "coverage.json").read_text())["zoo"]
 # The table was made without detectron2's compiled operators, whose place torchvision's take.
@@ -42,7 +42,7 @@ def findings_of(source: ConfigSource) -> dict[str, Finding] | None:
         findings = examine(source).findings
     except ExportError:
         return None
-    return {each.method if each.runtime == TORCHSCRIPT else each.runtime: each for each in findings}
+    return {kind_of(each.method, each.runtime): each for each in findings}
 
 
 @lru_cache(maxsize=1)

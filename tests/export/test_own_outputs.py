@@ -29,6 +29,7 @@ from d2serve.handlers.spec.runtimes import ONNXRUNTIME, OPENVINO, RUNTIMES, TORC
 from tests.export import own_outputs
 from tests.exports import config_of, source_of
 from tests.handlers.samples import saved
+from tests.ways import OF_GRAPHS, kind_of
 
 QUIET = Progress(lambda _step, _parts: None, lambda: None)
 HEADS = ("MODEL.ROI_HEADS.NAME", "ManyFieldsHeads")
@@ -152,10 +153,10 @@ def test_the_doctor_sees_the_fields() -> None:
     diagnosis = examine(source(*HEADS))
     assert [each.name for each in diagnosis.family.extras] == list(own_outputs.FIELDS)
     verdicts = {
-        each.runtime: each.verdict
+        kind_of(each.method, each.runtime): each.verdict
         for each in diagnosis.findings
         if not RUNTIMES[each.runtime].needs_gpu  # what makes those is installed beside a GPU only
     }
     assert verdicts.pop("caffe2") == "cannot"  # its files have no place for them
-    assert verdicts.pop("torch_export") == "cannot"
+    assert {verdicts.pop(kind) for kind in ("torch_export", *OF_GRAPHS)} == {"cannot"}
     assert set(verdicts.values()) <= {"exports", "exports with rewrites"}

@@ -25,6 +25,8 @@ def request(method: str = "tracing", name: str = "shapes", **options: Any) -> Ex
         ({"method": "scripting"}, "torchscript"),
         ({"format": "onnx"}, "onnxruntime"),
         (OPENVINO, "openvino"),
+        ({"format": "onnx", "method": "torch_export"}, "onnxruntime"),
+        ({**OPENVINO, "method": "torch_export"}, "openvino"),
         ({"format": "tensorflow"}, "tensorflow"),
         ({"format": "tensorflow", "frozen": True}, "tensorflow"),
         ({"format": "onnx", "dynamic_batch": True}, "onnxruntime"),
@@ -49,6 +51,15 @@ def test_what_goes_together(options: dict[str, Any], runtime: str) -> None:
         ({"runtime": "openvino"}, "--runtime .*torchscript.* is 'openvino', expected one of torch"),
         ({"format": "onnx", "runtime": "torchscript"}, "expected one of onnxruntime, openvino"),
         ({"format": "onnx", "method": "scripting"}, "goes through tracing.*add --dynamic-batch"),
+        ({"method": "torch_export"}, "torchscript goes through tracing or scripting, got"),
+        (
+            {"format": "onnx", "method": "torch_export", "dynamic_batch": True},
+            "--dynamic-batch is there for .*onnx --export-method tracing only, got",
+        ),
+        (
+            {**OPENVINO, "method": "torch_export", "precision": "bf16"},
+            "bf16 is there for --export-method tracing only, got torch_export",
+        ),
         (
             {"dynamic_batch": True},
             "--dynamic-batch is there for .*torchscript --export-method scripting and .*onnx",

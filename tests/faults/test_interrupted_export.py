@@ -80,7 +80,7 @@ killed("renaming", renaming)
 STEPS = (
     "Reading the config",
     "Loading the weights",
-    "Tracing the model",
+    "Making the program by tracing",
     "Choosing images",
     "Comparing with detectron2",
     "Packaging",

@@ -27,12 +27,13 @@ from d2serve.export.request import ExportRequest, Progress
 from d2serve.handlers.detector import Detector
 from d2serve.handlers.requests.bands import bands_of
 from d2serve.handlers.spec.image_form import COLOUR, GREY, ImageForm
-from d2serve.handlers.spec.runtimes import METHODS, RUNTIMES, TORCHSCRIPT
+from d2serve.handlers.spec.runtimes import RUNTIMES, TORCHSCRIPT
 from d2serve.server.torchserve.process import TorchServeProcess
 from examples.shapes.generate import generate_split
 from tests.channels import coloured, with_channels
 from tests.conftest import config_of, said
 from tests.parity.references import bounds_of
+from tests.ways import METHODS
 
 CHANNELS = (1, 4, 6)
 SERVED = {1: "scripting", 4: "onnxruntime", 6: "tracing"}

@@ -12,9 +12,9 @@ import pytest
 
 from benchmarks.gpu.plan import FORMS
 from d2serve.export.programs.building import BUILDERS
-from d2serve.handlers.spec.runtimes import METHODS, RUNTIMES, TORCHSCRIPT
+from d2serve.handlers.spec.runtimes import RUNTIMES, TORCHSCRIPT
 from tests.conftest import ROOT
-from tests.ways import IN_THE_GATE, installed
+from tests.ways import IN_THE_GATE, METHODS, installed
 
 SHIPPED = ("handlers", "export", "client", "server", "cli")
 # Where one runtime's own things are done: its module, its program, its precisions, and the way of

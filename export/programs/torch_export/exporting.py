@@ -44,7 +44,8 @@ def write_torch_export(
     lost = why_lost(family)
     if lost is not None:
         raise UnsupportedFamily(lost)
-    program = _exported(model, outputs, inputs, family.num_classes or 1)
+    with graph_of_one_image(family.num_classes or 1):
+        program = graph_of(TraceableModel(model, outputs), inputs)
     for node in program.graph.nodes:
         for name in _OF_THIS_MACHINE:
             node.meta.pop(name, None)
@@ -53,15 +54,25 @@ def write_torch_export(
     torch.export.save(program, target)
 
 
-def _exported(
-    model: nn.Module, outputs: Sequence[str], inputs: tuple[torch.Tensor, ...], num_classes: int
-) -> ExportedProgram:
-    with nothing_printed() as printed, graph_of_one_image(num_classes), torch.no_grad():
+def graph_of(model: TraceableModel, inputs: tuple[torch.Tensor, ...]) -> ExportedProgram:
+    """The graph of a model within ``graph_of_one_image``.
+
+    Args:
+        model: what is exported.
+        inputs: an image with detections in it, and what comes beside it, in fixed sizes.
+
+    Raises:
+        ProgramError: naming the line that cannot be exported.
+    """
+    of_any_size = {1: Dim.DYNAMIC, 2: Dim.DYNAMIC}
+    # What comes through a star is one argument.
+    beside: tuple[dict[int, object], ...] = tuple({} for _ in inputs[1:])
+    with nothing_printed() as printed, torch.no_grad():
         try:
             return torch.export.export(
-                TraceableModel(model, outputs),
+                model,
                 inputs,
-                dynamic_shapes=({1: Dim.DYNAMIC, 2: Dim.DYNAMIC},),
+                dynamic_shapes=(of_any_size, *([beside] if beside else [])),
                 strict=False,  # the strict way reads bytecode, and stops at detectron2's classes
             )
         except Exception as error:

@@ -21,6 +21,8 @@ def at_most(number: int, limit: int) -> int:
     found = int_of(torch.scalar_tensor(number, dtype=torch.int64).clamp(max=limit))
     torch._check(found >= 0)
     torch._check(found <= number)
+    # torch would take it for as large as an integer can be, and sums of such for more.
+    torch._check(found <= limit)
     return found
 
 

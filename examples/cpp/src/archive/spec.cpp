@@ -218,7 +218,7 @@ bool is_beside(const std::string& name) {
 }
 
 void check(const Spec& spec) {
-    one_of("method", spec.method, {"tracing", "scripting"});
+    one_of("method", spec.method, {"tracing", "scripting", "torch_export"});
     one_of("precision", spec.precision, {"fp32", "bf16", "int8", "fp16"});
     one_of("box_mode", spec.box_mode, {"XYXY_ABS", "XYWHA_ABS"});
     check_form(spec);
