@@ -1,4 +1,4 @@
-"""The one door to the native code: a 3x3 convolution by Winograd's algorithm, as numpy sees it.
+"""The one door to the native code: whether it is there, and what every call of it needs.
 
 The native code is optional. Where it is not installed, or does not load, ``library`` says so once
 in the log and gives None, and models run as they do without it.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import logging
-from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -29,17 +28,6 @@ _STATUS = ("done", "bad shape", "bad way", "no memory")
 
 class KernelsError(RuntimeError):
     """The native code refused a call, or is not there."""
-
-
-class _Layer(ctypes.Structure):
-    _fields_ = (
-        ("transformed", ctypes.c_void_p),
-        ("bias", ctypes.c_void_p),
-        ("outs", ctypes.c_int64),
-        ("ins", ctypes.c_int64),
-        ("relu", ctypes.c_int32),
-        ("way", ctypes.c_int32),
-    )
 
 
 class Library(NamedTuple):
@@ -84,7 +72,7 @@ def library() -> Library | None:
         ctypes.c_void_p,
     ]
     native.d2k_convolve.argtypes = [
-        ctypes.POINTER(_Layer),
+        ctypes.c_void_p,
         ctypes.c_void_p,
         ctypes.c_void_p,
         ctypes.c_int64,
@@ -104,146 +92,12 @@ def ways() -> tuple[str, ...]:
     return tuple(way for number, way in enumerate(WAYS) if bits >> number & 1)
 
 
-def transform(weights: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The weights as the convolution wants them, 7.1 times as large, alike for every way.
-
-    Args:
-        weights: (outs, ins, 3, 3).
-
-    Returns:
-        Flat. It may be written to a file and mapped by many processes.
-
-    Raises:
-        KernelsError: the native code is not there, or there can be no such layer.
-    """
-    native = loaded()
-    outs, ins = _channels(weights)
-    plain = np.ascontiguousarray(weights, dtype=np.float32)
-    transformed = aligned((transformed_size(outs, ins),))
-    check(native.d2k_transform(plain.ctypes.data, outs, ins, transformed.ctypes.data))
-    return transformed
-
-
-def transformed_size(outs: int, ins: int) -> int:
-    """How many floats ``transform`` gives for a layer of so many outputs and inputs."""
-    size = int(loaded().d2k_transformed_size(outs, ins))
-    if size == 0:
-        raise KernelsError(
-            f"Got weights for {outs} outputs and {ins} inputs; expected at least one of each, and "
-            "no more than memory holds."
-        )
-    return size
-
-
 def aligned(shape: tuple[int, ...]) -> NDArray[np.float32]:
     """An array of float32 that begins where a cache line does; its values are arbitrary."""
     count = int(np.prod(shape, dtype=np.int64))
     raw = np.empty(count * 4 + 64, np.uint8)
     start = -raw.ctypes.data % 64
     return raw[start : start + count * 4].view(np.float32).reshape(shape)
-
-
-class Convolution:
-    """A 3x3 convolution of stride 1, padding 1 and one group, with its bias and ReLU.
-
-    Results are those of the direct sum up to rounding (docs/kernels.md). The same images give the
-    same bits for any number of threads, and with AVX2 as with AVX-512. Threads may share one.
-    """
-
-    def __init__(
-        self,
-        transformed: NDArray[np.float32],
-        outs: int,
-        ins: int,
-        bias: NDArray[np.float32] | None,
-        relu: bool,
-        way: int,
-    ) -> None:
-        self.outs, self.ins, self.stride = outs, ins, 1
-        # The native code holds plain pointers, so both arrays must stay.
-        self._transformed, self._bias = transformed, bias
-        self._convolve = loaded().d2k_convolve
-        self._layer = _Layer(
-            transformed.ctypes.data,
-            None if bias is None else bias.ctypes.data,
-            outs,
-            ins,
-            int(relu),
-            way,
-        )
-
-    @classmethod
-    def of(
-        cls,
-        weights: NDArray[np.float32],
-        bias: NDArray[np.float32] | None,
-        relu: bool,
-        way: str | None = None,
-        transformed: NDArray[np.float32] | None = None,
-    ) -> Convolution:
-        """The convolution of these weights.
-
-        Args:
-            weights: (outs, ins, 3, 3); only its shape is read where ``transformed`` is given.
-            bias: (outs,) or None.
-            relu: whether negative results become 0.
-            way: one of ``ways()``; by default the fastest.
-            transformed: what ``transform(weights)`` gave; may be a read-only ``numpy.memmap``.
-
-        Raises:
-            KernelsError: the native code is not there, this CPU does not run the way, or the
-                arrays do not belong together.
-        """
-        number = number_of(way)
-        outs, ins = _channels(weights)
-        if transformed is None:
-            transformed = transform(weights)
-        flat = transformed.reshape(-1)
-        if flat.dtype != np.float32 or flat.size != transformed_size(outs, ins):
-            raise KernelsError(
-                f"Got {flat.size} transformed weights of {flat.dtype} for {outs} outputs and {ins} "
-                f"inputs; expected {transformed_size(outs, ins)} of float32. If they come from a "
-                "file, it belongs to another layer or was cut off: write it again."
-            )
-        return cls(flat, outs, ins, bias_of(bias, outs), relu, number)
-
-    @property
-    def address(self) -> int:
-        """Of its ``d2k_layer``, for native code that calls it; valid as long as this object is."""
-        return ctypes.addressof(self._layer)
-
-    def shape(self, given: Sequence[int]) -> tuple[int, int, int, int]:
-        """Of the result, for images of this shape."""
-        count, _, height, width = given
-        return count, self.outs, height, width
-
-    def __call__(
-        self, images: NDArray[np.float32], result: NDArray[np.float32], threads: int = 1
-    ) -> None:
-        """Convolve.
-
-        Args:
-            images: (N, ins, H, W), C-contiguous; N may be 0.
-            result: (N, outs, H, W), C-contiguous and apart from the images; is overwritten.
-            threads: how many may work, this one included.
-
-        Raises:
-            KernelsError: the arrays do not fit, or there is no memory.
-        """
-        count, _, height, width = images.shape
-        require("images", images, (count, self.ins, height, width))
-        require("result", result, (count, self.outs, height, width))
-        check(
-            self._convolve(
-                ctypes.byref(self._layer),
-                images.ctypes.data,
-                result.ctypes.data,
-                count,
-                height,
-                width,
-                threads,
-            )
-        )
 
 
 def number_of(way: str | None) -> int:
@@ -286,12 +140,6 @@ def loaded() -> ctypes.CDLL:
             "d2serve from its source where there is a C++ compiler."
         )
     return found.native
-
-
-def _channels(weights: NDArray[np.float32]) -> tuple[int, int]:
-    if weights.ndim != 4 or weights.shape[2:] != (3, 3):
-        raise KernelsError(f"Got weights of shape {weights.shape}; expected (outs, ins, 3, 3).")
-    return int(weights.shape[0]), int(weights.shape[1])
 
 
 def require(name: str, array: NDArray[np.float32], shape: tuple[int, ...]) -> None:

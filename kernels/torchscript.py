@@ -15,8 +15,8 @@ from weakref import WeakValueDictionary
 
 import torch
 
-from d2serve.kernels.library import Convolution
 from d2serve.kernels.weights import transformed
+from d2serve.kernels.winograd import Convolution
 
 # Torch's convolutions, and what their arguments must be, by their places. Before those are the
 # images, the weights and the bias.

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from d2serve.kernels.library import VERSION, transform, transformed_size
+from d2serve.kernels.library import VERSION
+from d2serve.kernels.winograd import transform, transformed_size
 
 FOLDER = "winograd"
 """Beside the program."""

@@ -19,7 +19,8 @@ from openvino import opset8 as operators
 
 from benchmarks.layers.layers import LAYERS, Layer
 from benchmarks.shared.errors import BenchError
-from d2serve.kernels.library import Convolution, ways
+from d2serve.kernels.library import ways
+from d2serve.kernels.winograd import Convolution
 
 ROUNDS = 5
 

@@ -26,7 +26,7 @@ from d2serve.handlers.spec.convolution import AUTO, WINOGRAD
 from d2serve.handlers.spec.model_spec import ModelSpec
 
 if TYPE_CHECKING:
-    from d2serve.kernels.onnxruntime import WinogradProgram
+    from d2serve.kernels.onnxruntime.program import WinogradProgram
 
 _log = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ def load(
         )
     if not winograd_is_wanted(spec, convolution, device):
         return OnnxRuntime(program, spec, device, threads)
-    from d2serve.kernels.onnxruntime import WinogradProgram
+    from d2serve.kernels.onnxruntime.program import WinogradProgram
 
     winograd = WinogradProgram(program, program.parent, where_it_pays=convolution == AUTO)
     try:
@@ -184,7 +184,7 @@ def _mapped(program: Path, options: onnxruntime.SessionOptions) -> str | bytes:
     if version < _MAPS_TENSORS:
         return str(program)
     try:
-        from d2serve.kernels.onnxruntime import mapped
+        from d2serve.kernels.onnxruntime.program import mapped
     except ImportError:  # an archive brings the handlers, but not the kernels
         return str(program)
     return mapped(program, options)

@@ -28,7 +28,7 @@ from d2serve.handlers.spec.convolution import AUTO
 from d2serve.handlers.spec.model_spec import ModelSpec
 
 if TYPE_CHECKING:
-    from d2serve.kernels.openvino import Replaced
+    from d2serve.kernels.openvino.replacing import Replaced
 
 _log = logging.getLogger(__name__)
 
@@ -189,7 +189,7 @@ def _with_winograd(
     """Let Winograd's convolutions take the place of OpenVINO's, where they are wanted."""
     if not winograd_is_wanted(spec, convolution):
         return None
-    from d2serve.kernels.openvino import replace_convolutions
+    from d2serve.kernels.openvino.replacing import replace_convolutions
 
     where_it_pays = convolution == AUTO
     replaced = replace_convolutions(model, program.parent, threads, where_it_pays=where_it_pays)

@@ -7,9 +7,9 @@
 #include <algorithm>
 #include <atomic>
 
-#include "memory.h"
+#include "system/memory.h"
 #include "plane.h"
-#include "threads.h"
+#include "system/threads.h"
 
 namespace d2k {
 namespace {

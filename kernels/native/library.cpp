@@ -4,7 +4,7 @@
 
 #include "convolution.h"
 #include "d2serve_kernels.h"
-#include "memory.h"
+#include "system/memory.h"
 #include "pointwise.h"
 #include "roi_align.h"
 

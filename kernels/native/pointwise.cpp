@@ -6,8 +6,8 @@
 #include <algorithm>
 #include <atomic>
 
-#include "memory.h"
-#include "threads.h"
+#include "system/memory.h"
+#include "system/threads.h"
 
 namespace d2k {
 namespace {

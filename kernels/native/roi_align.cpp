@@ -6,8 +6,8 @@
 #include <atomic>
 #include <cmath>
 
-#include "memory.h"
-#include "threads.h"
+#include "system/memory.h"
+#include "system/threads.h"
 
 namespace d2k {
 namespace {

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from d2serve.kernels import library as door
+from d2serve.kernels import winograd
 from tests.conftest import ROOT
 from tests.kernels.building import needs_compiler
 
@@ -72,6 +73,6 @@ def test_what_is_not_there_or_does_not_load_is_said_once(
             assert door.ways() == ()
             assert [said in record.message for record in caplog.records] == [True]
             with pytest.raises(door.KernelsError, match="without its native kernels"):
-                door.transformed_size(8, 8)
+                winograd.transformed_size(8, 8)
     finally:
         door.library.cache_clear()

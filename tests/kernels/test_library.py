@@ -12,15 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from d2serve.kernels.library import (
-    WAYS,
-    Convolution,
-    KernelsError,
-    library,
-    transform,
-    transformed_size,
-    ways,
-)
+from d2serve.kernels.library import WAYS, KernelsError, library, ways
+from d2serve.kernels.winograd import Convolution, transform, transformed_size
 from tests.kernels.direct import direct
 
 pytestmark = pytest.mark.skipif(library() is None, reason="no native kernels are installed")

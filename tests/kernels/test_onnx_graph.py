@@ -10,9 +10,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from d2serve.kernels.onnx_editing import NewNode, edited
-from d2serve.kernels.onnx_graph import Graph, Tensor
-from d2serve.kernels.protobuf import WireError
+from d2serve.kernels.onnxruntime.editing import NewNode, edited
+from d2serve.kernels.onnxruntime.graph import Graph, Tensor
+from d2serve.kernels.onnxruntime.protobuf import WireError
 
 LARGE = np.arange(2048, dtype=np.float32).reshape(32, 64)
 GELU: dict[str, Any] = {

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from d2serve.kernels.library import library
-from d2serve.kernels.onnxruntime import WinogradProgram
+from d2serve.kernels.onnxruntime.program import WinogradProgram
 
 pytestmark = pytest.mark.skipif(library() is None, reason="no native kernels are installed")
 

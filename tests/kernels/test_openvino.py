@@ -100,7 +100,7 @@ def answers(model: ov.Model, images: NDArray[np.float32]) -> list[NDArray[np.flo
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_answers_stay(tmp_path: Path, threads: int) -> None:
-    from d2serve.kernels.openvino import OURS, replace_convolutions
+    from d2serve.kernels.openvino.replacing import OURS, replace_convolutions
 
     replacing = model()
     replaced = replace_convolutions(replacing, tmp_path, threads, where_it_pays=False)
@@ -125,26 +125,26 @@ def kinds_of(model: ov.Model) -> list[str]:
 
 @pytest.mark.parametrize("where_it_pays", [True, False])
 def test_what_is_added_and_upsampled(where_it_pays: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    from d2serve.kernels import openvino
+    from d2serve.kernels.openvino import replacing
 
-    monkeypatch.setattr(openvino, "pays", lambda *_: True)  # also on a CPU without AVX2
-    replacing = pyramid()
-    replaced = openvino.replace_convolutions(replacing, None, 2, where_it_pays=where_it_pays)
+    monkeypatch.setattr(replacing, "pays", lambda *_: True)  # also on a CPU without AVX2
+    model = pyramid()
+    replaced = replacing.replace_convolutions(model, None, 2, where_it_pays=where_it_pays)
     assert replaced.convolutions == 2
-    kinds = kinds_of(replacing)
+    kinds = kinds_of(model)
     assert "Convolution" not in kinds
     assert "Interpolate" not in kinds
     assert kinds.count("Add") == 0
     for shape in [(1, CHANNELS, 10, 12), (2, CHANNELS, 2, 2)]:
         images = drawn(*shape) * 100
-        for got, expected in zip(answers(replacing, images), answers(pyramid(), images)):
+        for got, expected in zip(answers(model, images), answers(pyramid(), images)):
             assert abs(expected).max() > 0.1
             np.testing.assert_allclose(got, expected, rtol=0, atol=1e-4 * abs(expected).max())
 
 
 @pytest.mark.parametrize("count", [0, 3])
 def test_a_deconvolution_before_a_narrow_layer(count: int) -> None:
-    from d2serve.kernels.openvino import replace_convolutions
+    from d2serve.kernels.openvino.replacing import replace_convolutions
 
     replacing = mask_head()
     replaced = replace_convolutions(replacing, None, 1, where_it_pays=False)
@@ -158,11 +158,11 @@ def test_a_deconvolution_before_a_narrow_layer(count: int) -> None:
 
 
 def test_new_shapes_leave_nothing_behind() -> None:
-    from d2serve.kernels.openvino import NativeConvolution, replace_convolutions
+    from d2serve.kernels.openvino.replacing import NativeConvolution, replace_convolutions
 
-    replacing = pyramid()
-    replaced = replace_convolutions(replacing, None, 1, where_it_pays=False)
-    request = ov.Core().compile_model(replacing, "CPU").create_infer_request()
+    model = pyramid()
+    replaced = replace_convolutions(model, None, 1, where_it_pays=False)
+    request = ov.Core().compile_model(model, "CPU").create_infer_request()
     alive = []
     for side in range(2, 14, 2):
         request.infer([drawn(1, CHANNELS, side, side)])
@@ -174,7 +174,7 @@ def test_new_shapes_leave_nothing_behind() -> None:
 
 def test_no_images_at_all() -> None:
     """As a mask head gets them where nothing was found."""
-    from d2serve.kernels.openvino import replace_convolutions
+    from d2serve.kernels.openvino.replacing import replace_convolutions
 
     images = op.parameter([-1, 8, 14, 14], np.float32)
     empty = ov.Model([op.relu(convolved(convolved(images, 8), 16))], [images], "m")
@@ -186,7 +186,7 @@ def test_no_images_at_all() -> None:
 
 def test_layers_side_by_side_stay_apart() -> None:
     """As a RetinaNet's head has them, shared by maps of several sizes, however small."""
-    from d2serve.kernels.openvino import replace_convolutions
+    from d2serve.kernels.openvino.replacing import replace_convolutions
 
     def heads() -> ov.Model:
         level = op.parameter([-1, CHANNELS, -1, -1], np.float32)
@@ -214,7 +214,7 @@ def test_layers_side_by_side_stay_apart() -> None:
 
 def test_layers_that_gain_nothing_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     from d2serve.kernels import choosing
-    from d2serve.kernels.openvino import replace_convolutions
+    from d2serve.kernels.openvino.replacing import replace_convolutions
 
     monkeypatch.setattr(choosing, "ways", lambda: ("portable",))
     replaced = replace_convolutions(model(), None, 1, where_it_pays=True)

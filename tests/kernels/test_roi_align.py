@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from d2serve.kernels.library import WAYS, library, ways
-from d2serve.kernels.onnx_roi_align import _How
-from d2serve.kernels.onnxruntime import WinogradProgram
+from d2serve.kernels.onnxruntime.program import WinogradProgram
+from d2serve.kernels.onnxruntime.roi_align import _How
 
 pytestmark = pytest.mark.skipif(library() is None, reason="no native kernels are installed")
 

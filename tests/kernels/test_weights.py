@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from d2serve.kernels.library import library, transform
+from d2serve.kernels.library import library
+from d2serve.kernels.winograd import transform
 
 pytestmark = pytest.mark.skipif(library() is None, reason="no native kernels are installed")
 

@@ -23,7 +23,7 @@ from d2serve.handlers.runtimes.loading import KeepsMemory, load_runtime
 from d2serve.handlers.runtimes.onnxruntime import OnnxRuntime
 from d2serve.handlers.spec.model_spec import ModelSpec
 from d2serve.kernels.library import library, ways
-from d2serve.kernels.onnxruntime import WinogradProgram
+from d2serve.kernels.onnxruntime.program import WinogradProgram
 from tests.handlers.samples import spec_with
 
 OUTPUTS = ("pred_boxes", "scores", "pred_classes")
@@ -182,7 +182,7 @@ def test_large_tensors_are_mapped_where_that_can_be_had(
     monkeypatch.setattr(onnxruntime, "InferenceSession", noted)
     monkeypatch.setattr(onnxruntime, "__version__", version)
     if not kernels:  # as where only the archive's own handlers are
-        monkeypatch.setitem(sys.modules, "d2serve.kernels.onnxruntime", None)
+        monkeypatch.setitem(sys.modules, "d2serve.kernels.onnxruntime.program", None)
     (answer,) = load_runtime(tmp_path, spec_of(tmp_path), "cpu").run(
         [np.full((3, 7, 9), 3, np.float32)]
     )

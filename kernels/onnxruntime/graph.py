@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from d2serve.kernels.protobuf import (
+from d2serve.kernels.onnxruntime.protobuf import (
     FIXED32,
     VARINT,
     Field,
@@ -25,7 +25,7 @@ from d2serve.kernels.protobuf import (
     signed,
 )
 
-# Messages' fields, by the messages' names in onnx.proto; kernels/onnx_editing.py writes some, too.
+# Messages' fields, by the messages' names in onnx.proto; editing.py writes some, too.
 MODEL_GRAPH = 7
 GRAPH_NODE, GRAPH_INITIALIZER = 1, 5
 NODE_INPUT, NODE_OUTPUT, NODE_TYPE, NODE_ATTRIBUTE, NODE_DOMAIN = 1, 2, 4, 5, 7

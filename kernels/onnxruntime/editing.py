@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from d2serve.kernels.onnx_graph import (
+from d2serve.kernels.onnxruntime.graph import (
     ATTRIBUTE_INT,
     ATTRIBUTE_NAME,
     GRAPH_INITIALIZER,
@@ -28,7 +28,7 @@ from d2serve.kernels.onnx_graph import (
     Graph,
     Tensor,
 )
-from d2serve.kernels.protobuf import Place, encoded, encoded_integer, fields
+from d2serve.kernels.onnxruntime.protobuf import Place, encoded, encoded_integer, fields
 
 # Messages' fields that are only written, by the messages' names in onnx.proto.
 _MODEL_OPSET = 8

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from openvino import opset13 as opset
 
 from d2serve.kernels.choosing import pays
-from d2serve.kernels.library import Convolution
-from d2serve.kernels.openvino_deconvolution import replace_deconvolutions
-from d2serve.kernels.openvino_graph import Found, fitting, suit_consumers
+from d2serve.kernels.openvino.deconvolution import replace_deconvolutions
+from d2serve.kernels.openvino.graph import Found, fitting, suit_consumers
 from d2serve.kernels.pointwise import Pointwise
 from d2serve.kernels.weights import transformed
+from d2serve.kernels.winograd import Convolution
 
 OURS = weakref.ProxyType.__name__
 """The type of our operators, as OpenVINO names them: for what they give to ``ov.Op``."""

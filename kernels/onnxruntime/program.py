@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 
 from d2serve.kernels.choosing import is_fast, pays
-from d2serve.kernels.library import Convolution, KernelsError, library
-from d2serve.kernels.onnx_editing import NewNode, edited
-from d2serve.kernels.onnx_graph import Graph, Node
-from d2serve.kernels.onnx_roi_align import RoiAligns, roi_aligns
+from d2serve.kernels.library import KernelsError, library
+from d2serve.kernels.onnxruntime.editing import NewNode, edited
+from d2serve.kernels.onnxruntime.graph import Graph, Node
+from d2serve.kernels.onnxruntime.roi_align import RoiAligns, roi_aligns
 from d2serve.kernels.weights import transformed
+from d2serve.kernels.winograd import Convolution
 
 # As kernels/native/onnxruntime registers them.
 _DOMAIN, _CONVOLUTION, _ROI_ALIGN = "d2serve", "Convolution", "RoiAlign"

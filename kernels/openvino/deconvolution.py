@@ -12,7 +12,7 @@ import openvino as ov
 from numpy.typing import NDArray
 from openvino import opset13 as opset
 
-from d2serve.kernels.openvino_graph import Found, bias_after, fitting, only_consumer, relu_after
+from d2serve.kernels.openvino.graph import Found, bias_after, fitting, only_consumer, relu_after
 
 
 def replace_deconvolutions(model: ov.Model, *, behind: str | None) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from d2serve.kernels.library import WAYS, ways
-from d2serve.kernels.onnx_graph import FLOAT, Attribute, Graph, Node, Tensor
+from d2serve.kernels.onnxruntime.graph import FLOAT, Attribute, Graph, Node, Tensor
 
 _HALF_PIXEL, _WHOLE_PIXEL = "half_pixel", "output_half_pixel"
 # As the native code takes them.
