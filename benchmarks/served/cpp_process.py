@@ -1,16 +1,17 @@
-"""The C++ program as a worker: a process that answers the picture once whenever it is asked.
+"""The C++ program as a worker: a process that answers a picture whenever it is asked.
 
 ``d2serve_predict`` is no server. It answers the files that its command line names, one after the
-other; so it is given the picture's name many times, and stopped by a signal between two answers:
+other. So it is given the name of a pipe many times, and waits at the pipe for the next picture:
 what it does, it does while a client waits.
 """
 
 from __future__ import annotations
 
+import errno
 import os
-import signal
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 from benchmarks.served.possible import CPP_PROGRAM
@@ -23,26 +24,25 @@ _MOST_ANSWERS = 400
 class CppProcess:
     """Started when it is entered as a context, and ended at its end."""
 
-    def __init__(self, archive: Path, image: bytes, threads: int) -> None:
+    def __init__(self, archive: Path, threads: int) -> None:
         """
         Args:
             archive: the .mar.
-            image: an encoded picture, of which alone it will be asked.
             threads: of the program.
         """
-        self._archive, self._image, self._threads = archive, image, threads
+        self._archive, self._threads = archive, threads
 
     def __enter__(self) -> CppProcess:
         self._folder = tempfile.TemporaryDirectory(prefix="d2serve-cpp-")
-        picture = Path(self._folder.name, "p.jpg")
-        picture.write_bytes(self._image)
+        self._pipe = Path(self._folder.name, "p.jpg")
+        os.mkfifo(self._pipe)
         environment = {**os.environ, "OMP_NUM_THREADS": str(self._threads)}
         self._process = subprocess.Popen(
             [
                 *(str(CPP_PROGRAM), "--threads", str(self._threads), "--time", str(self._archive)),
-                *[picture.name] * _MOST_ANSWERS,
+                *[self._pipe.name] * _MOST_ANSWERS,
             ],
-            cwd=picture.parent,
+            cwd=self._pipe.parent,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=environment,
@@ -65,24 +65,35 @@ class CppProcess:
             BenchError: it is not; with what the program said.
         """
         self._said("load ")
-        self._process.send_signal(signal.SIGSTOP)
 
     def ask(self, image: bytes) -> bytes:
-        """The reply to the picture.
+        """The reply to an encoded picture.
 
         Raises:
-            BenchError: it is another picture, or the program failed on it.
+            BenchError: the program failed on it.
         """
-        if image != self._image:
-            raise BenchError("The C++ program was asked about another picture than it has.")
-        self._process.send_signal(signal.SIGCONT)
+        self._write(image)
         assert self._process.stdout is not None
         reply = self._process.stdout.readline()
         if not reply:
             raise BenchError(f"{CPP_PROGRAM.name} gave no answer: {self._all_said()}")
         self._said("forward ")
-        self._process.send_signal(signal.SIGSTOP)
         return reply
+
+    def _write(self, image: bytes) -> None:
+        # Without waiting for a reader: one that has ended opens the pipe no more.
+        while self._process.poll() is None:
+            try:
+                pipe = os.open(self._pipe, os.O_WRONLY | os.O_NONBLOCK)
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    raise
+                time.sleep(0.001)
+                continue
+            os.set_blocking(pipe, True)
+            with os.fdopen(pipe, "wb") as file:
+                file.write(image)
+            return
 
     def _said(self, expected: str) -> None:
         """Read a line of what it says of its times."""

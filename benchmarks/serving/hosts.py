@@ -128,8 +128,7 @@ class Hosts:
         self._stack.push(programs)
         archive = self._store / f"{SIDES[CPP].made_of}.mar"
         started = [
-            programs.enter_context(CppProcess(archive, self._image, setup.threads))
-            for _ in range(setup.workers)
+            programs.enter_context(CppProcess(archive, setup.threads)) for _ in range(setup.workers)
         ]
         for each in started:
             each.wait_ready()
