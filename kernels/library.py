@@ -23,7 +23,8 @@ VERSION = 2
 """``D2K_VERSION``: of the functions and of the layout of transformed weights."""
 
 _logger = logging.getLogger(__name__)
-_STATUS = ("done", "bad shape", "bad way", "no memory")
+_STATUS = ("done", "bad shape", "bad way", "no memory", "bad index")
+"""By their numbers in C."""
 
 
 class KernelsError(RuntimeError):
@@ -43,8 +44,8 @@ def library() -> Library | None:
     path = Path(__file__).with_name(FILE)
     if not path.is_file():
         _logger.info(
-            "d2serve is installed without its native kernels, so 3x3 convolutions run as the "
-            "runtime has them. With a C++ compiler, installing d2serve from its source brings them."
+            "d2serve is installed without its native kernels, so models run as their runtimes "
+            "have them. With a C++ compiler, installing d2serve from its source brings them."
         )
         return None
     try:
@@ -71,15 +72,9 @@ def library() -> Library | None:
         ctypes.c_int64,
         ctypes.c_void_p,
     ]
-    native.d2k_convolve.argtypes = [
-        ctypes.c_void_p,
-        ctypes.c_void_p,
-        ctypes.c_void_p,
-        ctypes.c_int64,
-        ctypes.c_int64,
-        ctypes.c_int64,
-        ctypes.c_int32,
-    ]
+    sizes = [*[ctypes.c_int64] * 3, ctypes.c_int32]
+    native.d2k_convolve.argtypes = [*[ctypes.c_void_p] * 3, *sizes]
+    native.d2k_convolve_points.argtypes = [*[ctypes.c_void_p] * 4, *sizes]
     return Library(native, path)
 
 
@@ -155,7 +150,8 @@ def require(name: str, array: NDArray[np.float32], shape: tuple[int, ...]) -> No
 def check(status: int) -> None:
     """Raise KernelsError for a status that says why nothing was computed."""
     if status != 0:
+        said = _STATUS[status] if status < len(_STATUS) else status
         raise KernelsError(
-            f"The native convolution refused: {_STATUS[status] if status < 4 else status}. "
+            f"The native convolution refused: {said}. "
             "Sizes must be at least 1, and scratch memory of some 20 MB must be there."
         )

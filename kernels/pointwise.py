@@ -65,12 +65,6 @@ class Pointwise:
         self.stride, self.upsampled = stride, upsampled
         self._weights, self._bias = weights, bias_of(bias, self.outs)
         self._convolve = loaded().d2k_convolve_points
-        self._convolve.argtypes = [
-            ctypes.POINTER(_PointLayer),
-            *[ctypes.c_void_p] * 3,
-            *[ctypes.c_int64] * 3,
-            ctypes.c_int32,
-        ]
         self._layer = _PointLayer(
             weights.ctypes.data,
             None if self._bias is None else self._bias.ctypes.data,

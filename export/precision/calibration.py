@@ -17,13 +17,13 @@ from nncf.common.factory import ModelTransformerFactory
 from nncf.common.graph.graph import NNCFGraph
 from nncf.common.tensor_statistics.statistic_point import StatisticPointsContainer
 from nncf.openvino.statistics.aggregator import OVStatisticsAggregator
-from openvino import opset13 as opset
 
 from d2serve.export.precision.bf16 import marked
 from d2serve.export.precision.layers import layers_of
 from d2serve.handlers.runtimes.details import Details
 from d2serve.handlers.spec.output_names import SCORES
 from d2serve.handlers.spec.program_inputs import DETAIL_INPUTS
+from d2serve.kernels.openvino.graph import suit_roi_align
 
 
 class Calibration(OVStatisticsAggregator):  # type: ignore[misc]
@@ -77,22 +77,19 @@ def _compiled(observed: ov.Model, model: ov.Model) -> ov.CompiledModel:
 
 
 def _lay_channels_together(observed: ov.Model) -> None:
-    """Let ROIAlign have its features by a convolution that changes nothing.
+    """Let ROIAlign have its features with their channels together.
 
     OpenVINO runs in fp32 what is observed after the last layers before it, ROIAlign as well, and
     then gives it features in bf16 plane by plane, with which it is ten times slower.
     """
-    same: dict[str, ov.Node] = {}
-    for node in observed.get_ordered_ops():
-        if node.get_type_name() != "ROIAlign":
-            continue
-        features = node.input_value(0)
-        name = features.get_node().get_friendly_name()
-        if name not in same:
-            channels = features.get_partial_shape()[1].get_length()
-            ones = opset.constant(np.ones((channels, 1, 1, 1, 1), np.float32))
-            same[name] = opset.group_convolution(features, ones, [1, 1], [0, 0], [0, 0], [1, 1])
-        node.input(0).replace_source_output(same[name].output(0))
+    features = {
+        (output.get_node().get_friendly_name(), output.get_index()): output
+        for node in observed.get_ops()
+        if node.get_type_name() == "ROIAlign"
+        for output in [node.input_value(0)]
+    }
+    for output in features.values():
+        suit_roi_align(output)
     observed.validate_nodes_and_infer_types()
 
 

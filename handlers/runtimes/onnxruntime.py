@@ -138,6 +138,7 @@ def _providers() -> list[str]:
 def _session(
     program: Path, device: str, winograd: WinogradProgram | None, threads: int
 ) -> onnxruntime.InferenceSession:
+    on_gpu = device.startswith("cuda")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -147,7 +148,7 @@ def _session(
     options.enable_mem_pattern = False
     options.log_severity_level = 3  # errors: otherwise the log is full of folded constants
     providers: list[object] = ["CPUExecutionProvider"]
-    if not device.startswith("cuda"):
+    if not on_gpu:
         share_arena(options)
     else:
         options.enable_cpu_mem_arena = False
@@ -156,10 +157,11 @@ def _session(
         cuda = {"device_id": number, "use_tf32": 0}
         providers.insert(0, ("CUDAExecutionProvider", cuda))
     try:
+        given: str | bytes = str(program)
         if winograd is not None:
-            given: str | bytes = winograd.edited(options, threads)
-        else:
-            given = str(program) if device.startswith("cuda") else _mapped(program, options)
+            given = winograd.edited(options, threads)
+        elif not on_gpu:
+            given = _mapped(program, options)
         session = onnxruntime.InferenceSession(given, options, providers=providers)
     # onnxruntime raises exceptions of its own, without a common base.
     except Exception as error:
@@ -169,7 +171,7 @@ def _session(
             "exported with (see `d2serve inspect`), or export again with this one."
         ) from error
     forget_pages(program)  # which it has laid out anew, and looks at no more
-    if device.startswith("cuda") and "CUDAExecutionProvider" not in session.get_providers():
+    if on_gpu and "CUDAExecutionProvider" not in session.get_providers():
         raise LoadError(
             f"onnxruntime cannot use {device}: its CUDA libraries do not load. Install the CUDA "
             "and cuDNN versions of this onnxruntime-gpu, or start TorchServe without GPUs."

@@ -73,7 +73,7 @@ class NewNode:
         return encoded(GRAPH_NODE, node)
 
 
-def edited(graph: Graph, new: Mapping[int, NewNode], domain: str, file_name: str) -> bytes:
+def edited(graph: Graph, new: Mapping[int, NewNode], file_name: str) -> bytes:
     """The file with other nodes, which takes its large tensors from the original.
 
     What only nodes took that are gone is left out: nodes, and tensors.
@@ -81,7 +81,6 @@ def edited(graph: Graph, new: Mapping[int, NewNode], domain: str, file_name: str
     Args:
         graph: of the file.
         new: by its index, what stands for a node, and makes the same value.
-        domain: of operators, which the file then uses too.
         file_name: of the original. The edited file must be read as if it lay beside it.
     """
     kept, used = _kept(graph, new)
@@ -92,8 +91,10 @@ def edited(graph: Graph, new: Mapping[int, NewNode], domain: str, file_name: str
             written += encoded(MODEL_GRAPH, b"".join(parts))
         else:
             written += each.whole.of(graph.data)
-    opset = encoded(_OPSET_DOMAIN, domain) + encoded_integer(_OPSET_VERSION, 1)
-    return bytes(written + encoded(_MODEL_OPSET, opset))
+    for domain in sorted({node.domain for node in new.values()}):
+        opset = encoded(_OPSET_DOMAIN, domain) + encoded_integer(_OPSET_VERSION, 1)
+        written += encoded(_MODEL_OPSET, opset)
+    return bytes(written)
 
 
 def _kept(graph: Graph, new: Mapping[int, NewNode]) -> tuple[set[int], Counter[str]]:

@@ -90,7 +90,7 @@ class WinogradProgram:
         options.add_session_config_entry(_FOLDER_OF_TENSORS, str(self._program.parent))
         graph = _read(self._program)
         new = {**self._convolutions(graph, threads), **self._roi_aligns(graph, threads)}
-        return edited(graph, new, _DOMAIN, self._program.name)
+        return edited(graph, new, self._program.name)
 
     def _convolutions(self, graph: Graph, threads: int) -> dict[int, NewNode]:
         new: dict[int, NewNode] = {}
@@ -143,7 +143,7 @@ def mapped(program: Path, options: Any) -> bytes:
         ValueError: the file is no ONNX file.
     """
     options.add_session_config_entry(_FOLDER_OF_TENSORS, str(program.parent))
-    return edited(_read(program), {}, _DOMAIN, program.name)
+    return edited(_read(program), {}, program.name)
 
 
 def _read(program: Path) -> Graph:

@@ -10,7 +10,7 @@ import ctypes
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from d2serve.kernels.library import WAYS, ways
+from d2serve.kernels.library import number_of
 from d2serve.kernels.onnxruntime.graph import FLOAT, Attribute, Graph, Node, Tensor
 
 _HALF_PIXEL, _WHOLE_PIXEL = "half_pixel", "output_half_pixel"
@@ -123,5 +123,5 @@ def _made(last: int, levels: list[Node], inputs: tuple[str, ...]) -> RoiAligns:
         how.sampling_ratio = level.attributes.get("sampling_ratio", 0)
         how.scale = level.attributes.get("spatial_scale", 1.0)
         how.half_pixel = level.attributes["coordinate_transformation_mode"] == _HALF_PIXEL
-        how.way = WAYS.index(ways()[-1])
+        how.way = number_of(None)
     return RoiAligns(last, inputs, hows)

@@ -85,13 +85,12 @@ def relu_after(node: ov.Node) -> tuple[bool, ov.Node]:
     return False, node
 
 
-def suit_consumers(operator: ov.Op) -> None:
-    """Give ROIAlign what it is fast with.
+def suit_roi_align(output: ov.Output) -> None:
+    """Give ROIAlign what it is fast with, where it takes plain features.
 
-    It takes plain features as they are and is eighteen times slower with them: it gets them by a
-    convolution that changes nothing, whose output has the channels together.
+    It takes them as they are and is eighteen times slower with them: it gets them by a convolution
+    that changes nothing, whose output has the channels together.
     """
-    output = operator.output(0)
     targets = [each for each in output.get_target_inputs() if _aligns(each)]
     if targets:
         channels = output.get_partial_shape()[1].get_length()

@@ -20,7 +20,7 @@ from openvino import opset13 as opset
 
 from d2serve.kernels.choosing import pays
 from d2serve.kernels.openvino.deconvolution import replace_deconvolutions
-from d2serve.kernels.openvino.graph import Found, fitting, suit_consumers
+from d2serve.kernels.openvino.graph import Found, fitting, suit_roi_align
 from d2serve.kernels.pointwise import Pointwise
 from d2serve.kernels.weights import transformed
 from d2serve.kernels.winograd import Convolution
@@ -146,20 +146,21 @@ def replace_convolutions(
         threads: of each call.
         where_it_pays: leave out those that are no faster, or not by as much as they take memory.
     """
-    replaced, put = Replaced(threads), _Putting({})
+    replaced = Replaced(threads)
+    put = _Putting(replaced)
     for found in fitting(model, 3):
         if where_it_pays and not pays(*found.weights.shape[:2]):
             replaced.others += 1
             continue
-        put(found, partial(_winograd, found, beside, replaced), replaced)
+        put(found, partial(_winograd, found, beside, replaced))
         replaced.convolutions += 1
     replace_deconvolutions(model, behind=OURS if where_it_pays else None)
     for found in fitting(model, 1):
         if not where_it_pays or _is_beside_ours(found):
-            put(found, partial(_pointwise, found), replaced)
+            put(found, partial(_pointwise, found))
             replaced.points += 1
     for operator in replaced._operators:
-        suit_consumers(operator)
+        suit_roi_align(operator.output(0))
     model.validate_nodes_and_infer_types()
     return replaced
 
@@ -168,18 +169,19 @@ def replace_convolutions(
 class _Putting:
     """Puts operators into a model; calls of the same layer share its convolution."""
 
-    _made: dict[tuple[str, str, bool, bool], tuple[Convolution | Pointwise, ov.Output]]
+    replaced: Replaced
+    _made: dict[tuple[str, str, bool, bool], tuple[Convolution | Pointwise, ov.Output]] = field(
+        default_factory=dict
+    )
 
-    def __call__(
-        self, found: Found, make: Callable[[], Convolution | Pointwise], replaced: Replaced
-    ) -> None:
+    def __call__(self, found: Found, make: Callable[[], Convolution | Pointwise]) -> None:
         if found.key not in self._made:
             layer = opset.constant(np.array(len(self._made), np.int64)).output(0)
             self._made[found.key] = make(), layer
         convolution, layer = self._made[found.key]
         residual = [] if found.residual is None else [found.residual]
-        operator = NativeConvolution([found.images, layer, *residual], convolution, replaced)
-        replaced._operators.append(operator)
+        operator = NativeConvolution([found.images, layer, *residual], convolution, self.replaced)
+        self.replaced._operators.append(operator)
         operator.set_friendly_name(found.last.get_friendly_name())
         names = found.last.output(0).get_names()
         found.last.output(0).replace(operator.output(0))

@@ -14,16 +14,12 @@ from numpy.typing import NDArray
 
 from d2serve.kernels.library import WAYS, KernelsError, library, ways
 from d2serve.kernels.winograd import Convolution, transform, transformed_size
-from tests.kernels.direct import direct
+from tests.kernels.direct import direct, drawn
 
 pytestmark = pytest.mark.skipif(library() is None, reason="no native kernels are installed")
 
 BOUND = 2e-5
 """Largest error, by the largest sum of the products' magnitudes: some 170 roundings of float32."""
-
-
-def drawn(seed: int, *shape: int) -> NDArray[np.float32]:
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
 def layer(seed: int, outs: int, ins: int) -> NDArray[np.float32]:

@@ -79,7 +79,7 @@ def test_an_edited_file_is_the_same_but_for_what_was_edited(tmp_path: Path) -> N
     (tmp_path / "model.onnx").write_bytes(original.SerializeToString())
     graph = Graph.read(memoryview((tmp_path / "model.onnx").read_bytes()))
     node = NewNode("Own", "ours", ("y",), {"address": 1 << 47, "least": -1})
-    (tmp_path / "edited.onnx").write_bytes(edited(graph, {2: node}, "ours", "model.onnx"))
+    (tmp_path / "edited.onnx").write_bytes(edited(graph, {2: node}, "model.onnx"))
     found = onnx.load(tmp_path / "edited.onnx")  # with the tensors of the original
     own = found.graph.node[2]
     assert (own.op_type, own.domain, own.input, own.output) == ("Own", "ours", ["y"], ["z"])
@@ -97,7 +97,7 @@ def test_what_only_replaced_nodes_took_is_left_out() -> None:
     graph = Graph.read(memoryview(written().SerializeToString()))
 
     def left(new: dict[int, NewNode]) -> tuple[list[str], list[str]]:
-        found = onnx.load_from_string(edited(graph, new, "ours", "model.onnx")).graph
+        found = onnx.load_from_string(edited(graph, new, "model.onnx")).graph
         return [each.op_type for each in found.node], [each.name for each in found.initializer]
 
     # What takes a value in a branch may be anything, so an If keeps what its branches name.

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from d2serve.kernels.library import KernelsError, library, ways
 from d2serve.kernels.pointwise import Pointwise
+from tests.kernels.direct import direct, drawn
 
 pytestmark = pytest.mark.skipif(library() is None, reason="no native kernels are installed")
 
 BOUND = 2e-6
 """Largest error, by the largest sum of the products' magnitudes: some 17 roundings of float32."""
-
-
-def drawn(seed: int, *shape: int) -> NDArray[np.float32]:
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
 def answer(
@@ -31,19 +27,6 @@ def answer(
     result = np.full(convolution.shape(images.shape), np.nan, np.float32)
     convolution(images, result, threads, residual)
     return result
-
-
-def direct(
-    images: NDArray[np.float32],
-    weights: NDArray[np.float32],
-    stride: int,
-    *added: NDArray[np.float32],
-) -> NDArray[np.float64]:
-    pixels, factors = (torch.from_numpy(each.astype(np.float64)) for each in (images, weights))
-    summed: NDArray[np.float64] = torch.nn.functional.conv2d(pixels, factors, stride=stride).numpy()
-    for each in added:
-        summed = summed + each
-    return summed
 
 
 @given(
@@ -85,8 +68,8 @@ def test_every_way_answers_the_direct_sum(
     elif adding == "upsampled":
         residual = drawn(seed + 3, count, outs, high // 2, wide // 2)
         added.append(residual.repeat(2, axis=2).repeat(2, axis=3))
-    expected = direct(images, weights, stride, *added)
-    sizes = direct(abs(images), abs(weights), stride, *(abs(each) for each in added))
+    expected = sum(added, direct(images, weights, None, False, stride))
+    sizes = sum(map(abs, added), direct(abs(images), abs(weights), None, False, stride))
     expected = np.maximum(expected, 0) if relu else expected
     found = {}
     for way in ways():
@@ -102,7 +85,7 @@ def test_every_way_answers_the_direct_sum(
 def test_a_sum_over_many_channels_is_as_exact_as_over_few(way: str) -> None:
     weights, images = drawn(0, 16, 2048, 1, 1) / np.float32(np.sqrt(2048)), drawn(1, 1, 2048, 9, 34)
     found = answer(Pointwise(weights, None, False, way=way), images)
-    difference = abs(found - direct(images, weights, 1))
+    difference = abs(found - direct(images, weights, None, False))
     assert difference.max() < 5e-6  # Where the outputs' standard deviation is 1.
     assert np.sqrt((difference**2).mean()) < 1e-6
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from d2serve.export.errors import ExportError
 from d2serve.export.proof.oracle import Oracle
 from d2serve.export.reading.config_loading import load_config
 from d2serve.server.torchserve.process import TorchServeProcess
-from tests.conftest import Exporter, source_of
+from tests.conftest import Exporter, HeldOut, source_of
+from tests.parity.references import of_many_sizes
 from tests.ways import asked
 
 
@@ -87,3 +91,11 @@ def oracle_of() -> Callable[[str], Oracle]:
         return made[model]
 
     return make
+
+
+@pytest.fixture
+def few_files(held_out: HeldOut, tmp_path: Path) -> list[Path]:
+    """Five images of as many sizes, and one in which there is nothing."""
+    nothing = tmp_path / "nothing.png"
+    Image.fromarray(np.full((90, 70, 3), 128, np.uint8)).save(nothing)
+    return [*of_many_sizes(held_out.images, 5, 5), nothing]

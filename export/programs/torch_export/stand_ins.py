@@ -42,7 +42,7 @@ def graph_of_one_image(
     by_class = partial(suppress, count=num_classes)
     with ExitStack() as stack:
         stack.enter_context(patch_builtin_len())
-        stack.enter_context(nms_of_any_result())
+        stack.enter_context(_nms_of_any_result())
         for owner, name, stand_in in (
             (Boxes, "__init__", _boxes),
             (Boxes, "clip", _clip),
@@ -212,7 +212,7 @@ def _grid(size: _Size, stride: int, offset: float, like: Tensor) -> tuple[Tensor
 
 
 @contextmanager
-def nms_of_any_result() -> Iterator[None]:
+def _nms_of_any_result() -> Iterator[None]:
     """torchvision says that NMS keeps two boxes at least (_meta_registrations.py)."""
     library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
 

@@ -1,6 +1,6 @@
 // RoiAlign as a custom operator of ONNX Runtime, d2serve.RoiAlign, for one image pyramid.
 //
-// d2serve.kernels.onnx_pooling puts it into a program while it is loaded. Of each level it takes the
+// d2serve.kernels.onnxruntime puts it into a program while it is loaded. Of each level it takes the
 // images, the ROIs and their images' numbers, as ONNX's RoiAlign does. With more levels than one it
 // also takes the row of each level's ROIs in the result, as ScatterND does, and last the result's
 // shape; rows that no ROI has are zeros. Attributes are the address of as many d2k_roi_align as there
