@@ -56,16 +56,14 @@ class Served:
 class Hosts:
     """Starts sides; as a context manager, ends whatever is left of them."""
 
-    def __init__(self, store: Path, eager_model: Path, image: bytes = b"") -> None:
+    def __init__(self, store: Path, eager_model: Path) -> None:
         """
         Args:
             store: the folder with the archives, SIDE.mar each.
             eager_model: the folder with config.yaml and model.pth, which FastAPI serves.
-            image: the one that will be sent, for sides that read it from a file.
         """
         self._store = store
         self._eager_model = eager_model
-        self._image = image
         self._stack = ExitStack()
         self._servers: dict[int, TorchServeProcess] = {}
 

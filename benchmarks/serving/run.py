@@ -67,7 +67,7 @@ def run(plan: BenchPlan, progress: Progress) -> BenchResults:
         steps.begin("Timing the 3x3 convolutions", 0)
         layers = layer_times(plan.layer_repeats)
         runs = _long_runs(plan, prepared, machine.cores, steps)
-        with Hosts(prepared.store, saved.config.parent, image) as hosts:
+        with Hosts(prepared.store, saved.config.parent) as hosts:
             setups = candidates(machine.cores)
             starts = _cold_starts(hosts, plan, setups[0], image, steps)
             pairs = _pairs(hosts, plan, machine.cores, image, starts[EAGER], steps)

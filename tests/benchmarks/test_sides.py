@@ -56,7 +56,9 @@ def _first_answer(process: CppProcess) -> bytes:
     [
         (
             "echo 'load 1 ms' >&2; "
-            "while read -r given < p.jpg; do echo \"$given\"; echo 'forward 1' >&2; done",
+            # To the pipe's end, as the program reads: the next one begins when the writer has gone.
+            'while { read -r given; read -r _; [ -n "$given" ]; } < p.jpg; '
+            "do echo \"$given\"; echo 'forward 1' >&2; done",
             "",
         ),
         ("echo 'There is no such model.' >&2", "There is no such model"),
