@@ -22,7 +22,11 @@ MODULES = sorted(each.name for each in pkgutil.walk_packages(handlers.__path__, 
 SOURCES = sorted(Path(handlers.__path__[0]).rglob("*.py"))
 
 RUNTIME_MODULES = {facts.module for facts in RUNTIMES.values()}
-FOR_TORCH = {f"{ROOM}.runtimes.torch_threads", f"{ROOM}.runtimes.torchvision_operators"}
+# What only the module of one runtime imports, and needs its package.
+FOR_ONE_RUNTIME = {
+    f"{ROOM}.runtimes.{each}"
+    for each in ("torch_threads", "torchvision_operators", "onnxruntime_memory")
+}
 # What runs Caffe2's networks on torch; of the modules above, only its runtime imports them.
 ON_TORCH = (f"{ROOM}.netdef", f"{ROOM}.caffe2")
 # What drives an NVIDIA GPU; only TensorRT's runtime imports it.
@@ -71,7 +75,7 @@ def test_no_module_brings_in_what_a_worker_may_lack(tmp_path: Path) -> None:
         [
             each
             for each in MODULES
-            if each not in {*RUNTIME_MODULES, *FOR_TORCH}
+            if each not in {*RUNTIME_MODULES, *FOR_ONE_RUNTIME}
             and not each.startswith((*ON_TORCH, ON_A_GPU))
         ],
         tmp_path,
