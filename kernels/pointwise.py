@@ -76,6 +76,11 @@ class Pointwise:
             int(upsampled),
         )
 
+    @property
+    def address(self) -> int:
+        """Of its ``d2k_point_layer``, as of ``Convolution``."""
+        return ctypes.addressof(self._layer)
+
     def shape(self, given: Sequence[int]) -> tuple[int, int, int, int]:
         """Of the result, for images of this shape."""
         count, _, height, width = given
@@ -117,3 +122,21 @@ class Pointwise:
                 threads,
             )
         )
+
+
+def four_of(
+    weights: NDArray[np.float32], bias: NDArray[np.float32] | None
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """A deconvolution of 2x2 and stride 2 as a 1x1 convolution, whose outputs are four images.
+
+    Args:
+        weights: (ins, outs, 2, 2).
+        bias: (outs,) or None.
+
+    Returns:
+        Its weights and its bias. Its outputs are (2, 2, outs): for each pixel those of the row
+        above, left and right, then those below.
+    """
+    ins, outs = weights.shape[:2]
+    four = np.ascontiguousarray(weights.transpose(2, 3, 1, 0).reshape(4 * outs, ins, 1, 1))
+    return four, None if bias is None else np.tile(bias, 4)

@@ -86,6 +86,7 @@ class Graph:
     uses: Counter[str] = field(default_factory=Counter)
     """How often something takes a value: a node, also one in a branch, or an output."""
     _makers: dict[str, int] = field(default_factory=dict)
+    _takers: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def read(cls, data: memoryview) -> Graph:
@@ -118,11 +119,25 @@ class Graph:
         index = self._makers.get(name)
         return None if index is None else self.nodes[index]
 
+    def only_taker(self, index: int, operator: str) -> int | None:
+        """The node that alone takes what a node gives, where it is this operator of ONNX's own."""
+        result = self.nodes[index].outputs[0]
+        taker = self._takers.get(result) if self.uses[result] == 1 else None
+        fits = taker is not None and self.nodes[taker].is_standard(operator)
+        return taker if fits else None
+
+    def constant(self, name: str) -> str:
+        """The constant that a value is, if it is one: exporters name equal ones by Identity."""
+        while (maker := self.maker(name)) is not None and maker.is_standard("Identity"):
+            name = maker.inputs[0]
+        return name
+
     def _read(self, graph: Place) -> None:
         for each in fields(self.data, graph):
             if each.number == GRAPH_NODE:
                 node = self._node(each.content)
                 self._makers.update(dict.fromkeys(node.outputs, len(self.nodes)))
+                self._takers.update(dict.fromkeys(node.inputs, len(self.nodes)))
                 self.nodes.append(node)
             elif each.number == GRAPH_INITIALIZER:
                 tensor = self._tensor(each.content)

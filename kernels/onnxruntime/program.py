@@ -1,53 +1,31 @@
 """Gives ONNX Runtime our operators: what fits of a program is replaced while it loads.
 
 The program's file stays as it is. What is loaded is an edited copy of its graph, in memory, in
-which a convolution of 3x3 and the ReLU after it are one operator of the native library, and so is
-RoiAlign. Weights that only such convolutions use are left out of it, and the other ones are mapped
-from the file.
+which a convolution of 3x3 and the ReLU after it are one operator of the native library, and so are
+a 1x1 convolution with its sum and ReLU, and RoiAlign. Weights that only such convolutions use are
+left out of it, and the other ones are mapped from the file.
 """
 
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from d2serve.kernels.choosing import is_fast, pays
 from d2serve.kernels.library import KernelsError, library
+from d2serve.kernels.onnxruntime.convolutions import Found, fitting
+from d2serve.kernels.onnxruntime.deconvolutions import Deconvolution, deconvolutions
 from d2serve.kernels.onnxruntime.editing import NewNode, edited
-from d2serve.kernels.onnxruntime.graph import Graph, Node
+from d2serve.kernels.onnxruntime.graph import Graph
+from d2serve.kernels.onnxruntime.layers import Layers
 from d2serve.kernels.onnxruntime.roi_align import RoiAligns, roi_aligns
-from d2serve.kernels.weights import transformed
-from d2serve.kernels.winograd import Convolution
 
 # As kernels/native/onnxruntime registers them.
-_DOMAIN, _CONVOLUTION, _ROI_ALIGN = "d2serve", "Convolution", "RoiAlign"
+_DOMAIN = "d2serve"
+_CONVOLUTION, _POINTWISE = "Convolution", "Pointwise"
+_DECONVOLUTION, _ROI_ALIGN = "Deconvolution", "RoiAlign"
 _FOLDER_OF_TENSORS = "session.model_external_initializers_file_folder_path"
-# What an attribute may be; None where it may be left out.
-_FITTING: dict[str, tuple[object, ...]] = {
-    "kernel_shape": ((3, 3), None),
-    "strides": ((1, 1), None),
-    "pads": ((1, 1, 1, 1),),
-    "dilations": ((1, 1), None),
-    "group": (1, None),
-    "auto_pad": ("NOTSET", None),
-}
-
-
-@dataclass(frozen=True)
-class _Found:
-    """A convolution that can be replaced, with the ReLU after it."""
-
-    last: int
-    """The index of the node whose result is the replacement's."""
-    images: str
-    weights: str
-    bias: str
-    relu: bool
 
 
 class WinogradProgram:
@@ -62,19 +40,24 @@ class WinogradProgram:
                 memory.
         """
         self._program = program
-        self._beside = beside
         self._where_it_pays = where_it_pays
-        self._made: dict[tuple[str, str, bool], Convolution] = {}
+        self._layers = Layers(beside)
         self._aligns: dict[int, RoiAligns] = {}
         self.convolutions = self.others = 0
         """That are Winograd's in what ``edited`` gave last; 3x3 convolutions in it that are not."""
+        self.points = 0
+        """1x1 convolutions in it that are ours."""
         self.aligns = 0
         """How often ours is there for RoiAlign, once for all levels of a pyramid."""
 
     def __str__(self) -> str:
         of = self.convolutions + self.others
-        said = f"Winograd's algorithm in {self.convolutions} of its {of} 3x3 convolutions"
-        return f"{said} and d2serve's RoiAlign in {self.aligns} places" if self.aligns else said
+        said = [f"Winograd's algorithm in {self.convolutions} of its {of} 3x3 convolutions"]
+        if self.points:
+            said.append(f"d2serve's own {self.points} of 1x1")
+        if self.aligns:
+            said.append(f"d2serve's RoiAlign in {self.aligns} places")
+        return " and ".join(said)
 
     def edited(self, options: Any, threads: int) -> bytes:
         """The program with ours. It holds addresses: a session of it must end before this object.
@@ -95,14 +78,29 @@ class WinogradProgram:
     def _convolutions(self, graph: Graph, threads: int) -> dict[int, NewNode]:
         new: dict[int, NewNode] = {}
         self.others = 0
-        for found in _fitting(graph):
-            convolution = self._convolution(graph, found)
-            if convolution is None:
+
+        def put(operator: str, found: Found | Deconvolution, **layers: int) -> None:
+            numbers = {**layers, "threads": threads}
+            new[found.last] = NewNode(operator, _DOMAIN, found.inputs, numbers)
+
+        for found in fitting(graph, 3):
+            outs, ins = graph.tensors[found.layer.weights].shape[:2]
+            if self._where_it_pays and not pays(outs, ins):
                 self.others += 1
-                continue
-            numbers = {"layer": convolution.address, "threads": threads}
-            new[found.last] = NewNode(_CONVOLUTION, _DOMAIN, (found.images,), numbers)
+            else:
+                put(_CONVOLUTION, found, layer=self._layers.convolution(found.layer, graph))
         self.convolutions = len(new)
+        points = list(fitting(graph, 1))
+        for both in deconvolutions(graph, points):
+            if not self._where_it_pays or _is_beside(both, graph, new):
+                four = self._layers.deconvolution(both.layer, graph)
+                then = self._layers.pointwise(both.then.layer, graph)
+                put(_DECONVOLUTION, both, layer=four, then=then)
+                points.remove(both.then)
+        for found in points:
+            if not self._where_it_pays or _is_beside(found, graph, new):
+                put(_POINTWISE, found, layer=self._layers.pointwise(found.layer, graph))
+        self.points = len(new) - self.convolutions
         return new
 
     def _roi_aligns(self, graph: Graph, threads: int) -> dict[int, NewNode]:
@@ -118,18 +116,12 @@ class WinogradProgram:
             for each in self._aligns.values()
         }
 
-    def _convolution(self, graph: Graph, found: _Found) -> Convolution | None:
-        key = (found.weights, found.bias, found.relu)
-        if key not in self._made:
-            outs, ins = graph.tensors[found.weights].shape[:2]
-            if self._where_it_pays and not pays(outs, ins):
-                return None
-            # Copies: in the file they lie at any address.
-            weights = np.array(graph.floats(found.weights))
-            bias = np.array(graph.floats(found.bias)) if found.bias else None
-            stored = transformed(weights, self._beside)
-            self._made[key] = Convolution.of(weights, bias, found.relu, transformed=stored)
-        return self._made[key]
+
+def _is_beside(found: Found | Deconvolution, graph: Graph, new: dict[int, NewNode]) -> bool:
+    """Whether ours is before or behind it, whose layout is not ONNX Runtime's own."""
+    given = {graph.nodes[index].outputs[0] for index in new}
+    taken = {name for node in new.values() for name in node.inputs}
+    return graph.nodes[found.last].outputs[0] in taken or not given.isdisjoint(found.inputs)
 
 
 def mapped(program: Path, options: Any) -> bytes:
@@ -156,37 +148,3 @@ def _library_path() -> Path:
     if found is None:
         raise KernelsError("The native kernels are not installed.")
     return found.path
-
-
-def _fitting(graph: Graph) -> Iterator[_Found]:
-    takers = {name: index for index, each in enumerate(graph.nodes) for name in each.inputs}
-
-    def constant(name: str) -> str:
-        """The constant that a value is, if it is one: exporters name equal ones by Identity."""
-        while (maker := graph.maker(name)) is not None and maker.is_standard("Identity"):
-            name = maker.inputs[0]
-        return name
-
-    for index, node in enumerate(graph.nodes):
-        if not _is_plain(node):
-            continue
-        weights = constant(node.inputs[1])
-        bias = constant(node.inputs[2]) if len(node.inputs) > 2 else ""
-        kernel = graph.floats(weights)
-        if kernel is None or kernel.shape[2:] != (3, 3):
-            continue
-        if bias and graph.floats(bias) is None:
-            continue
-        result = node.outputs[0]
-        relu = takers.get(result) if graph.uses[result] == 1 else None
-        if relu is not None and graph.nodes[relu].is_standard("Relu"):
-            yield _Found(relu, node.inputs[0], weights, bias, True)
-        else:
-            yield _Found(index, node.inputs[0], weights, bias, False)
-
-
-def _is_plain(node: Node) -> bool:
-    """Whether it is a convolution of 3x3, one step at a time, whose result has its input's size."""
-    return node.is_standard("Conv") and all(
-        node.attributes.get(name) in fitting for name, fitting in _FITTING.items()
-    )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from openvino import opset13 as opset
 
 from d2serve.kernels.openvino.graph import Found, bias_after, fitting, only_consumer, relu_after
+from d2serve.kernels.pointwise import four_of
 
 
 def replace_deconvolutions(model: ov.Model, *, behind: str | None) -> None:
@@ -46,12 +47,12 @@ def _replace(
     last: ov.Node,
     then: Found,
 ) -> None:
-    ins, outs = weights.shape[:2]
+    outs = weights.shape[1]
     height, width = (images.get_partial_shape()[axis].get_length() for axis in (2, 3))
-    four = np.ascontiguousarray(weights.transpose(2, 3, 1, 0).reshape(4 * outs, ins, 1, 1))
+    four, bias = four_of(weights, bias)
     found = opset.convolution(images, four, [1, 1], [0, 0], [0, 0], [1, 1])
     if bias is not None:
-        found = opset.add(found, opset.constant(np.tile(bias, 4).reshape(1, -1, 1, 1)))
+        found = opset.add(found, opset.constant(bias.reshape(1, -1, 1, 1)))
     if relu:
         found = opset.relu(found)
     apart = opset.reshape(found, np.array([-1, outs, height, width], np.int64), special_zero=False)

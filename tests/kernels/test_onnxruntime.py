@@ -3,56 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
-from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
 
 from d2serve.kernels.library import library
 from d2serve.kernels.onnxruntime.program import WinogradProgram
+from tests.kernels.onnx_drawing import (
+    Drawing,
+    assert_answers_stay,
+    drawn,
+    options,
+    own_answers,
+)
 
 pytestmark = pytest.mark.skipif(library() is None, reason="no native kernels are installed")
 
 CHANNELS = 24
-
-
-class Drawing:
-    """Writes a program node by node."""
-
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
-
-    def constant(self, *shape: int) -> str:
-        random = np.random.default_rng(len(self.constants))
-        values = random.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
-        self.constants.append(
-            numpy_helper.from_array(values.astype(np.float32), f"c{len(self.constants)}")
-        )
-        return self.constants[-1].name
-
-    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
-        made = helper.make_node(operator, inputs, [f"v{len(self.nodes)}"], **attributes)
-        self.nodes.append(made)
-        return str(made.output[0])
-
-    def conv(
-        self, x: str, weights: str, bias: str | None = None, pad: int = 1, **other: object
-    ) -> str:
-        given = (x, weights) if bias is None else (x, weights, bias)
-        return self.add("Conv", *given, pads=[pad] * 4, **other)
-
-    def save(self, file: Path, channels: int | str, outputs: list[str]) -> Path:
-        images = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", channels, "h", "w"])
-        ends = [helper.make_tensor_value_info(each, TensorProto.FLOAT, None) for each in outputs]
-        graph = helper.make_graph(self.nodes, "g", [images], ends, self.constants)
-        made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-        onnx.save(made, file)
-        return file
 
 
 def program(folder: Path) -> Path:
@@ -81,39 +49,16 @@ def program(folder: Path) -> Path:
     return d.save(folder / "model.onnx", 3, outputs)
 
 
-def options(threads: int) -> onnxruntime.SessionOptions:
-    made = onnxruntime.SessionOptions()
-    made.intra_op_num_threads = threads
-    return made
-
-
-def own_answers(
-    program: WinogradProgram, images: list[NDArray[np.float32]], threads: int
-) -> list[list[NDArray[np.float32]]]:
-    own = options(threads)
-    session = onnxruntime.InferenceSession(program.edited(own, threads), own)
-    return [session.run(None, {"x": each}) for each in images]
-
-
-def drawn(*shape: int) -> NDArray[np.float32]:
-    return np.random.default_rng(sum(shape)).standard_normal(shape).astype(np.float32) * 100
-
-
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_answers_stay(tmp_path: Path, threads: int) -> None:
     file = program(tmp_path)
     before = file.read_bytes()
     winograd = WinogradProgram(file, tmp_path, where_it_pays=False)
     images = [drawn(*shape) for shape in [(1, 3, 40, 52), (1, 3, 33, 9), (2, 3, 20, 20)]]
-    found = own_answers(winograd, images, threads)
+    assert_answers_stay(file, winograd, images, threads)
     assert (winograd.convolutions, winograd.others) == (6, 0)
-    assert str(winograd) == "Winograd's algorithm in 6 of its 6 3x3 convolutions"
-    direct = onnxruntime.InferenceSession(str(file))
-    for each, got in zip(images, found):
-        for mine, expected in zip(got, direct.run(None, {"x": each})):
-            assert mine.shape == expected.shape
-            assert abs(expected).max() > 0.1
-            np.testing.assert_allclose(mine, expected, rtol=0, atol=1e-4 * abs(expected).max())
+    said = "Winograd's algorithm in 6 of its 6 3x3 convolutions and d2serve's own 1 of 1x1"
+    assert str(winograd) == said
     assert file.read_bytes() == before
 
 
@@ -149,7 +94,7 @@ def test_one_set_of_convolutions_for_every_session(tmp_path: Path) -> None:
     (first,), (second,) = (own_answers(winograd, images, threads) for threads in (1, 2))
     for one, other in zip(first, second):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-4 * abs(one).max())
-    assert len(winograd._made) == 5
+    assert len(winograd._layers._made) == 6
 
 
 def test_layers_that_gain_nothing_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,6 +74,7 @@ constexpr Function<62, Status*, const Shape*, std::int64_t*, std::size_t> sides_
 constexpr Function<60, Status*, const Shape*, int*> type_of;
 constexpr Function<65, Status*, const Value*, Shape**> shape_of;
 constexpr Function<86, Status*, const KernelInfo*, const char*, std::int64_t*> integer_attribute;
+constexpr Function<88, Status*, const KernelContext*, std::size_t*> input_count;
 constexpr Function<90, Status*, const KernelContext*, std::size_t, const Value**> input_of;
 constexpr Function<91, Status*, KernelContext*, std::size_t, const std::int64_t*, std::size_t, Value**>
     make_output;

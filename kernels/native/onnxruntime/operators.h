@@ -48,6 +48,8 @@ inline Status* read(const Api* api, const KernelContext* context, std::size_t nu
 CustomOp operator_of_floats();
 
 CustomOp convolution_operator();
+CustomOp deconvolution_operator();
+CustomOp pointwise_operator();
 CustomOp roi_align_operator();
 
 }  // namespace d2k::ort

@@ -1,5 +1,8 @@
 // What onnxruntime looks for in a library of operators.
 
+#include <algorithm>
+#include <iterator>
+
 #include "../d2serve_kernels.h"
 #include "operators.h"
 
@@ -31,12 +34,14 @@ using namespace d2k::ort;
 extern "C" D2K_API Status* RegisterCustomOps(SessionOptions* options, const ApiBase* base) {
   const Api* api = base->get_api(API_VERSION);
   if (api == nullptr) return nullptr;
-  static const CustomOp convolution = convolution_operator(), roi_align = roi_align_operator();
+  static const CustomOp operators[] = {convolution_operator(), pointwise_operator(),
+                                       deconvolution_operator(), roi_align_operator()};
   static Domain* domain = nullptr;  // its sessions point to it, so it stays
   static const bool made = [api] {
     return create_domain(api, "d2serve", &domain) == nullptr &&
-           add_to_domain(api, domain, &convolution) == nullptr &&
-           add_to_domain(api, domain, &roi_align) == nullptr;
+           std::all_of(std::begin(operators), std::end(operators), [api](const CustomOp& each) {
+             return add_to_domain(api, domain, &each) == nullptr;
+           });
   }();
   if (!made) return create_status(api, FAIL, "The operators of d2serve cannot be registered.");
   return add_domain(api, options, domain);
