@@ -21,7 +21,9 @@ from d2serve.handlers.outputs.details import DetailsMissing, details_of
 from d2serve.handlers.outputs.postprocessing import postprocess
 from d2serve.handlers.outputs.records import Outputs
 from d2serve.handlers.outputs.selection import EVERYTHING, Selection
+from d2serve.handlers.requests.decoding import decode
 from d2serve.handlers.requests.given import GivenImage, is_one, pixels_of
+from d2serve.handlers.requests.jpeg import sample
 from d2serve.handlers.requests.preprocessing import ModelInput, preprocess
 from d2serve.handlers.runtimes.batching import BatchPlanner
 from d2serve.handlers.runtimes.details import Details
@@ -196,12 +198,17 @@ class Detector:
         self._runtime.set_threads(threads)
 
     def warm_up(self) -> None:
-        """Run the program once, on a small image.
+        """Decode a small JPEG, and run the program once, on a small image.
 
-        The first call compiles, chooses kernels and lays out weights, whatever the shape. What a
-        larger shape costs when it first comes is little, and is not worth keeping a worker waiting
-        for a whole forward: docs/runtimes.md has the figures.
+        The first file takes ten times as long to decode, since Pillow loads its formats for it, and
+        the decoders of JPEGs are compared. The first call of the program compiles, chooses kernels
+        and lays out weights, whatever the shape. What a larger shape costs when it first comes is
+        little, and is not worth keeping a worker waiting for a whole forward: docs/runtimes.md has
+        the figures.
         """
+        jpeg = sample()
+        if jpeg is not None:
+            decode(jpeg)
         shape = self.spec.channels, *_WARM_UP_SHAPE
         pattern = np.random.default_rng(0).integers(0, 256, shape)
         classes = self.spec.detail_classes

@@ -60,17 +60,25 @@ def _decode(data: bytes) -> npt.NDArray[np.uint8] | None:
     return pixels
 
 
-@functools.cache
-def _same_here(mode: str, sampling: int, progressive: bool) -> bool:
-    """Whether a sample of this kind of JPEG becomes the same pixels as with Pillow."""
+def sample(mode: str = "RGB", sampling: int = 2, progressive: bool = False) -> bytes | None:
+    """A small JPEG: as it stands, of the kind that most send; None where Pillow cannot write it."""
     noise = np.random.default_rng(0).integers(0, 256, (*_SAMPLE_EDGES, 3), np.uint8)
     options = {} if mode == "L" else {"subsampling": sampling}
     file = io.BytesIO()
     try:
         Image.fromarray(noise).convert(mode).save(file, "JPEG", progressive=progressive, **options)
-    except OSError:  # a Pillow that cannot write this kind
+    except OSError:
+        return None
+    return file.getvalue()
+
+
+@functools.cache
+def _same_here(mode: str, sampling: int, progressive: bool) -> bool:
+    """Whether a sample of this kind of JPEG becomes the same pixels as with Pillow."""
+    data = sample(mode, sampling, progressive)
+    if data is None:
         return False
-    with Image.open(file) as sample:
-        expected = np.asarray(sample.convert("RGB"))
-    pixels = _decode(file.getvalue())
+    with Image.open(io.BytesIO(data)) as opened:
+        expected = np.asarray(opened.convert("RGB"))
+    pixels = _decode(data)
     return pixels is not None and np.array_equal(pixels, expected)

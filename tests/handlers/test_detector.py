@@ -23,11 +23,13 @@ from d2serve.handlers.errors import (
     UnsupportedImageFormat,
 )
 from d2serve.handlers.outputs.records import Float32, Outputs
+from d2serve.handlers.requests import jpeg
+from d2serve.handlers.requests.decoding import decode
 from d2serve.handlers.requests.preprocessing import preprocess
 from d2serve.handlers.runtimes.batching import BatchPlanner
 from d2serve.handlers.runtimes.raw_outputs import RawOutputs
 from tests.handlers.programs import UNLUCKY, write_archive
-from tests.handlers.samples import coco_rles, spec_with
+from tests.handlers.samples import coco_rles, picture, saved, spec_with
 
 
 def grey(height: int, width: int, value: int) -> NDArray[np.uint8]:
@@ -167,6 +169,14 @@ def test_warming_up_runs_the_program_once() -> None:
     fake = FakeRuntime()
     Detector(spec_with(), fake, BatchPlanner("never", True, False)).warm_up()
     assert fake.shapes == [(3, 64, 64)]
+
+
+def test_after_warming_up_the_first_jpeg_is_like_any_other() -> None:
+    jpeg._same_here.cache_clear()
+    Detector(spec_with(), FakeRuntime(), BatchPlanner("never", True, False)).warm_up()
+    assert jpeg._same_here.cache_info().misses == 1
+    decode(saved(picture(40, 30, "RGB"), "JPEG"))
+    assert jpeg._same_here.cache_info().misses == 1
 
 
 def test_threads_are_passed_on() -> None:
