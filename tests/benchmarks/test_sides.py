@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -111,6 +112,17 @@ def test_options_that_do_not_arrive_stop_the_run() -> None:
         served = _tracing_at(address)
         with pytest.raises(BenchError, match="5 instances where 2 were asked for"):
             ask_for_parts({TRACING: served}, b"picture", plan, lambda: None)
+
+
+def test_the_first_request_is_not_kept_waiting_for_certificates(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def read(*_: object, **__: object) -> None:
+        raise AssertionError("to read certificates takes as long as a small model's answer")
+
+    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", read)
+    with serving(_form_answerer(lambda options: _least_of(options, []))) as address:
+        assert HttpAsk(address, "/predictions/tracing", {})(b"picture")
 
 
 def _tracing_at(address: str) -> Served:
