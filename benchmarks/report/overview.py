@@ -8,8 +8,9 @@ from rich.console import Console
 
 from benchmarks.report import part_tables, side_tables
 from benchmarks.report.plot import save_plot
-from benchmarks.report.targets import first_by_again, judge
+from benchmarks.report.targets import judge
 from benchmarks.served.sides import SIDES
+from benchmarks.serving.long_run import first_by_again
 from benchmarks.serving.results import BenchResults
 from benchmarks.shared.table import Table, size, spread
 
@@ -130,16 +131,19 @@ def long_runs(results: BenchResults) -> Table:
     plan = results.plan
     return Table(
         "Many requests and many image sizes, small trained model",
-        f"p99/p50: of the latencies of a fresh worker's first {plan.sizes} requests, each of "
-        "another size, per pixel of the model's input; beside it the same not per pixel, and when "
-        "the same images come again. First by again: p99 per pixel of the first visits by that of "
-        f"the second. Median of {plan.fresh_workers} fresh workers. RSS in MiB.",
+        f"p99/p50: of the latencies of a fresh worker's requests of {plan.sizes} sizes, each seen "
+        "first, per pixel of the model's input; beside it the same not per pixel, and of the same "
+        f"images again, {plan.sizes_between} sizes later. First by again: p99 per pixel of the "
+        f"first visits by that of the second. Median of {plan.fresh_workers} fresh workers. None "
+        "new: the same of a worker that had answered all these sizes before, so what is not 1 is "
+        "noise. RSS in MiB.",
         (
             "side",
             "p99/p50 per pixel",
             "p99/p50",
             "per pixel, again",
             "p99, first by again",
+            "none new",
             f"RSS after {plan.few_requests}",
             f"after {plan.many_requests}",
             "ratio",
@@ -150,7 +154,8 @@ def long_runs(results: BenchResults) -> Table:
                 spread(run.spread, 2),
                 spread(run.plain_spread, 2),
                 spread(run.again_spread, 2),
-                spread(first_by_again(run), 2),
+                spread(first_by_again(run.fresh), 2),
+                spread(first_by_again(run.known), 2),
                 f"{run.rss_few:.0f}",
                 f"{run.rss_many:.0f}",
                 f"{run.growth:.3f}",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from benchmarks.pieces.forward import Forward
 from benchmarks.served.sides import EAGER
-from benchmarks.serving.long_run import LongRun
+from benchmarks.serving.long_run import LongRun, first_by_again
 from benchmarks.serving.pairs import Pair
 from benchmarks.serving.results import BenchResults, SideResult
 
@@ -59,7 +59,11 @@ def of_new_sizes(run: LongRun) -> str:
         slowest = max(time / pixels for time, pixels in zip(each.again, each.input_pixels))
         slow += sum(time / pixels > slowest for time, pixels in zip(each.first, each.input_pixels))
         many += len(each.first)
-    return f"{slow} of {many} first visits took longer per pixel than every second one"
+    noise = first_by_again(run.known).value
+    return (
+        f"{slow} of {many} first visits took longer per pixel than every second one; where no size "
+        f"was new, the same was {noise:.2f}x"
+    )
 
 
 def of_pair(pair: Pair) -> str:

@@ -5,10 +5,8 @@ A target is not moved when it is missed. The reason is given instead: reasons.py
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-
-import numpy as np
 
 from benchmarks.report.reasons import (
     UNKNOWN,
@@ -19,9 +17,9 @@ from benchmarks.report.reasons import (
     of_throughput,
 )
 from benchmarks.served.sides import EAGER, ONNXRUNTIME, OPENVINO, SIDES, TRACING
-from benchmarks.serving.long_run import LongRun, Sizes
+from benchmarks.serving.long_run import first_by_again
 from benchmarks.serving.results import BenchResults, SideResult
-from d2serve.server.measuring.figures import Figure, median_of
+from d2serve.server.measuring.figures import Figure
 
 
 @dataclass(frozen=True)
@@ -171,19 +169,7 @@ def _long_runs(results: BenchResults) -> Iterator[Judged]:
         figure = f"memory after {results.plan.many_requests} requests, {name}"
         yield _at_most(figure, 1.05, _point(run.growth), label, of_growth(results, run), digits=3)
         figure = f"p99 of {results.plan.sizes} new sizes by that of the same again, {name}"
-        yield _at_most(figure, 1.15, first_by_again(run), label, of_new_sizes(run))
-
-
-def first_by_again(run: LongRun) -> Figure:
-    """p99 of the time per pixel of sizes seen first, by that of the same images seen again."""
-    return median_of(
-        [_p99(each, each.first) / _p99(each, each.again) for each in run.fresh],
-    )
-
-
-def _p99(sizes: Sizes, seconds: Sequence[float]) -> float:
-    times = [each / pixels for each, pixels in zip(seconds, sizes.input_pixels)]
-    return float(np.percentile(times, 99))
+        yield _at_most(figure, 1.15, first_by_again(run.fresh), label, of_new_sizes(run))
 
 
 def _point(value: float) -> Figure:

@@ -5,14 +5,17 @@ compiles or plans anew.
 
 Both are measured through TorchServe with the small trained model, for a thousand requests to the
 full-size one would take half an hour. A fresh worker gets images of different sizes in random
-order; then more of ever new sizes and of several formats, with its memory read on the way.
+order, each a second time when some others have come, so that a machine whose speed drifts does so
+for both; then more of ever new sizes and of several formats, with its memory read on the way. In
+the end, when no size is new, it gets the first ones once more in the same manner: that they differ
+then, too, is noise.
 """
 
 from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,19 +35,28 @@ _FORMATS = ("JPEG", "JPEG", "PNG", "WEBP")
 
 @dataclass(frozen=True)
 class Sizes:
-    """One fresh worker and its first requests, each of another size."""
+    """Two visits of each of several sizes to one worker."""
 
     input_pixels: tuple[int, ...]
-    """Of what the model gets, in the order of the requests."""
+    """Of what the model gets, in the order of the first visits."""
     first: tuple[float, ...]
     """Seconds of the first visit of each size."""
     again: tuple[float, ...]
-    """Seconds of the second visit, when all had been visited: what the machine itself varies."""
+    """Seconds of the second one."""
 
     def spread(self, times: Sequence[float], per_pixel: bool) -> float:
         """p99 by p50 of times, per pixel of the model's input if so wanted."""
-        values = [t / n for t, n in zip(times, self.input_pixels)] if per_pixel else list(times)
+        values = self._per_pixel(times) if per_pixel else list(times)
         return float(np.percentile(values, 99) / np.percentile(values, 50))
+
+    @property
+    def first_by_again(self) -> float:
+        """p99 of the time per pixel of the first visits, by that of the second ones."""
+        first, again = (self._per_pixel(each) for each in (self.first, self.again))
+        return float(np.percentile(first, 99) / np.percentile(again, 99))
+
+    def _per_pixel(self, times: Sequence[float]) -> list[float]:
+        return [t / n for t, n in zip(times, self.input_pixels)]
 
 
 @dataclass(frozen=True)
@@ -52,6 +64,9 @@ class LongRun:
     """One runtime with the small model."""
 
     fresh: tuple[Sizes, ...]
+    """Workers that had answered nothing before."""
+    known: tuple[Sizes, ...]
+    """A worker that had answered all these sizes before: both visits are of the same kind."""
     spread: Figure
     """p99 by p50 of the first visits, per pixel of the model's input, over the fresh workers."""
     plain_spread: Figure
@@ -67,6 +82,11 @@ class LongRun:
     def growth(self) -> float:
         """Memory after many requests by that after few."""
         return self.rss_many / self.rss_few
+
+
+def first_by_again(runs: Sequence[Sizes]) -> Figure:
+    """Median over some runs, with the lowest and the highest."""
+    return median_of([each.first_by_again for each in runs])
 
 
 class Pictures:
@@ -109,6 +129,7 @@ def long_runs(
     setup = Setup(1, cores)
     config = small_config()
     fresh: dict[str, list[Sizes]] = {side: [] for side in plan.long_run_sides}
+    known: dict[str, list[Sizes]] = {side: [] for side in plan.long_run_sides}
     grown: dict[str, tuple[float, float]] = {}
     for turn in range(plan.fresh_workers):
         for side in plan.long_run_sides:
@@ -118,13 +139,20 @@ def long_runs(
             if turn == plan.fresh_workers - 1:
                 grown[side] = _memory(served, plan)
                 advance()
+                known[side] += [
+                    _sizes(served, plan, config, seed=plan.seed + turn)
+                    for _ in range(plan.known_rounds)
+                ]
             served.stop()
-    return {side: _long_run(fresh[side], *grown[side]) for side in plan.long_run_sides}
+    return {side: _long_run(fresh[side], known[side], *grown[side]) for side in plan.long_run_sides}
 
 
-def _long_run(fresh: Sequence[Sizes], rss_few: float, rss_many: float) -> LongRun:
+def _long_run(
+    fresh: Sequence[Sizes], known: Sequence[Sizes], rss_few: float, rss_many: float
+) -> LongRun:
     return LongRun(
         tuple(fresh),
+        tuple(known),
         spread=median_of([each.spread(each.first, True) for each in fresh]),
         plain_spread=median_of([each.spread(each.first, False) for each in fresh]),
         again_spread=median_of([each.spread(each.again, True) for each in fresh]),
@@ -141,9 +169,21 @@ def _sizes(served: Served, plan: BenchPlan, config: ModelConfig, seed: int) -> S
         shape = resized_shape(*size, config.min_size_test, config.max_size_test)
         sizes.setdefault(shape, size)
     images = [pictures.encoded(size, "JPEG") for size in sizes.values()]
-    times = [[_seconds(served, image) for image in images] for _ in range(2)]
+    times: tuple[list[float], list[float]] = ([], [])
+    for visit, index in visits(len(images), plan.sizes_between):
+        times[visit].append(_seconds(served, images[index]))
     pixels = tuple(height * width for height, width in sizes)
     return Sizes(pixels, tuple(times[0]), tuple(times[1]))
+
+
+def visits(sizes: int, between: int) -> Iterator[tuple[int, int]]:
+    """The order of requests: (0, index of a size) for its first visit, (1, index) for its second,
+    when so many other sizes have had their first."""
+    for turn in range(sizes + between):
+        if turn < sizes:
+            yield 0, turn
+        if turn >= between:
+            yield 1, turn - between
 
 
 def _seconds(served: Served, image: bytes) -> float:

@@ -55,8 +55,12 @@ class BenchPlan:
     """Served with the small trained model: many requests, and images of many sizes."""
     sizes: int = 50
     """Different image sizes that a fresh worker gets."""
-    fresh_workers: int = 2
+    sizes_between: int = 10
+    """That come first before a size comes again."""
+    fresh_workers: int = 3
     """That get them, of each side."""
+    known_rounds: int = 1
+    """In which the last of these workers gets its sizes once more, when none is new."""
     few_requests: int = 100
     many_requests: int = 1000
     """After which the long run reads a worker's memory."""

@@ -88,6 +88,7 @@ def results() -> BenchResults:
         long_runs={
             name: LongRun(
                 (fresh,),
+                (Sizes((100, 200, 150), (0.1, 0.2, 0.15), (0.1, 0.2, 0.15)),),
                 Figure(1.2, 1.1, 1.4),
                 Figure(1.3, 1.2, 1.5),
                 Figure(1.1, 1.1, 1.1),

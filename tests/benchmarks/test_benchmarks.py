@@ -19,7 +19,7 @@ from benchmarks.pieces.mask_encoders import RoiMasks, time_encoders
 from benchmarks.pieces.peak import peak
 from benchmarks.report.overview import as_markdown, save, tables
 from benchmarks.report.reasons import UNKNOWN
-from benchmarks.report.targets import first_by_again, judge
+from benchmarks.report.targets import judge
 from benchmarks.served.sides import (
     EAGER,
     FASTAPI,
@@ -35,7 +35,7 @@ from benchmarks.serving.agreement import agreement_of, workload_of
 from benchmarks.serving.cold_start import Start, cold_start_of
 from benchmarks.serving.hosts import Ask, Served
 from benchmarks.serving.load import closed_loop, instances_in
-from benchmarks.serving.long_run import Pictures, Sizes
+from benchmarks.serving.long_run import Pictures, Sizes, visits
 from benchmarks.serving.plan import BenchPlan, Setup, candidates, requests_in, seconds_for_a_side
 from benchmarks.serving.results import BenchResults, SideResult
 from benchmarks.shared.errors import BenchError
@@ -265,11 +265,18 @@ def test_targets_are_judged_and_not_moved() -> None:
 
 
 def test_new_sizes_are_compared_with_the_same_seen_again() -> None:
-    (fresh,) = results().long_runs[TRACING].fresh
+    run = results().long_runs[TRACING]
     # Per pixel the slowest took 0.3 s / 150 at first, and 0.1 s / 100 again; p99 is close to them.
-    assert first_by_again(results().long_runs[TRACING]).value == pytest.approx(1.98, abs=0.01)
-    same = replace(results().long_runs[TRACING], fresh=(replace(fresh, first=fresh.again),))
-    assert first_by_again(same).value == 1
+    assert run.fresh[0].first_by_again == pytest.approx(1.98, abs=0.01)
+    assert run.known[0].first_by_again == 1
+    (table,) = [each for each in tables(results()) if each.title.startswith("Many requests")]
+    row = dict(zip(table.header, table.rows[0]))
+    assert (row["p99, first by again"][:4], row["none new"][:4]) == ("1.98", "1.00")
+
+
+def test_a_size_comes_again_while_others_come_first() -> None:
+    order = list(visits(4, 2))
+    assert order == [(0, 0), (0, 1), (0, 2), (1, 0), (0, 3), (1, 1), (1, 2), (1, 3)]
 
 
 def test_a_reason_is_computed_from_the_run_that_missed_the_target() -> None:
@@ -293,7 +300,8 @@ def test_a_reason_is_computed_from_the_run_that_missed_the_target() -> None:
         "1400 MiB of both, and 700 MiB of an eager worker alone"
     )
     assert told["p99 of 50 new sizes by that of the same again, tracing"] == (
-        "1 of 3 first visits took longer per pixel than every second one"
+        "1 of 3 first visits took longer per pixel than every second one; where no size was new, "
+        "the same was 1.00x"
     )
     slow = replace(
         record, sides={name: _started(side, name) for name, side in record.sides.items()}
