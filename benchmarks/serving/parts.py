@@ -1,7 +1,8 @@
 """Requests for less than all: without masks, and for the best few instances.
 
 A program that computes masks only for what is wanted answers them sooner. The kinds of request take
-turns on the same workers, so that their ratios are of the same machine.
+turns on the same workers, so that their ratios are of the same machine. A side has all its turns at
+once: its workers give memory back when they have paused, and their next answer takes longer.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 
 from benchmarks.served.sides import SIDES
 from benchmarks.serving.hosts import Served
-from benchmarks.serving.load import Load, closed_loop, instances_in
+from benchmarks.serving.load import Load, ask_all, closed_loop, instances_in
 from benchmarks.serving.plan import BenchPlan
 from benchmarks.shared.errors import BenchError
 from d2serve.server.measuring.figures import Figure, median_of, median_ratio
@@ -36,7 +37,7 @@ class Parts:
 def ask_for_parts(
     sides: Mapping[str, Served], image: bytes, plan: BenchPlan, advance: Callable[[], None]
 ) -> dict[str, Parts]:
-    """Ask sides for all and for less, in turns.
+    """Ask each side for all and for less, in turns.
 
     Args:
         sides: of TorchServe, by name.
@@ -51,8 +52,9 @@ def ask_for_parts(
     loads: dict[str, dict[str, list[Load]]] = {
         name: {kind: [] for kind in kinds} for name, kinds in asked.items()
     }
-    for _ in range(plan.part_rounds):
-        for name, kinds in asked.items():
+    for name, kinds in asked.items():
+        ask_all(sides[name], image)  # the first after a pause is of no kind
+        for _ in range(plan.part_rounds):
             for kind, (served, least) in kinds.items():
                 requests = max(plan.least_requests, served.setup.workers)
                 loads[name][kind].append(closed_loop(served, image, requests, least))

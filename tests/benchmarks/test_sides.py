@@ -16,7 +16,14 @@ import pytest
 from benchmarks.report.overview import as_markdown
 from benchmarks.served.cpp_process import CppProcess
 from benchmarks.served.possible import left_out
-from benchmarks.served.sides import CPP, ONNXRUNTIME_DIRECT, OPENVINO_DIRECT, TRACING, USUAL
+from benchmarks.served.sides import (
+    CPP,
+    ONNXRUNTIME_DIRECT,
+    OPENVINO,
+    OPENVINO_DIRECT,
+    TRACING,
+    USUAL,
+)
 from benchmarks.serving.hosts import HttpAsk, Served
 from benchmarks.serving.parts import ABOVE, ALL, FEW, NO_MASKS, ask_for_parts
 from benchmarks.serving.plan import BenchPlan, Setup
@@ -95,15 +102,19 @@ def _least_of(options: dict[str, str], asked: list[dict[str, str]]) -> bytes:
 
 
 def test_less_than_all_is_asked_for_by_options_that_arrive() -> None:
+    """Of each side at a stretch, after a request that counts for no kind: one after a pause."""
     asked: list[dict[str, str]] = []
+    timed: list[int] = []
     plan = BenchPlan(detections=5, few_instances=2, part_rounds=2, least_requests=1)
     with serving(_form_answerer(lambda options: _least_of(options, asked))) as address:
         served = _tracing_at(address)
-        (parts,) = ask_for_parts({TRACING: served}, b"picture", plan, lambda: None).values()
-    assert set(parts.throughput) == {ALL, NO_MASKS, FEW, ABOVE}
+        sides = {TRACING: served, OPENVINO: replace(served, side=OPENVINO)}
+        parts = ask_for_parts(sides, b"picture", plan, lambda: timed.append(len(asked)))
+    assert [set(each.throughput) for each in parts.values()] == [{ALL, NO_MASKS, FEW, ABOVE}] * 2
     assert asked[0] == {}
     kinds = [{}, {"masks": "none"}, {"max_detections": "2"}, {"score_thresh": "0.75"}]
-    assert asked[3:] == kinds * 2
+    assert asked[6:] == [{}, *kinds * 2] * 2
+    assert timed == [*range(8, 16), *range(17, 25)]
 
 
 def test_options_that_do_not_arrive_stop_the_run() -> None:
