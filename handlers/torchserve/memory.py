@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import sys
 import time
 
@@ -26,6 +27,9 @@ _LARGE = 1 << 20
 _KEPT_AT_THE_END = 32 << 20
 _MOST = (1 << 31) - 1
 
+# Of oneDNN, which convolves under torch. It looks when it makes its first kernel.
+_KERNELS_KEPT = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+
 
 class WorkerMemory:
     """Gives memory back when it is told to; glibc's where that is there."""
@@ -39,7 +43,9 @@ class WorkerMemory:
         gets pages of its own, which go when it is freed. A runtime that allocates anew in each call
         would fetch all pages anew, those above 32 MB in any case: on TorchScript half a million of
         them for a full-size image, a seventh of its time. There every piece comes from the heap,
-        which keeps its pages until they are given back.
+        which keeps its pages until they are given back. Kernels of shapes that have passed would
+        lie in it among the feature maps, which would find ever less room between them: none is
+        kept, unless the environment says how many.
         """
         library = ctypes.CDLL(None) if sys.platform == "linux" else None
         self._trim = getattr(library, "malloc_trim", None)
@@ -52,6 +58,7 @@ class WorkerMemory:
         elif set_option is not None:
             set_option(_M_MMAP_MAX, 0)
             set_option(_M_TRIM_THRESHOLD, _MOST)
+            os.environ.setdefault(_KERNELS_KEPT, "0")
 
     def model_is_loaded(self) -> None:
         """Give back what loading has left, and look for garbage no more among what is there now.

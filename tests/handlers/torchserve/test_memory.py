@@ -52,6 +52,20 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 free.give_back()
 print(held - resident())
 """
+SHAPES = """
+import torch
+convolution = torch.nn.Conv2d(64, 64, 3)
+
+def call(width):  # its kernel is made while feature maps lie below
+    with torch.inference_mode():
+        convolution(convolution(convolution(torch.zeros(1, 64, 100, width))))
+
+call(340)
+held = resident()
+for width in range(200, 340, 4):
+    call(width)
+print(resident() - held)
+"""
 TUPLES = """
 free.model_is_loaded()
 print(gc.get_freeze_count(), len(gc.get_objects()))
@@ -93,6 +107,12 @@ def test_elsewhere_large_pieces_stay_for_the_next_call_until_a_pause() -> None:
     again, given_back = printed(CALLS)
     assert again < 500
     assert given_back > 100_000_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's")
+def test_the_room_between_calls_is_not_frayed_by_kernels_of_shapes_that_have_passed() -> None:
+    (grown,) = printed(SHAPES)
+    assert grown < 120_000_000  # 353 MB with them
 
 
 def test_freed_tuples_go_and_what_stays_is_not_looked_at() -> None:
