@@ -24,6 +24,7 @@ from benchmarks.served.model import model_input
 from benchmarks.served.small_model import small_predictor
 from benchmarks.shared.errors import BenchError
 from d2serve.handlers.outputs.masks import encode_masks
+from d2serve.handlers.outputs.rle import run_lengths
 from d2serve.server.measuring.figures import Figure, median_of
 from examples.shapes.scene import render_scene
 
@@ -49,6 +50,8 @@ class MaskTiming:
     """Both encoders on the same masks."""
 
     masks: int
+    runs: float
+    """Runs of equal pixels in a mask, on average."""
     ours: Figure
     """Milliseconds for all of them."""
     theirs: Figure
@@ -75,6 +78,7 @@ def time_encoders(roi: RoiMasks, height: int, width: int, repeats: int) -> MaskT
     del ours[0], theirs[0]  # the warm-up
     return MaskTiming(
         len(masks),
+        sum(len(run_lengths(each)) for each in mine) / len(mine),
         median_of(ours),
         median_of(theirs),
         median_of([mine_ms / their_ms for mine_ms, their_ms in zip(ours, theirs)]),

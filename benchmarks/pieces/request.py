@@ -11,7 +11,7 @@ import copy
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ import torch
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Instances
 
+from benchmarks.pieces.counters import LayerShares, layer_shares
 from benchmarks.pieces.forward import Forward, time_forward
 from benchmarks.pieces.peak import threads_of_torch
 from benchmarks.served import eager_handler
@@ -31,8 +32,11 @@ from d2serve.handlers.outputs.postprocessing import postprocess
 from d2serve.handlers.replies.encoding import encode
 from d2serve.handlers.requests.decoding import decode
 from d2serve.handlers.requests.preprocessing import preprocess
+from d2serve.handlers.runtimes.details import Details, inputs_of
 from d2serve.handlers.runtimes.loading import load_runtime
-from d2serve.handlers.spec.model_spec import read_spec
+from d2serve.handlers.runtimes.raw_outputs import Float32
+from d2serve.handlers.spec.model_spec import ModelSpec, read_spec
+from d2serve.handlers.spec.runtimes import BF16, OPENVINO
 from d2serve.server.measuring.figures import Figure, median_of
 
 PREPARE, FINISH, ENCODE = "decode and resize", "paste and RLE", "JSON"
@@ -51,6 +55,8 @@ class Pieces:
     """Their sum."""
     forwards: tuple[Forward, ...]
     """One for each number of threads."""
+    layers: LayerShares | None = None
+    """Of the last of them, where its runtime counts."""
 
 
 def our_pieces(
@@ -82,10 +88,20 @@ def our_pieces(
                 plan.forward_seconds,
             )
             forwards.append(forward)
+        layers = _layers(model_dir, spec, prepared.tensor, threads[-1])
         runtime.set_threads(1)
         finish, found = _timed(lambda: postprocess(raw, prepared, spec), repeats)
         write, _ = _timed(lambda: encode(found, spec, spec.name, "1.0"), repeats)
-    return _pieces(prepare, finish, write, forwards)
+    return replace(_pieces(prepare, finish, write, forwards), layers=layers)
+
+
+def _layers(model_dir: Path, spec: ModelSpec, image: Float32, threads: int) -> LayerShares | None:
+    """Of programs in bf16, whose forward is compared with the peak and is OpenVINO's alone."""
+    if (spec.runtime, spec.precision) != (OPENVINO, BF16):
+        return None
+    details = () if spec.detail_classes is None else (Details.of_all(spec.detail_classes),)
+    (inputs,) = inputs_of(spec, [image], (), details)
+    return layer_shares(model_dir / spec.program, inputs, "bf16", threads)
 
 
 def _convolution(model_dir: Path) -> dict[str, Any]:

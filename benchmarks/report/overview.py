@@ -111,11 +111,12 @@ def mask_encoders(results: BenchResults) -> Table:
         f"All masks into {size(results.plan.picture_size)}, by paste_masks_in_image and "
         "pycocotools and by d2serve.handlers.outputs.masks in turns. The random model's masks are "
         "as ragged as masks can be, the trained model's look like objects.",
-        ("masks of the", "masks", "detectron2", "d2serve", "ratio", "identical"),
+        ("masks of the", "masks", "runs a mask", "detectron2", "d2serve", "ratio", "identical"),
         tuple(
             (
                 whose,
                 str(timing.masks),
+                f"{timing.runs:.0f}",
                 spread(timing.theirs, 0),
                 spread(timing.ours, 1),
                 spread(timing.share, 3),

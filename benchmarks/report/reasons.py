@@ -7,6 +7,7 @@ somebody once found, would stay when it is no longer true.
 from __future__ import annotations
 
 from benchmarks.pieces.forward import Forward
+from benchmarks.pieces.mask_encoders import TRAINED
 from benchmarks.served.sides import EAGER
 from benchmarks.serving.long_run import LongRun, first_by_again
 from benchmarks.serving.pairs import Pair
@@ -30,6 +31,32 @@ def of_throughput(results: BenchResults, name: str, least: float) -> str:
     if forward.precision == "fp32" and not results.winograd:
         return f"{told}; the native code is not installed here, so every convolution was direct"
     return told
+
+
+def of_forward(side: SideResult, forward: Forward) -> str:
+    """What of a forward multiplies, and what does not."""
+    layers = side.pieces.layers if side.pieces is not None else None
+    if layers is None:
+        return UNKNOWN
+    whole = forward.milliseconds.value
+    others = ", ".join(f"{name} {whole * share:.0f}" for name, share in layers.others.items())
+    return (
+        f"by OpenVINO's counters {whole * layers.multiplying:.0f} of its {whole:.0f} ms are in "
+        f"layers that multiply, whose work takes {whole / forward.against_peak.value:.0f} ms at "
+        f"the peak; of the others the largest are {others} ms"
+    )
+
+
+def of_masks(results: BenchResults, whose: str) -> str:
+    """How ragged masks are, beside the trained model's."""
+    mine, smooth = results.mask_encoders[whose], results.mask_encoders.get(TRAINED)
+    if smooth is None or smooth is mine:
+        return f"{mine.runs:.0f} runs of pixels a mask"
+    return (
+        f"{mine.runs:.0f} runs of pixels a mask, for which ours takes {mine.ours.value:.1f} ms "
+        f"and detectron2 {mine.theirs.value:.0f}; for the {smooth.runs:.0f} of the {TRAINED} "
+        f"{smooth.ours.value:.1f} and {smooth.theirs.value:.0f}"
+    )
 
 
 def of_cold_start(side: SideResult, eager: SideResult) -> str:

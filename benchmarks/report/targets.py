@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from benchmarks.report.reasons import (
     UNKNOWN,
     of_cold_start,
+    of_forward,
     of_growth,
+    of_masks,
     of_new_sizes,
     of_pair,
     of_throughput,
@@ -115,15 +117,18 @@ def _parts(results: BenchResults) -> Iterator[Judged]:
 def _forwards(results: BenchResults) -> Iterator[Judged]:
     for precision, limit in (("fp32", 1.15), ("bf16", 1.1)):
         found = {
-            f"{SIDES[name].label}, {forward.threads} threads": forward.against_peak
+            f"{SIDES[name].label}, {forward.threads} threads": (side, forward)
             for name, side in _ours(results, precision).items()
             if side.pieces is not None
             for forward in side.pieces.forwards
             if forward.threads == results.machine.cores
         }
         if found:
-            best = min(found, key=lambda name: found[name].value)
-            yield _at_most(f"forward by the machine's peak, {precision}", limit, found[best], best)
+            best = min(found, key=lambda name: found[name][1].against_peak.value)
+            side, forward = found[best]
+            figure = f"forward by the machine's peak, {precision}"
+            reason = of_forward(side, forward)
+            yield _at_most(figure, limit, forward.against_peak, best, reason)
 
 
 def _outside(results: BenchResults) -> Iterator[Judged]:
@@ -143,7 +148,8 @@ def _outside(results: BenchResults) -> Iterator[Judged]:
 def _mask_encoders(results: BenchResults) -> Iterator[Judged]:
     for whose, timing in results.mask_encoders.items():
         figure = f"masks to RLE by detectron2's, {whose}"
-        yield _at_most(figure, 1 / 25, timing.share, f"{timing.masks} masks", digits=3)
+        on, reason = f"{timing.masks} masks", of_masks(results, whose)
+        yield _at_most(figure, 1 / 25, timing.share, on, reason, digits=3)
 
 
 def _beside_eager(results: BenchResults) -> Iterator[Judged]:

@@ -82,7 +82,7 @@ def results() -> BenchResults:
         sides=sides,
         mask_encoders={
             "random model": MaskTiming(
-                100, Figure(50, 49, 51), Figure(1000, 990, 1010), Figure(0.05, 0.05, 0.05), 100
+                100, 900, Figure(50, 49, 51), Figure(1000, 990, 1010), Figure(0.05, 0.05, 0.05), 100
             )
         },
         long_runs={

@@ -9,13 +9,17 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import openvino
+import openvino.opset8 as opset
 import pytest
 import torch
 
 from benchmarks.layers.measuring import LayerSeconds, WaySeconds
+from benchmarks.pieces.counters import LayerShares, layer_shares
 from benchmarks.pieces.forward import time_forward
 from benchmarks.pieces.layers import layer_times
-from benchmarks.pieces.mask_encoders import RoiMasks, time_encoders
+from benchmarks.pieces.mask_encoders import TRAINED, RoiMasks, time_encoders
 from benchmarks.pieces.peak import peak
 from benchmarks.report.overview import as_markdown, save, tables
 from benchmarks.report.reasons import UNKNOWN
@@ -24,6 +28,7 @@ from benchmarks.served.sides import (
     EAGER,
     FASTAPI,
     ONNXRUNTIME,
+    OPENVINO_BF16,
     OPENVINO_INT8,
     SCRIPTING,
     SIDES,
@@ -303,6 +308,15 @@ def test_a_reason_is_computed_from_the_run_that_missed_the_target() -> None:
         "1 of 3 first visits took longer per pixel than every second one; where no size was new, "
         "the same was 1.00x"
     )
+    whose = "masks to RLE by detectron2's, random model"
+    assert told[whose] == "900 runs of pixels a mask"
+    (ragged,) = record.mask_encoders.values()
+    smooth = replace(ragged, runs=300.2, ours=Figure(20.0, 20.0, 20.0))
+    encoders = {**record.mask_encoders, TRAINED: smooth}
+    assert reasons(replace(record, mask_encoders=encoders))[whose] == (
+        "900 runs of pixels a mask, for which ours takes 50.0 ms and detectron2 1000; for the "
+        "300 of the trained example model 20.0 and 1000"
+    )
     slow = replace(
         record, sides={name: _started(side, name) for name, side in record.sides.items()}
     )
@@ -310,6 +324,35 @@ def test_a_reason_is_computed_from_the_run_that_missed_the_target() -> None:
         "READY after 7.0 s, warm-up included, and the first answer 0.5 s later; "
         "eager detectron2 after 8.0 s and 2.0 s"
     )
+
+
+def test_a_forward_far_from_the_peak_says_what_it_does_beside_multiplying() -> None:
+    record = results()
+    side = record.sides[OPENVINO_BF16]
+    assert side.pieces is not None
+    (forward,) = side.pieces.forwards
+    slow = replace(forward, against_peak=Figure(2.0, 2.0, 2.0))
+    pieces = replace(side.pieces, forwards=(slow,), layers=LayerShares(0.7, {"ROIAlign": 0.08}))
+    changed = {**record.sides, OPENVINO_BF16: replace(side, pieces=pieces)}
+    told = {each.figure: each.reason for each in judge(replace(record, sides=changed))}
+    assert told["forward by the machine's peak, bf16"] == (
+        "by OpenVINO's counters 700 of its 1000 ms are in layers that multiply, whose work takes "
+        "500 ms at the peak; of the others the largest are ROIAlign 80 ms"
+    )
+
+
+def test_the_shares_of_layers_are_of_the_whole_forward(tmp_path: Path) -> None:
+    image = opset.parameter([1, 8, -1, -1], np.float32)
+    kernel = np.ones((8, 8, 3, 3), np.float32)
+    convolved = opset.convolution(image, kernel, [1, 1], [1, 1], [1, 1], [1, 1])
+    model = openvino.Model([opset.softmax(convolved, 1)], [image])
+    openvino.save_model(model, tmp_path / "program.xml")
+    shares = layer_shares(
+        tmp_path / "program.xml", [np.ones((1, 8, 90, 80), np.float32)], "f32", threads=1
+    )
+    assert 0 < shares.multiplying < 1
+    assert 0 < shares.others["Softmax"] < 1
+    assert shares.multiplying + sum(shares.others.values()) <= 1.001
 
 
 NINE = Figure(9.0, 9.0, 9.0)
