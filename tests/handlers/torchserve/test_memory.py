@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import pytest
+
+SETTING = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 
 # In a process of its own: what others have left in this one would be given back as well.
 BEGIN = """
@@ -52,19 +55,13 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 free.give_back()
 print(held - resident())
 """
-SHAPES = """
+KERNELS = """
 import torch
-convolution = torch.nn.Conv2d(64, 64, 3)
-
-def call(width):  # its kernel is made while feature maps lie below
-    with torch.inference_mode():
-        convolution(convolution(convolution(torch.zeros(1, 64, 100, width))))
-
-call(340)
-held = resident()
-for width in range(200, 340, 4):
-    call(width)
-print(resident() - held)
+from torch.backends import mkldnn
+convolution, image = torch.nn.Conv2d(64, 64, 3), torch.zeros(1, 64, 50, 60)
+with torch.inference_mode(), mkldnn.verbose(mkldnn.VERBOSE_ON_CREATION):
+    for _ in range(2):
+        convolution(image)
 """
 TUPLES = """
 free.model_is_loaded()
@@ -78,14 +75,19 @@ print(kept - sys.getallocatedblocks())
 """
 
 
-def printed(script: str, *arguments: str) -> list[int]:
+def output(script: str, *arguments: str, **environment: str) -> str:
     done = subprocess.run(
         [sys.executable, "-c", BEGIN + script, *arguments],
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
         check=True,
     )
-    return [int(each) for each in done.stdout.split()]
+    return done.stdout
+
+
+def printed(script: str, *arguments: str) -> list[int]:
+    return [int(each) for each in output(script, *arguments).split()]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's")
@@ -110,9 +112,14 @@ def test_elsewhere_large_pieces_stay_for_the_next_call_until_a_pause() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's")
-def test_the_room_between_calls_is_not_frayed_by_kernels_of_shapes_that_have_passed() -> None:
-    (grown,) = printed(SHAPES)
-    assert grown < 120_000_000  # 353 MB with them
+@pytest.mark.parametrize(("kept", "found_again"), [("", False), ("1024", True)])
+def test_no_kernels_of_shapes_that_have_passed_are_kept_unless_asked_for(
+    kept: str, found_again: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(SETTING, raising=False)
+    told = output(KERNELS, **({SETTING: kept} if kept else {}))
+    assert "create:cache_miss,cpu,convolution" in told
+    assert ("create:cache_hit,cpu,convolution" in told) is found_again
 
 
 def test_freed_tuples_go_and_what_stays_is_not_looked_at() -> None:
