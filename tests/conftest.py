@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import warnings
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ os.environ.pop("LINES", None)
 import pytest
 
 from d2serve.client.results.prediction import Prediction
+from d2serve.handlers.torchserve import memory
 from tests import tiers
 from tests.exports import ROOT, Exports, config_of, source_of
 from tests.installation import refuse_a_stale_copy
@@ -73,6 +75,20 @@ class HeldOut:
 def _in_the_repository_root() -> None:
     # The example configs name their weights from there.
     os.chdir(ROOT)
+
+
+_KERNELS_KEPT = os.environ.get(memory.KERNELS_KEPT)
+_DEFAULTS_OF_GLIBC = {memory.M_MMAP_MAX: 65536, memory.M_TRIM_THRESHOLD: 128 << 10}
+
+
+@pytest.fixture(autouse=True)
+def _no_worker() -> Iterator[None]:
+    """A worker sets its process up for good. This one runs other tests, too."""
+    yield
+    if _KERNELS_KEPT is None and memory.KERNELS_KEPT in os.environ:
+        del os.environ[memory.KERNELS_KEPT]
+        for option, value in _DEFAULTS_OF_GLIBC.items():
+            ctypes.CDLL(None).mallopt(option, value)
 
 
 @pytest.fixture(scope="session")

@@ -22,13 +22,13 @@ from d2serve.handlers.detector import Detector
 _SECONDS_BETWEEN = 20.0
 
 # Of glibc's malloc.h.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
 _LARGE = 1 << 20
 _KEPT_AT_THE_END = 32 << 20
 _MOST = (1 << 31) - 1
 
 # Of oneDNN, which convolves under torch. It looks when it makes its first kernel.
-_KERNELS_KEPT = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+KERNELS_KEPT = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 
 
 class WorkerMemory:
@@ -53,12 +53,12 @@ class WorkerMemory:
         self._next = time.monotonic() + _SECONDS_BETWEEN
         set_option = getattr(library, "mallopt", None)
         if set_option is not None and detector.keeps_memory:
-            set_option(_M_MMAP_THRESHOLD, _LARGE)
-            set_option(_M_TRIM_THRESHOLD, _KEPT_AT_THE_END)
+            set_option(M_MMAP_THRESHOLD, _LARGE)
+            set_option(M_TRIM_THRESHOLD, _KEPT_AT_THE_END)
         elif set_option is not None:
-            set_option(_M_MMAP_MAX, 0)
-            set_option(_M_TRIM_THRESHOLD, _MOST)
-            os.environ.setdefault(_KERNELS_KEPT, "0")
+            set_option(M_MMAP_MAX, 0)
+            set_option(M_TRIM_THRESHOLD, _MOST)
+            os.environ.setdefault(KERNELS_KEPT, "0")
 
     def model_is_loaded(self) -> None:
         """Give back what loading has left, and look for garbage no more among what is there now.
