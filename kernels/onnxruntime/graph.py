@@ -10,6 +10,7 @@ import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Union
 
 import numpy as np
 import numpy.typing as npt
@@ -55,7 +56,7 @@ class Tensor:
     whole: Place
 
 
-Attribute = int | float | str | tuple[int, ...] | Tensor
+Attribute = Union[int, float, str, tuple[int, ...], Tensor]  # not |: Python 3.9 evaluates it
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,7 @@ def _fits(node: Node) -> bool:
 
 def _made(last: int, levels: list[Node], inputs: tuple[str, ...]) -> RoiAligns:
     hows = (_How * len(levels))()
-    for how, level in zip(hows, levels, strict=True):
+    for how, level in zip(hows, levels):
         how.height, how.width = _bins(level)
         how.sampling_ratio = level.attributes.get("sampling_ratio", 0)
         how.scale = level.attributes.get("spatial_scale", 1.0)
