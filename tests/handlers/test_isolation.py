@@ -125,10 +125,10 @@ ON_A_SERVER = sorted([*SOURCES, *Path(kernels.__path__[0]).rglob("*.py")])
 def test_every_file_runs_on_python_3_9() -> None:
     for file in ON_A_SERVER:
         tree = ast.parse(file.read_text(encoding="utf-8"), feature_version=(3, 9))
-        for node in tree.body:
-            if isinstance(node, ast.Assign) and isinstance(node.value, ast.BinOp):
-                where = f"{file}:{node.lineno}: a type? Use Union, which is not evaluated as | is."
-                assert not isinstance(node.value.op, ast.BitOr), where
+        for outer in tree.body:
+            if isinstance(outer, ast.Assign) and isinstance(outer.value, ast.BinOp):
+                where = f"{file}:{outer.lineno}: a type? Use Union, which is not evaluated as | is."
+                assert not isinstance(outer.value.op, ast.BitOr), where
         for node in ast.walk(tree):
             where = f"{file}:{getattr(node, 'lineno', 0)}"
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
