@@ -113,7 +113,12 @@ def load(
         return OnnxRuntime(program, spec, device, threads)
     from d2serve.kernels.onnxruntime.program import WinogradProgram
 
-    winograd = WinogradProgram(program, program.parent, where_it_pays=convolution == AUTO)
+    winograd = WinogradProgram(
+        program,
+        program.parent,
+        where_it_pays=convolution == AUTO,
+        maps_tensors=_maps_tensors(),
+    )
     try:
         runtime = OnnxRuntime(program, spec, device, threads, winograd)
     except Exception as error:
@@ -179,11 +184,15 @@ def _session(
     return session
 
 
+def _maps_tensors() -> bool:
+    version = tuple(int(each) for each in onnxruntime.__version__.split(".")[:2])
+    return version >= _MAPS_TENSORS
+
+
 def _mapped(program: Path, options: onnxruntime.SessionOptions) -> str | bytes:
     """The program with its large tensors mapped from its file, which takes less time and memory
     than to read them; its path where that cannot be had."""
-    version = tuple(int(each) for each in onnxruntime.__version__.split(".")[:2])
-    if version < _MAPS_TENSORS:
+    if not _maps_tensors():
         return str(program)
     try:
         from d2serve.kernels.onnxruntime.program import mapped

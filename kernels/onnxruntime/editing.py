@@ -1,8 +1,8 @@
 """An ONNX file with other nodes, which takes its large tensors from the original.
 
-A file is edited as bytes: what nobody understands here stays as it is, a worker needs no ``onnx``
-package, and tensors are not copied: in the edited file a large one is named by its place in the
-original, from which ONNX Runtime maps it.
+A file is edited as bytes: what nobody understands here stays as it is, and a worker needs no
+``onnx`` package. Tensors need not be copied: in the edited file a large one may be named by its
+place in the original, from which ONNX Runtime maps it.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class NewNode:
         return encoded(GRAPH_NODE, node)
 
 
-def edited(graph: Graph, new: Mapping[int, NewNode], file_name: str) -> bytes:
+def edited(graph: Graph, new: Mapping[int, NewNode], file_name: str | None) -> bytes:
     """The file with other nodes, which takes its large tensors from the original.
 
     What only nodes took that are gone is left out: nodes, and tensors.
@@ -81,7 +81,8 @@ def edited(graph: Graph, new: Mapping[int, NewNode], file_name: str) -> bytes:
     Args:
         graph: of the file.
         new: by its index, what stands for a node, and makes the same value.
-        file_name: of the original. The edited file must be read as if it lay beside it.
+        file_name: of the original. The edited file must be read as if it lay beside it. None
+            copies the tensors.
     """
     kept, used = _kept(graph, new)
     written = bytearray()
@@ -120,7 +121,7 @@ def _graph_edited(
     new: Mapping[int, NewNode],
     kept: set[int],
     used: Counter[str],
-    file_name: str,
+    file_name: str | None,
 ) -> Iterator[bytes | memoryview]:
     node = 0
     constants = iter(graph.tensors.values())
@@ -139,10 +140,10 @@ def _graph_edited(
             yield each.whole.of(graph.data)
 
 
-def _external(tensor: Tensor, file_name: str) -> bytes | None:
+def _external(tensor: Tensor, file_name: str | None) -> bytes | None:
     """The tensor without its values, named by their place; None where it stays as it is."""
     raw = tensor.raw
-    if raw is None or raw.length < _LEAST_EXTERNAL:
+    if file_name is None or raw is None or raw.length < _LEAST_EXTERNAL:
         return None
     places = {"location": file_name, "offset": str(raw.start), "length": str(raw.length)}
     written = b"".join(

@@ -31,15 +31,25 @@ _FOLDER_OF_TENSORS = "session.model_external_initializers_file_folder_path"
 class WinogradProgram:
     """A program with our convolutions and RoiAlign, which all its sessions share."""
 
-    def __init__(self, program: Path, beside: Path | None, *, where_it_pays: bool) -> None:
+    def __init__(
+        self,
+        program: Path,
+        beside: Path | None,
+        *,
+        where_it_pays: bool,
+        maps_tensors: bool = True,
+    ) -> None:
         """
         Args:
             program: an ONNX file, which must not change.
             beside: where transformed weights are shared, see ``transformed``.
             where_it_pays: leave out those that are no faster, or not by as much as they take
                 memory.
+            maps_tensors: whether this ONNX Runtime finds tensors of a program that it is given in
+                memory; otherwise they are copied into it.
         """
         self._program = program
+        self._maps_tensors = maps_tensors
         self._where_it_pays = where_it_pays
         self._layers = Layers(beside)
         self._aligns: dict[int, RoiAligns] = {}
@@ -70,9 +80,11 @@ class WinogradProgram:
             ValueError: the file is no ONNX file.
         """
         options.register_custom_ops_library(str(_library_path()))
-        options.add_session_config_entry(_FOLDER_OF_TENSORS, str(self._program.parent))
         graph = _read(self._program)
         new = {**self._convolutions(graph, threads), **self._roi_aligns(graph, threads)}
+        if not self._maps_tensors:
+            return edited(graph, new, None)
+        options.add_session_config_entry(_FOLDER_OF_TENSORS, str(self._program.parent))
         return edited(graph, new, self._program.name)
 
     def _convolutions(self, graph: Graph, threads: int) -> dict[int, NewNode]:
