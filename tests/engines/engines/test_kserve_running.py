@@ -222,16 +222,16 @@ def test_who_gives_up_costs_no_work(reference: Reference, server: KServe, large:
     before = server.told.count("answered:")
     with server.stub() as stub, ThreadPoolExecutor(12) as pool:
         busy = [pool.submit(stub.ModelInfer, infer_request(MODEL, large)) for _ in range(2)]
-        time.sleep(0.6)
+        time.sleep(0.3)
         impatient = [
             pool.submit(stub.ModelInfer, infer_request(MODEL, image), timeout=0.1) for _ in range(8)
         ]
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(server.rest + INFER, json=in_json(image), timeout=0.1)
         for each in impatient:
             error = each.exception()
             assert isinstance(error, grpc.RpcError)
             assert error.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-        with pytest.raises(httpx.ReadTimeout):
-            httpx.post(server.rest + INFER, json=in_json(image), timeout=0.2)
         assert all(each.result() for each in busy)
         stub.ModelInfer(infer_request(MODEL, image))
     time.sleep(0.2)
