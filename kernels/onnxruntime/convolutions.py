@@ -68,19 +68,16 @@ def fitting(graph: Graph, size: int) -> Iterator[Found]:
     """
     summed: set[int] = set()
     for index, node in enumerate(graph.nodes):
-        if not _is_plain(node, size):
+        if not has_attributes(node, "Conv", {**_FITTING[size], **_FITTING_ALL}):
             continue
-        weights = graph.constant(node.inputs[1])
-        bias = graph.constant(node.inputs[2]) if len(node.inputs) > 2 else ""
-        kernel = graph.floats(weights)
-        if kernel is None or kernel.shape[2:] != (size, size):
+        constants = weights_and_bias(graph, node, size)
+        if constants is None:
             continue
-        if bias and graph.floats(bias) is None:
-            continue
+        outs = graph.tensors[constants[0]].shape[0]
         last, residual, upsampled = index, None, False
         stride = 2 if node.attributes.get("strides") == (2, 2) else 1
         # With a single output, the sum may have more channels than the convolution gives.
-        if size == 1 and stride == 1 and kernel.shape[0] > 1:
+        if size == 1 and stride == 1 and outs > 1:
             add = graph.only_taker(index, "Add")
             if add is not None and add not in summed:
                 other = _other(graph.nodes[add], node.outputs[0])
@@ -91,15 +88,27 @@ def fitting(graph: Graph, size: int) -> Iterator[Found]:
                     if upsampled:
                         residual = _made_by(graph, other).inputs[0]
         relu = graph.only_taker(last, "Relu")
-        layer = Layer(weights, bias, relu is not None, stride, upsampled)
+        layer = Layer(*constants, relu is not None, stride, upsampled)
         yield Found(layer, last if relu is None else relu, node.inputs[0], residual)
 
 
-def _is_plain(node: Node, size: int) -> bool:
-    return node.is_standard("Conv") and all(
-        node.attributes.get(name) in fits
-        for name, fits in {**_FITTING[size], **_FITTING_ALL}.items()
+def has_attributes(node: Node, operator: str, fits: Mapping[str, tuple[object, ...]]) -> bool:
+    """Whether a node is this operator of ONNX's own, with what each attribute may be; None where
+    it may be left out."""
+    return node.is_standard(operator) and all(
+        node.attributes.get(name) in values for name, values in fits.items()
     )
+
+
+def weights_and_bias(graph: Graph, node: Node, size: int) -> tuple[str, str] | None:
+    """The names of a convolution's constants, the second one empty where there is no bias; None
+    where one is no constant of float32, or the kernel has another size."""
+    weights = graph.constant(node.inputs[1])
+    bias = graph.constant(node.inputs[2]) if len(node.inputs) > 2 else ""
+    kernel = graph.floats(weights)
+    if kernel is None or kernel.shape[2:] != (size, size):
+        return None
+    return None if bias and graph.floats(bias) is None else (weights, bias)
 
 
 def _is_constant(graph: Graph, name: str) -> bool:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from d2serve.kernels.onnxruntime.convolutions import Found, Layer
-from d2serve.kernels.onnxruntime.graph import Graph, Node
+from d2serve.kernels.onnxruntime.convolutions import Found, Layer, has_attributes, weights_and_bias
+from d2serve.kernels.onnxruntime.graph import Graph
 
 # What an attribute may be; None where it may be left out.
 _FITTING: Mapping[str, tuple[object, ...]] = {
@@ -50,14 +50,10 @@ def deconvolutions(graph: Graph, points: Iterable[Found]) -> Iterator[Deconvolut
     """
     by_images = {each.images: each for each in points}
     for index, node in enumerate(graph.nodes):
-        if not _is_plain(node):
+        if not has_attributes(node, "ConvTranspose", _FITTING):
             continue
-        weights = graph.constant(node.inputs[1])
-        bias = graph.constant(node.inputs[2]) if len(node.inputs) > 2 else ""
-        kernel = graph.floats(weights)
-        if kernel is None or kernel.shape[2:] != (2, 2):
-            continue
-        if bias and graph.floats(bias) is None:
+        constants = weights_and_bias(graph, node, 2)
+        if constants is None:
             continue
         relu = graph.only_taker(index, "Relu")
         last = index if relu is None else relu
@@ -65,11 +61,5 @@ def deconvolutions(graph: Graph, points: Iterable[Found]) -> Iterator[Deconvolut
         if then is None or graph.only_taker(last, "Conv") is None:
             continue
         if then.residual is None and then.layer.stride == 1:
-            layer = Layer(weights, bias, relu is not None, 1, False)
+            layer = Layer(*constants, relu is not None, 1, False)
             yield Deconvolution(layer, node.inputs[0], then)
-
-
-def _is_plain(node: Node) -> bool:
-    return node.is_standard("ConvTranspose") and all(
-        node.attributes.get(name) in fits for name, fits in _FITTING.items()
-    )

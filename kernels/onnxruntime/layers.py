@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Optional, Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,8 @@ from d2serve.kernels.weights import transformed
 from d2serve.kernels.winograd import Convolution
 
 _Weights = NDArray[np.float32]
+_Native = Union[Convolution, Pointwise]
+_Make = Callable[[Layer, _Weights, Optional[_Weights]], _Native]
 
 
 class Layers:
@@ -25,35 +29,35 @@ class Layers:
             beside: where transformed weights are shared, see ``transformed``.
         """
         self._beside = beside
-        self._made: dict[Layer, Convolution | Pointwise] = {}
+        self._made: dict[Layer, _Native] = {}
 
     def convolution(self, layer: Layer, graph: Graph) -> int:
         """The address of a 3x3 convolution by Winograd's algorithm."""
-        if layer not in self._made:
-            weights, bias = _tensors(layer, graph)
-            stored = transformed(weights, self._beside)
-            self._made[layer] = Convolution.of(weights, bias, layer.relu, transformed=stored)
-        return self._made[layer].address
+        return self._address(layer, graph, self._winograd)
 
     def pointwise(self, layer: Layer, graph: Graph) -> int:
         """The address of a 1x1 convolution."""
-        if layer not in self._made:
-            weights, bias = _tensors(layer, graph)
-            self._made[layer] = _pointwise(layer, weights, bias)
-        return self._made[layer].address
+        return self._address(layer, graph, _pointwise)
 
     def deconvolution(self, layer: Layer, graph: Graph) -> int:
         """The address of the 1x1 convolution that a deconvolution is, see ``four_of``."""
+        return self._address(layer, graph, _four)
+
+    def _address(self, layer: Layer, graph: Graph, make: _Make) -> int:
         if layer not in self._made:
-            self._made[layer] = _pointwise(layer, *four_of(*_tensors(layer, graph)))
+            # Copies: in the file they lie at any address.
+            bias = np.array(graph.floats(layer.bias)) if layer.bias else None
+            self._made[layer] = make(layer, np.array(graph.floats(layer.weights)), bias)
         return self._made[layer].address
+
+    def _winograd(self, layer: Layer, weights: _Weights, bias: _Weights | None) -> Convolution:
+        stored = transformed(weights, self._beside)
+        return Convolution.of(weights, bias, layer.relu, transformed=stored)
 
 
 def _pointwise(layer: Layer, weights: _Weights, bias: _Weights | None) -> Pointwise:
     return Pointwise(weights, bias, layer.relu, layer.stride, upsampled=layer.upsampled)
 
 
-def _tensors(layer: Layer, graph: Graph) -> tuple[_Weights, _Weights | None]:
-    """Its weights and its bias. They are copies: in the file they lie at any address."""
-    bias = np.array(graph.floats(layer.bias)) if layer.bias else None
-    return np.array(graph.floats(layer.weights)), bias
+def _four(layer: Layer, weights: _Weights, bias: _Weights | None) -> Pointwise:
+    return _pointwise(layer, *four_of(weights, bias))
